@@ -1,0 +1,129 @@
+"""A vector file becomes areas of interest."""
+
+import re
+import unicodedata
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2cube.errors import AOIError
+from s2cube.model import AOI
+
+if TYPE_CHECKING:
+    import geopandas
+
+_ID_COLUMNS = ("id", "name")
+_LONGEST_ID = 80
+
+
+def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
+    """Read every feature of a vector file as one area of interest.
+
+    Parameters
+    ----------
+    path
+        Any vector format that geopandas reads, in any CRS.
+    id_property
+        Property that holds the id. Default: `id`, else `name`, else the file's name (and the feature's number,
+        where there are several). Ids become safe file names.
+
+    Raises
+    ------
+    AOIError
+        If the file cannot be read, has no features or no CRS, if a geometry is missing, empty, invalid or no
+        polygon, or if two ids are the same.
+    """
+    path = Path(path)
+    frame = _read_frame(path)
+    ids = _ids(frame, path, id_property)
+    aois = tuple(_aoi(path, name, geometry, frame) for name, geometry in zip(ids, frame.geometry, strict=True))
+    seen: dict[str, str] = {}
+    for raw, aoi in zip(ids, aois, strict=True):
+        twin = seen.setdefault(aoi.id.casefold(), raw)
+        if twin is not raw:
+            raise AOIError(
+                str(path), f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
+                "Name a property with different values by --aoi-id",
+            )  # fmt: skip
+    return aois
+
+
+def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
+    """Read a vector file that holds one feature; see `read_aois`.
+
+    Raises
+    ------
+    AOIError
+        As `read_aois`, and if there are several features.
+    """
+    aois = read_aois(path, id_property)
+    if len(aois) > 1:
+        raise AOIError(str(path), f"holds {len(aois)} features, not one", "Read it with s2cube.read_aois")
+    return aois[0]
+
+
+def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
+    if not path.exists():
+        raise AOIError(str(path), "there is no such file", "Name your area of interest by --aoi")
+    import geopandas
+
+    try:
+        with warnings.catch_warnings():
+            # GDAL warns of other layers in the file; the first one is what a user expects.
+            warnings.simplefilter("ignore")
+            if path.suffix in (".parquet", ".geoparquet"):
+                frame = geopandas.read_parquet(path)
+            else:
+                frame = geopandas.read_file(path)
+    except Exception as error:  # every driver has errors of its own
+        raise AOIError(
+            str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
+        ) from None
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
+    if frame.empty:
+        raise AOIError(str(path), "holds no features", "Draw at least one polygon")
+    if frame.crs is None:
+        raise AOIError(str(path), "does not say its CRS", "Save it with one (a shapefile wants its .prj)")
+    return frame
+
+
+def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -> list[str]:
+    if id_property is not None and id_property not in frame.columns:
+        known = ", ".join(str(column) for column in frame.columns if column != frame.geometry.name) or "none"
+        raise AOIError(str(path), f"has no property '{id_property}'", f"Its properties: {known}")
+    for column in (id_property,) if id_property else _ID_COLUMNS:
+        if column not in frame.columns:
+            continue
+        if frame[column].notna().all():
+            return [str(value) for value in frame[column]]
+        if id_property:
+            raise AOIError(str(path), f"a feature has no '{id_property}'", "Give every feature one")
+    if len(frame) == 1:
+        return [path.stem]
+    return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
+
+
+def _aoi(path: Path, name: str, geometry: object, frame: "geopandas.GeoDataFrame") -> AOI:
+    import shapely
+    from odc.geo.geom import Geometry
+
+    subject = f"{path}, feature '{name}'"
+    if not isinstance(geometry, shapely.Geometry) or geometry.is_empty:
+        raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
+    if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
+        raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it or draw its area")
+    if not geometry.is_valid:
+        raise AOIError(
+            subject, f"has an invalid geometry ({shapely.is_valid_reason(geometry)})", "Repair it, as QGIS's 'Fix geometries' does"
+        )
+    safe = _file_name(name)
+    if not safe:
+        raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
+    return AOI(safe, Geometry(shapely.force_2d(geometry), frame.crs))
+
+
+def _file_name(name: str) -> str:
+    """Letters and digits of any script, dot, dash and underscore; nothing that a shell, URL or Windows minds."""
+    normal = unicodedata.normalize("NFC", name)
+    return re.sub(r"[^\w.-]+", "-", normal)[:_LONGEST_ID].strip("-.")

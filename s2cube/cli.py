@@ -1,0 +1,276 @@
+"""Arguments, progress, exit status."""
+
+import json as json_format
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import s2cube
+from s2cube.config import JobConfig, load_config, settings
+from s2cube.errors import S2CubeError, redact
+
+if TYPE_CHECKING:
+    from s2cube.model import SliceResult
+    from s2cube.pipeline import Job, Summary
+
+_FAILED_STATUS = 1
+_USAGE_STATUS = 2
+_SOME_FAILED_STATUS = 3
+_INTERRUPTED_STATUS = 130
+
+_TRACEBACK_LEVEL = logging.DEBUG // 2
+_LEVELS = (logging.INFO, logging.DEBUG, _TRACEBACK_LEVEL)
+_WIDTH_OF_A_FILE = 200
+
+log = logging.getLogger("s2cube")
+people = Console(stderr=True, highlight=False, soft_wrap=True)
+app = App(
+    name="s2cube",
+    help="Turn a polygon into analysis-ready Sentinel-2: one harmonised, cloud-masked 30 m COG a day.",
+    version=s2cube.__version__,
+    result_action="return_value",
+)
+
+
+def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
+    for section, key, setting in settings():
+        kind = bool if setting.annotation is bool else str
+        text = setting.description or ""
+        if setting.default not in (None, False):
+            default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+            text = f"{text} Default: {default}."
+        if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
+            text = f"{text} Choices: {', '.join(choices)}."
+        group = Group(section, help=getattr(JobConfig.model_fields[section].annotation, "__doc__", ""))
+        yield key, Annotated[kind | None, Parameter(help=text, group=group, negative="")], field(default=None)
+
+
+if TYPE_CHECKING:
+    Flags = Any
+else:
+    # The flags are the settings of config.py, read off its models: a new setting is one line there.
+    Flags = make_dataclass("Flags", list(_flag_fields()), frozen=True)
+    Flags.__module__ = __name__
+
+
+@dataclass(frozen=True)
+class Common:
+    """What commands take beside the settings."""
+
+    config: Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")] = None
+    json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
+    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v: tell more. -vv: with tracebacks.")] = 0
+    quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
+
+    def set_up_logging(self) -> None:
+        handler = RichHandler(console=people, show_path=False, show_time=False, markup=False)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+        # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
+        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno > logging.INFO)
+        log.setLevel(logging.ERROR if self.quiet else _LEVELS[min(self.verbose, len(_LEVELS) - 1)])
+        people.quiet = self.quiet
+
+    def load(self, flags: Flags | None) -> JobConfig:
+        self.set_up_logging()
+        given = {key: value for key, value in asdict(flags).items() if value is not None} if flags else {}
+        return load_config(given, os.environ, self.config)
+
+    def print_json(self, content: object) -> None:
+        if self.json:
+            print(json_format.dumps(content, ensure_ascii=False), flush=True)
+
+
+_Flags = Annotated[Flags | None, Parameter(name="*")]
+_Common = Annotated[Common | None, Parameter(name="*")]
+
+
+@app.command
+def run(
+    *,
+    flags: _Flags = None,
+    common: _Common = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Decide, but read no pixel and write nothing.")] = False,
+) -> int:
+    """Search, cube, mask, clip, and write one COG a time slice; go on where an earlier run stopped."""
+    if dry_run:
+        return plan(flags=flags, common=common)
+    common = common or Common()
+    return _run(common.load(flags), common)
+
+
+@app.command
+def plan(*, flags: _Flags = None, common: _Common = None) -> int:
+    """Show what run would do: the slices, their scenes, and which of them are done."""
+    common = common or Common()
+    config = common.load(flags)
+    from s2cube.pipeline import plan_job
+
+    job = plan_job(config)
+    _tell_if_nothing_found(job)
+    table = Table("slice", "time (UTC)", "state", "scenes", box=None, pad_edge=False)
+    for each in job.plans:
+        for time_slice in each.slices:
+            state = "done" if time_slice.id in job.skipped else "to do"
+            scenes = " ".join(scene.id for scene in time_slice.scenes)
+            table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, scenes)
+    if not common.json:
+        _paper().print(table)
+    people.print(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
+    common.print_json(
+        {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
+        | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
+    )
+    return 0
+
+
+@app.command
+def search(
+    *,
+    flags: _Flags = None,
+    common: _Common = None,
+    save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
+) -> int:
+    """List the scenes found; --save keeps them for --stac."""
+    common = common or Common()
+    config = common.load(flags)
+    from s2cube.aoi import read_aois
+    from s2cube.search import save_items, search_items
+
+    aois = read_aois(config.job.aoi, config.job.aoi_id)
+    scenes = {item.id: item for aoi in aois for item in search_items(aoi, **config.search.settings())}
+    if save:
+        save_items(scenes.values(), save)
+        people.print(f"{len(scenes)} scenes written to {save}")
+    elif not common.json:
+        table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
+        for item in scenes.values():
+            facts = item.properties
+            table.add_row(
+                item.id, str(facts.get("datetime"))[:16].replace("T", " "), str(facts.get("eo:cloud_cover", "")),
+                str(facts.get("grid:code", "")), str(facts.get("s2:processing_baseline", "")),
+            )  # fmt: skip
+        _paper().print(table)
+    if not scenes:
+        people.print(_nothing_found(config))
+    common.print_json({"scenes": list(scenes)})
+    return 0
+
+
+@app.command
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
+    common: _Common = None,
+) -> int:
+    """Write a small simulated Sentinel-2 archive and run the job on it, offline."""
+    common = common or Common()
+    common.set_up_logging()
+    from s2cube.demo import write_archive
+
+    archive = write_archive(out / "archive")
+    config = load_config(
+        {"aoi": archive.aoi, "stac": str(archive.items), "out": out / "images", "overwrite": True}, environ={}
+    )
+    status = _run(config, common)
+    people.print(f"The archive: {archive.items.parent}\nCOGs and pictures: {out / 'images'}/<aoi>/<slice>/")
+    return status
+
+
+def _run(config: JobConfig, common: Common) -> int:
+    from s2cube.pipeline import run as run_job
+
+    with _Bar() as bar:
+        summary = run_job(config, bar)
+    _tell(summary, config)
+    common.print_json(asdict(summary))
+    return _SOME_FAILED_STATUS if summary.failed else 0
+
+
+class _Bar(Progress):
+    """A progress bar for people; nothing where stderr is no terminal."""
+
+    _slices: TaskID
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=people, disable=not people.is_terminal, transient=True)
+
+    def begin(self, job: "Job") -> None:
+        _tell_if_nothing_found(job)
+        self._slices = self.add_task("slices", total=len(job.todo))
+
+    def advance(self, result: "SliceResult") -> None:  # type: ignore[override]
+        super().advance(self._slices)
+        if result.failure:
+            log.error("%s failed: %s", result.slice, result.failure.error)
+        else:
+            log.debug("%s written", result.slice)
+
+
+def _tell_if_nothing_found(job: "Job") -> None:
+    for each in job.plans:
+        if not each.slices:
+            people.print(f"{each.aoi.id}: {_nothing_found(job.config)}", markup=False)
+
+
+def _nothing_found(config: JobConfig) -> str:
+    asked = config.search
+    when = f" in {asked.datetime}" if asked.datetime else ""
+    return redact(
+        f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
+        f"cloud cover up to {asked.max_cloud_percent:g} %. More dates, a greater --max-cloud or another --aoi may."
+    )
+
+
+def _tell(summary: "Summary", config: JobConfig) -> None:
+    parts = [f"{len(summary.written)} slices written to {config.job.out}"]
+    if summary.skipped:
+        parts.append(f"{len(summary.skipped)} were there already (--overwrite makes them again)")
+    if summary.failed:
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out / 'failures.jsonl'}; run again to retry")
+    if not summary.written and not summary.failed:
+        parts[0] = "Nothing new to do"
+    people.print("; ".join(parts) + ".", markup=False)
+
+
+def _paper() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status: 0 done, 1 not, 2 wrong usage, 3 some slices failed."""
+    sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
+
+
+def _status(arguments: Sequence[str]) -> int:
+    try:
+        return app(arguments, exit_on_error=False, print_error=False) or 0
+    except CycloptsError as error:
+        _complain(f"{error} Try s2cube --help.")
+        return _USAGE_STATUS
+    except S2CubeError as error:
+        _complain(str(error))
+        return _FAILED_STATUS if error.exit_status == _SOME_FAILED_STATUS else error.exit_status
+    except KeyboardInterrupt:
+        _complain("stopped; what is written stays, and the next run goes on from there")
+        return _INTERRUPTED_STATUS
+    except Exception as error:  # noqa: BLE001  people get a line, not a traceback
+        _complain(f"unexpected {type(error).__name__}: {redact(str(error))} (-vv shows where)")
+        return _FAILED_STATUS
+
+
+def _complain(line: str) -> None:
+    people.quiet = False
+    people.print(f"s2cube: {' '.join(line.split())}", markup=False)
+    if log.getEffectiveLevel() <= _TRACEBACK_LEVEL and sys.exc_info()[0]:
+        people.print_exception()

@@ -1,0 +1,249 @@
+"""TOML file, environment and flags become one validated JobConfig.
+
+Every setting is a field below, and only there. Its key stands in the TOML file under its section, in the
+environment as ``S2CUBE_<SECTION>__<KEY>`` and on the command line as ``--<key>``.
+Flag beats environment beats file beats default.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypedDict
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from s2cube.errors import ConfigError
+from s2cube.model import TimeRange
+
+ENVIRONMENT_PREFIX = "S2CUBE_"
+DEFAULT_FILE = Path("s2cube.toml")
+
+
+def _split_names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+def _parse_time_range(value: object) -> object:
+    return TimeRange.parse(value) if isinstance(value, str) else value
+
+
+def _check_crs(value: str) -> str:
+    if value == "auto":
+        return value
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        crs = CRS.from_user_input(value)
+    except CRSError as error:
+        raise ValueError(f"'{value}' is no CRS that PROJ knows") from error
+    epsg = crs.to_epsg()
+    if epsg is None or not crs.is_projected or any(axis.unit_name != "metre" for axis in crs.axis_info):
+        raise ValueError(f"'{value}' is not a projected CRS in metres with an EPSG code")
+    return f"EPSG:{epsg}"
+
+
+def _check_unique(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or "" in value:
+        raise ValueError("an empty band name")
+    if len(set(value)) < len(value):
+        raise ValueError("a band is named twice")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Validate settings given in Python, as in a notebook.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown or its value cannot be.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise _explain(error, cls, lambda loc: str(loc[0])) from None
+
+
+    def settings(self) -> dict[str, Any]:
+        """Give the values by key."""
+        return {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+
+
+class JobSection(_Section):
+    """What the job reads and where it writes."""
+
+    aoi: Path = Field(Path("aoi.geojson"), description="FILE with the area of interest, any vector format.")
+    aoi_id: str | None = Field(None, description="PROPERTY that names each feature; default: id, else name.")
+    out: Path = Field(Path("out"), description="Output DIR.")
+    overwrite: bool = Field(False, description="Make slices again that are there already.")
+
+
+class SearchSection(_Section):
+    """Which scenes."""
+
+    stac: str = Field(
+        "https://earth-search.aws.element84.com/v1",
+        description="URL or PATH of a STAC API, an ItemCollection, a static catalogue or a stac-geoparquet file.",
+    )
+    collection: str = Field("sentinel-2-l2a", description="ID of the collection.")
+    datetime: Annotated[TimeRange | None, BeforeValidator(_parse_time_range)] = Field(
+        None, description="A/B, each a year, month, day or second in UTC, or .. for open; default: all."
+    )
+    max_cloud_percent: float = Field(
+        100, alias="max_cloud", ge=0, le=100, description="Highest cloud cover of a scene, PERCENT."
+    )
+    max_items: int | None = Field(None, ge=1, description="Keep the N newest scenes of an AOI.")
+
+
+class CubeSection(_Section):
+    """How pixels are made."""
+
+    bands: Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)] = Field(
+        ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order wanted."
+    )
+    crs: Annotated[str, AfterValidator(_check_crs)] = Field("auto", description="EPSG:N, or auto for the UTM zone of the AOI.")
+    resolution_m: float = Field(
+        30, alias="resolution", gt=0, allow_inf_nan=False, description="Pixel size in METRES."
+    )
+    mask: Literal["scl", "none"] = Field(
+        "scl", description="scl drops pixels the scene classification calls cloud, shadow or bad; none drops none."
+    )
+    group_by: Literal["solar_day", "scene"] = Field("solar_day", description="One image a solar_day, or a scene.")
+    dtype: Literal["int16", "float32"] = Field(
+        "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
+    )
+
+
+class ClusterSection(_Section):
+    """Where it is computed."""
+
+    scheduler: str | None = Field(None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine.")
+    workers: int | None = Field(None, ge=1, description="Worker processes on this machine; default: one a core.")
+    threads: int | None = Field(None, ge=1, description="Slices at a time in a worker process; default: 1.")
+
+
+class SearchSettings(TypedDict, total=False):
+    """Keys of SearchSection as keyword arguments."""
+
+    stac: str
+    collection: str
+    datetime: str | TimeRange | None
+    max_cloud: float
+    max_items: int | None
+
+
+class CubeSettings(TypedDict, total=False):
+    """Keys of CubeSection as keyword arguments."""
+
+    bands: "str | list[str] | tuple[str, ...]"
+    crs: str
+    resolution: float
+    mask: Literal["scl", "none"]
+    group_by: Literal["solar_day", "scene"]
+    dtype: Literal["int16", "float32"]
+
+
+class JobConfig(_Section):
+    """One job, whole."""
+
+    job: JobSection = JobSection()
+    search: SearchSection = SearchSection()
+    cube: CubeSection = CubeSection()
+    cluster: ClusterSection = ClusterSection()
+
+
+def settings() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield section, key and field of every setting."""
+    for section, holder in JobConfig.model_fields.items():
+        model = holder.annotation
+        assert isinstance(model, type) and issubclass(model, _Section)
+        for name, field in model.model_fields.items():
+            yield section, field.alias or name, field
+
+
+def load_config(
+    flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
+) -> JobConfig:
+    """Merge flags, environment and TOML file into one configuration.
+
+    Parameters
+    ----------
+    flags
+        Values by key, only those that were given.
+    environ
+        Variables without the prefix ``S2CUBE_`` are passed over.
+    file
+        TOML file; without one, ``./s2cube.toml`` if it is there.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value cannot be, or the file cannot be read; it names where that was said.
+    """
+    values: dict[str, dict[str, object]] = {}
+    origins: dict[tuple[str, str], str] = {}
+    for source in (_from_file(file), _from_environment(environ), _from_flags(flags)):
+        for section, key, value, origin in source:
+            values.setdefault(section, {})[key] = value
+            origins[section, key] = origin
+    known = {(section, key) for section, key, _ in settings()}
+    for section, key in origins.keys() - known:
+        raise _unknown(origins[section, key], section, known)
+    try:
+        return JobConfig.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])]) from None
+
+
+_Setting = tuple[str, str, object, str]
+
+
+def _from_file(file: Path | None) -> Iterator[_Setting]:
+    if file is None and not DEFAULT_FILE.exists():
+        return
+    path = file or DEFAULT_FILE
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config") from None
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {section}", "stands outside a section", "Put it under its [section]")
+        for key, value in table.items():
+            yield section, key, value, f"{path}: [{section}] {key}"
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
+    for name, value in environ.items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+            yield section, key, value, name
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[_Setting]:
+    section_of = {key: section for section, key, _ in settings()}
+    for key, value in flags.items():
+        yield section_of[key], key, value, "--" + key.replace("_", "-")
+
+
+def _unknown(origin: str, section: str, known: set[tuple[str, str]]) -> ConfigError:
+    keys = sorted(key for its_section, key in known if its_section == section)
+    if keys:
+        return ConfigError(origin, "unknown key", f"Keys of [{section}]: {', '.join(keys)}")
+    sections = ", ".join(f"[{name}]" for name in JobConfig.model_fields)
+    return ConfigError(origin, "unknown section", f"Sections: {sections}")
+
+
+def _explain(error: ValidationError, model: type[_Section], origin: Any) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "extra_forbidden":
+        keys = ", ".join(field.alias or name for name, field in model.model_fields.items())
+        return ConfigError(str(first["loc"][0]), "unknown setting", f"Settings: {keys}")
+    problem = first["msg"].removeprefix("Value error, ")
+    return ConfigError(str(origin(first["loc"])), f"{problem} (given: {first['input']!r})", "Correct the value")

@@ -1,0 +1,246 @@
+"""A plan becomes a lazy cube: the only file that knows stackstac."""
+
+import functools
+from typing import TYPE_CHECKING, Any, Literal
+
+import dask.array as da
+import numpy as np
+import stackstac
+import xarray as xr
+from odc.geo.xr import xr_coords
+from rasterio.enums import Resampling
+from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv
+
+from s2cube.errors import AssetReadError
+from s2cube.model import Plan, TimeSlice
+from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, asset_key, canonical_bands, offset_dn
+
+if TYPE_CHECKING:
+    import pystac
+    from odc.geo.geobox import GeoBox
+    from rasterio.windows import Window
+
+NODATA = -9999
+"""Nodata of int16 reflectance, as in NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""
+
+_DN_NODATA = 0
+"""Digital number 0 is no data in every Sentinel-2 L2A band (Products Specification Document)."""
+
+_INT16_VALID = (NODATA + 1, 32767)
+
+_CHUNK_PIXELS = 6144
+"""Bound of a chunk's side on the finest grid that is read: 38 MB of scene classification; 2048 cells of 30 m."""
+
+_SCL_PIXEL_M = 20
+_FINEST_SCL_STEP_M = 10
+
+_GDAL = LayeredEnv(
+    always={
+        # GDAL remembers a failed open for the life of the process, so a retry must happen inside it.
+        "GDAL_HTTP_MAX_RETRY": 5,
+        "GDAL_HTTP_RETRY_DELAY": 0.5,
+        "GDAL_HTTP_CONNECTTIMEOUT": 10,
+        "GDAL_HTTP_LOW_SPEED_TIME": 60,
+        "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_PAM_ENABLED": "NO",
+    },
+    open={"VSI_CACHE": True},
+    read={"VSI_CACHE": False},
+)
+
+
+class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
+    """stackstac's reader, but what fails is an error that names the file."""
+
+    def read(self, window: "Window", **kwargs: Any) -> np.ndarray:
+        try:
+            return np.asarray(super().read(window, **kwargs))
+        except Exception as error:  # whatever GDAL, rasterio or stackstac trip over, it is this file
+            cause = error.__cause__ or error
+            raise AssetReadError(self.url, f"cannot be read ({cause})", "Run again; look at the file if it persists") from None
+
+
+def read_bands(plan: Plan, bands: tuple[str, ...]) -> xr.DataArray:
+    """Stack the bands of every scene on the plan's grid.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (scene, band, y, x), uint16 digital numbers, nodata 0: the area-weighted mean of the valid native
+        pixels. Scenes stand in the plan's order.
+
+    Raises
+    ------
+    ConfigError
+        If a band is unknown.
+    AssetMissingError
+        If a scene lacks a band. (What cannot be read raises AssetReadError when it is computed.)
+    """
+    names = canonical_bands(bands)
+    scenes = _scenes(plan)
+    hrefs = [[scene.assets[asset_key(scene, BAND_ASSETS[name])].href for name in names] for scene in scenes]
+    chunk = _chunk_cells(scl_steps(plan.geobox))
+    dn = _stack(scenes, hrefs, plan.geobox, chunk, "uint16")
+    return dn.assign_coords(band=list(bands))
+
+
+def read_scl(plan: Plan) -> xr.DataArray:
+    """Stack the scene classification of every scene, finer than the plan's grid so that no source pixel is missed.
+
+    A cell of the grid is cut into n × n steps, read by nearest neighbour. The step divides the 20 m of the
+    classification where it can (30 m cells: 3 × 3 steps of 10 m), so that on a same-CRS grid every source pixel that
+    overlaps a cell falls on one of its steps; elsewhere a step is 10 m or less.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (scene, y, x), uint8 classes, 0 where there is none; n times as many rows and columns as the grid.
+
+    Raises
+    ------
+    AssetMissingError
+        If a scene has no scene classification.
+    """
+    scenes = _scenes(plan)
+    hrefs = [[scene.assets[asset_key(scene, SCL_ASSETS)].href] for scene in scenes]
+    steps = scl_steps(plan.geobox)
+    rows, columns = plan.geobox.shape
+    fine = plan.geobox.zoom_to((rows * steps, columns * steps))
+    return _stack(scenes, hrefs, fine, steps * _chunk_cells(steps), "uint8").isel(band=0)
+
+
+def scl_steps(geobox: "GeoBox") -> int:
+    """Choose into how many steps a cell's side is cut to read the scene classification: see `read_scl`."""
+    resolution_m = geobox.resolution.x
+    fewest, most = (max(1, int(np.ceil(resolution_m / step_m))) for step_m in (_SCL_PIXEL_M, _FINEST_SCL_STEP_M))
+    for steps in range(fewest, most):
+        if (_SCL_PIXEL_M * steps / resolution_m).is_integer():
+            return steps
+    return most
+
+
+def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Literal["int16", "float32"]) -> xr.DataArray:
+    """Harmonise scenes and lay those of a time slice over each other: the first valid pixel wins.
+
+    Parameters
+    ----------
+    dn
+        From `read_bands`.
+    valid
+        Dims (scene, y, x), True where the scene's pixel may be used; None where all may.
+    dtype
+        int16: reflectance × 10000, nodata -9999; float32: reflectance, nodata NaN.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (time, band, y, x). Along time stand the coordinates `slice` (its id), `scenes` and `derived_from`
+        (ids and addresses of its scenes, space-separated).
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    offsets = np.array([offset_dn(scene) for scene in _scenes(plan)], dtype="int32")
+    usable = dn.data != _DN_NODATA
+    if valid is not None:
+        usable &= valid.data[:, np.newaxis]
+    values = da.where(usable, dn.data.astype("int32") + offsets[:, np.newaxis, np.newaxis, np.newaxis], NODATA)
+    images, first = [], 0
+    for time_slice in plan.slices:
+        last = first + len(time_slice.scenes)
+        images.append(functools.reduce(_fill_holes, values[first:last]))
+        first = last
+    return _as_cube(plan, list(dn.band.values), _convert(da.stack(images), dtype))
+
+
+def _fill_holes(above: da.Array, below: da.Array) -> da.Array:
+    return da.where(above != NODATA, above, below)
+
+
+def _convert(values: da.Array, dtype: Literal["int16", "float32"]) -> da.Array:
+    hole = values == NODATA
+    if dtype == "int16":
+        return da.where(hole, NODATA, values.clip(*_INT16_VALID)).astype(dtype)
+    return da.where(hole, np.float32(np.nan), values.astype(dtype) * np.float32(SCALE))
+
+
+def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
+    times = np.array([np.datetime64(each.time.replace(tzinfo=None), "ns") for each in plan.slices])
+    integer = values.dtype.kind == "i"
+    cube = xr.DataArray(
+        values,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": times,
+            "band": bands,
+            **xr_coords(plan.geobox),
+            "slice": ("time", [each.id for each in plan.slices]),
+            "scenes": ("time", [" ".join(scene.id for scene in each.scenes) for each in plan.slices]),
+            "derived_from": ("time", [_addresses(each) for each in plan.slices]),
+        },
+        name="reflectance",
+        attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
+        | ({"scale_factor": SCALE} if integer else {}),
+    )
+    return cube.rio.write_nodata(NODATA if integer else np.nan)  # type: ignore[no-any-return]
+
+
+def _addresses(time_slice: TimeSlice) -> str:
+    return " ".join(href for scene in time_slice.scenes if (href := scene.get_self_href()))
+
+
+def _scenes(plan: Plan) -> "list[pystac.Item]":
+    return [scene for time_slice in plan.slices for scene in time_slice.scenes]
+
+
+def _chunk_cells(steps: int) -> int:
+    return max(1, _CHUNK_PIXELS // steps)
+
+
+def _stack(
+    scenes: "list[pystac.Item]", hrefs: list[list[str]], geobox: "GeoBox", chunk: int, dtype: Literal["uint8", "uint16"]
+) -> xr.DataArray:
+    """Stack files, of classes (uint8) by nearest neighbour, of digital numbers (uint16) by the area-weighted mean."""
+    # Each file itself says where its pixels lie. What items say of it is often another grid (proj:shape of the
+    # undecimated file) or another spelling (proj:code), so stackstac is told no more than that all may meet the grid.
+    bounds = tuple(geobox.boundingbox)
+    keys = [str(position) for position in range(len(hrefs[0]))]
+    items = [
+        {
+            "id": scene.id,
+            "bbox": scene.bbox,
+            "properties": {
+                "datetime": scene.properties["datetime"],
+                "proj:epsg": geobox.crs.epsg,
+                "proj:bbox": bounds,
+            },
+            "assets": {key: {"href": href} for key, href in zip(keys, of_scene, strict=True)},
+        }
+        for scene, of_scene in zip(scenes, hrefs, strict=True)
+    ]
+    stack = stackstac.stack(
+        items,
+        assets=keys,
+        epsg=geobox.crs.epsg,
+        resolution=geobox.resolution.x,
+        bounds=bounds,
+        snap_bounds=False,
+        resampling=Resampling.nearest if dtype == "uint8" else Resampling.average,
+        chunksize=(1, 1, chunk, chunk),
+        dtype=np.dtype(dtype),
+        fill_value=np.dtype(dtype).type(_DN_NODATA),
+        rescale=False,
+        sortby_date=False,
+        xy_coords=False,
+        properties=False,
+        band_coords=False,
+        gdal_env=_GDAL,
+        errors_as_nodata=(),
+        reader=_BlamingReader,
+    )
+    assert stack.shape == (len(scenes), len(keys), *geobox.shape), (stack.shape, geobox)
+    return stack.rename(time="scene").drop_vars("scene")

@@ -1,0 +1,117 @@
+"""The error tree.
+
+::
+
+    S2CubeError                 the job could not be done                exit status 1
+    ├── UsageError              wrong usage or configuration             exit status 2
+    │   ├── ConfigError         a setting: flag, variable or TOML key
+    │   ├── AOIError            the file with the area of interest
+    │   └── OutputError         the output folder
+    ├── SearchError             the catalogue did not give its scenes
+    ├── ClusterError            no Dask cluster to compute on
+    └── SliceError              one time slice failed; the others go on  exit status 3
+        ├── AssetMissingError   a scene lacks an asset
+        ├── AssetReadError      an asset could not be read
+        └── HarmonisationError  nobody knows how a scene's pixels are scaled
+
+Every error names what it is about, what is wrong and what to do; it survives
+pickling, so it comes home whole from a Dask worker; it holds no credential.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+_URL_USER = re.compile(r"(\w+://)[^/@\s'\"]+@")
+_URL_QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\"]*")
+
+
+def redact(text: str) -> str:
+    """Take user names, passwords and query strings (signatures, tokens) out of the URLs in a text."""
+    return _URL_QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
+
+
+@dataclass(eq=False)
+class S2CubeError(Exception):
+    """What every error of s2cube is.
+
+    Parameters
+    ----------
+    subject
+        What the error is about: a setting, a file, a URL, a scene.
+    problem
+        What is wrong with it.
+    remedy
+        What the reader can do.
+    """
+
+    subject: str
+    problem: str
+    remedy: str
+
+    exit_status = 1
+
+    def __post_init__(self) -> None:
+        for fact in fields(self):
+            value = getattr(self, fact.name)
+            if isinstance(value, str):
+                setattr(self, fact.name, redact(value))
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.problem}. {self.remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, fact.name) for fact in fields(self))
+
+
+class UsageError(S2CubeError):
+    """Wrong usage or configuration: nothing was tried."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown or its value cannot be; `subject` is the flag, variable or TOML key."""
+
+
+class AOIError(UsageError):
+    """The area of interest cannot be used; `subject` is its file, with the feature if it is one's."""
+
+
+class OutputError(UsageError):
+    """The output folder cannot be written or is not one of s2cube's."""
+
+
+class SearchError(S2CubeError):
+    """The catalogue does not answer, is no STAC, or lacks the collection; `subject` is its address."""
+
+
+class ClusterError(S2CubeError):
+    """No Dask cluster can be reached or started; `subject` is its address."""
+
+
+@dataclass(eq=False)
+class SliceError(S2CubeError):
+    """One time slice cannot be made; `subject` is the scene to blame.
+
+    Parameters
+    ----------
+    asset
+        Key of the asset to blame in the scene, empty where the whole scene is.
+    """
+
+    asset: str = ""
+
+    exit_status = 3
+
+
+class AssetMissingError(SliceError):
+    """A scene has no asset for a band that was asked for."""
+
+
+class AssetReadError(SliceError):
+    """An asset could not be opened or read."""
+
+
+class HarmonisationError(SliceError):
+    """A scene says nothing about the offset of its pixels, or contradicts itself."""

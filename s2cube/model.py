@@ -1,0 +1,161 @@
+"""Frozen values that two or more stages share."""
+
+import re
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import pystac
+    from odc.geo.geobox import GeoBox
+    from odc.geo.geom import Geometry
+
+_INSTANT = re.compile(
+    r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
+)
+
+
+@dataclass(frozen=True)
+class AOI:
+    """One area of interest.
+
+    Parameters
+    ----------
+    id
+        Safe as a file name, unique among the AOIs of a file.
+    geometry
+        Valid, non-empty Polygon or MultiPolygon with its own CRS.
+    """
+
+    id: str
+    geometry: "Geometry"
+
+    @cached_property
+    def geometry_lonlat(self) -> "Geometry":
+        """The geometry in EPSG:4326, longitude first, degrees."""
+        return self.geometry.to_crs("EPSG:4326")
+
+    @property
+    def lon(self) -> float:
+        """Longitude of the centroid, degrees east."""
+        return float(self.geometry_lonlat.centroid.coords[0][0])
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A closed interval of UTC instants; None leaves a side open."""
+
+    start: datetime | None
+    end: datetime | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``A/B``, ``A``, ``A/..`` or ``../B``, each a year, month, day or second, in UTC.
+
+        A part that is coarser than a second stands for all of it: ``2024-01/2024-06`` ends with 30 June.
+
+        Raises
+        ------
+        ValueError
+            If the text is none of these, or runs backwards.
+        """
+        first, slash, last = text.strip().partition("/")
+        if not slash:
+            last = first
+        if first in ("", "..") and last in ("", ".."):
+            raise ValueError(f"'{text}' has neither a beginning nor an end")
+        start = None if first in ("", "..") else _first_instant(first)
+        end = None if last in ("", "..") else _last_instant(last)
+        if start and end and start > end:
+            raise ValueError(f"'{text}' runs backwards: {first} is later than {last}")
+        return cls(start, end)
+
+    def __contains__(self, instant: datetime) -> bool:
+        return (self.start is None or self.start <= instant) and (self.end is None or instant <= self.end)
+
+    def __str__(self) -> str:
+        return f"{_rfc3339(self.start)}/{_rfc3339(self.end)}"
+
+
+def _first_instant(text: str) -> datetime:
+    match = _INSTANT.fullmatch(text)
+    if not match:
+        raise ValueError(f"'{text}' is no date like 2024, 2024-06, 2024-06-30 or 2024-06-30T12:00:00Z")
+    day = f"{match['year']}-{match['month'] or '01'}-{match['day'] or '01'}"
+    return datetime.fromisoformat(f"{day}T{match['clock'] or '00:00:00'}").replace(tzinfo=timezone.utc)
+
+
+def _last_instant(text: str) -> datetime:
+    first = _first_instant(text)
+    parts = text.count("-")
+    if "T" in text or " " in text:
+        return first
+    if parts == 2:
+        end = first + timedelta(days=1)
+    elif parts == 1:
+        end = first + timedelta(days=monthrange(first.year, first.month)[1])
+    else:
+        end = first.replace(year=first.year + 1)
+    return end - timedelta(microseconds=1)
+
+
+def _rfc3339(instant: datetime | None) -> str:
+    return ".." if instant is None else instant.isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class TimeSlice:
+    """The scenes that become one image.
+
+    Parameters
+    ----------
+    id
+        ``<aoi>_<YYYYMMDD>`` (solar day) or ``<aoi>_<scene id>``.
+    time
+        Acquisition of the earliest scene, UTC.
+    scenes
+        In the order in which they fill the mosaic: the first valid pixel wins.
+    """
+
+    id: str
+    time: datetime
+    scenes: "tuple[pystac.Item, ...]"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made of an AOI: the grid and the time slices, oldest first."""
+
+    aoi: AOI
+    geobox: "GeoBox"
+    slices: tuple[TimeSlice, ...]
+
+
+@dataclass(frozen=True)
+class SliceFailure:
+    """Why a time slice could not be written; a line of ``failures.jsonl``.
+
+    Parameters
+    ----------
+    asset
+        Key of the asset to blame; empty where it is none's.
+    time
+        When it failed, RFC 3339, UTC.
+    """
+
+    slice: str
+    scenes: tuple[str, ...]
+    asset: str
+    error: str
+    time: str
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """What became of a time slice: `path` of its COG, or the failure."""
+
+    slice: str
+    path: str | None = None
+    failure: SliceFailure | None = None

@@ -1,0 +1,109 @@
+"""Where things lie in an output folder, and how a file gets there whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from s2cube.errors import OutputError
+
+_PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output folder.
+
+    ::
+
+        ROOT/catalog.json
+        ROOT/<aoi>/collection.json
+        ROOT/<aoi>/<slice>/<slice>.tif .png .json
+        ROOT/failures.jsonl
+    """
+
+    root: Path
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failures.jsonl"
+
+    def collection(self, aoi_id: str) -> Path:
+        return self.root / aoi_id / "collection.json"
+
+    def file(self, aoi_id: str, slice_id: str, suffix: str) -> Path:
+        """Path of one of a slice's files: suffix ``.tif``, ``.png`` or ``.json``."""
+        return self.root / aoi_id / slice_id / f"{slice_id}{suffix}"
+
+    def has(self, aoi_id: str, slice_id: str) -> bool:
+        """Tell whether a slice is done: its Item is written last."""
+        return self.file(aoi_id, slice_id, ".json").exists()
+
+    def slice_items(self) -> Iterator[Path]:
+        """Yield the Item of every slice that is done, by AOI and slice."""
+        for collection in sorted(self.root.iterdir()):
+            for folder in sorted(collection.iterdir()) if collection.is_dir() else ():
+                item = folder / f"{folder.name}.json"
+                if item.exists():
+                    yield item
+
+    def clear(self, aoi_id: str, slice_id: str) -> None:
+        """Make a slice undone, its Item first, and sweep what a broken run left half written.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        item = self.file(aoi_id, slice_id, ".json")
+        try:
+            item.unlink(missing_ok=True)
+            for part in item.parent.glob(f".*{_PART_SUFFIX}"):
+                part.unlink()
+        except OSError as error:
+            raise _unwritable(item.parent, error) from None
+
+    def prepare(self) -> None:
+        """Make the folder and try to write in it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        if "://" in str(self.root) or str(self.root).startswith(("s3:/", "gs:/", "az:/")):
+            raise OutputError(str(self.root), "is no folder of this machine", "Give --out a local folder")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise _unwritable(self.root, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(str(path), f"cannot be written ({error.strerror or error})", "Choose another folder by --out")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; rename it to `path` when that went well.
+
+    The file is on disk before it has its name, so a crash leaves the old file, or none, but never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}{_PART_SUFFIX}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

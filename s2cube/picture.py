@@ -1,0 +1,56 @@
+"""An image becomes a picture for people."""
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from rasterio.io import MemoryFile
+
+from s2cube.provider import SCALE, canonical_bands
+
+_TRUE_COLOUR = ("red", "green", "blue")
+_BRIGHTEST_REFLECTANCE = 0.3
+"""Land seldom reflects more in visible light; the same on every date, so that pictures compare."""
+_STRETCH_PERCENT = (2, 98)
+
+
+def write_picture(image: xr.DataArray, path: Path) -> None:
+    """Write a PNG: true colour where the bands are there, else the first band, stretched; transparent where nodata.
+
+    Parameters
+    ----------
+    image
+        Computed, dims (band, y, x), int16 or float32, with nodata.
+    path
+        Overwritten.
+    """
+    layers, valid = _layers(image)
+    rgba = np.stack([*(np.round(layer * 255).astype("uint8") for layer in layers), valid.astype("uint8") * 255])
+    _, height, width = rgba.shape
+    # A transform, for without one rasterio warns; without PAM it is written nowhere.
+    with MemoryFile() as memory, rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        with memory.open(
+            driver="GTiff", count=4, height=height, width=width, dtype="uint8", transform=image.rio.transform()
+        ) as source:
+            source.write(rgba)
+        with memory.open() as source:
+            rasterio.shutil.copy(source, path, driver="PNG")
+
+
+def _layers(image: xr.DataArray) -> tuple[list[np.ndarray], np.ndarray]:
+    names = canonical_bands(tuple(str(name) for name in image.band.values))
+    is_true_colour = set(_TRUE_COLOUR) <= set(names)
+    shown = [names.index(name) for name in _TRUE_COLOUR] if is_true_colour else [0]
+    raw = image.values[shown]
+    hole = np.isnan(raw) if raw.dtype.kind == "f" else raw == image.rio.nodata
+    valid = ~hole.any(axis=0)
+    if is_true_colour:
+        low, high = 0.0, _BRIGHTEST_REFLECTANCE / (SCALE if raw.dtype.kind == "i" else 1)
+    elif valid.any():
+        low, high = np.percentile(raw[0][valid], _STRETCH_PERCENT)
+    else:
+        low, high = 0.0, 1.0
+    stretched = np.where(hole, 0, np.clip((raw.astype("float32") - low) / max(high - low, np.finfo("float32").tiny), 0, 1))
+    return [stretched[position % len(shown)] for position in range(3)], valid

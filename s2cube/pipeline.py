@@ -1,0 +1,298 @@
+"""The order of things: where the stages meet."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Protocol, Unpack
+
+import pystac
+import xarray as xr
+
+from s2cube.aoi import read_aois
+from s2cube.catalog import slice_item, write_catalog, write_item
+from s2cube.cluster import compute, open_client
+from s2cube.cog import write_cog
+from s2cube.config import CubeSection, CubeSettings, JobConfig
+from s2cube.cube import mosaic, read_bands, read_scl, scl_steps
+from s2cube.errors import AssetReadError, OutputError, SearchError, SliceError, redact
+from s2cube.mask import clear_cells, clip
+from s2cube.model import AOI, Plan, SliceFailure, SliceResult
+from s2cube.output import Output, replacing
+from s2cube.picture import write_picture
+from s2cube.plan import make_plan
+from s2cube.provider import canonical_bands
+from s2cube.search import search_items
+
+log = logging.getLogger(__name__)
+
+_READERS_PER_SLICE = 4
+"""Threads that read a slice's files: most of their time they wait for an answer."""
+
+
+def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSettings]) -> xr.DataArray:
+    """Open scenes as one lazy cube over an area of interest.
+
+    Parameters
+    ----------
+    items
+        Sentinel-2 L2A scenes, as `search` finds them.
+    aoi
+        What lies outside it, or in its holes, is nodata.
+    bands, crs, resolution, mask, group_by, dtype
+        See `CubeSection`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
+        int16 × 10000 with nodata -9999 or float32 with NaN. x and y are pixel centres in metres in the grid's CRS,
+        time is UTC. ``.rio`` and ``.odc`` know CRS, transform and nodata.
+
+    Raises
+    ------
+    ConfigError
+        If a setting cannot be.
+    SearchError
+        If there is no scene.
+    SliceError
+        If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
+    """
+    config = CubeSection.of(settings)
+    plan = make_plan(items, aoi, config)
+    if not plan.slices:
+        raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
+    return build_cube(plan, config)
+
+
+def build_cube(plan: Plan, config: CubeSection) -> xr.DataArray:
+    """Do what `open_cube` does, for a plan."""
+    dn = read_bands(plan, config.bands)
+    valid = clear_cells(read_scl(plan), scl_steps(plan.geobox)) if config.mask == "scl" else None
+    return clip(mosaic(plan, dn, valid, config.dtype), plan.aoi.geometry)
+
+
+def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
+    """Compute a cube slice by slice and write each as a COG, a picture and a STAC Item.
+
+    Parameters
+    ----------
+    cube
+        From `open_cube`; a selection along time or band is as good.
+    out
+        Output folder; slices that are there already are replaced.
+
+    Returns
+    -------
+    list of Path
+        The COGs, in the order of time.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or the cube is not one of `open_cube`.
+    """
+    missing = {"time", "band", "slice", "scenes", "derived_from"} - set(cube.coords)
+    if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
+        raise OutputError(
+            "the cube", f"lacks {', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube",
+            "Write a cube of open_cube, or use its .rio.to_raster",
+        )  # fmt: skip
+    output = Output(Path(out))
+    output.prepare()
+    paths = [write_slice(cube.isel(time=position), output) for position in range(cube.sizes["time"])]
+    write_catalog(output)
+    return paths
+
+
+def write_slice(image: xr.DataArray, output: Output) -> Path:
+    """Compute an image and write its files, the Item last: it is what says that the slice is done."""
+    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+    computed = image.compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
+    output.clear(aoi_id, slice_id)
+    cog = output.file(aoi_id, slice_id, ".tif")
+    with replacing(cog) as part:
+        write_cog(computed, part)
+    with replacing(output.file(aoi_id, slice_id, ".png")) as part:
+        write_picture(computed, part)
+    write_item(slice_item(computed, slice_id), output.file(aoi_id, slice_id, ".json"))
+    return cog
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is going to do.
+
+    Parameters
+    ----------
+    plans
+        One an AOI, with every slice found.
+    todo
+        One a slice that is to be made.
+    skipped
+        Ids of the slices that are there already.
+    """
+
+    config: JobConfig
+    output: Output
+    plans: tuple[Plan, ...]
+    todo: tuple[Plan, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why."""
+
+    written: list[str]
+    skipped: list[str]
+    rejected: list[dict[str, str]]
+    failed: list[dict[str, str]]
+
+
+def plan_job(config: JobConfig) -> Job:
+    """Decide what is to be made, without reading a pixel.
+
+    Raises
+    ------
+    UsageError
+        If a setting or the AOI cannot be.
+    SearchError
+        If the catalogue does not give its scenes.
+    """
+    canonical_bands(config.cube.bands)
+    aois = read_aois(config.job.aoi, config.job.aoi_id)
+    output = Output(config.job.out)
+    plans, todo, skipped = [], [], []
+    for aoi in aois:
+        items = search_items(aoi, **config.search.settings())
+        plan = make_plan(items, aoi, config.cube)
+        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+        plans.append(plan)
+        for each in plan.slices:
+            if output.has(aoi.id, each.id) and not config.job.overwrite:
+                skipped.append(each.id)
+            else:
+                todo.append(replace(plan, slices=(each,)))
+    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
+
+
+def run_job(job: Job) -> Iterator[SliceResult]:
+    """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end.
+
+    A slice that fails does not stop the others; why it failed goes to ``failures.jsonl``.
+
+    Raises
+    ------
+    ClusterError
+        If there is no Dask cluster to compute on.
+    """
+    _forget_failures(job)
+    if not job.todo:
+        return
+    make = partial(make_slice, config=job.config.cube, output=Output(job.output.root.absolute()))
+    try:
+        with open_client(job.config.cluster, len(job.todo)) as client:
+            for plan, result in compute(client, make, job.todo):
+                outcome = _failed(plan, result) if isinstance(result, BaseException) else result
+                if outcome.failure:
+                    _note_failure(job.output, outcome.failure)
+                yield outcome
+    finally:
+        write_catalog(job.output)
+
+
+class Watch(Protocol):
+    """Who wants to be told how a run goes."""
+
+    def begin(self, job: Job) -> None:
+        """The search is over; this is what will be made."""
+
+    def advance(self, result: SliceResult) -> None:
+        """A slice is done or has failed."""
+
+
+def run(config: JobConfig, watch: Watch | None = None) -> Summary:
+    """Do a whole job: search, cube, mask, clip, and one COG a time slice.
+
+    Raises
+    ------
+    S2CubeError
+        If the job could not be done. A failed slice raises nothing: it stands in the summary.
+    """
+    Output(config.job.out).prepare()
+    job = plan_job(config)
+    if watch:
+        watch.begin(job)
+    results = []
+    for result in run_job(job):
+        results.append(result)
+        if watch:
+            watch.advance(result)
+    return _summarise(job, results)
+
+
+def _summarise(job: Job, results: Iterable[SliceResult]) -> Summary:
+    ordered = sorted(results, key=lambda result: result.slice)
+    return Summary(
+        written=[result.path for result in ordered if result.path],
+        skipped=list(job.skipped),
+        rejected=[],
+        failed=[{"slice": each.slice, "error": each.failure.error} for each in ordered if each.failure],
+    )
+
+
+def make_slice(plan: Plan, config: CubeSection, output: Output) -> SliceResult:
+    """Make the one slice of a plan, on a worker; what goes wrong becomes the result."""
+    try:
+        (image,) = build_cube(plan, config)
+        path = write_slice(image, output)
+    except Exception as error:  # noqa: BLE001  one slice must not end the others
+        log.debug("%s", plan.slices[0].id, exc_info=True)
+        return _failed(plan, error)
+    return SliceResult(plan.slices[0].id, path=str(path))
+
+
+def _failed(plan: Plan, error: BaseException) -> SliceResult:
+    (failed,) = plan.slices
+    return SliceResult(
+        failed.id,
+        failure=SliceFailure(
+            slice=failed.id,
+            scenes=tuple(scene.id for scene in failed.scenes),
+            asset=_asset(plan, error),
+            error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        ),
+    )
+
+
+def _asset(plan: Plan, error: BaseException) -> str:
+    if isinstance(error, AssetReadError):
+        for scene in plan.slices[0].scenes:
+            for key, asset in scene.assets.items():
+                if redact(asset.href) == error.subject:
+                    return key
+    return error.asset if isinstance(error, SliceError) else ""
+
+
+def _note_failure(output: Output, failure: SliceFailure) -> None:
+    with output.failures.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+
+
+def _forget_failures(job: Job) -> None:
+    """Take the slices that are about to be tried again, or are done, off the list of failures."""
+    if not job.output.failures.exists():
+        return
+    settled = {plan.slices[0].id for plan in job.todo} | set(job.skipped)
+    lines = job.output.failures.read_text(encoding="utf-8").splitlines()
+    standing = [line for line in lines if json.loads(line)["slice"] not in settled]
+    if standing:
+        with replacing(job.output.failures) as part:
+            part.write_text("\n".join(standing) + "\n", encoding="utf-8")
+    else:
+        job.output.failures.unlink()
