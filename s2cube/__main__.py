@@ -1,3 +1,5 @@
+"""``python -m s2cube``."""
+
 from s2cube.cli import main
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from s2cube.model import AOI
 
 if TYPE_CHECKING:
     import geopandas
+    from shapely.geometry.base import BaseGeometry
 
 _ID_COLUMNS = ("id", "name")
 _LONGEST_ID = 80
@@ -42,9 +43,10 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
         twin = seen.setdefault(aoi.id.casefold(), raw)
         if twin is not raw:
             raise AOIError(
-                str(path), f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
+                str(path),
+                f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
                 "Name a property with different values by --aoi-id",
-            )  # fmt: skip
+            )
     return aois
 
 
@@ -75,7 +77,7 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
                 frame = geopandas.read_parquet(path)
             else:
                 frame = geopandas.read_file(path)
-    except Exception as error:  # every driver has errors of its own
+    except Exception as error:  # noqa: BLE001  every driver has errors of its own
         raise AOIError(
             str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
         ) from None
@@ -104,18 +106,20 @@ def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -
     return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
 
 
-def _aoi(path: Path, name: str, geometry: object, frame: "geopandas.GeoDataFrame") -> AOI:
+def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopandas.GeoDataFrame") -> AOI:
     import shapely
     from odc.geo.geom import Geometry
 
     subject = f"{path}, feature '{name}'"
-    if not isinstance(geometry, shapely.Geometry) or geometry.is_empty:
+    if geometry is None or geometry.is_empty:
         raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
     if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
         raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it or draw its area")
     if not geometry.is_valid:
         raise AOIError(
-            subject, f"has an invalid geometry ({shapely.is_valid_reason(geometry)})", "Repair it, as QGIS's 'Fix geometries' does"
+            subject,
+            f"has an invalid geometry ({shapely.is_valid_reason(geometry)})",
+            "Repair it, as QGIS's 'Fix geometries' does",
         )
     safe = _file_name(name)
     if not safe:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timezone
+from datetime import UTC
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
         slice_id,
         shapely.geometry.mapping(outline),
         list(outline.bounds),
-        image.time.values.astype("datetime64[us]").item().replace(tzinfo=timezone.utc),
+        image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
         {
             "constellation": "sentinel-2",
             "instruments": ["msi"],
@@ -53,7 +53,9 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
         },
         collection=aoi_id,
     )
-    item.add_asset(_DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
+    item.add_asset(
+        _DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
+    )
     item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
     _describe(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
@@ -97,7 +99,10 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     )
     RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
     EOExtension.ext(data, add_if_missing=True).apply(
-        [Band.create(name, common_name=common) for name, common in zip(names, canonical_bands(tuple(names)), strict=True)]
+        [
+            Band.create(name, common_name=common)
+            for name, common in zip(names, canonical_bands(tuple(names)), strict=True)
+        ]
     )
 
 

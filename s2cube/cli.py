@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import s2cube
@@ -73,6 +73,7 @@ class Common:
     quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
 
     def set_up_logging(self) -> None:
+        """Send log lines to people, as many as they asked for."""
         handler = RichHandler(console=people, show_path=False, show_time=False, markup=False)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
@@ -81,11 +82,13 @@ class Common:
         people.quiet = self.quiet
 
     def load(self, flags: Flags | None) -> JobConfig:
+        """Set up logging and merge the settings."""
         self.set_up_logging()
         given = {key: value for key, value in asdict(flags).items() if value is not None} if flags else {}
         return load_config(given, os.environ, self.config)
 
     def print_json(self, content: object) -> None:
+        """Print one line for programs, if asked to."""
         if self.json:
             print(json_format.dumps(content, ensure_ascii=False), flush=True)
 
@@ -156,9 +159,12 @@ def search(
         for item in scenes.values():
             facts = item.properties
             table.add_row(
-                item.id, str(facts.get("datetime"))[:16].replace("T", " "), str(facts.get("eo:cloud_cover", "")),
-                str(facts.get("grid:code", "")), str(facts.get("s2:processing_baseline", "")),
-            )  # fmt: skip
+                item.id,
+                str(facts.get("datetime"))[:16].replace("T", " "),
+                str(facts.get("eo:cloud_cover", "")),
+                str(facts.get("grid:code", "")),
+                str(facts.get("s2:processing_baseline", "")),
+            )
         _paper().print(table)
     if not scenes:
         people.print(_nothing_found(config))
@@ -189,28 +195,26 @@ def demo(
 def _run(config: JobConfig, common: Common) -> int:
     from s2cube.pipeline import run as run_job
 
-    with _Bar() as bar:
-        summary = run_job(config, bar)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=people, disable=not people.is_terminal, transient=True) as progress:
+        summary = run_job(config, _Bar(progress))
     _tell(summary, config)
     common.print_json(asdict(summary))
     return _SOME_FAILED_STATUS if summary.failed else 0
 
 
-class _Bar(Progress):
-    """A progress bar for people; nothing where stderr is no terminal."""
+class _Bar:
+    """Show how a run goes; where stderr is no terminal, only what failed."""
 
-    _slices: TaskID
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        super().__init__(*columns, console=people, disable=not people.is_terminal, transient=True)
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
 
     def begin(self, job: "Job") -> None:
         _tell_if_nothing_found(job)
-        self._slices = self.add_task("slices", total=len(job.todo))
+        self._slices = self._progress.add_task("slices", total=len(job.todo))
 
-    def advance(self, result: "SliceResult") -> None:  # type: ignore[override]
-        super().advance(self._slices)
+    def advance(self, result: "SliceResult") -> None:
+        self._progress.advance(self._slices)
         if result.failure:
             log.error("%s failed: %s", result.slice, result.failure.error)
         else:

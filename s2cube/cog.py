@@ -39,9 +39,15 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
     floating = image.dtype.kind == "f"
     with MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", count=bands, height=height, width=width, dtype=image.dtype.name,
-            crs=image.rio.crs, transform=image.rio.transform(), nodata=image.rio.nodata,
-        ) as source:  # fmt: skip
+            driver="GTiff",
+            count=bands,
+            height=height,
+            width=width,
+            dtype=image.dtype.name,
+            crs=image.rio.crs,
+            transform=image.rio.transform(),
+            nodata=image.rio.nodata,
+        ) as source:
             source.write(image.values)
             source.descriptions = tuple(str(name) for name in image.band.values)
             source.scales = (image.attrs.get("scale_factor", 1.0),) * bands

@@ -52,6 +52,9 @@ def _check_unique(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+Dtype = Literal["int16", "float32"]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -68,7 +71,6 @@ class _Section(BaseModel):
             return cls(**settings)
         except ValidationError as error:
             raise _explain(error, cls, lambda loc: str(loc[0])) from None
-
 
     def settings(self) -> dict[str, Any]:
         """Give the values by key."""
@@ -107,15 +109,15 @@ class CubeSection(_Section):
     bands: Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)] = Field(
         ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order wanted."
     )
-    crs: Annotated[str, AfterValidator(_check_crs)] = Field("auto", description="EPSG:N, or auto for the UTM zone of the AOI.")
-    resolution_m: float = Field(
-        30, alias="resolution", gt=0, allow_inf_nan=False, description="Pixel size in METRES."
+    crs: Annotated[str, AfterValidator(_check_crs)] = Field(
+        "auto", description="EPSG:N, or auto for the UTM zone of the AOI."
     )
+    resolution_m: float = Field(30, alias="resolution", gt=0, allow_inf_nan=False, description="Pixel size in METRES.")
     mask: Literal["scl", "none"] = Field(
         "scl", description="scl drops pixels the scene classification calls cloud, shadow or bad; none drops none."
     )
     group_by: Literal["solar_day", "scene"] = Field("solar_day", description="One image a solar_day, or a scene.")
-    dtype: Literal["int16", "float32"] = Field(
+    dtype: Dtype = Field(
         "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
     )
 
@@ -124,8 +126,10 @@ class ClusterSection(_Section):
     """Where it is computed."""
 
     scheduler: str | None = Field(None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine.")
-    workers: int | None = Field(None, ge=1, description="Worker processes on this machine; default: one a core.")
-    threads: int | None = Field(None, ge=1, description="Slices at a time in a worker process; default: 1.")
+    workers: int | None = Field(
+        None, ge=1, description="Worker processes on this machine; default: one for four cores."
+    )
+    threads: int | None = Field(None, ge=1, description="Slices at a time in a worker process; default: two a core.")
 
 
 class SearchSettings(TypedDict, total=False):
@@ -146,7 +150,7 @@ class CubeSettings(TypedDict, total=False):
     resolution: float
     mask: Literal["scl", "none"]
     group_by: Literal["solar_day", "scene"]
-    dtype: Literal["int16", "float32"]
+    dtype: Dtype
 
 
 class JobConfig(_Section):
@@ -161,15 +165,12 @@ class JobConfig(_Section):
 def settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield section, key and field of every setting."""
     for section, holder in JobConfig.model_fields.items():
-        model = holder.annotation
-        assert isinstance(model, type) and issubclass(model, _Section)
+        model: type[_Section] = holder.annotation  # type: ignore[assignment]
         for name, field in model.model_fields.items():
             yield section, field.alias or name, field
 
 
-def load_config(
-    flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
-) -> JobConfig:
+def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None) -> JobConfig:
     """Merge flags, environment and TOML file into one configuration.
 
     Parameters
@@ -211,7 +212,9 @@ def _from_file(file: Path | None) -> Iterator[_Setting]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config") from None
+        raise ConfigError(
+            str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config"
+        ) from None
     for section, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: {section}", "stands outside a section", "Put it under its [section]")

@@ -11,6 +11,7 @@ from odc.geo.xr import xr_coords
 from rasterio.enums import Resampling
 from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv
 
+from s2cube.config import Dtype
 from s2cube.errors import AssetReadError
 from s2cube.model import Plan, TimeSlice
 from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, asset_key, canonical_bands, offset_dn
@@ -57,9 +58,11 @@ class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
     def read(self, window: "Window", **kwargs: Any) -> np.ndarray:
         try:
             return np.asarray(super().read(window, **kwargs))
-        except Exception as error:  # whatever GDAL, rasterio or stackstac trip over, it is this file
+        except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or stackstac trip over, it is this file
             cause = error.__cause__ or error
-            raise AssetReadError(self.url, f"cannot be read ({cause})", "Run again; look at the file if it persists") from None
+            raise AssetReadError(
+                self.url, f"cannot be read ({cause})", "Run again; look at the file if it persists"
+            ) from None
 
 
 def read_bands(plan: Plan, bands: tuple[str, ...]) -> xr.DataArray:
@@ -121,7 +124,7 @@ def scl_steps(geobox: "GeoBox") -> int:
     return most
 
 
-def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Literal["int16", "float32"]) -> xr.DataArray:
+def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Dtype) -> xr.DataArray:
     """Harmonise scenes and lay those of a time slice over each other: the first valid pixel wins.
 
     Parameters
@@ -161,7 +164,7 @@ def _fill_holes(above: da.Array, below: da.Array) -> da.Array:
     return da.where(above != NODATA, above, below)
 
 
-def _convert(values: da.Array, dtype: Literal["int16", "float32"]) -> da.Array:
+def _convert(values: da.Array, dtype: Dtype) -> da.Array:
     hole = values == NODATA
     if dtype == "int16":
         return da.where(hole, NODATA, values.clip(*_INT16_VALID)).astype(dtype)
@@ -186,7 +189,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
         attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
         | ({"scale_factor": SCALE} if integer else {}),
     )
-    return cube.rio.write_nodata(NODATA if integer else np.nan)  # type: ignore[no-any-return]
+    return cube.rio.write_nodata(NODATA if integer else np.nan)
 
 
 def _addresses(time_slice: TimeSlice) -> str:
@@ -208,6 +211,7 @@ def _stack(
     # Each file itself says where its pixels lie. What items say of it is often another grid (proj:shape of the
     # undecimated file) or another spelling (proj:code), so stackstac is told no more than that all may meet the grid.
     bounds = tuple(geobox.boundingbox)
+    epsg = geobox.crs.epsg if geobox.crs else None
     keys = [str(position) for position in range(len(hrefs[0]))]
     items = [
         {
@@ -215,7 +219,7 @@ def _stack(
             "bbox": scene.bbox,
             "properties": {
                 "datetime": scene.properties["datetime"],
-                "proj:epsg": geobox.crs.epsg,
+                "proj:epsg": epsg,
                 "proj:bbox": bounds,
             },
             "assets": {key: {"href": href} for key, href in zip(keys, of_scene, strict=True)},
@@ -225,7 +229,7 @@ def _stack(
     stack = stackstac.stack(
         items,
         assets=keys,
-        epsg=geobox.crs.epsg,
+        epsg=epsg,
         resolution=geobox.resolution.x,
         bounds=bounds,
         snap_bounds=False,

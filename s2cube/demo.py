@@ -7,7 +7,7 @@ centre of its pixel, or `CLOUD_REFLECTANCE` under a cloud, harmonised or not as 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import rasterio.shutil
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import Geometry, box, polygon
+from odc.geo.geom import Geometry, polygon
 from rasterio.io import MemoryFile
 
 from s2cube.provider import BAND_ASSETS, BOA_ADD_OFFSET_DN, SCALE
@@ -32,8 +32,14 @@ _TOP_M = 4553580
 _GRANULE_LEFT_M = {"14TNL": 562020, "14TPL": 567420}
 """Left edges, multiples of 60 m as the real ones; the two overlap by 600 m."""
 
-_AOI_SHELL = [(563400, 4548300), (571900, 4547900), (572600, 4551200), (570100, 4553200), (564000, 4552700)]
-_AOI_HOLE = [(566000, 4550000), (567000, 4549700), (567300, 4550900), (566200, 4551000)]
+_AOI_SHELL: list[tuple[float, float]] = [
+    (563400, 4548300),
+    (571900, 4547900),
+    (572600, 4551200),
+    (570100, 4553200),
+    (564000, 4552700),
+]
+_AOI_HOLE: list[tuple[float, float]] = [(566000, 4550000), (567000, 4549700), (567300, 4550900), (566200, 4551000)]
 
 _PARCEL_M = 810
 _PIVOT_RADIUS_M = 390
@@ -87,13 +93,18 @@ class Pass:
 
 
 def _at(day: str) -> datetime:
-    return datetime.fromisoformat(f"{day}T17:19:31").replace(tzinfo=timezone.utc)
+    return datetime.fromisoformat(f"{day}T17:19:31").replace(tzinfo=UTC)
 
 
 PASSES = (
     Pass(_at("2021-07-24"), "03.01", offset_applied=False),
     Pass(_at("2022-05-20"), "04.00", offset_applied=False),
-    Pass(_at("2022-06-14"), "04.00", offset_applied=True, clouds=(Cloud(565200, 4551600, 520), Cloud(569800, 4549300, 700))),
+    Pass(
+        _at("2022-06-14"),
+        "04.00",
+        offset_applied=True,
+        clouds=(Cloud(565200, 4551600, 520), Cloud(569800, 4549300, 700)),
+    ),
     Pass(_at("2022-07-09"), "05.10", offset_applied=False, edge_m=570500),
     Pass(_at("2022-08-03"), "05.10", offset_applied=True, tiles=("14TNL",), clouds=(Cloud(566800, 4549000, 430),)),
     Pass(_at("2022-09-12"), "05.10", offset_applied=False, clouds=(Cloud(567700, 4550800, 900),)),
@@ -159,7 +170,12 @@ def write_archive(folder: Path) -> Archive:
     items = [_write_scene(folder, tile, overflight) for overflight in PASSES for tile in overflight.tiles]
     archive = Archive(folder / "items.json", folder / "aoi.geojson")
     archive.items.write_text(json.dumps({"type": "FeatureCollection", "features": items}, indent=1))
-    outline = {"type": "Feature", "id": "farm", "properties": {"id": "farm"}, "geometry": farm().to_crs("EPSG:4326").json}
+    outline = {
+        "type": "Feature",
+        "id": "farm",
+        "properties": {"id": "farm"},
+        "geometry": farm().to_crs("EPSG:4326").json,
+    }
     archive.aoi.write_text(json.dumps({"type": "FeatureCollection", "features": [outline]}, indent=1))
     return archive
 
@@ -196,7 +212,7 @@ def _layers(tile: str, overflight: Pass) -> Iterator[tuple[str, str, GeoBox, NDA
 def _item(scene: str, tile: str, overflight: Pass, assets: dict[str, Any]) -> dict[str, Any]:
     classes = scene_classes(granule_geobox(tile, SCL_RESOLUTION_M), overflight)
     stamp = f"{overflight.time:%Y%m%dT%H%M%S}"
-    footprint = box(*granule_geobox(tile, 10).boundingbox, f"EPSG:{EPSG}").to_crs("EPSG:4326")
+    footprint = granule_geobox(tile, 10).extent.to_crs("EPSG:4326")
     extensions = ("eo/v1.1.0", "projection/v1.1.0", "raster/v1.1.0", "grid/v1.0.0")
     return {
         "type": "Feature",
@@ -228,16 +244,27 @@ def _write_cog(pixels: NDArray[Any], geobox: GeoBox, path: Path) -> None:
     height, width = pixels.shape
     with MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", count=1, height=height, width=width, dtype=pixels.dtype.name, nodata=0,
-            crs=f"EPSG:{EPSG}", transform=geobox.affine,
-        ) as plain:  # fmt: skip
+            driver="GTiff",
+            count=1,
+            height=height,
+            width=width,
+            dtype=pixels.dtype.name,
+            nodata=0,
+            crs=f"EPSG:{EPSG}",
+            transform=geobox.affine,
+        ) as plain:
             plain.write(pixels, 1)
         averaged = "mode" if pixels.dtype == np.uint8 else "average"
         with memory.open() as plain:
             rasterio.shutil.copy(
-                plain, path, driver="COG", compress="deflate", predictor="standard", blocksize=256,
+                plain,
+                path,
+                driver="COG",
+                compress="deflate",
+                predictor="standard",
+                blocksize=256,
                 overview_resampling=averaged,
-            )  # fmt: skip
+            )
 
 
 def _centres(geobox: GeoBox) -> tuple[_Metres, _Metres]:

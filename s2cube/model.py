@@ -3,7 +3,7 @@
 import re
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -84,7 +84,7 @@ def _first_instant(text: str) -> datetime:
     if not match:
         raise ValueError(f"'{text}' is no date like 2024, 2024-06, 2024-06-30 or 2024-06-30T12:00:00Z")
     day = f"{match['year']}-{match['month'] or '01'}-{match['day'] or '01'}"
-    return datetime.fromisoformat(f"{day}T{match['clock'] or '00:00:00'}").replace(tzinfo=timezone.utc)
+    return datetime.fromisoformat(f"{day}T{match['clock'] or '00:00:00'}").replace(tzinfo=UTC)
 
 
 def _last_instant(text: str) -> datetime:

@@ -29,13 +29,16 @@ class Output:
 
     @property
     def catalog(self) -> Path:
+        """The catalogue over all AOIs."""
         return self.root / "catalog.json"
 
     @property
     def failures(self) -> Path:
+        """The list of slices that failed."""
         return self.root / "failures.jsonl"
 
     def collection(self, aoi_id: str) -> Path:
+        """Path of the collection of an AOI."""
         return self.root / aoi_id / "collection.json"
 
     def file(self, aoi_id: str, slice_id: str, suffix: str) -> Path:

@@ -40,17 +40,17 @@ def write_picture(image: xr.DataArray, path: Path) -> None:
 
 
 def _layers(image: xr.DataArray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Choose what is shown as red, green and blue, from 0 to 1, and tell where it is valid."""
     names = canonical_bands(tuple(str(name) for name in image.band.values))
     is_true_colour = set(_TRUE_COLOUR) <= set(names)
-    shown = [names.index(name) for name in _TRUE_COLOUR] if is_true_colour else [0]
-    raw = image.values[shown]
-    hole = np.isnan(raw) if raw.dtype.kind == "f" else raw == image.rio.nodata
-    valid = ~hole.any(axis=0)
-    if is_true_colour:
-        low, high = 0.0, _BRIGHTEST_REFLECTANCE / (SCALE if raw.dtype.kind == "i" else 1)
-    elif valid.any():
-        low, high = np.percentile(raw[0][valid], _STRETCH_PERCENT)
-    else:
-        low, high = 0.0, 1.0
-    stretched = np.where(hole, 0, np.clip((raw.astype("float32") - low) / max(high - low, np.finfo("float32").tiny), 0, 1))
-    return [stretched[position % len(shown)] for position in range(3)], valid
+    raw = image.values[[names.index(name) for name in _TRUE_COLOUR] if is_true_colour else [0, 0, 0]]
+    floating = raw.dtype.kind == "f"
+    hole = np.isnan(raw) if floating else raw == image.rio.nodata
+    reflectance = np.where(hole, 0, raw * np.float32(1 if floating else SCALE))
+    low, high = (0.0, _BRIGHTEST_REFLECTANCE) if is_true_colour else _usual_range(reflectance[~hole])
+    return list(np.where(hole, 0, np.clip((reflectance - low) / (high - low), 0, 1))), ~hole.any(axis=0)
+
+
+def _usual_range(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, _STRETCH_PERCENT) if values.size else (0, 1)
+    return float(low), float(high) if high > low else float(low) + 1

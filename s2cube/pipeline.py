@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol, Unpack
@@ -98,9 +98,10 @@ def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
     missing = {"time", "band", "slice", "scenes", "derived_from"} - set(cube.coords)
     if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
         raise OutputError(
-            "the cube", f"lacks {', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube",
+            "the cube",
+            f"lacks {', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube",
             "Write a cube of open_cube, or use its .rio.to_raster",
-        )  # fmt: skip
+        )
     output = Output(Path(out))
     output.prepare()
     paths = [write_slice(cube.isel(time=position), output) for position in range(cube.sizes["time"])]
@@ -250,7 +251,7 @@ def make_slice(plan: Plan, config: CubeSection, output: Output) -> SliceResult:
     try:
         (image,) = build_cube(plan, config)
         path = write_slice(image, output)
-    except Exception as error:  # noqa: BLE001  one slice must not end the others
+    except Exception as error:
         log.debug("%s", plan.slices[0].id, exc_info=True)
         return _failed(plan, error)
     return SliceResult(plan.slices[0].id, path=str(path))
@@ -265,7 +266,7 @@ def _failed(plan: Plan, error: BaseException) -> SliceResult:
             scenes=tuple(scene.id for scene in failed.scenes),
             asset=_asset(plan, error),
             error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
     )
 

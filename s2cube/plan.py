@@ -55,4 +55,3 @@ def _newest_processing(items: Iterable[pystac.Item]) -> list[pystac.Item]:
         kept[key] = newer
         log.info("%s: left out, %s is a newer processing of the same granule", older.id, newer.id)
     return list(kept.values())
-

@@ -66,11 +66,13 @@ def asset_key(item: pystac.Item, keys: tuple[str, ...]) -> str:
     for key in keys:
         if key in item.assets:
             return key
+    otherwise = "--mask none" if keys is SCL_ASSETS else "other bands"
     raise AssetMissingError(
-        item.id, f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})",
-        f"Ask for other bands{' or --mask none' if keys is SCL_ASSETS else ''}; the scene has {', '.join(sorted(item.assets))}",
+        item.id,
+        f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})",
+        f"Ask for {otherwise}; the scene has {', '.join(sorted(item.assets))}",
         keys[0],
-    )  # fmt: skip
+    )
 
 
 def acquired(item: pystac.Item) -> datetime:
@@ -109,9 +111,10 @@ def offset_dn(item: pystac.Item) -> int:
     made_by = baseline(item)
     if made_by is None:
         raise HarmonisationError(
-            item.id, "does not say its processing baseline, so the offset of its pixels is unknown",
+            item.id,
+            "does not say its processing baseline, so the offset of its pixels is unknown",
             "Use a catalogue with s2:processing_baseline or processing:version",
-        )  # fmt: skip
+        )
     if made_by < _FIRST_BASELINE_WITH_OFFSET or item.properties.get("earthsearch:boa_offset_applied") is True:
         return 0
     return BOA_ADD_OFFSET_DN

@@ -60,9 +60,8 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
     """
     config = SearchSection.of(settings)
     matching = (item for item in _candidates(aoi, config) if _matches(item, aoi, config))
-    if config.max_items is not None:
-        matching = iter(heapq.nlargest(config.max_items, matching, key=_age))
-    return sorted(matching, key=_age)
+    kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
+    return sorted(kept, key=_age)
 
 
 def save_items(items: Iterable[pystac.Item], path: Path) -> None:
@@ -128,7 +127,9 @@ def _read_root(io: "StacApiIO", stac: str) -> dict[str, Any]:
     try:
         root = io.read_json(stac)
     except APIError as error:
-        problem = f"answers {error.status_code}" if error.status_code else f"does not answer ({error})"
+        # pystac-client sets a status only where there was an answer.
+        status = getattr(error, "status_code", None)
+        problem = f"answers {status}" if status else f"does not answer ({error})"
         raise SearchError(stac, problem, "Check --stac and the network") from None
     except OSError as error:
         raise SearchError(stac, f"cannot be read ({error.strerror})", "Check --stac") from None
@@ -146,6 +147,10 @@ def _from_api(io: "StacApiIO", aoi: AOI, config: SearchSection) -> Iterator[pyst
     try:
         client = Client.open(config.stac, stac_io=io)
         _check_collection(client, config)
+        for wanted in (ConformanceClasses.SORT, ConformanceClasses.QUERY):
+            # pystac-client knows these only as of version 1.0; servers announce 1.1.
+            if any(uri.endswith(wanted.value) for uri in client.get_conforms_to()):
+                client.add_conforms_to(wanted.name)
         sorts = client.conforms_to(ConformanceClasses.SORT)
         question: dict[str, Any] = {"sortby": "-properties.datetime"} if sorts else {}
         if config.max_cloud_percent < 100 and client.conforms_to(ConformanceClasses.QUERY):
@@ -181,15 +186,8 @@ def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> It
 
 
 def _check_collection(client: "Client", config: SearchSection) -> None:
-    from pystac_client.exceptions import APIError
-
-    try:
-        client.get_collection(config.collection)
-    except APIError as error:
-        if error.status_code != 404:
-            raise
-        known = [collection.id for collection in client.get_collections()]
-        raise _no_collection(config, known) from None
+    if client.get_collection(config.collection) is None:
+        raise _no_collection(config, [collection.id for collection in client.get_collections()])
 
 
 def _in_collection(items: Iterator[pystac.Item], config: SearchSection) -> Iterator[pystac.Item]:
@@ -210,18 +208,25 @@ def _no_collection(config: SearchSection, known: list[str]) -> SearchError:
 def _from_features(features: list[dict[str, Any]], base: str) -> Iterator[pystac.Item]:
     for feature in features:
         try:
-            item = pystac.Item.from_dict(feature)
+            item = pystac.Item.from_dict(feature, migrate=False)
         except (KeyError, ValueError, TypeError, pystac.STACTypeError) as error:
             raise SearchError(base, f"holds a feature that is no STAC Item ({error})", "Check --stac") from None
         yield _detached(item, base)
 
 
 def _from_static(root: dict[str, Any], io: "StacApiIO", base: str) -> Iterator[pystac.Item]:
+    from pystac.stac_io import DefaultStacIO
     from pystac_client.exceptions import APIError
+
+    class StaticIO(DefaultStacIO):
+        """Read as patiently as an API, but make plain pystac of it."""
+
+        def read_text(self, source: Any, *_: Any, **__: Any) -> str:
+            return io.read_text(source)
 
     kind = pystac.Collection if root["type"] == "Collection" else pystac.Catalog
     catalog = kind.from_dict(root, href=make_absolute_href(base))
-    catalog._stac_io = io
+    catalog._stac_io = StaticIO()
     try:
         for item in catalog.get_items(recursive=True):
             yield _detached(item, base)
@@ -246,7 +251,7 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
     start = own if own and ("://" in own or own.startswith("/")) else make_absolute_href(base)
     for asset in item.assets.values():
         asset.href = make_absolute_href(asset.href, start)
-    alone = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False))
+    alone = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False), migrate=False)
     alone.clear_links()
     if own:
         alone.add_link(pystac.Link(pystac.RelType.SELF, own, pystac.MediaType.GEOJSON))
@@ -289,7 +294,13 @@ def _patient_io() -> "StacApiIO":
     return PatientIO(
         timeout=_TIMEOUT_S,
         max_retries=urllib3.Retry(
-            total=_ATTEMPTS, connect=2, backoff_factor=_BACKOFF_S, backoff_jitter=_BACKOFF_S,
-            backoff_max=_LONGEST_BACKOFF_S, status_forcelist=_BUSY_STATUS, allowed_methods=None, raise_on_status=False,
+            total=_ATTEMPTS,
+            connect=2,
+            backoff_factor=_BACKOFF_S,
+            backoff_jitter=_BACKOFF_S,
+            backoff_max=_LONGEST_BACKOFF_S,
+            status_forcelist=_BUSY_STATUS,
+            allowed_methods=None,
+            raise_on_status=False,
         ),
-    )  # fmt: skip
+    )

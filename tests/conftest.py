@@ -1,0 +1,90 @@
+"""Fixtures: the simulated archive, the servers it is served by, one Dask cluster for all runs, the command line."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from distributed import LocalCluster
+
+from s2cube import cli
+from s2cube.demo import Archive, write_archive
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a test from what lies in the folder or environment that the suite was started in."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("S2CUBE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Real Sentinel-2 material, which is not part of the project."""
+    if not REAL.exists():
+        pytest.skip(f"no real granules beside the project ({REAL.name} is absent)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return write_archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="session")
+def archive_items(archive: Archive) -> list[dict[str, Any]]:
+    features: list[dict[str, Any]] = json.loads(archive.items.read_text())["features"]
+    return features
+
+
+@pytest.fixture(scope="session")
+def archive_url(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The archive over HTTP with range requests."""
+    with servers.nginx(archive.items.parent, tmp_path_factory.mktemp("nginx")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask cluster with one worker process, shared by all runs of the suite."""
+    with LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster.scheduler_address
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit status, stdout, stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return answer
+
+
+CommandLine = Callable[..., Outcome]
+
+
+@pytest.fixture
+def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Call the command line in this process, as `python -m s2cube` does."""
+
+    def call(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return Outcome(exit_.value.code, captured.out, captured.err)
+
+    return call

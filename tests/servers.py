@@ -1,0 +1,127 @@
+"""Real servers for tests: a STAC API on PostgreSQL, and nginx. Each is a child process on loopback."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+POSTGRES = Path("/usr/lib/postgresql/15/bin")
+POSTGIS = Path("/usr/share/postgresql/15/extension/postgis.control")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def want(found: bool, package: str) -> None:
+    """Skip where a server is not installed; in CI everything is, so there it is a failure."""
+    if not found:
+        if os.environ.get("CI"):
+            pytest.fail(f"{package} is not installed")
+        pytest.skip(f"{package} is not installed")
+
+
+@contextmanager
+def process(command: list[str], ready: str, log: Path, **options: Any) -> Iterator[None]:
+    """Run a server until it answers at a URL with anything below 500; end it afterwards."""
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if requests.get(ready, timeout=5).status_code < 500:
+                    break
+            except requests.ConnectionError:
+                pass
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not start: {log.read_text()}")
+            time.sleep(0.1)
+        yield
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextmanager
+def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Serve items by stac-fastapi-pgstac on a PostgreSQL of its own; yields the URL of the API."""
+    want(POSTGRES.exists() and POSTGIS.exists(), "postgresql-15-postgis-3")
+    # Not pytest's folder: the user postgres may not pass through it.
+    folder = Path(tempfile.mkdtemp(prefix="pgstac-"))
+    as_postgres = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    if as_postgres:
+        shutil.chown(folder, "postgres")
+    port = free_port()
+    environment = os.environ | {
+        "PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgis", "PGPASSWORD": "x",
+    }  # fmt: skip
+
+    def call(*command: str) -> None:
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    def control(*words: str) -> None:
+        # No pipes: the server would hold them open after pg_ctl has gone.
+        subprocess.run(
+            [*as_postgres, str(POSTGRES / "pg_ctl"), "-D", str(folder / "data"), *words],
+            check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    cluster = ["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+    call(*as_postgres, str(POSTGRES / "initdb"), "-D", str(folder / "data"), *cluster)
+    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control("-w", "-l", str(folder / "postgres.log"), "-o", settings, "start")
+    try:
+        call(str(POSTGRES / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "postgis")
+        pypgstac = str(Path(sys.executable).with_name("pypgstac"))
+        call(pypgstac, "migrate")
+        for kind, objects in (("collections", collections), ("items", items)):
+            path = folder / f"{kind}.ndjson"
+            path.write_text("".join(json.dumps(each) + "\n" for each in objects))
+            call(pypgstac, "load", kind, str(path), "--method", "upsert")
+        api = free_port()
+        command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory"]
+        command += ["--host", "127.0.0.1", "--port", str(api), "--log-level", "info"]
+        url = f"http://127.0.0.1:{api}"
+        with process(command, f"{url}/_mgmt/ping", folder / "api.log", env=environment, cwd=folder):
+            yield url
+    finally:
+        control("-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def nginx(root: Path, folder: Path, extra: str = "") -> Iterator[str]:
+    """Serve a folder by nginx; `extra` goes into its location; yields the URL. It logs to ``access.log`` in `folder`."""
+    want(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    user = "user root;" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"""{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+        events {{ worker_connections 256; }}
+        http {{
+          access_log {folder}/access.log; types {{ application/json json; image/tiff tif; }}
+          client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+          uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; limit_req_zone $request_uri zone=uri:1m rate=1r/s;
+          server {{ listen 127.0.0.1:{port}; location / {{ root {root}; {extra} }} }}
+        }}"""
+    )
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    url = f"http://127.0.0.1:{port}"
+    with process([binary, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], url, folder / "out.log"):
+        yield url

@@ -1,0 +1,346 @@
+"""The command line as users and their scripts meet it: outputs, summary, exit status, bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pystac
+import pytest
+import rasterio
+from conftest import CommandLine
+from pytest_httpserver import HTTPServer
+
+from s2cube.demo import PASSES, Archive
+
+Job = Callable[..., list[object]]
+
+FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
+
+
+@pytest.fixture
+def small_aoi(tmp_path: Path) -> Path:
+    """A corner of the demo's farm, so that a run is quick."""
+    import shapely
+
+    path = tmp_path / "corner.geojson"
+    frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
+    frame.to_crs("EPSG:4326").to_file(path)
+    return path
+
+
+@pytest.fixture
+def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
+    """Words of a run of the demo's archive; given flags stand in place of these."""
+    usual = {"--aoi": small_aoi, "--stac": archive.items, "--scheduler": scheduler, "--out": "out"}
+
+    def words(*given: object, command: str = "run") -> list[object]:
+        return [command, "--json", *given, *(word for flag in usual.items() if flag[0] not in given for word in flag)]
+
+    return words
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_run_leaves(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    done = s2cube_command(*job("--bands", "blue,swir16"))
+    assert done.status == 0, done.err
+    days = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
+    assert [Path(path).stem for path in done.json["written"]] == days
+    assert done.json["skipped"] == done.json["rejected"] == done.json["failed"] == []
+    of_slices = {f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", ".png", ".json")}
+    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json"}
+    assert "6 slices written to out" in done.err
+
+
+def test_a_second_run_does_nothing_and_says_so(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    first = s2cube_command(*job("--bands", "blue"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    second = s2cube_command(*job("--bands", "blue"))
+    assert second.status == 0
+    assert second.json["written"] == []
+    assert second.json["skipped"] == [Path(path).stem for path in first.json["written"]]
+    assert "Nothing new to do" in second.err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_overwrite_makes_slices_again(s2cube_command: CommandLine, job: Job) -> None:
+    (path, *_) = s2cube_command(*job("--bands", "blue")).json["written"]
+    again = s2cube_command(*job("--bands", "green", "--overwrite"))
+    assert len(again.json["written"]) == len(PASSES)
+    with rasterio.open(path) as cog:
+        assert cog.descriptions == ("green",)
+
+
+def test_a_slice_without_its_item_is_made_again(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    (path, *_) = map(Path, s2cube_command(*job("--bands", "blue")).json["written"])
+    path.with_suffix(".json").unlink()
+    path.write_bytes(b"half a file")
+    left_over = path.with_name(f".{path.name}.0123.part")
+    left_over.write_bytes(b"half a file")
+    done = s2cube_command(*job("--bands", "blue"))
+    assert done.json["written"] == [str(path)]
+    assert len(done.json["skipped"]) == len(PASSES) - 1
+    assert not left_over.exists()
+    with rasterio.open(path) as cog:
+        assert cog.read(1).max() > 0
+
+
+def test_what_fails_is_named_and_the_rest_is_written(
+    s2cube_command: CommandLine, job: Job, archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    items = json.loads(json.dumps(archive_items))
+    for item in items:
+        for asset in item["assets"].values():
+            asset["href"] = str(archive.items.parent / asset["href"])
+    broken, lacking, mute, cut = (item for item in items[:8:2])
+    broken["assets"]["blue"]["href"] = str(tmp_path / "not there.tif")
+    del lacking["assets"]["blue"]
+    del mute["properties"]["s2:processing_baseline"]
+    source = Path(cut["assets"]["scl"]["href"])
+    short = tmp_path / "short.tif"
+    short.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    cut["assets"]["scl"]["href"] = str(short)
+    stac = tmp_path / "broken.json"
+    stac.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+
+    done = s2cube_command(*job("--bands", "blue", "--stac", stac))
+    assert done.status == 3
+    assert len(done.json["written"]) == 2
+    errors = {failure["slice"]: failure["error"] for failure in done.json["failed"]}
+    assert "not there.tif" in errors["corner_20210724"]
+    assert f"{lacking['id']}: has no asset 'blue'" in errors["corner_20220520"]
+    assert f"{mute['id']}: does not say its processing baseline" in errors["corner_20220614"]
+    assert "short.tif" in errors["corner_20220709"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert {line["slice"]: line["asset"] for line in lines} == {
+        "corner_20210724": "blue", "corner_20220520": "blue", "corner_20220614": "", "corner_20220709": "scl",
+    }  # fmt: skip
+    assert all(set(line) == {"slice", "scenes", "asset", "error", "time"} for line in lines)
+    assert not (tmp_path / "out" / "corner" / "corner_20210724" / "corner_20210724.tif").exists()
+    assert "4 FAILED" in done.err
+    catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    assert len(list(catalog.get_items(recursive=True))) == 2
+
+    healed = s2cube_command(*job("--bands", "blue"))
+    assert healed.status == 0
+    assert len(healed.json["written"]) == 4
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_over_http_as_from_files(s2cube_command: CommandLine, job: Job, archive_url: str, tmp_path: Path) -> None:
+    from_files = s2cube_command(*job())
+    over_http = s2cube_command(*job("--stac", f"{archive_url}/items.json", "--out", "http"))
+    assert over_http.status == 0, over_http.err
+    assert len(over_http.json["written"]) == len(PASSES)
+    for one, other in zip(from_files.json["written"], over_http.json["written"], strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
+
+
+def test_one_image_a_scene(s2cube_command: CommandLine, job: Job, archive_items: list[dict[str, Any]]) -> None:
+    done = s2cube_command(*job("--bands", "blue", "--group-by", "scene"))
+    west = [f"corner_{item['id']}" for item in archive_items if "14TNL" in item["id"]]
+    assert [Path(path).stem for path in done.json["written"]] == west
+
+
+def test_dry_run_and_plan_write_nothing(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    for words in (job("--dry-run"), job(command="plan")):
+        done = s2cube_command(*words)
+        assert done.status == 0
+        assert done.json["todo"] == [f"corner_{each.time:%Y%m%d}" for each in PASSES]
+        assert not (tmp_path / "out").exists()
+    table = s2cube_command(*(word for word in job(command="plan") if word != "--json"))
+    assert "corner_20210724" in table.out
+    assert "to do" in table.out
+
+
+def test_settings_from_file_and_environment(
+    s2cube_command: CommandLine, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s2cube.toml").write_text('[cube]\nbands = ["swir16"]\n[search]\nmax_items = 1\n')
+    monkeypatch.setenv("S2CUBE_CUBE__RESOLUTION", "60")
+    (path,) = s2cube_command(*job()).json["written"]
+    with rasterio.open(path) as cog:
+        assert cog.descriptions == ("swir16",)
+        assert cog.res == (60, 60)
+
+
+def test_several_aois(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    import shapely
+
+    west, east = shapely.box(*FARM), shapely.box(570000, 4549000, 571000, 4550000)
+    frame = geopandas.GeoDataFrame({"crop": ["Maïs/1", "soy"]}, geometry=[west, east], crs="EPSG:32614")
+    frame.to_file(tmp_path / "fields.gpkg")
+    words = job("--aoi", "fields.gpkg", "--aoi-id", "crop", "--bands", "blue", "--datetime", "2022-05/2022-06")
+    done = s2cube_command(*words)
+    assert [Path(path).stem for path in done.json["written"]] == [
+        "Maïs-1_20220520", "Maïs-1_20220614", "soy_20220520", "soy_20220614",
+    ]  # fmt: skip
+    catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    assert [child.id for child in catalog.get_children()] == ["Maïs-1", "soy"]
+
+
+def test_nothing_found_is_no_error(s2cube_command: CommandLine, job: Job) -> None:
+    done = s2cube_command(*job("--datetime", "1999", "--max-cloud", "7"))
+    assert done.status == 0
+    assert done.json["written"] == []
+    line = " ".join(done.err.split())
+    assert "No scene matched: collection sentinel-2-l2a" in line
+    assert "1999-01-01T00:00:00Z" in line
+    assert "7 %" in line
+    assert "greater --max-cloud" in line
+
+
+def test_quiet_where_stderr_is_no_terminal(s2cube_command: CommandLine, job: Job) -> None:
+    done = s2cube_command(*job("--bands", "blue", "-q"))
+    assert done.err == ""
+    assert len(done.out.splitlines()) == 1
+
+
+def test_as_a_program_with_its_own_cluster(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s2cube", "run", "--aoi", small_aoi, "--stac", archive.items, "--json"]
+    done = subprocess.run(
+        [*map(str, command), "--bands", "blue", "--out", "out", "--max-items", "2"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout.splitlines()[-1])["written"]) == 2
+    assert "\x1b" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def no_prj(folder: Path) -> Path:
+    import shapely
+
+    frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
+    frame.to_file(folder / "fields.shp")
+    (folder / "fields.prj").unlink()
+    return folder / "fields.shp"
+
+
+EMPTY = '{"type": "FeatureCollection", "features": []}'
+BAD = {
+    "no AOI file": (["--aoi", "nowhere.geojson"], "nowhere.geojson: there is no such file"),
+    "no vector file": (["--aoi", lambda folder: write(folder / "a.geojson", "hello")], "cannot be read as a vector file"),
+    "AOI without features": (["--aoi", lambda folder: write(folder / "a.geojson", EMPTY)], "holds no features"),
+    "AOI without CRS": (["--aoi", no_prj], "does not say its CRS"),
+    "unknown band": (["--bands", "blue,ultraviolet"], "no such band. Known: coastal, blue, green"),
+    "band twice": (["--bands", "blue,blue"], "--bands: a band is named twice"),
+    "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is no date"),
+    "no such day": (["--datetime", "2023-02-30"], "--datetime: day is out of range"),
+    "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' runs backwards"),
+    "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than 0"),
+    "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
+    "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is no CRS"),
+    "CRS in degrees": (["--crs", "EPSG:4326"], "is not a projected CRS in metres"),
+    "unknown TOML key": (
+        ["--config", lambda folder: write(folder / "c.toml", "[search]\nmax_clouds = 3\n")],
+        "[search] max_clouds: unknown key. Keys of [search]: collection, datetime, max_cloud",
+    ),
+    "unknown TOML section": (
+        ["--config", lambda folder: write(folder / "c.toml", "[find]\nx = 3\n")], "unknown section. Sections: [job]",
+    ),
+    "no TOML": (["--config", lambda folder: write(folder / "c.toml", "[search")], "cannot be read as TOML"),
+    "no such config": (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    "out is a file": (["--out", lambda folder: write(folder / "taken", "")], "taken: cannot be written"),
+    "out on an object store": (["--out", "s3://bucket/x"], "is no folder of this machine"),
+    "unknown flag": (["--max-clod", "3"], "--max-clod. Did you mean --max-cloud?"),
+    "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl' or 'none'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_usage(s2cube_command: CommandLine, job: Job, tmp_path: Path, case: str) -> None:
+    arguments, line = BAD[case]
+    given = [word(tmp_path) if callable(word) else word for word in arguments]
+    done = s2cube_command(*job(*given))
+    assert done.status == 2, done.err
+    (said,) = [each for each in done.err.splitlines() if each.startswith("s2cube: ")]
+    assert line in said
+    assert "Traceback" not in done.err
+
+
+def test_unknown_variable(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S2CUBE_SEARCH__MAX_CLOUDS", "3")
+    done = s2cube_command(*job())
+    assert done.status == 2
+    assert "S2CUBE_SEARCH__MAX_CLOUDS: unknown key" in done.err
+
+
+def test_repeated_flag_is_wrong_usage(s2cube_command: CommandLine) -> None:
+    assert s2cube_command("run", "--stac", "a", "--stac", "b").status == 2
+
+
+@pytest.mark.parametrize("command", ["run", "search", "plan"])
+def test_catalogue_that_does_not_answer(
+    s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    import servers
+
+    monkeypatch.setattr(import_module("s2cube.search"), "_BACKOFF_S", 0.01)
+    done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
+    assert done.status == 1
+    assert "does not answer" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_catalogue_that_answers_html(s2cube_command: CommandLine, job: Job, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/").respond_with_data("<html>Welcome</html>", content_type="text/html")
+    done = s2cube_command(*job("--stac", httpserver.url_for("/")))
+    assert done.status == 1
+    assert "answers something that is not JSON" in done.err
+
+
+def test_catalogue_without_the_collection(s2cube_command: CommandLine, job: Job) -> None:
+    done = s2cube_command(*job("--collection", "landsat"))
+    assert done.status == 1
+    assert "has no collection 'landsat'. Its collections: sentinel-2-l2a" in done.err
+
+
+def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    done = s2cube_command(*job("--stac", write(tmp_path / "x.json", '{"a": 1}')))
+    assert done.status == 1
+    assert "is no STAC catalogue" in done.err
+
+
+def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    import servers
+
+    monkeypatch.setattr("s2cube.cluster._CONNECT_TIMEOUT_S", 1)
+    done = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{servers.free_port()}"))
+    assert done.status == 1
+    assert "no Dask scheduler answers" in done.err
+
+
+def test_traceback_only_on_request(s2cube_command: CommandLine, job: Job) -> None:
+    assert "Traceback" in s2cube_command(*job("--bands", "x", "-vv")).err
+    assert "Traceback" not in s2cube_command(*job("--bands", "x", "-v")).err
+
+
+def test_credentials_are_never_shown(s2cube_command: CommandLine, job: Job, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1").respond_with_data("nobody", status=401)
+    address = httpserver.url_for("/v1").replace("http://", "http://me:secret@")
+    done = s2cube_command(*job("--stac", f"{address}?sig=hidden"))
+    assert done.status == 1
+    assert "answers 401" in done.err
+    assert "secret" not in done.err + done.out
+    assert "hidden" not in done.err + done.out
+
+
+def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    write(tmp_path / "out", "")
+    done = s2cube_command(*job("--stac", "http://127.0.0.1:9/nothing"))
+    assert done.status == 2
