@@ -153,7 +153,8 @@ def main() -> None:
         server.shutdown()
     base_wall_s, base_cpu_s = (statistics.median(column) for column in zip(*times[WAYS[0]], strict=True))
     print(
-        f"{chosen.slices} slices, {chosen.latency_ms:g} ms before every answer, {os.cpu_count()} cores, {chosen.rounds} rounds"
+        f"{chosen.slices} slices, {chosen.latency_ms:g} ms before every answer, "
+        f"{os.cpu_count()} cores, {chosen.rounds} rounds"
     )
     print("workers x threads   wall s   ratio    cpu s   ratio")
     for (workers, threads), taken in times.items():

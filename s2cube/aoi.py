@@ -40,13 +40,14 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     aois = tuple(_aoi(path, name, geometry, frame) for name, geometry in zip(ids, frame.geometry, strict=True))
     seen: dict[str, str] = {}
     for raw, aoi in zip(ids, aois, strict=True):
-        twin = seen.setdefault(aoi.id.casefold(), raw)
-        if twin is not raw:
+        twin = seen.get(aoi.id.casefold())
+        if twin is not None:
             raise AOIError(
                 str(path),
                 f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
                 "Name a property with different values by --aoi-id",
             )
+        seen[aoi.id.casefold()] = raw
     return aois
 
 

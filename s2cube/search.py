@@ -187,7 +187,7 @@ def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> It
 
 def _check_collection(client: "Client", config: SearchSection) -> None:
     if client.get_collection(config.collection) is None:
-        raise _no_collection(config, [collection.id for collection in client.get_collections()])
+        raise _no_collection(config, sorted(collection.id for collection in client.get_collections()))
 
 
 def _in_collection(items: Iterator[pystac.Item], config: SearchSection) -> Iterator[pystac.Item]:

@@ -106,7 +106,7 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
 
 @contextmanager
 def nginx(root: Path, folder: Path, extra: str = "") -> Iterator[str]:
-    """Serve a folder by nginx; `extra` goes into its location; yields the URL. It logs to ``access.log`` in `folder`."""
+    """Serve `root` by nginx, which lives in `folder`; `extra` goes into its location; yields the URL."""
     want(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from s2cube.model import AOI
 
 NEBRASKA = (-98.23, 41.07, -98.17, 41.13)
 MANY = 250
+EVERYWHERE = pystac.Extent(pystac.SpatialExtent([[-180, -90, 180, 90]]), pystac.TemporalExtent([[None, None]]))
 
 
 def copies(item: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
@@ -48,7 +49,7 @@ def api(archive_items: list[dict[str, Any]], archive_url: str) -> Iterator[str]:
     collections = [
         {
             "type": "Collection", "stac_version": "1.0.0", "id": name, "description": name, "license": "other",
-            "links": [], "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+            "links": [], "extent": EVERYWHERE.to_dict(),
         }
         for name in ("sentinel-2-l2a", "another")
     ]  # fmt: skip
@@ -251,9 +252,7 @@ class Server:
                 {"rel": "data", "href": f"{self.url}/collections"},
             ],
         }  # fmt: skip
-        self.collection = pystac.Collection(
-            "sentinel-2-l2a", "x", pystac.Extent(pystac.SpatialExtent([[-180, -90, 180, 90]]), pystac.TemporalExtent([[None, None]]))
-        ).to_dict()  # fmt: skip
+        self.collection = pystac.Collection("sentinel-2-l2a", "x", EVERYWHERE).to_dict()
         http.expect_request("/").respond_with_handler(lambda _: Response(json.dumps(self.root)))
         http.expect_request("/collections/sentinel-2-l2a").respond_with_handler(
             lambda _: Response(json.dumps(self.collection))
@@ -351,7 +350,7 @@ class TestDifficultServer:
 
 
 def test_recorded_pages_of_real_catalogues(real: Path) -> None:
-    """Items as catalogues serve them, searched as a file; the expectation is read off the page by eye and by shapely."""
+    """Items as catalogues serve them, searched as a file; shapely tells which must be found."""
     from odc.geo.geom import box
 
     page = real / "pages" / "es1_c1_rustac_item-collection.json"

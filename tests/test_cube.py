@@ -1,0 +1,386 @@
+"""The cube: lazy, on its grid, and right by oracles that are not our code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import odc.stac
+import pystac
+import pytest
+import rasterio
+import rasterio.shutil
+import rasterio.warp
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry, box
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+
+import s2cube
+from s2cube.cube import scl_steps
+from s2cube.demo import PASSES, Archive
+from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, HarmonisationError, OutputError, SearchError
+from s2cube.mask import clear_cells, clip
+from s2cube.model import AOI
+
+LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
+NATIVE_M = {"blue": 10, "swir16": 20, "coastal": 60, "scl": 20}
+
+
+def write_band(path: Path, pixels: np.ndarray, resolution_m: float, **profile: Any) -> None:
+    transform = from_origin(LEFT_M, TOP_M, resolution_m, resolution_m)
+    options = {"nodata": 0, "crs": EPSG, "transform": transform} | profile
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=pixels.shape[0], width=pixels.shape[1], dtype=pixels.dtype, **options
+    ) as file:
+        file.write(pixels, 1)
+
+
+def scene(folder: Path, name: str = "scene", second: int = 0, **layers: np.ndarray) -> pystac.Item:
+    """Write the files of a scene and describe it."""
+    assets = {}
+    for key, pixels in layers.items():
+        path = folder / f"{name}_{key}.tif"
+        write_band(path, pixels, NATIVE_M[key])
+        assets[key] = {"href": str(path)}
+    west, south, east, north = rasterio.warp.transform_bounds(EPSG, 4326, LEFT_M, TOP_M - 6000, LEFT_M + 6000, TOP_M)
+    return pystac.Item.from_dict(
+        {
+            "type": "Feature", "stac_version": "1.0.0", "id": name, "links": [], "bbox": [west, south, east, north],
+            "geometry": box(west, south, east, north, "EPSG:4326").json, "assets": assets,
+            "properties": {"datetime": f"2020-07-01T17:00:{second:02}Z", "s2:processing_baseline": "02.14"},
+        }
+    )  # fmt: skip
+
+
+def rectangle(left: float, bottom: float, right: float, top: float) -> AOI:
+    """An AOI in metres from the corner of the scene, y upwards and negative."""
+    return AOI("aoi", box(LEFT_M + left, TOP_M + bottom, LEFT_M + right, TOP_M + top, f"EPSG:{EPSG}"))
+
+
+def ramp(side: int, resolution_m: float, east: float = 0.5, south: float = 0.25) -> np.ndarray:
+    """Digital numbers that grow by so many a metre: the mean of a rectangle is the value at its middle."""
+    centres = (np.arange(side) + 0.5) * resolution_m
+    return np.round(1000 + east * centres[np.newaxis, :] + south * centres[:, np.newaxis]).astype("uint16")
+
+
+CLEAR = np.full((300, 300), 4, "uint8")
+
+
+@pytest.fixture(scope="module")
+def cube(archive: Archive) -> xr.DataArray:
+    aoi = s2cube.read_aoi(archive.aoi)
+    return s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items)), aoi, bands=["blue", "swir16"])
+
+
+class TestCube:
+    def test_is_lazy(self, cube: xr.DataArray) -> None:
+        assert cube.chunks is not None
+        assert cube.dims == ("time", "band", "y", "x")
+        assert list(cube.band.values) == ["blue", "swir16"]
+        assert cube.sizes["time"] == len(PASSES)
+        assert cube.dtype == np.int16
+
+    def test_opening_reads_no_file(self, archive_items: list[dict[str, Any]], archive: Archive) -> None:
+        items = [pystac.Item.from_dict(each) for each in json.loads(json.dumps(archive_items))]
+        for item in items:
+            for asset in item.assets.values():
+                asset.href = "/nowhere/" + asset.href
+        cube = s2cube.open_cube(items, s2cube.read_aoi(archive.aoi))
+        with pytest.raises(AssetReadError, match="/nowhere/"):
+            cube.isel(time=0).compute()
+
+    def test_knows_where_it_is(self, cube: xr.DataArray) -> None:
+        assert cube.rio.crs.to_epsg() == 32614
+        assert cube.rio.nodata == -9999
+        geobox = cube.odc.geobox
+        assert isinstance(geobox, GeoBox)
+        assert geobox.resolution.xy == (30, -30)
+        np.testing.assert_array_equal(cube.x, geobox.boundingbox.left + 15 + 30 * np.arange(cube.sizes["x"]))
+        np.testing.assert_array_equal(cube.y, geobox.boundingbox.top - 15 - 30 * np.arange(cube.sizes["y"]))
+        assert cube.rio.transform() == geobox.affine
+
+    def test_times_are_of_the_scenes(self, cube: xr.DataArray) -> None:
+        want = [np.datetime64(each.time.replace(tzinfo=None), "ns") for each in PASSES]
+        np.testing.assert_array_equal(cube.time, want)
+
+    def test_can_be_plotted(self, cube: xr.DataArray) -> None:
+        import matplotlib as mpl
+
+        mpl.use("agg")
+        image = cube.sel(band="blue").isel(time=slice(0, 2)).where(lambda each: each != -9999).max("time").plot()
+        assert image.get_array().count() > 40_000
+
+    def test_can_be_saved_as_netcdf_like_any_cube(self, cube: xr.DataArray) -> None:
+        assert all(isinstance(value, str | int | float | np.generic) for value in cube.attrs.values())
+
+    def test_some_slices_and_bands_can_be_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
+        paths = s2cube.write_cogs(cube.isel(time=[1, 3]).sel(band=["swir16"]), tmp_path / "some")
+        assert [path.name for path in paths] == ["farm_20220520.tif", "farm_20220709.tif"]
+        with rasterio.open(paths[0]) as cog:
+            assert cog.descriptions == ("swir16",)
+            np.testing.assert_array_equal(cog.read(1), cube.isel(time=1).sel(band="swir16").values)
+
+    def test_something_else_is_not_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="lacks .*scenes"):
+            s2cube.write_cogs(cube.drop_vars("scenes"), tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+
+    def test_float_is_the_same_reflectance(self, cube: xr.DataArray, archive: Archive) -> None:
+        aoi = s2cube.read_aoi(archive.aoi)
+        items = s2cube.search(aoi, stac=str(archive.items))
+        floats = s2cube.open_cube(items, aoi, bands=["blue", "swir16"], dtype="float32").isel(time=2).values
+        integers = cube.isel(time=2).values
+        assert floats.dtype == np.float32
+        np.testing.assert_array_equal(np.isnan(floats), integers == -9999)
+        np.testing.assert_allclose(floats[integers != -9999], integers[integers != -9999] / 1e4, rtol=1e-6)
+
+
+class TestResampling:
+    """Linear ramps: what a cell must hold follows from where its middle is."""
+
+    @pytest.mark.parametrize(("band", "side"), [("blue", 600), ("coastal", 100)])
+    def test_area_mean_at_cell_centres(self, tmp_path: Path, band: str, side: int) -> None:
+        native_m = NATIVE_M[band]
+        item = scene(tmp_path, scl=CLEAR, **{band: ramp(side, native_m)})
+        resolution_m = max(30, 2 * native_m)
+        cube = s2cube.open_cube([item], rectangle(600, -4200, 4200, -600), bands=[band], resolution=resolution_m)
+        got = cube[0, 0].values.astype(float)
+        want = 1000 + 0.5 * (cube.x.values[np.newaxis, :] - LEFT_M) + 0.25 * (TOP_M - cube.y.values[:, np.newaxis])
+        # A cell more to any side would be off by 15 or 7.5 and more, half a cell by half of that.
+        assert np.abs(got - want).max() <= 1
+
+    def test_cells_that_cut_pixels(self, tmp_path: Path) -> None:
+        """20 m pixels in 30 m cells: whole ones count whole, cut ones half."""
+        pixels = np.random.default_rng(1).integers(1, 10000, (300, 300)).astype("uint16")
+        cube = s2cube.open_cube(
+            [scene(tmp_path, swir16=pixels, scl=CLEAR)], rectangle(0, -6000, 6000, 0), bands=["swir16"]
+        )
+        tens = pixels.repeat(2, 0).repeat(2, 1).astype(float)
+        want = tens.reshape(200, 3, 200, 3).mean(axis=(1, 3))
+        assert np.abs(cube[0, 0].values - want).max() <= 1
+
+    @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615", "EPSG:5070"])
+    def test_as_rasterio_warps(self, tmp_path: Path, crs: str) -> None:
+        pixels = np.random.default_rng(2).integers(1, 9000, (600, 600)).astype("uint16")
+        pixels[100:140, 200:260] = 0
+        item = scene(tmp_path, blue=pixels, scl=CLEAR)
+        cube = s2cube.open_cube([item], rectangle(900, -3900, 3900, -900), bands=["blue"], crs=crs, mask="none")
+        want = np.zeros(cube.shape[-2:], "uint16")
+        with rasterio.open(item.assets["blue"].href) as source:
+            rasterio.warp.reproject(
+                rasterio.band(source, 1), want, dst_transform=cube.rio.transform(), dst_crs=crs,
+                resampling=Resampling.average, src_nodata=0, dst_nodata=0,
+            )  # fmt: skip
+        got = cube[0, 0].values
+        inside = got != -9999
+        assert inside.sum() > 0.5 * inside.size
+        assert np.abs(got[inside].astype(int) - want[inside].astype(int)).max() <= 1
+
+    def test_as_odc_stac_loads(self, archive: Archive) -> None:
+        """Where nothing is clouded, another library must read the same off the same items."""
+        aoi = s2cube.read_aoi(archive.aoi)
+        items = s2cube.search(aoi, stac=str(archive.items), datetime="2021")
+        cube = s2cube.open_cube(items, aoi, bands=["blue", "swir16"], mask="none")
+        other = odc.stac.load(
+            items, bands=["blue", "swir16"], geobox=cube.odc.geobox, resampling="average", groupby="solar_day",
+            stac_cfg={"*": {"assets": {"*": {"nodata": 0, "data_type": "uint16"}}}},
+        )  # fmt: skip
+        for band in ("blue", "swir16"):
+            ours, theirs = cube.sel(band=band)[0].values.astype(int), other[band][0].values.astype(int)
+            judged = (ours != -9999) & (theirs != 0)
+            assert judged.sum() > 30_000
+            # odc-stac reads the overview next to 30 m, of 20 m, so it may differ where fields meet; not in the mean.
+            assert np.median(np.abs(ours - theirs)[judged]) <= 1
+            assert abs((ours - theirs)[judged].mean()) < 2
+
+    def test_nodata_never_enters_a_mean(self, tmp_path: Path) -> None:
+        pixels = np.full((600, 600), 5000, "uint16")
+        pixels[::3, ::3] = 0
+        pixels[300:303, 300:303] = 0
+        cube = s2cube.open_cube(
+            [scene(tmp_path, blue=pixels)], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none"
+        )
+        image = cube[0, 0].values
+        assert image[100, 100] == -9999
+        assert (np.delete(image.ravel(), 100 * 200 + 100) == 5000).all()
+
+    def test_dark_after_harmonising_is_no_hole(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=np.full((600, 600), 400, "uint16"), scl=CLEAR)
+        item.properties["s2:processing_baseline"] = "04.00"
+        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        assert (cube.values == -600).all()
+
+    def test_brighter_than_int16_is_not_wrapped(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=np.full((600, 600), 65535, "uint16"), scl=CLEAR)
+        assert (s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).values == 32767).all()
+
+
+class TestMask:
+    @given(st.integers(1, 15), st.integers(0, 10_000))
+    def test_one_masked_step_masks_its_cell(self, steps: int, seed: int) -> None:
+        classes = (
+            np.random.default_rng(seed).choice([4, 5, 6, 7, 11, 8, 2], size=(1, 4 * steps, 5 * steps)).astype("uint8")
+        )
+        got = clear_cells(xr.DataArray(classes, dims=("scene", "y", "x")).chunk(), steps).values[0]
+        for row in range(4):
+            for column in range(5):
+                cell = classes[0, row * steps : (row + 1) * steps, column * steps : (column + 1) * steps]
+                assert got[row, column] == (8 not in cell)
+
+    @pytest.mark.parametrize("masked", range(12))
+    def test_default_classes(self, tmp_path: Path, masked: int) -> None:
+        classes = CLEAR.copy()
+        classes[0:1, 2:3] = masked  # one 20 m pixel, 40…60 m from the left: in the second cell only
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        image = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])[0, 0].values
+        assert (image[0, 1] == -9999) == (masked in {0, 1, 3, 8, 9, 10})
+        assert (np.delete(image.ravel(), 1) != -9999).all()
+
+    @pytest.mark.parametrize("resolution_m", [10, 20, 30, 40, 45, 60, 100, 300])
+    def test_no_source_pixel_is_missed(self, tmp_path: Path, resolution_m: float) -> None:
+        classes = np.random.default_rng(3).choice([4, 9], p=[0.98, 0.02], size=(300, 300)).astype("uint8")
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        cube = s2cube.open_cube([item], rectangle(300, -5400, 5400, -300), bands=["blue"], resolution=resolution_m)
+        masked = cube[0, 0].values == -9999
+        edges = cube.odc.geobox.boundingbox
+        clouds_left_m = LEFT_M + 20.0 * np.nonzero(classes == 9)[1]
+        clouds_top_m = TOP_M - 20.0 * np.nonzero(classes == 9)[0]
+        want = np.zeros_like(masked)
+        for left_m, top_m in zip(clouds_left_m, clouds_top_m, strict=True):
+            first, last = (left_m - edges.left) / resolution_m, (left_m + 20 - edges.left) / resolution_m
+            upper, lower = (edges.top - top_m) / resolution_m, (edges.top - top_m + 20) / resolution_m
+            want[max(0, int(upper)) : max(0, int(np.ceil(lower))), max(0, int(first)) : max(0, int(np.ceil(last)))] = (
+                True
+            )
+        # The outermost cells may have their centre outside the AOI.
+        np.testing.assert_array_equal(masked[1:-1, 1:-1], want[1:-1, 1:-1])
+        assert want.any()
+
+    def test_steps_divide_the_classification(self) -> None:
+        for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
+            grid = GeoBox.from_bbox((0, 0, 900, 900), "EPSG:32614", resolution=resolution_m)
+            assert scl_steps(grid) == steps, resolution_m
+
+
+class TestMosaic:
+    def test_first_valid_pixel_wins_in_a_fixed_order(self, tmp_path: Path) -> None:
+        left = np.full((600, 600), 1000, "uint16")
+        left[:, 330:] = 0
+        right = np.full((600, 600), 2000, "uint16")
+        right[:, :270] = 0
+        clouds = CLEAR.copy()
+        clouds[:, :15] = 9
+        one = scene(tmp_path, "a", blue=left, scl=clouds)
+        other = scene(tmp_path, "b", 10, blue=right, scl=CLEAR)
+        aoi = rectangle(0, -6000, 6000, 0)
+        cube = s2cube.open_cube([one, other], aoi, bands=["blue"])
+        want = np.full((200, 200), -9999)
+        want[:, 10:110] = 1000
+        want[:, 110:] = 2000
+        np.testing.assert_array_equal(cube[0, 0].values, want)
+        np.testing.assert_array_equal(s2cube.open_cube([other, one], aoi, bands=["blue"]).values, cube.values)
+
+    def test_each_scene_has_its_own_offset(self, tmp_path: Path) -> None:
+        old = np.full((600, 600), 1500, "uint16")
+        old[:, 300:] = 0
+        one = scene(tmp_path, "a", blue=old, scl=CLEAR)
+        other = scene(tmp_path, "b", blue=np.full((600, 600), 2500, "uint16"), scl=CLEAR)
+        other.properties["s2:processing_baseline"] = "05.10"
+        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        assert (cube.values == 1500).all()
+
+
+class TestClip:
+    def test_holes_and_outside_are_nodata(self, tmp_path: Path) -> None:
+        ring = rectangle(0, -900, 900, 0).geometry - rectangle(300, -600, 600, -300).geometry
+        cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("ring", ring), bands=["blue"])
+        want = np.ones((30, 30), bool)
+        want[10:20, 10:20] = False
+        np.testing.assert_array_equal(cube[0, 0].values != -9999, want)
+        assert cube.attrs["aoi_pixels"] == want.sum()
+
+    def test_smaller_than_a_cell(self, tmp_path: Path) -> None:
+        garden = rectangle(301, -309, 309, -301)
+        cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], garden, bands=["blue"])
+        assert cube.shape == (1, 1, 1, 1)
+        assert cube.values.item() != -9999
+
+    def test_geometry_in_another_crs(self) -> None:
+        cells = np.ones((1, 4, 4), "int16")
+        plain = xr.DataArray(cells, dims=("band", "y", "x"), coords=odc_coords(4)).rio.write_nodata(-9999)
+        half = box(LEFT_M, TOP_M - 120, LEFT_M + 60, TOP_M, f"EPSG:{EPSG}").to_crs("EPSG:4326")
+        clipped = clip(plain, half)
+        np.testing.assert_array_equal(clipped[0].values, [[1, 1, -9999, -9999]] * 4)
+        assert clipped.dtype == np.int16
+
+
+def odc_coords(side: int) -> dict[str, Any]:
+    from odc.geo.xr import xr_coords
+
+    bounds = (LEFT_M, TOP_M - 30 * side, LEFT_M + 30 * side, TOP_M)
+    return dict(xr_coords(GeoBox.from_bbox(bounds, f"EPSG:{EPSG}", resolution=30)))
+
+
+class TestBadInput:
+    def test_no_scenes(self) -> None:
+        with pytest.raises(SearchError, match="no scene to open"):
+            s2cube.open_cube([], rectangle(0, -600, 600, 0))
+
+    def test_bad_settings(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
+        for settings in ({"bands": ["x"]}, {"resolution": 0}, {"crs": "EPSG:1"}, {"dtype": "uint8"}, {"colour": 1}):
+            with pytest.raises(ConfigError):
+                s2cube.open_cube([item], rectangle(0, -600, 600, 0), **{"bands": ["blue"], **settings})
+
+    def test_scene_without_classification(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=ramp(600, 10))
+        with pytest.raises(AssetMissingError, match="Ask for --mask none"):
+            s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+
+    def test_scene_without_baseline(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
+        del item.properties["s2:processing_baseline"]
+        with pytest.raises(HarmonisationError):
+            s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+
+    @pytest.mark.parametrize("damage", ["missing", "text", "cut", "two bands", "no crs", "garbage"])
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path, damage: str) -> None:
+        noise = np.random.default_rng(4).integers(1, 9000, (600, 600)).astype("uint16")
+        item = scene(tmp_path, blue=noise, scl=CLEAR)
+        path = Path(item.assets["blue"].href)
+        if damage == "missing":
+            path.unlink()
+        elif damage == "text":
+            path.write_text("<Error><Code>AccessDenied</Code></Error>")
+        elif damage == "cut":
+            path.write_bytes(path.read_bytes()[:100_000])
+        elif damage == "two bands":
+            with rasterio.open(
+                path, "w", driver="GTiff", count=2, height=6, width=6, dtype="uint16", crs=EPSG,
+                transform=from_origin(LEFT_M, TOP_M, 10, 10),
+            ) as file:  # fmt: skip
+                file.write(np.ones((2, 6, 6), "uint16"))
+        elif damage == "no crs":
+            write_band(path, noise, 10, crs=None)
+        else:
+            write_band(path, noise, 10, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
+            content = bytearray(path.read_bytes())
+            # Whole tiles of it: GDAL does not check the sum at the end of one, so damage inside may pass unseen.
+            content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+            path.write_bytes(content)
+        cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        with pytest.raises(AssetReadError) as error:
+            cube.compute()
+        assert str(path) in str(error.value)
+
+
+def test_real_geometry_types(tmp_path: Path) -> None:
+    """A MultiPolygon whose parts lie apart gives one grid, with nodata between."""
+    parts = rectangle(0, -300, 300, 0).geometry | rectangle(900, -300, 1200, 0).geometry
+    assert isinstance(parts, Geometry)
+    cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("two", parts), bands=["blue"])
+    np.testing.assert_array_equal((cube[0, 0].values != -9999).all(axis=0), [True] * 10 + [False] * 20 + [True] * 10)
