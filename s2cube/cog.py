@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import rasterio
 import rasterio.shutil
+import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from rasterio.io import MemoryFile
 
@@ -52,12 +52,18 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
             source.descriptions = tuple(str(name) for name in image.band.values)
             source.scales = (image.attrs.get("scale_factor", 1.0),) * bands
             source.units = (image.attrs.get("units", ""),) * bands
-            source.update_tags(TIFFTAG_DATETIME=np.datetime_as_string(image.time.values, unit="s"))
-        with memory.open() as source:
-            rasterio.shutil.copy(
-                source, path, driver="COG", predictor="floating_point" if floating else "standard", **_PROFILE
-            )
+            source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
+        _copy(memory, path, "floating_point" if floating else "standard")
     _look(image, path)
+
+
+def _copy(memory: MemoryFile, path: Path, predictor: str) -> None:
+    # GDAL's COG driver only copies: it takes a whole image and makes the overviews itself.
+    with memory.open() as source:
+        try:
+            rasterio.shutil.copy(source, path, driver="COG", predictor=predictor, **_PROFILE)
+        except Exception as error:  # rasterio keeps what GDAL raises here to itself
+            raise OSError(f"{path} cannot be written ({error})") from error
 
 
 def _look(image: xr.DataArray, path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
+import rioxarray  # noqa: F401  registers .rio
 import stackstac
 import xarray as xr
 from odc.geo.xr import xr_coords

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
+import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from rasterio.io import MemoryFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import pystac
-from pystac.utils import make_absolute_href
+from pystac.utils import is_absolute_href, make_absolute_href
 
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
@@ -248,9 +248,11 @@ def _from_geoparquet(path: str) -> Iterator[pystac.Item]:
 def _detached(item: pystac.Item, base: str) -> pystac.Item:
     """Give an item that stands for itself: absolute hrefs, and no link but its own to the catalogue it came from."""
     own = item.get_self_href()
-    start = own if own and ("://" in own or own.startswith("/")) else make_absolute_href(base)
+    start = own if own and is_absolute_href(own) else make_absolute_href(base)
     for asset in item.assets.values():
-        asset.href = make_absolute_href(asset.href, start)
+        # A path from the root is this machine's where the catalogue is, wherever the item says that it lived.
+        if not (Path(asset.href).is_absolute() and "://" not in base):
+            asset.href = make_absolute_href(asset.href, start)
     alone = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False), migrate=False)
     alone.clear_links()
     if own:

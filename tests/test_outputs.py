@@ -1,0 +1,239 @@
+"""What is written: valid COGs, pictures, STAC that others open; and all of it whole or not at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import odc.stac
+import pystac
+import pytest
+import rasterio
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rio_cogeo import cog_validate
+
+import s2cube
+from s2cube.cog import write_cog
+from s2cube.demo import PASSES, Archive
+from s2cube.errors import OutputError
+from s2cube.output import Output, replacing
+from s2cube.picture import write_picture
+
+BANDS = ("blue", "green", "red")
+
+
+def image(side: int, dtype: str = "int16", bands: tuple[str, ...] = BANDS) -> xr.DataArray:
+    """A smooth picture with a hole, as `open_cube` gives it once computed."""
+    ramp = np.linspace(0, 3000, side)
+    values = np.stack([ramp[:, np.newaxis] + ramp[np.newaxis, :] / 2 + 100 * number for number in range(len(bands))])
+    nodata: float = -9999
+    values[:, : side // 4, : side // 4] = nodata
+    if dtype == "float32":
+        values, nodata = np.where(values == -9999, np.nan, values / 1e4), np.nan
+    geobox = GeoBox.from_bbox((600000, 4500000 - 30 * side, 600000 + 30 * side, 4500000), "EPSG:32614", resolution=30)
+    made = xr.DataArray(
+        values.astype(dtype),
+        dims=("band", "y", "x"),
+        coords={"band": list(bands), "time": np.datetime64("2022-07-09T17:19:31", "ns"), **xr_coords(geobox)},
+        attrs={"scale_factor": 1e-4, "units": "1"} if dtype == "int16" else {"units": "1"},
+    )
+    return made.rio.write_nodata(nodata)
+
+
+class TestCOG:
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    @pytest.mark.parametrize("side", [5, 511, 1300])
+    def test_is_valid_and_says_what_it_is(self, tmp_path: Path, dtype: str, side: int) -> None:
+        source = image(side, dtype)
+        write_cog(source, tmp_path / "x.tif")
+        valid, errors, warnings = cog_validate(tmp_path / "x.tif", strict=True)
+        assert valid, errors + warnings
+        with rasterio.open(tmp_path / "x.tif") as cog:
+            np.testing.assert_array_equal(cog.read(), source.values)
+            assert cog.descriptions == BANDS
+            assert cog.crs.to_epsg() == 32614
+            assert cog.transform == source.rio.transform()
+            assert cog.scales == ((1e-4 if dtype == "int16" else 1.0),) * 3
+            assert cog.nodata == -9999 if dtype == "int16" else np.isnan(cog.nodata)
+            assert cog.profile["compress"] == "deflate"
+            assert cog.overviews(1) == ([2, 4] if side == 1300 else [2] if side > 512 else [])
+            assert cog.tags()["TIFFTAG_DATETIME"] == "2022:07:09 17:19:31"
+
+    def test_overviews_leave_nodata_out_of_the_mean(self, tmp_path: Path) -> None:
+        source = image(1300)
+        source.values[:, 301, 301:] = -9999
+        write_cog(source, tmp_path / "x.tif")
+        with rasterio.open(tmp_path / "x.tif", overview_level=0) as overview:
+            small = overview.read(1)
+        assert small.min() == -9999
+        assert small[small != -9999].min() >= source.values[source.values != -9999].min()
+
+    def test_nowhere_to_write(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="cannot be written"):
+            write_cog(image(5), tmp_path / "no folder" / "x.tif")
+
+
+class TestPicture:
+    def read(self, path: Path) -> np.ndarray:
+        pixels = np.moveaxis(matplotlib.image.imread(path, format="png"), -1, 0)
+        assert sorted(each.name for each in path.parent.iterdir()) == [path.name]
+        return np.round(pixels * 255).astype(int)
+
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    def test_true_colour(self, tmp_path: Path, dtype: str) -> None:
+        source = image(8, dtype)
+        write_picture(source, tmp_path / "x.png")
+        red, green, blue, alpha = self.read(tmp_path / "x.png")
+        reflectance = image(8).values / 1e4
+        np.testing.assert_array_equal(alpha == 0, reflectance[0] < 0)
+        for shown, band in ((blue, 0), (green, 1), (red, 2)):
+            want = np.clip(reflectance[band] / 0.3, 0, 1) * 255
+            assert np.abs(shown - want)[alpha > 0].max() <= 1
+
+    def test_one_band_is_stretched(self, tmp_path: Path) -> None:
+        source = image(100, bands=("swir16", "nir"))
+        write_picture(source, tmp_path / "x.png")
+        red, green, blue, alpha = self.read(tmp_path / "x.png")
+        np.testing.assert_array_equal(red, blue)
+        np.testing.assert_array_equal(red, green)
+        assert (red[alpha > 0].min(), red.max()) == (0, 255)
+
+    @pytest.mark.parametrize("value", [-9999, 700])
+    def test_nothing_to_stretch(self, tmp_path: Path, value: int) -> None:
+        source = image(8, bands=("swir16",))
+        source.values[:] = value
+        write_picture(source, tmp_path / "x.png")
+        assert (self.read(tmp_path / "x.png")[3] == (0 if value < 0 else 255)).all()
+
+
+@pytest.fixture(scope="module")
+def written(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("written")
+    aoi = s2cube.read_aoi(archive.aoi)
+    items = s2cube.search(aoi, stac=str(archive.items))
+    s2cube.write_cogs(s2cube.open_cube(items, aoi, bands=["blue", "swir16"]), out)
+    return out
+
+
+class TestSTAC:
+    def test_is_valid(self, written: Path) -> None:
+        """By the schemas of the core, which pystac brings along; those of the extensions are only on the web."""
+        catalog = pystac.Catalog.from_file(str(written / "catalog.json"))
+        validator = JsonSchemaSTACValidator()
+        objects = [catalog, *catalog.get_children(), *catalog.get_items(recursive=True)]
+        assert len(objects) == 2 + len(PASSES)
+        for each in objects:
+            content = json.loads(Path(each.get_self_href()).read_text())
+            assert content["stac_version"] == "1.1.0"
+            validator.validate_core(content, each.STAC_OBJECT_TYPE, "1.1.0", each.get_self_href())
+
+    def test_links_lead_everywhere(self, written: Path) -> None:
+        for item in pystac.Catalog.from_file(str(written / "catalog.json")).get_items(recursive=True):
+            assert item.get_root().id == "s2cube"
+            assert item.get_parent().id == item.get_collection().id == item.collection_id == "farm"
+            for asset in item.get_assets().values():
+                assert Path(asset.get_absolute_href()).exists()
+
+    def test_can_be_moved(self, written: Path, tmp_path: Path) -> None:
+        hrefs = [
+            link["href"] for path in written.rglob("*.json") for link in json.loads(path.read_text())["links"]
+            if link["rel"] != "derived_from"
+        ]  # fmt: skip
+        assert all(href.startswith(".") for href in hrefs)
+
+    def test_item_says_what_the_file_says(self, written: Path) -> None:
+        for item in pystac.Catalog.from_file(str(written / "catalog.json")).get_items(recursive=True):
+            with rasterio.open(item.assets["data"].get_absolute_href()) as cog:
+                assert item.properties["proj:shape"] == list(cog.shape)
+                assert item.properties["proj:transform"] == list(cog.transform)[:6]
+                assert item.properties["proj:code"] == f"EPSG:{cog.crs.to_epsg()}"
+                bands = item.assets["data"].extra_fields["raster:bands"]
+                assert [(each["nodata"], each["scale"], each["data_type"]) for each in bands] == [
+                    (cog.nodata, scale, dtype) for scale, dtype in zip(cog.scales, cog.dtypes, strict=True)
+                ]
+                named = [each["name"] for each in item.assets["data"].extra_fields["eo:bands"]]
+                assert named == list(cog.descriptions)
+
+    def test_odc_stac_opens_it_by_band_names(self, written: Path) -> None:
+        items = list(pystac.Catalog.from_file(str(written / "catalog.json")).get_items(recursive=True))
+        cube = odc.stac.load(items, bands=["swir16", "blue"])
+        assert cube.sizes["time"] == len(PASSES)
+        assert cube.odc.geobox.resolution.xy == (30, -30)
+        assert cube.swir16.nodata == -9999
+        first = min(items, key=lambda item: item.datetime)
+        with rasterio.open(first.assets["data"].get_absolute_href()) as cog:
+            np.testing.assert_array_equal(cube.swir16[0].values, cog.read(2))
+            np.testing.assert_array_equal(cube.blue[0].values, cog.read(1))
+
+    def test_scenes_stand_in_the_item(self, written: Path) -> None:
+        item = pystac.Item.from_file(str(written / "farm/farm_20220803/farm_20220803.json"))
+        assert item.properties["s2cube:scenes"] == ["S2A_14TNL_20220803_0_L2A"]
+
+
+class TestWhole:
+    def test_replacing_leaves_the_old_file_when_writing_fails(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.json"
+        path.write_text("old")
+
+        def write() -> None:
+            with replacing(path) as part:
+                part.write_text("half")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            write()
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_the_item_goes_first_and_comes_last(
+        self, written: Path, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A slice that breaks while it is made again is undone, not half old and half new."""
+        aoi = s2cube.read_aoi(archive.aoi)
+        cube = s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
+        s2cube.write_cogs(cube, tmp_path)
+        output = Output(tmp_path)
+        assert output.has("farm", "farm_20210724")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("s2cube.pipeline.write_picture", full)
+        with pytest.raises(OSError, match="No space left"):
+            s2cube.write_cogs(cube, tmp_path)
+        assert not output.has("farm", "farm_20210724")
+        assert not list(tmp_path.rglob("*.part"))
+
+    def test_killed_at_any_moment_leaves_whole_slices(self, archive: Archive, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]
+        command += ["--out", tmp_path / "out", "--bands", "blue"]
+        items = tmp_path / "out" / "farm"
+        for wanted in (1, 3):
+            run = subprocess.Popen(list(map(str, command)), start_new_session=True)
+            deadline = time.monotonic() + 60
+            while len(list(items.glob("*/*.json"))) < wanted and time.monotonic() < deadline and run.poll() is None:
+                time.sleep(0.005)
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            for item in items.glob("*/*.json"):
+                json.loads(item.read_text())
+                with rasterio.open(item.with_suffix(".tif")) as cog:
+                    assert cog.read().max() > 0
+        assert subprocess.run(list(map(str, command)), check=False).returncode == 0
+        assert len(list(items.glob("*/*.json"))) == len(PASSES)
+        assert not list(tmp_path.rglob("*.part"))
+        catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+        assert len(list(catalog.get_items(recursive=True))) == len(PASSES)
+
+    def test_folder_that_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match="cannot be written"):
+            Output(tmp_path / "file" / "out").prepare()
