@@ -72,7 +72,7 @@ def write_item(item: pystac.Item, path: Path) -> None:
 
 
 def write_catalog(output: Output) -> None:
-    """Write the collection of every AOI in an output folder, and the catalogue over them, from the Items there."""
+    """Write the collection of every AOI in an output folder and the catalogue over them, where they are not yet so."""
     aois: dict[str, pystac.Extent] = {}
     for collection, paths in groupby(output.slice_items(), key=lambda path: path.parent.parent):
         items = [pystac.Item.from_dict(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
@@ -137,5 +137,8 @@ def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
 
 
 def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
     with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")

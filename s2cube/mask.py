@@ -1,5 +1,6 @@
 """What of an image is valid: pure functions of arrays."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import dask.array as da
@@ -7,9 +8,13 @@ import numpy as np
 import rasterio.features
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
+from rasterio.errors import NotGeoreferencedWarning
 
 if TYPE_CHECKING:
     from odc.geo.geom import Geometry
+
+# rasterio mutes this warning at its own raster in memory, but when two threads do so at once it gets through.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.features")
 
 MASKED_SCL_CLASSES = (0, 1, 3, 8, 9, 10)
 """Scene classes that are no clear ground: no data, saturated or defective, cloud shadow, cloud of medium and of high

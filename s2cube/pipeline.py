@@ -192,18 +192,21 @@ def run_job(job: Job) -> Iterator[SliceResult]:
         If there is no Dask cluster to compute on.
     """
     _forget_failures(job)
-    if not job.todo:
-        return
-    make = partial(make_slice, config=job.config.cube, output=Output(job.output.root.absolute()))
     try:
-        with open_client(job.config.cluster, len(job.todo)) as client:
-            for plan, result in compute(client, make, job.todo):
-                outcome = _failed(plan, result) if isinstance(result, BaseException) else result
-                if outcome.failure:
-                    _note_failure(job.output, outcome.failure)
-                yield outcome
+        if job.todo:
+            yield from _compute(job)
     finally:
         write_catalog(job.output)
+
+
+def _compute(job: Job) -> Iterator[SliceResult]:
+    make = partial(make_slice, config=job.config.cube, output=Output(job.output.root.absolute()))
+    with open_client(job.config.cluster, len(job.todo)) as client:
+        for plan, result in compute(client, make, job.todo):
+            outcome = _failed(plan, result) if isinstance(result, BaseException) else result
+            if outcome.failure:
+                _note_failure(job.output, outcome.failure)
+            yield outcome
 
 
 class Watch(Protocol):

@@ -1,6 +1,7 @@
 """The cube: lazy, on its grid, and right by oracles that are not our code."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import odc.stac
 import pystac
 import pytest
 import rasterio
-import rasterio.shutil
 import rasterio.warp
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry, box
+from pytest_httpserver import HTTPServer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
+from werkzeug import Request, Response
+from werkzeug.utils import send_file
 
 import s2cube
 from s2cube.cube import scl_steps
@@ -376,6 +379,42 @@ class TestBadInput:
         with pytest.raises(AssetReadError) as error:
             cube.compute()
         assert str(path) in str(error.value)
+
+
+class TestFaultyServer:
+    """An archive over HTTP that is busy at first, or lacks a file."""
+
+    @pytest.fixture
+    def item(self, tmp_path: Path, httpserver: HTTPServer) -> pystac.Item:
+        made = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
+        self.asked: list[str] = []
+        self.busy = 0
+
+        def serve(request: Request) -> Response:
+            self.asked.append(request.path)
+            if len(self.asked) <= self.busy:
+                return Response("busy", status=503)
+            path = tmp_path / request.path.strip("/")
+            if not path.exists():
+                return Response("no", status=404)
+            return send_file(path, request.environ, conditional=True)
+
+        httpserver.expect_request(re.compile("/.*")).respond_with_handler(serve)
+        for asset in made.assets.values():
+            asset.href = httpserver.url_for("/" + Path(asset.href).name)
+        return made
+
+    def test_busy_at_first(self, item: pystac.Item) -> None:
+        self.busy = 2
+        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        assert (cube.values != -9999).all()
+        assert len(self.asked) > self.busy
+
+    def test_missing_file_is_never_nodata(self, item: pystac.Item) -> None:
+        item.assets["blue"].href += ".gone"
+        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        with pytest.raises(AssetReadError, match=r"scene_blue.tif.gone: cannot be read .*404"):
+            cube.compute()
 
 
 def test_real_geometry_types(tmp_path: Path) -> None:

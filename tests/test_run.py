@@ -71,6 +71,15 @@ def test_a_second_run_does_nothing_and_says_so(s2cube_command: CommandLine, job:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
+def test_a_catalogue_that_was_lost_is_written_again(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    s2cube_command(*job("--bands", "blue"))
+    catalog = tmp_path / "out" / "catalog.json"
+    before = catalog.read_text()
+    catalog.unlink()
+    assert s2cube_command(*job("--bands", "blue")).json["written"] == []
+    assert catalog.read_text() == before
+
+
 def test_overwrite_makes_slices_again(s2cube_command: CommandLine, job: Job) -> None:
     (path, *_) = s2cube_command(*job("--bands", "blue")).json["written"]
     again = s2cube_command(*job("--bands", "green", "--overwrite"))
