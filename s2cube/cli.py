@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import s2cube
-from s2cube.config import JobConfig, load_config, settings
+from s2cube.config import JobConfig, JobSection, SearchSection, load_config, settings
 from s2cube.errors import S2CubeError, redact
 
 if TYPE_CHECKING:
@@ -64,10 +64,9 @@ else:
 
 
 @dataclass(frozen=True)
-class Common:
-    """What commands take beside the settings."""
+class Voice:
+    """How a command speaks."""
 
-    config: Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")] = None
     json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
     verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v: tell more. -vv: with tracebacks.")] = 0
     quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
@@ -75,17 +74,11 @@ class Common:
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
         handler = RichHandler(console=people, show_path=False, show_time=False, markup=False)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno > logging.INFO)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else _LEVELS[min(self.verbose, len(_LEVELS) - 1)])
         people.quiet = self.quiet
-
-    def load(self, flags: Flags | None) -> JobConfig:
-        """Set up logging and merge the settings."""
-        self.set_up_logging()
-        given = {key: value for key, value in asdict(flags).items() if value is not None} if flags else {}
-        return load_config(given, os.environ, self.config)
 
     def print_json(self, content: object) -> None:
         """Print one line for programs, if asked to."""
@@ -94,31 +87,43 @@ class Common:
 
 
 _Flags = Annotated[Flags | None, Parameter(name="*")]
-_Common = Annotated[Common | None, Parameter(name="*")]
+_File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
+_Voice = Annotated[Voice | None, Parameter(name="*")]
+
+
+def _load(flags: Flags | None, file: Path | None) -> JobConfig:
+    given = {key: value for key, value in asdict(flags).items() if value is not None} if flags else {}
+    return load_config(given, os.environ, file)
+
+
+def _speak(voice: Voice | None) -> Voice:
+    voice = voice or Voice()
+    voice.set_up_logging()
+    return voice
 
 
 @app.command
 def run(
     *,
     flags: _Flags = None,
-    common: _Common = None,
+    config: _File = None,
+    voice: _Voice = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Decide, but read no pixel and write nothing.")] = False,
 ) -> int:
     """Search, cube, mask, clip, and write one COG a time slice; go on where an earlier run stopped."""
     if dry_run:
-        return plan(flags=flags, common=common)
-    common = common or Common()
-    return _run(common.load(flags), common)
+        return plan(flags=flags, config=config, voice=voice)
+    voice = _speak(voice)
+    return _run(_load(flags, config), voice)
 
 
 @app.command
-def plan(*, flags: _Flags = None, common: _Common = None) -> int:
+def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None) -> int:
     """Show what run would do: the slices, their scenes, and which of them are done."""
-    common = common or Common()
-    config = common.load(flags)
+    voice = _speak(voice)
     from s2cube.pipeline import plan_job
 
-    job = plan_job(config)
+    job = plan_job(_load(flags, config))
     _tell_if_nothing_found(job)
     table = Table("slice", "time (UTC)", "state", "scenes", box=None, pad_edge=False)
     for each in job.plans:
@@ -126,10 +131,10 @@ def plan(*, flags: _Flags = None, common: _Common = None) -> int:
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
             table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, scenes)
-    if not common.json:
+    if not voice.json:
         _paper().print(table)
     people.print(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
-    common.print_json(
+    voice.print_json(
         {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
     )
@@ -140,21 +145,22 @@ def plan(*, flags: _Flags = None, common: _Common = None) -> int:
 def search(
     *,
     flags: _Flags = None,
-    common: _Common = None,
+    config: _File = None,
+    voice: _Voice = None,
     save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
 ) -> int:
     """List the scenes found; --save keeps them for --stac."""
-    common = common or Common()
-    config = common.load(flags)
+    voice = _speak(voice)
+    asked = _load(flags, config)
     from s2cube.aoi import read_aois
     from s2cube.search import save_items, search_items
 
-    aois = read_aois(config.job.aoi, config.job.aoi_id)
-    scenes = {item.id: item for aoi in aois for item in search_items(aoi, **config.search.settings())}
+    aois = read_aois(asked.job.aoi, asked.job.aoi_id)
+    scenes = {item.id: item for aoi in aois for item in search_items(aoi, **asked.search.settings())}
     if save:
         save_items(scenes.values(), save)
-        people.print(f"{len(scenes)} scenes written to {save}")
-    elif not common.json:
+        people.print(f"{len(scenes)} scenes written to {save}", markup=False)
+    elif not voice.json:
         table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
         for item in scenes.values():
             facts = item.properties
@@ -167,8 +173,8 @@ def search(
             )
         _paper().print(table)
     if not scenes:
-        people.print(_nothing_found(config))
-    common.print_json({"scenes": list(scenes)})
+        people.print(_nothing_found(asked), markup=False)
+    voice.print_json({"scenes": list(scenes)})
     return 0
 
 
@@ -176,30 +182,28 @@ def search(
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
-    common: _Common = None,
+    voice: _Voice = None,
 ) -> int:
     """Write a small simulated Sentinel-2 archive and run the job on it, offline."""
-    common = common or Common()
-    common.set_up_logging()
+    voice = _speak(voice)
     from s2cube.demo import write_archive
 
     archive = write_archive(out / "archive")
-    config = load_config(
-        {"aoi": archive.aoi, "stac": str(archive.items), "out": out / "images", "overwrite": True}, environ={}
-    )
-    status = _run(config, common)
-    people.print(f"The archive: {archive.items.parent}\nCOGs and pictures: {out / 'images'}/<aoi>/<slice>/")
+    job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
+    status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), voice)
+    people.print(f"The archive: {archive.items.parent}", markup=False)
+    people.print(f"COGs and pictures: {job.out}/<aoi>/<slice>/", markup=False)
     return status
 
 
-def _run(config: JobConfig, common: Common) -> int:
+def _run(config: JobConfig, voice: Voice) -> int:
     from s2cube.pipeline import run as run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=people, disable=not people.is_terminal, transient=True) as progress:
         summary = run_job(config, _Bar(progress))
     _tell(summary, config)
-    common.print_json(asdict(summary))
+    voice.print_json(asdict(summary))
     return _SOME_FAILED_STATUS if summary.failed else 0
 
 

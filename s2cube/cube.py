@@ -213,22 +213,17 @@ def _stack(
     # undecimated file) or another spelling (proj:code), so stackstac is told no more than that all may meet the grid.
     bounds = tuple(geobox.boundingbox)
     epsg = geobox.crs.epsg if geobox.crs else None
+    facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
     keys = [str(position) for position in range(len(hrefs[0]))]
-    items = [
-        {
-            "id": scene.id,
-            "bbox": scene.bbox,
-            "properties": {
-                "datetime": scene.properties["datetime"],
-                "proj:epsg": epsg,
-                "proj:bbox": bounds,
-            },
-            "assets": {key: {"href": href} for key, href in zip(keys, of_scene, strict=True)},
-        }
-        for scene, of_scene in zip(scenes, hrefs, strict=True)
-    ]
     stack = stackstac.stack(
-        items,
+        [
+            {
+                "id": scene.id,
+                "properties": facts,
+                "assets": {key: {"href": href} for key, href in zip(keys, each, strict=True)},
+            }
+            for scene, each in zip(scenes, hrefs, strict=True)
+        ],
         assets=keys,
         epsg=epsg,
         resolution=geobox.resolution.x,

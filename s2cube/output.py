@@ -1,14 +1,16 @@
 """Where things lie in an output folder, and how a file gets there whole or not at all."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from s2cube.errors import OutputError
+from s2cube.model import SliceFailure
 
 _PART_SUFFIX = ".part"
 
@@ -72,6 +74,23 @@ class Output:
                 part.unlink()
         except OSError as error:
             raise _unwritable(item.parent, error) from None
+
+    def note_failure(self, failure: SliceFailure) -> None:
+        """Add a line to the list of failures."""
+        with self.failures.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+
+    def forget_failures(self, slice_ids: set[str]) -> None:
+        """Take slices that are done, or about to be tried again, off the list of failures."""
+        if not self.failures.exists():
+            return
+        lines = self.failures.read_text(encoding="utf-8").splitlines()
+        standing = [line for line in lines if json.loads(line)["slice"] not in slice_ids]
+        if not standing:
+            self.failures.unlink()
+        elif len(standing) < len(lines):
+            with replacing(self.failures) as part:
+                part.write_text("\n".join(standing) + "\n", encoding="utf-8")
 
     def prepare(self) -> None:
         """Make the folder and try to write in it.

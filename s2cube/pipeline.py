@@ -1,9 +1,8 @@
 """The order of things: where the stages meet."""
 
-import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -191,7 +190,7 @@ def run_job(job: Job) -> Iterator[SliceResult]:
     ClusterError
         If there is no Dask cluster to compute on.
     """
-    _forget_failures(job)
+    job.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
     try:
         if job.todo:
             yield from _compute(job)
@@ -205,7 +204,7 @@ def _compute(job: Job) -> Iterator[SliceResult]:
         for plan, result in compute(client, make, job.todo):
             outcome = _failed(plan, result) if isinstance(result, BaseException) else result
             if outcome.failure:
-                _note_failure(job.output, outcome.failure)
+                job.output.note_failure(outcome.failure)
             yield outcome
 
 
@@ -254,8 +253,7 @@ def make_slice(plan: Plan, config: CubeSection, output: Output) -> SliceResult:
     try:
         (image,) = build_cube(plan, config)
         path = write_slice(image, output)
-    except Exception as error:
-        log.debug("%s", plan.slices[0].id, exc_info=True)
+    except Exception as error:  # noqa: BLE001  one slice must not end the others
         return _failed(plan, error)
     return SliceResult(plan.slices[0].id, path=str(path))
 
@@ -281,22 +279,3 @@ def _asset(plan: Plan, error: BaseException) -> str:
                 if redact(asset.href) == error.subject:
                     return key
     return error.asset if isinstance(error, SliceError) else ""
-
-
-def _note_failure(output: Output, failure: SliceFailure) -> None:
-    with output.failures.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
-
-
-def _forget_failures(job: Job) -> None:
-    """Take the slices that are about to be tried again, or are done, off the list of failures."""
-    if not job.output.failures.exists():
-        return
-    settled = {plan.slices[0].id for plan in job.todo} | set(job.skipped)
-    lines = job.output.failures.read_text(encoding="utf-8").splitlines()
-    standing = [line for line in lines if json.loads(line)["slice"] not in settled]
-    if standing:
-        with replacing(job.output.failures) as part:
-            part.write_text("\n".join(standing) + "\n", encoding="utf-8")
-    else:
-        job.output.failures.unlink()

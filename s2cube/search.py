@@ -14,6 +14,7 @@ from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
 from s2cube.model import AOI
 from s2cube.provider import acquired
+from s2cube.stac_io import patient_io
 
 if TYPE_CHECKING:
     from pystac_client import Client
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAGE_SIZE = 100
-_TIMEOUT_S = (10, 120)
-"""To connect, and between two bytes of an answer."""
-_ATTEMPTS = 5
-_BUSY_STATUS = (429, 500, 502, 503, 504)
-_BACKOFF_S = 0.5
-_LONGEST_BACKOFF_S = 60
 
 
 def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
@@ -107,7 +102,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
 def _candidates(aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
     if _is_parquet(config.stac):
         return _from_geoparquet(config.stac)
-    io = _patient_io()
+    io = patient_io()
     root = _read_root(io, config.stac)
     match root.get("type"):
         case "FeatureCollection":
@@ -272,37 +267,3 @@ def _geoparquet(path: str) -> Any:
             path, "wants the package stac-geoparquet", "Install it: pip install 's2cube[geoparquet]'"
         ) from None
     return stac_geoparquet.arrow
-
-
-def _patient_io() -> "StacApiIO":
-    import requests
-    import tenacity
-    import urllib3
-    from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
-
-    def broke_off(error: BaseException) -> bool:
-        # urllib3 retries until an answer begins; one that ends too early is for us to ask again.
-        return isinstance(error, APIError) and isinstance(error.__context__, requests.exceptions.ChunkedEncodingError)
-
-    class PatientIO(StacApiIO):
-        request = tenacity.retry(
-            retry=tenacity.retry_if_exception(broke_off),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_random_exponential(_BACKOFF_S, _LONGEST_BACKOFF_S),
-            reraise=True,
-        )(StacApiIO.request)
-
-    return PatientIO(
-        timeout=_TIMEOUT_S,
-        max_retries=urllib3.Retry(
-            total=_ATTEMPTS,
-            connect=2,
-            backoff_factor=_BACKOFF_S,
-            backoff_jitter=_BACKOFF_S,
-            backoff_max=_LONGEST_BACKOFF_S,
-            status_forcelist=_BUSY_STATUS,
-            allowed_methods=None,
-            raise_on_status=False,
-        ),
-    )

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +297,7 @@ def test_catalogue_that_does_not_answer(
 ) -> None:
     import servers
 
-    monkeypatch.setattr(import_module("s2cube.search"), "_BACKOFF_S", 0.01)
+    monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
     done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
     assert done.status == 1
     assert "does not answer" in done.err

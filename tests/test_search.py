@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +276,7 @@ class TestDifficultServer:
     def server(
         self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> Server:
-        monkeypatch.setattr(import_module("s2cube.search"), "_BACKOFF_S", 0.01)
+        monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
         return Server(httpserver, json.loads(json.dumps(archive_items)))
 
     def test_what_it_ignores_is_filtered_here(self, server: Server, archive: Archive, farm: AOI) -> None:

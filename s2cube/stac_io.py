@@ -1,0 +1,52 @@
+"""A catalogue's answers, asked for patiently."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pystac_client.stac_api_io import StacApiIO
+
+_TIMEOUT_S = (10, 120)
+"""To connect, and between two bytes of an answer."""
+_ATTEMPTS = 5
+_BUSY_STATUS = (429, 500, 502, 503, 504)
+_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 60
+
+
+def patient_io() -> "StacApiIO":
+    """Give a reader of STAC, for pystac-client, that asks again where that can help.
+
+    Busy answers, refused and dropped connections are retried with exponential backoff, which keeps to `Retry-After`;
+    so are answers that end too early. What still fails raises pystac-client's APIError.
+    """
+    import requests
+    import tenacity
+    import urllib3
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+
+    def broke_off(error: BaseException) -> bool:
+        # urllib3 retries until an answer begins; one that ends too early is for us to ask again.
+        return isinstance(error, APIError) and isinstance(error.__context__, requests.exceptions.ChunkedEncodingError)
+
+    class PatientIO(StacApiIO):
+        request = tenacity.retry(
+            retry=tenacity.retry_if_exception(broke_off),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=tenacity.wait_random_exponential(_BACKOFF_S, _LONGEST_BACKOFF_S),
+            reraise=True,
+        )(StacApiIO.request)
+
+    return PatientIO(
+        timeout=_TIMEOUT_S,
+        max_retries=urllib3.Retry(
+            total=_ATTEMPTS,
+            connect=2,
+            backoff_factor=_BACKOFF_S,
+            backoff_jitter=_BACKOFF_S,
+            backoff_max=_LONGEST_BACKOFF_S,
+            status_forcelist=_BUSY_STATUS,
+            allowed_methods=None,
+            raise_on_status=False,
+        ),
+    )
