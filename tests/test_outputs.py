@@ -191,6 +191,15 @@ class TestWhole:
         with pytest.raises(ZeroDivisionError):
             write()
         assert path.read_text() == "old"
+
+    def test_a_reader_of_the_old_file_sees_nothing_of_the_new(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.json"
+        path.write_text("old")
+        with path.open() as reader:
+            with replacing(path) as part:
+                part.write_text("new")
+            assert reader.read() == "old"
+        assert path.read_text() == "new"
         assert list(tmp_path.iterdir()) == [path]
 
     def test_the_item_goes_first_and_comes_last(
