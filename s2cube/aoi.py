@@ -1,5 +1,6 @@
 """A vector file becomes areas of interest."""
 
+import logging
 import re
 import unicodedata
 import warnings
@@ -12,6 +13,8 @@ from s2cube.model import AOI
 if TYPE_CHECKING:
     import geopandas
     from shapely.geometry.base import BaseGeometry
+
+log = logging.getLogger(__name__)
 
 _ID_COLUMNS = ("id", "name")
 _LONGEST_ID = 80
@@ -71,9 +74,8 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
     import geopandas
 
     try:
-        with warnings.catch_warnings():
-            # GDAL warns of other layers in the file; the first one is what a user expects.
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             if path.suffix in (".parquet", ".geoparquet"):
                 frame = geopandas.read_parquet(path)
             else:
@@ -82,6 +84,9 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
         raise AOIError(
             str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
         ) from None
+    for warning in warned:
+        # Such as that the file has more layers than the first, which is the one that is read.
+        log.warning("%s: %s", path, warning.message)
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
     if frame.empty:
@@ -125,7 +130,19 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
     safe = _file_name(name)
     if not safe:
         raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
+    if frame.crs is not None and frame.crs.is_geographic:
+        _check_degrees(subject, geometry.bounds)
     return AOI(safe, Geometry(shapely.force_2d(geometry), frame.crs))
+
+
+def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float]) -> None:
+    west, south, east, north = bounds_lonlat
+    if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
+        raise AOIError(
+            subject,
+            f"has coordinates that are no degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
+            "They may be swapped, or in metres: save the file with longitude first, or with its own CRS",
+        )
 
 
 def _file_name(name: str) -> str:

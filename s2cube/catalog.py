@@ -16,6 +16,7 @@ from pystac.extensions.eo import Band, EOExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
+from s2cube.errors import OutputError
 from s2cube.output import Output, replacing
 from s2cube.provider import canonical_bands
 
@@ -49,6 +50,7 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
             "constellation": "sentinel-2",
             "instruments": ["msi"],
             "s2cube:scenes": str(image.scenes.item()).split(),
+            "s2cube:recipe": str(image.recipe.item()),
             "s2cube:clear_percent": _clear_percent(image),
         },
         collection=aoi_id,
@@ -69,6 +71,16 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
 def write_item(item: pystac.Item, path: Path) -> None:
     """Write an Item, whole or not at all."""
     _write_json(item.to_dict(include_self_link=False, transform_hrefs=False), path)
+
+
+def is_made(path: Path, recipe: str, bands: tuple[str, ...]) -> bool:
+    """Tell whether an Item is there and says that its image was made by a recipe, with these bands in this order."""
+    try:
+        item = json.loads(path.read_text(encoding="utf-8"))
+        names = [band["name"] for band in item["assets"][_DATA]["eo:bands"]]
+        return bool(item["properties"].get("s2cube:recipe") == recipe and names == list(bands))
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def write_catalog(output: Output) -> None:
@@ -109,8 +121,14 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
 def _clear_percent(image: xr.DataArray) -> float:
     values = image.values
     hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    valid = int((~hole.any(axis=0)).sum())
-    return round(100 * valid / int(image.attrs["aoi_pixels"]), 2)
+    valid, inside = int((~hole.any(axis=0)).sum()), int(image.attrs["aoi_pixels"])
+    if valid > inside:
+        raise OutputError(
+            f"the cube of {image.attrs['aoi']}",
+            "holds values outside its area of interest, so it is not what open_cube made",
+            "Write a cube of open_cube, or use its .rio.to_raster",
+        )
+    return round(100 * valid / inside, 2)
 
 
 def _collection(aoi_id: str, items: list[pystac.Item], extent: pystac.Extent) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json as json_format
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _INTERRUPTED_STATUS = 130
 
 _TRACEBACK_LEVEL = logging.DEBUG // 2
 _LEVELS = (logging.INFO, logging.DEBUG, _TRACEBACK_LEVEL)
-_WIDTH_OF_A_FILE = 200
+_WIDTH_OF_A_TABLE = 200
 
 log = logging.getLogger("s2cube")
 people = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -39,10 +40,16 @@ app = App(
     help="Turn a polygon into analysis-ready Sentinel-2: one harmonised, cloud-masked 30 m COG a day.",
     version=s2cube.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(show_default=False),
 )
 
 
 def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
+    groups = {
+        section: Group.create_ordered(section, help=getattr(holder.annotation, "__doc__", ""))
+        for section, holder in JobConfig.model_fields.items()
+    }
     for section, key, setting in settings():
         kind = bool if setting.annotation is bool else str
         text = setting.description or ""
@@ -51,8 +58,7 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
             text = f"{text} Choices: {', '.join(choices)}."
-        group = Group(section, help=getattr(JobConfig.model_fields[section].annotation, "__doc__", ""))
-        yield key, Annotated[kind | None, Parameter(help=text, group=group, negative="")], field(default=None)
+        yield key, Annotated[kind | None, Parameter(help=text, group=groups[section])], field(default=None)
 
 
 if TYPE_CHECKING:
@@ -63,20 +69,29 @@ else:
     Flags.__module__ = __name__
 
 
+class _DiscreetFormatter(logging.Formatter):
+    """Other libraries log the addresses that they ask, with all that stands in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 @dataclass(frozen=True)
 class Voice:
     """How a command speaks."""
 
     json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
-    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v: tell more. -vv: with tracebacks.")] = 0
+    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v, -vv: tell more")] = 0
     quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
 
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
         handler = RichHandler(console=people, show_path=False, show_time=False, markup=False)
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
-        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno > logging.INFO)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+        loudest = logging.WARNING if self.verbose else logging.ERROR
+        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
+        handler.setFormatter(_DiscreetFormatter("%(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else _LEVELS[min(self.verbose, len(_LEVELS) - 1)])
         people.quiet = self.quiet
 
@@ -187,7 +202,9 @@ def demo(
     """Write a small simulated Sentinel-2 archive and run the job on it, offline."""
     voice = _speak(voice)
     from s2cube.demo import write_archive
+    from s2cube.output import Output
 
+    Output(out).prepare()
     archive = write_archive(out / "archive")
     job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
     status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), voice)
@@ -252,7 +269,8 @@ def _tell(summary: "Summary", config: JobConfig) -> None:
 
 
 def _paper() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    # Names are worth more than a narrow window: the terminal may wrap them, but nothing cuts them.
+    return Console(highlight=False, width=_WIDTH_OF_A_TABLE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -281,4 +299,4 @@ def _complain(line: str) -> None:
     people.quiet = False
     people.print(f"s2cube: {' '.join(line.split())}", markup=False)
     if log.getEffectiveLevel() <= _TRACEBACK_LEVEL and sys.exc_info()[0]:
-        people.print_exception()
+        people.print(redact(traceback.format_exc()), markup=False)

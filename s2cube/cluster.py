@@ -12,6 +12,8 @@ from distributed import Client, LocalCluster, as_completed
 from s2cube.config import ClusterSection
 from s2cube.errors import ClusterError
 
+log = logging.getLogger(__name__)
+
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -50,6 +52,8 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
                 config.scheduler, f"no Dask scheduler answers ({error})", "Check --scheduler, as in tcp://host:8786"
             ) from None
         with client:
+            if not client.nthreads():
+                log.warning("%s has no worker yet: waiting for one", config.scheduler)
             yield client
         return
     workers = config.workers or max(1, CPU_COUNT // _CORES_PER_PROCESS)

@@ -28,9 +28,9 @@ def _parse_time_range(value: object) -> object:
     return TimeRange.parse(value) if isinstance(value, str) else value
 
 
-def _check_crs(value: str) -> str:
+def _check_crs(value: object) -> str:
     if value == "auto":
-        return value
+        return "auto"
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
@@ -41,6 +41,10 @@ def _check_crs(value: str) -> str:
     epsg = crs.to_epsg()
     if epsg is None or not crs.is_projected or any(axis.unit_name != "metre" for axis in crs.axis_info):
         raise ValueError(f"'{value}' is not a projected CRS in metres with an EPSG code")
+    if crs.is_deprecated:
+        # PROJ and GDAL put such codes in different places: EPSG:2163 is 430 m off in one of them.
+        better = " or ".join(f"EPSG:{other.to_epsg()}" for other in crs.get_non_deprecated())
+        raise ValueError(f"'{value}' is deprecated by EPSG" + (f"; take {better}" if better else ""))
     return f"EPSG:{epsg}"
 
 
@@ -109,10 +113,10 @@ class CubeSection(_Section):
     bands: Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)] = Field(
         ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order wanted."
     )
-    crs: Annotated[str, AfterValidator(_check_crs)] = Field(
+    crs: Annotated[str, BeforeValidator(_check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI."
     )
-    resolution_m: float = Field(30, alias="resolution", gt=0, allow_inf_nan=False, description="Pixel size in METRES.")
+    resolution_m: float = Field(30, alias="resolution", ge=1, le=10_000, description="Pixel size, 1 to 10000 METRES.")
     mask: Literal["scl", "none"] = Field(
         "scl", description="scl drops pixels the scene classification calls cloud, shadow or bad; none drops none."
     )
@@ -146,7 +150,7 @@ class CubeSettings(TypedDict, total=False):
     """Keys of CubeSection as keyword arguments."""
 
     bands: "str | list[str] | tuple[str, ...]"
-    crs: str
+    crs: str | int
     resolution: float
     mask: Literal["scl", "none"]
     group_by: Literal["solar_day", "scene"]

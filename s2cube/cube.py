@@ -15,7 +15,7 @@ from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv
 from s2cube.config import Dtype
 from s2cube.errors import AssetReadError
 from s2cube.model import Plan, TimeSlice
-from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, asset_key, canonical_bands, offset_dn
+from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, address, asset_key, canonical_bands, offset_dn
 
 if TYPE_CHECKING:
     import pystac
@@ -60,7 +60,9 @@ class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
         try:
             return np.asarray(super().read(window, **kwargs))
         except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or stackstac trip over, it is this file
-            cause = error.__cause__ or error
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
             raise AssetReadError(
                 self.url, f"cannot be read ({cause})", "Run again; look at the file if it persists"
             ) from None
@@ -141,7 +143,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Dtyp
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). Along time stand the coordinates `slice` (its id), `scenes` and `derived_from`
-        (ids and addresses of its scenes, space-separated).
+        (ids and addresses of its scenes, space-separated) and `recipe` (see `TimeSlice`).
 
     Raises
     ------
@@ -185,6 +187,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
             "slice": ("time", [each.id for each in plan.slices]),
             "scenes": ("time", [" ".join(scene.id for scene in each.scenes) for each in plan.slices]),
             "derived_from": ("time", [_addresses(each) for each in plan.slices]),
+            "recipe": ("time", [each.recipe for each in plan.slices]),
         },
         name="reflectance",
         attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
@@ -194,7 +197,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
 
 
 def _addresses(time_slice: TimeSlice) -> str:
-    return " ".join(href for scene in time_slice.scenes if (href := scene.get_self_href()))
+    return " ".join(href for scene in time_slice.scenes if (href := address(scene)))
 
 
 def _scenes(plan: Plan) -> "list[pystac.Item]":

@@ -23,12 +23,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 _URL_USER = re.compile(r"(\w+://)[^/@\s'\"]+@")
-_URL_QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\"]*")
+_QUERY = re.compile(r"((?:\w+:/)?/[^\s'\"?]*)\?[^\s'\"()]*")
 
 
 def redact(text: str) -> str:
-    """Take user names, passwords and query strings (signatures, tokens) out of the URLs in a text."""
-    return _URL_QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
+    """Take user names, passwords and query strings (signatures, tokens) out of the URLs and paths in a text."""
+    return _QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
 
 
 @dataclass(eq=False)

@@ -117,11 +117,14 @@ class TimeSlice:
         Acquisition of the earliest scene, UTC.
     scenes
         In the order in which they fill the mosaic: the first valid pixel wins.
+    recipe
+        Digest of all that decides its pixels but the choice of bands: AOI, grid, mask, dtype, scenes as processed.
     """
 
     id: str
     time: datetime
     scenes: "tuple[pystac.Item, ...]"
+    recipe: str
 
 
 @dataclass(frozen=True)

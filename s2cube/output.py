@@ -47,10 +47,6 @@ class Output:
         """Path of one of a slice's files: suffix ``.tif``, ``.png`` or ``.json``."""
         return self.root / aoi_id / slice_id / f"{slice_id}{suffix}"
 
-    def has(self, aoi_id: str, slice_id: str) -> bool:
-        """Tell whether a slice is done: its Item is written last."""
-        return self.file(aoi_id, slice_id, ".json").exists()
-
     def slice_items(self) -> Iterator[Path]:
         """Yield the Item of every slice that is done, by AOI and slice."""
         for collection in sorted(self.root.iterdir()):

@@ -12,7 +12,7 @@ import pystac
 import xarray as xr
 
 from s2cube.aoi import read_aois
-from s2cube.catalog import slice_item, write_catalog, write_item
+from s2cube.catalog import is_made, slice_item, write_catalog, write_item
 from s2cube.cluster import compute, open_client
 from s2cube.cog import write_cog
 from s2cube.config import CubeSection, CubeSettings, JobConfig
@@ -80,7 +80,7 @@ def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
     Parameters
     ----------
     cube
-        From `open_cube`; a selection along time or band is as good.
+        From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good.
     out
         Output folder; slices that are there already are replaced.
 
@@ -94,7 +94,7 @@ def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
     OutputError
         If the folder cannot be written, or the cube is not one of `open_cube`.
     """
-    missing = {"time", "band", "slice", "scenes", "derived_from"} - set(cube.coords)
+    missing = {"time", "band", "slice", "scenes", "derived_from", "recipe"} - set(cube.coords)
     if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
         raise OutputError(
             "the cube",
@@ -133,7 +133,7 @@ class Job:
     todo
         One a slice that is to be made.
     skipped
-        Ids of the slices that are there already.
+        Ids of the slices that are there already, made of the same scenes by the same settings.
     """
 
     config: JobConfig
@@ -173,9 +173,12 @@ def plan_job(config: JobConfig) -> Job:
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         for each in plan.slices:
-            if output.has(aoi.id, each.id) and not config.job.overwrite:
+            item = output.file(aoi.id, each.id, ".json")
+            if is_made(item, each.recipe, config.cube.bands) and not config.job.overwrite:
                 skipped.append(each.id)
             else:
+                if item.exists() and not config.job.overwrite:
+                    log.info("%s: will be made again, for its scenes or settings have changed", each.id)
                 todo.append(replace(plan, slices=(each,)))
     return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
 
@@ -220,6 +223,8 @@ class Watch(Protocol):
 
 def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     """Do a whole job: search, cube, mask, clip, and one COG a time slice.
+
+    A script that calls this wants ``if __name__ == "__main__":`` around it: worker processes import the script anew.
 
     Raises
     ------

@@ -1,9 +1,12 @@
 """Items and a grid become a plan: which scenes make which time slice."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 import pystac
 
@@ -26,10 +29,16 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     scenes = sorted(_newest_processing(items), key=lambda item: (acquired(item), item.id))
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
     if config.group_by == "scene":
-        slices = tuple(TimeSlice(f"{aoi.id}_{item.id}", acquired(item), (item,)) for item in scenes)
+        groups = [(item.id, [item]) for item in scenes]
     else:
-        slices = tuple(_day_slices(scenes, aoi))
-    return Plan(aoi, geobox, slices)
+        days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
+        groups = [(day, list(of_day)) for day, of_day in days]
+    ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, config.mask, config.dtype]
+    slices = (
+        TimeSlice(f"{aoi.id}_{name}", acquired(group[0]), tuple(group), _recipe(ground, group))
+        for name, group in groups
+    )
+    return Plan(aoi, geobox, tuple(slices))
 
 
 def solar_day(instant: datetime, lon: float) -> str:
@@ -37,10 +46,9 @@ def solar_day(instant: datetime, lon: float) -> str:
     return f"{instant + timedelta(hours=lon / _SUN_DEG_PER_HOUR):%Y%m%d}"
 
 
-def _day_slices(scenes: list[pystac.Item], aoi: AOI) -> Iterable[TimeSlice]:
-    for day, group in groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon)):
-        of_day = tuple(group)
-        yield TimeSlice(f"{aoi.id}_{day}", acquired(of_day[0]), of_day)
+def _recipe(ground: list[Any], scenes: list[pystac.Item]) -> str:
+    content = json.dumps([*ground, [(scene.id, processed(scene)) for scene in scenes]], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _newest_processing(items: Iterable[pystac.Item]) -> list[pystac.Item]:

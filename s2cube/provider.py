@@ -1,6 +1,7 @@
 """What catalogues call things, and how their pixels are scaled: a table, not code paths."""
 
 from datetime import datetime
+from urllib.parse import urlsplit, urlunsplit
 
 import pystac
 
@@ -87,6 +88,15 @@ def acquired(item: pystac.Item) -> datetime:
     if instant is None:
         raise SearchError(item.id, "has no datetime", "Leave it out, or tell whoever runs the catalogue")
     return instant
+
+
+def address(item: pystac.Item) -> str | None:
+    """Give the address of a scene without user name, password, signature or token; None where it has none."""
+    own = item.get_self_href()
+    if own is None:
+        return None
+    parts = urlsplit(own)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:

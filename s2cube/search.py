@@ -1,6 +1,7 @@
 """An area of interest and a question become STAC items."""
 
 import heapq
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -11,7 +12,7 @@ import pystac
 from pystac.utils import is_absolute_href, make_absolute_href
 
 from s2cube.config import SearchSection, SearchSettings
-from s2cube.errors import SearchError
+from s2cube.errors import OutputError, SearchError
 from s2cube.model import AOI
 from s2cube.provider import acquired
 from s2cube.stac_io import patient_io
@@ -64,17 +65,24 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
 
     Raises
     ------
+    OutputError
+        If the name ends otherwise or the file cannot be written.
     SearchError
-        If the name ends otherwise, or the package that writes stac-geoparquet is not installed.
+        If the package that writes stac-geoparquet is not installed.
     """
+    if not _is_parquet(path.name) and path.suffix not in (".json", ".geojson"):
+        raise OutputError(str(path), "is no format for scenes", "End the name in .geojson or .parquet")
     collection = pystac.ItemCollection(items)
-    if _is_parquet(path.name):
-        arrow = _geoparquet(str(path))
-        arrow.to_parquet(arrow.parse_stac_items_to_arrow([item.to_dict() for item in collection]), path)
-    elif path.suffix in (".json", ".geojson"):
-        collection.save_object(str(path))
-    else:
-        raise SearchError(str(path), "is no format for scenes", "End the name in .geojson or .parquet")
+    arrow = _geoparquet(str(path)) if _is_parquet(path.name) else None
+    try:
+        if arrow:
+            arrow.to_parquet(arrow.parse_stac_items_to_arrow([item.to_dict() for item in collection]), path)
+        else:
+            path.write_text(json.dumps(collection.to_dict(), ensure_ascii=False), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            str(path), f"cannot be written ({error.strerror or error})", "Choose another --save"
+        ) from None
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
@@ -124,7 +132,8 @@ def _read_root(io: "StacApiIO", stac: str) -> dict[str, Any]:
     except APIError as error:
         # pystac-client sets a status only where there was an answer.
         status = getattr(error, "status_code", None)
-        problem = f"answers {status}" if status else f"does not answer ({error})"
+        cause = getattr(error.__context__, "args", ()) or (error,)
+        problem = f"answers {status}" if status else f"does not answer ({getattr(cause[0], 'reason', cause[0])})"
         raise SearchError(stac, problem, "Check --stac and the network") from None
     except OSError as error:
         raise SearchError(stac, f"cannot be read ({error.strerror})", "Check --stac") from None

@@ -12,6 +12,7 @@ import geopandas
 import pystac
 import pytest
 import rasterio
+import servers
 from conftest import CommandLine
 from pytest_httpserver import HTTPServer
 
@@ -80,11 +81,52 @@ def test_a_catalogue_that_was_lost_is_written_again(s2cube_command: CommandLine,
 
 
 def test_overwrite_makes_slices_again(s2cube_command: CommandLine, job: Job) -> None:
-    (path, *_) = s2cube_command(*job("--bands", "blue")).json["written"]
-    again = s2cube_command(*job("--bands", "green", "--overwrite"))
+    (path, *_) = map(Path, s2cube_command(*job("--bands", "blue")).json["written"])
+    before = path.stat().st_mtime_ns
+    again = s2cube_command(*job("--bands", "blue", "--overwrite"))
     assert len(again.json["written"]) == len(PASSES)
-    with rasterio.open(path) as cog:
-        assert cog.descriptions == ("green",)
+    assert path.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--bands", "green"], ["--bands", "blue,green"], ["--resolution", "60"], ["--crs", "EPSG:3857"],
+        ["--dtype", "float32"], ["--mask", "none"],
+    ],
+)  # fmt: skip
+def test_other_settings_make_slices_again(s2cube_command: CommandLine, job: Job, change: list[str]) -> None:
+    usual = {"--bands": "blue", "--datetime": "2021"}
+    words = [word for flag in usual.items() for word in flag]
+    s2cube_command(*job(*words))
+    assert s2cube_command(*job(*words)).json["written"] == []
+    changed = [word for flag in (usual | {change[0]: change[1]}).items() for word in flag]
+    assert len(s2cube_command(*job(*changed)).json["written"]) == 1
+
+
+def test_another_outline_or_a_late_granule_makes_a_slice_again(
+    s2cube_command: CommandLine, job: Job, archive: Archive, small_aoi: Path, tmp_path: Path
+) -> None:
+    page = json.loads(archive.items.read_text())
+    late = [each for each in page["features"] if each["id"] == "S2A_14TPL_20220709_0_L2A"]
+    for each in page["features"]:
+        for asset in each["assets"].values():
+            asset["href"] = str(archive.items.parent / asset["href"])
+    page["features"] = [each for each in page["features"] if each not in late]
+    early = write(tmp_path / "early.json", json.dumps(page))
+    words = ["--bands", "blue", "--datetime", "2022-07", "--aoi", archive.aoi]
+    s2cube_command(*job(*words, "--stac", early))
+    (made,) = s2cube_command(*job(*words)).json["written"]
+    item = pystac.Item.from_file(str(Path(made).with_suffix(".json")))
+    assert item.properties["s2cube:scenes"] == ["S2A_14TNL_20220709_0_L2A", "S2A_14TPL_20220709_0_L2A"]
+
+    shutil.copy(small_aoi, tmp_path / "mine.geojson")
+    here = ["--bands", "blue", "--datetime", "2022-07", "--aoi", "mine.geojson"]
+    s2cube_command(*job(*here))
+    moved = geopandas.read_file(small_aoi)
+    moved.geometry = moved.geometry.translate(0.001)
+    moved.to_file(tmp_path / "mine.geojson")
+    assert len(s2cube_command(*job(*here)).json["written"]) == 1
 
 
 def test_a_slice_without_its_item_is_made_again(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
@@ -238,6 +280,13 @@ def no_prj(folder: Path) -> Path:
     return folder / "fields.shp"
 
 
+def outline(folder: Path, x: float, y: float) -> Path:
+    import shapely
+
+    corners = shapely.geometry.mapping(shapely.box(x, y, x + 0.01, y + 0.01))
+    return write(folder / "a.geojson", json.dumps({"type": "Feature", "properties": {}, "geometry": corners}))
+
+
 EMPTY = '{"type": "FeatureCollection", "features": []}'
 BAD = {
     "no AOI file": (["--aoi", "nowhere.geojson"], "nowhere.geojson: there is no such file"),
@@ -249,7 +298,11 @@ BAD = {
     "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is no date"),
     "no such day": (["--datetime", "2023-02-30"], "--datetime: day is out of range"),
     "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' runs backwards"),
-    "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than 0"),
+    "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than or equal to 1"),
+    "huge resolution": (["--resolution", "1000000"], "--resolution: Input should be less than or equal to 10000"),
+    "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; take EPSG:9311"),
+    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are no degrees"),
+    "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "save the file with longitude"),
     "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
     "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is no CRS"),
     "CRS in degrees": (["--crs", "EPSG:4326"], "is not a projected CRS in metres"),
@@ -295,8 +348,6 @@ def test_repeated_flag_is_wrong_usage(s2cube_command: CommandLine) -> None:
 def test_catalogue_that_does_not_answer(
     s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    import servers
-
     monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
     done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
     assert done.status == 1
@@ -324,8 +375,6 @@ def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_pa
 
 
 def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    import servers
-
     monkeypatch.setattr("s2cube.cluster._CONNECT_TIMEOUT_S", 1)
     done = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{servers.free_port()}"))
     assert done.status == 1
@@ -337,14 +386,20 @@ def test_traceback_only_on_request(s2cube_command: CommandLine, job: Job) -> Non
     assert "Traceback" not in s2cube_command(*job("--bands", "x", "-v")).err
 
 
-def test_credentials_are_never_shown(s2cube_command: CommandLine, job: Job, httpserver: HTTPServer) -> None:
+def test_credentials_are_never_shown(
+    s2cube_command: CommandLine, job: Job, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     httpserver.expect_request("/v1").respond_with_data("nobody", status=401)
     address = httpserver.url_for("/v1").replace("http://", "http://me:secret@")
-    done = s2cube_command(*job("--stac", f"{address}?sig=hidden"))
-    assert done.status == 1
-    assert "answers 401" in done.err
-    assert "secret" not in done.err + done.out
-    assert "hidden" not in done.err + done.out
+    gone = f"http://me:secret@127.0.0.1:{servers.free_port()}/v1"
+    monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
+    for stac, problem in ((address, "answers 401"), (gone, "does not answer")):
+        for loud in ("-q", "-v", "-vv"):
+            done = s2cube_command(*job("--stac", f"{stac}?sig=hidden", loud))
+            assert done.status == 1
+            assert problem in done.err
+            assert "secret" not in done.err + done.out
+            assert "hidden" not in done.err + done.out
 
 
 def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:

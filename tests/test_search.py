@@ -182,7 +182,7 @@ class TestFiles:
 
     def test_saving_in_no_known_format(self, s2cube_command: CommandLine, archive: Archive) -> None:
         done = s2cube_command("search", "--stac", archive.items, "--aoi", archive.aoi, "--save", "found.xlsx")
-        assert done.status == 1
+        assert done.status == 2
         assert "End the name in .geojson or .parquet" in done.err
 
     def test_static_catalogue(self, archive: Archive, farm: AOI, tmp_path: Path) -> None:
