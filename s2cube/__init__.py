@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from s2cube.config import JobConfig, load_config
     from s2cube.errors import S2CubeError
     from s2cube.pipeline import open_cube, run, write_cogs
-    from s2cube.search import save_items
+    from s2cube.source import save_items
 
 __version__ = version("s2cube")
 
@@ -37,7 +37,7 @@ _HOMES = {
     "read_aoi": "aoi",
     "read_aois": "aoi",
     "run": "pipeline",
-    "save_items": "search",
+    "save_items": "source",
     "write_cogs": "pipeline",
 }
 

@@ -1,14 +1,13 @@
 """A vector file becomes areas of interest."""
 
 import logging
-import re
-import unicodedata
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2cube.errors import AOIError
-from s2cube.model import AOI
+from s2cube.model import AOI, file_name
 
 if TYPE_CHECKING:
     import geopandas
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ID_COLUMNS = ("id", "name")
-_LONGEST_ID = 80
+_GEOJSON = (".geojson", ".json")
 
 
 def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
@@ -79,7 +78,7 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
             if path.suffix in (".parquet", ".geoparquet"):
                 frame = geopandas.read_parquet(path)
             else:
-                frame = geopandas.read_file(path)
+                frame = geopandas.read_file(path, fid_as_index=True)
     except Exception as error:  # noqa: BLE001  every driver has errors of its own
         raise AOIError(
             str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
@@ -107,6 +106,9 @@ def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -
             return [str(value) for value in frame[column]]
         if id_property:
             raise AOIError(str(path), f"a feature has no '{id_property}'", "Give every feature one")
+    if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
+        # GDAL takes the numeric ids of features for their index.
+        return [str(number) for number in frame.index]
     if len(frame) == 1:
         return [path.stem]
     return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
@@ -127,12 +129,15 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
             f"has an invalid geometry ({shapely.is_valid_reason(geometry)})",
             "Repair it, as QGIS's 'Fix geometries' does",
         )
-    safe = _file_name(name)
+    safe = file_name(name)
     if not safe:
         raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
-    if frame.crs is not None and frame.crs.is_geographic:
+    aoi = AOI(safe, Geometry(shapely.force_2d(geometry), frame.crs))
+    if frame.crs is None or frame.crs.is_geographic:
         _check_degrees(subject, geometry.bounds)
-    return AOI(safe, Geometry(shapely.force_2d(geometry), frame.crs))
+    if not all(map(math.isfinite, aoi.geometry_lonlat.boundingbox)):
+        raise AOIError(subject, "lies nowhere on Earth in the CRS of its file", "Save it with the CRS it is drawn in")
+    return aoi
 
 
 def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float]) -> None:
@@ -143,9 +148,7 @@ def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float
             f"has coordinates that are no degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
             "They may be swapped, or in metres: save the file with longitude first, or with its own CRS",
         )
-
-
-def _file_name(name: str) -> str:
-    """Letters and digits of any script, dot, dash and underscore; nothing that a shell, URL or Windows minds."""
-    normal = unicodedata.normalize("NFC", name)
-    return re.sub(r"[^\w.-]+", "-", normal)[:_LONGEST_ID].strip("-.")
+    if east - west > 180:
+        raise AOIError(
+            subject, "spans more than half the globe or crosses the antimeridian", "Cut it in two, at 180° east"
+        )

@@ -17,10 +17,9 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 from s2cube.errors import OutputError
-from s2cube.output import Output, replacing
-from s2cube.provider import canonical_bands
+from s2cube.output import DATA, RECIPE, Output, replacing
+from s2cube.provider import COMMON_NAMES, canonical_bands
 
-_DATA = "data"
 _PICTURE = "thumbnail"
 
 
@@ -49,21 +48,21 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
         {
             "constellation": "sentinel-2",
             "instruments": ["msi"],
-            "s2cube:scenes": str(image.scenes.item()).split(),
-            "s2cube:recipe": str(image.recipe.item()),
+            "s2cube:scenes": str(image.scenes.item()).splitlines(),
+            RECIPE: str(image.recipe.item()),
             "s2cube:clear_percent": _clear_percent(image),
         },
         collection=aoi_id,
     )
     item.add_asset(
-        _DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
+        DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
     )
     item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
     _describe(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
-    for href in str(image.derived_from.item()).split():
+    for href in str(image.derived_from.item()).splitlines():
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
     return item
 
@@ -73,25 +72,27 @@ def write_item(item: pystac.Item, path: Path) -> None:
     _write_json(item.to_dict(include_self_link=False, transform_hrefs=False), path)
 
 
-def is_made(path: Path, recipe: str, bands: tuple[str, ...]) -> bool:
-    """Tell whether an Item is there and says that its image was made by a recipe, with these bands in this order."""
-    try:
-        item = json.loads(path.read_text(encoding="utf-8"))
-        names = [band["name"] for band in item["assets"][_DATA]["eo:bands"]]
-        return bool(item["properties"].get("s2cube:recipe") == recipe and names == list(bands))
-    except (OSError, ValueError, KeyError):
-        return False
-
-
 def write_catalog(output: Output) -> None:
     """Write the collection of every AOI in an output folder and the catalogue over them, where they are not yet so."""
     aois: dict[str, pystac.Extent] = {}
     for collection, paths in groupby(output.slice_items(), key=lambda path: path.parent.parent):
-        items = [pystac.Item.from_dict(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+        items = [item for path in paths if (item := _own_item(path, collection.name))]
+        if not items:
+            continue
         aois[collection.name] = pystac.Extent.from_items(items)
         _write_json(_collection(collection.name, items, aois[collection.name]), output.collection(collection.name))
     if aois:
         _write_json(_catalog(list(aois)), output.catalog)
+
+
+def _own_item(path: Path, aoi_id: str) -> pystac.Item | None:
+    """Read an Item that s2cube wrote; None for what else lies about in the folder."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = content["collection"] == aoi_id and RECIPE in content["properties"]
+        return pystac.Item.from_dict(content) if own else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _describe(item: pystac.Item, image: xr.DataArray) -> None:
@@ -100,7 +101,7 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     projection = ProjectionExtension.ext(item, add_if_missing=True)
     geobox = image.odc.geobox
     projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
-    data = item.assets[_DATA]
+    data = item.assets[DATA]
     band = RasterBand.create(
         nodata=NoDataStrings.NAN if floating else int(image.rio.nodata),
         data_type=DataType(image.dtype.name),
@@ -112,8 +113,8 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
     EOExtension.ext(data, add_if_missing=True).apply(
         [
-            Band.create(name, common_name=common)
-            for name, common in zip(names, canonical_bands(tuple(names)), strict=True)
+            Band.create(name, common_name=COMMON_NAMES[band])
+            for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
         ]
     )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -69,11 +68,11 @@ else:
     Flags.__module__ = __name__
 
 
-class _DiscreetFormatter(logging.Formatter):
-    """Other libraries log the addresses that they ask, with all that stands in them."""
+class _People(logging.Handler):
+    """Log lines for people, above the progress bar; other libraries log addresses with all that stands in them."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        people.print(redact(f"{record.levelname.lower()}: {self.format(record)}"), markup=False)
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,10 @@ class Voice:
 
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
-        handler = RichHandler(console=people, show_path=False, show_time=False, markup=False)
+        handler = _People()
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
         loudest = logging.WARNING if self.verbose else logging.ERROR
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
-        handler.setFormatter(_DiscreetFormatter("%(message)s"))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else _LEVELS[min(self.verbose, len(_LEVELS) - 1)])
         people.quiet = self.quiet
@@ -98,7 +96,7 @@ class Voice:
     def print_json(self, content: object) -> None:
         """Print one line for programs, if asked to."""
         if self.json:
-            print(json_format.dumps(content, ensure_ascii=False), flush=True)
+            print(json_format.dumps(content), flush=True)
 
 
 _Flags = Annotated[Flags | None, Parameter(name="*")]
@@ -168,7 +166,8 @@ def search(
     voice = _speak(voice)
     asked = _load(flags, config)
     from s2cube.aoi import read_aois
-    from s2cube.search import save_items, search_items
+    from s2cube.search import search_items
+    from s2cube.source import save_items
 
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
     scenes = {item.id: item for aoi in aois for item in search_items(aoi, **asked.search.settings())}

@@ -7,6 +7,7 @@ Flag beats environment beats file beats default.
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypedDict
 
@@ -25,7 +26,10 @@ def _split_names(value: object) -> object:
 
 
 def _parse_time_range(value: object) -> object:
-    return TimeRange.parse(value) if isinstance(value, str) else value
+    if isinstance(value, list | tuple):
+        value = "/".join(map(str, value))
+    # TOML and Python have dates of their own.
+    return TimeRange.parse(str(value)) if isinstance(value, str | date) else value
 
 
 def _check_crs(value: object) -> str:
@@ -56,6 +60,7 @@ def _check_unique(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+_Path = Annotated[Path, AfterValidator(Path.expanduser)]
 Dtype = Literal["int16", "float32"]
 
 
@@ -84,9 +89,9 @@ class _Section(BaseModel):
 class JobSection(_Section):
     """What the job reads and where it writes."""
 
-    aoi: Path = Field(Path("aoi.geojson"), description="FILE with the area of interest, any vector format.")
+    aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the area of interest, any vector format.")
     aoi_id: str | None = Field(None, description="PROPERTY that names each feature; default: id, else name.")
-    out: Path = Field(Path("out"), description="Output DIR.")
+    out: _Path = Field(Path("out"), description="Output DIR.")
     overwrite: bool = Field(False, description="Make slices again that are there already.")
 
 

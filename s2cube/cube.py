@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
+import rasterio
 import rioxarray  # noqa: F401  registers .rio
 import stackstac
 import xarray as xr
 from odc.geo.xr import xr_coords
 from rasterio.enums import Resampling
-from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv
+from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv, ThreadLocalRioDataset
 
 from s2cube.config import Dtype
 from s2cube.errors import AssetReadError
 from s2cube.model import Plan, TimeSlice
-from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, address, asset_key, canonical_bands, offset_dn
+from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, address, asset_key, canonical_bands, crs_code, offset_dn
 
 if TYPE_CHECKING:
     import pystac
@@ -38,7 +39,9 @@ _FINEST_SCL_STEP_M = 10
 
 _GDAL = LayeredEnv(
     always={
-        # GDAL remembers a failed open for the life of the process, so a retry must happen inside it.
+        # GDAL retries inside an open, and must not remember one that failed: else the next run in this process, or on
+        # a standing cluster, would fail without asking.
+        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
         "GDAL_HTTP_MAX_RETRY": 5,
         "GDAL_HTTP_RETRY_DELAY": 0.5,
         "GDAL_HTTP_CONNECTTIMEOUT": 10,
@@ -56,9 +59,24 @@ _GDAL = LayeredEnv(
 class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
     """stackstac's reader, but what fails is an error that names the file."""
 
+    def _open(self) -> Any:
+        opened = super()._open()
+        warp = opened._vrt_params if isinstance(opened, ThreadLocalRioDataset) else None
+        with self.gdal_env.open, rasterio.open(self.url) as file:
+            nodata = file.nodata
+        if warp and nodata is None:
+            # The file does not say that 0 is no data, but it is: it must not enter a mean.
+            warp |= {"src_nodata": _DN_NODATA, "nodata": _DN_NODATA, "add_alpha": False}
+            opened.close()
+        elif nodata != _DN_NODATA:
+            raise AssetReadError(self.url, f"says that nodata is {nodata}, not 0", "Use a catalogue with other files")
+        return opened
+
     def read(self, window: "Window", **kwargs: Any) -> np.ndarray:
         try:
             return np.asarray(super().read(window, **kwargs))
+        except AssetReadError:
+            raise
         except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or stackstac trip over, it is this file
             cause: BaseException = error
             while cause.__cause__:
@@ -96,13 +114,14 @@ def read_scl(plan: Plan) -> xr.DataArray:
     """Stack the scene classification of every scene, finer than the plan's grid so that no source pixel is missed.
 
     A cell of the grid is cut into n × n steps, read by nearest neighbour. The step divides the 20 m of the
-    classification where it can (30 m cells: 3 × 3 steps of 10 m), so that on a same-CRS grid every source pixel that
-    overlaps a cell falls on one of its steps; elsewhere a step is 10 m or less.
+    classification where it can (30 m cells: 3 × 3 steps of 10 m): in the scene's own CRS every source pixel that
+    overlaps a cell then falls on one of its steps, and they nest. Elsewhere a step is 10 m or less.
 
     Returns
     -------
     xarray.DataArray
         Lazy, dims (scene, y, x), uint8 classes, 0 where there is none; n times as many rows and columns as the grid.
+        The coordinate `nests` along scene tells whether steps lie within source pixels, whole.
 
     Raises
     ------
@@ -110,11 +129,16 @@ def read_scl(plan: Plan) -> xr.DataArray:
         If a scene has no scene classification.
     """
     scenes = _scenes(plan)
-    hrefs = [[scene.assets[asset_key(scene, SCL_ASSETS)].href] for scene in scenes]
+    keys = [asset_key(scene, SCL_ASSETS) for scene in scenes]
+    hrefs = [[scene.assets[key].href] for scene, key in zip(scenes, keys, strict=True)]
     steps = scl_steps(plan.geobox)
     rows, columns = plan.geobox.shape
     fine = plan.geobox.zoom_to((rows * steps, columns * steps))
-    return _stack(scenes, hrefs, fine, steps * _chunk_cells(steps), "uint8").isel(band=0)
+    divides = (_SCL_PIXEL_M * steps / plan.geobox.resolution.x).is_integer()
+    grid_crs = str(plan.geobox.crs)
+    nests = [divides and crs_code(scene, key) == grid_crs for scene, key in zip(scenes, keys, strict=True)]
+    classes = _stack(scenes, hrefs, fine, steps * _chunk_cells(steps), "uint8").isel(band=0)
+    return classes.assign_coords(nests=("scene", nests))
 
 
 def scl_steps(geobox: "GeoBox") -> int:
@@ -128,7 +152,7 @@ def scl_steps(geobox: "GeoBox") -> int:
 
 
 def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Dtype) -> xr.DataArray:
-    """Harmonise scenes and lay those of a time slice over each other: the first valid pixel wins.
+    """Harmonise scenes and lay those of a time slice over each other: band by band, the first valid pixel wins.
 
     Parameters
     ----------
@@ -143,7 +167,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Dtyp
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). Along time stand the coordinates `slice` (its id), `scenes` and `derived_from`
-        (ids and addresses of its scenes, space-separated) and `recipe` (see `TimeSlice`).
+        (ids and addresses of its scenes, a line each) and `recipe` (see `TimeSlice`).
 
     Raises
     ------
@@ -185,7 +209,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
             "band": bands,
             **xr_coords(plan.geobox),
             "slice": ("time", [each.id for each in plan.slices]),
-            "scenes": ("time", [" ".join(scene.id for scene in each.scenes) for each in plan.slices]),
+            "scenes": ("time", ["\n".join(scene.id for scene in each.scenes) for each in plan.slices]),
             "derived_from": ("time", [_addresses(each) for each in plan.slices]),
             "recipe": ("time", [each.recipe for each in plan.slices]),
         },
@@ -197,7 +221,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
 
 
 def _addresses(time_slice: TimeSlice) -> str:
-    return " ".join(href for scene in time_slice.scenes if (href := address(scene)))
+    return "\n".join(href for scene in time_slice.scenes if (href := address(scene)))
 
 
 def _scenes(plan: Plan) -> "list[pystac.Item]":

@@ -22,8 +22,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-_URL_USER = re.compile(r"(\w+://)[^/@\s'\"]+@")
-_QUERY = re.compile(r"((?:\w+:/)?/[^\s'\"?]*)\?[^\s'\"()]*")
+_URL_USER = re.compile(r"(\w+://)[^/\s'\"]+@")
+_QUERY = re.compile(r"((?:\w+:/)?/[^\s'\"?#]*)[?#][^\s'\"()]*")
 
 
 def redact(text: str) -> str:
@@ -52,6 +52,8 @@ class S2CubeError(Exception):
     exit_status = 1
 
     def __post_init__(self) -> None:
+        # Python keeps here what it was made of.
+        self.args = ()
         for fact in fields(self):
             value = getattr(self, fact.name)
             if isinstance(value, str):

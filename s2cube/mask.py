@@ -27,9 +27,10 @@ def clear_cells(scl: xr.DataArray, steps: int, masked_classes: tuple[int, ...] =
     Parameters
     ----------
     scl
-        Dims (scene, y, x), scene classes on a grid `steps` times finer each way.
+        Dims (scene, y, x), scene classes on a grid `steps` times finer each way. Where the coordinate `nests` is False
+        a source pixel may overlap a cell without falling on one of its steps; it then falls on one beside it.
     masked_classes
-        One of these on any step masks its whole cell.
+        One of these on any step masks its whole cell; where steps do not nest, on a step beside the cell too.
 
     Returns
     -------
@@ -40,7 +41,16 @@ def clear_cells(scl: xr.DataArray, steps: int, masked_classes: tuple[int, ...] =
     clear = np.ones(256, dtype=bool)
     clear[list(masked_classes)] = False
     fine = da.map_blocks(clear.__getitem__, scl.data, dtype=bool)
-    return xr.DataArray(da.coarsen(np.all, fine, {1: steps, 2: steps}), dims=scl.dims)
+    shrunk = da.map_overlap(_shrink, fine, depth={0: 0, 1: 1, 2: 1}, boundary={1: True, 2: True}, dtype=bool)
+    chosen = [(fine if nests else shrunk)[scene] for scene, nests in enumerate(scl.nests.values)]
+    return xr.DataArray(da.coarsen(np.all, da.stack(chosen), {1: steps, 2: steps}), dims=scl.dims)
+
+
+def _shrink(clear: np.ndarray) -> np.ndarray:
+    """Keep only steps whose eight neighbours are clear too."""
+    rows = clear & np.roll(clear, 1, axis=1) & np.roll(clear, -1, axis=1)
+    shrunk: np.ndarray = rows & np.roll(rows, 1, axis=2) & np.roll(rows, -1, axis=2)
+    return shrunk
 
 
 def clip(cube: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
@@ -59,7 +69,7 @@ def clip(cube: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        As `cube`, with the attribute `aoi_pixels`: how many cells are inside.
+        As `cube`, with the attributes `aoi_pixels`, how many cells are inside, and `grid`, rows x columns.
     """
     outline = geometry.to_crs(cube.rio.crs, resolution="auto").geom
     for all_touched in (False, True):
@@ -68,5 +78,6 @@ def clip(cube: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
         )
         if not outside.all():
             break
+    grid = f"{cube.sizes['y']}x{cube.sizes['x']}"
     clipped = cube.rio.clip([outline], cube.rio.crs, all_touched=all_touched, drop=False)
-    return clipped.assign_attrs(cube.attrs, aoi_pixels=int((~outside).sum()))  # type: ignore[no-any-return]
+    return clipped.assign_attrs(cube.attrs, aoi_pixels=int((~outside).sum()), grid=grid)  # type: ignore[no-any-return]

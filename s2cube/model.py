@@ -1,6 +1,7 @@
 """Frozen values that two or more stages share."""
 
 import re
+import unicodedata
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 _INSTANT = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
 )
+
+_LONGEST_NAME_BYTES = 80
+"""Two of these and what is written beside them stay below the 255 bytes of most file systems."""
+
+
+def file_name(text: str) -> str:
+    """Make a name that no file system, shell or URL minds: letters and digits of any script, dashes, underscores."""
+    plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text))
+    return plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
 
 
 @dataclass(frozen=True)

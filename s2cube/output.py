@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,14 @@ from uuid import uuid4
 from s2cube.errors import OutputError
 from s2cube.model import SliceFailure
 
+DATA = "data"
+"""Key of the asset that is the COG."""
+
+RECIPE = "s2cube:recipe"
+"""Property of an Item: digest of what decided its pixels."""
+
 _PART_SUFFIX = ".part"
+_SCHEME = re.compile(r"[a-zA-Z][\w+.-]+:/")
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Output:
                 if item.exists():
                     yield item
 
+    def is_made(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> bool:
+        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order."""
+        try:
+            item = json.loads(self.file(aoi_id, slice_id, ".json").read_text(encoding="utf-8"))
+            names = [band["name"] for band in item["assets"][DATA]["eo:bands"]]
+            return bool(item["properties"].get(RECIPE) == recipe and names == list(bands))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def clear(self, aoi_id: str, slice_id: str) -> None:
         """Make a slice undone, its Item first, and sweep what a broken run left half written.
 
@@ -81,7 +98,7 @@ class Output:
         if not self.failures.exists():
             return
         lines = self.failures.read_text(encoding="utf-8").splitlines()
-        standing = [line for line in lines if json.loads(line)["slice"] not in slice_ids]
+        standing = [line for line in lines if _slice_of(line) not in slice_ids | {None}]
         if not standing:
             self.failures.unlink()
         elif len(standing) < len(lines):
@@ -96,7 +113,7 @@ class Output:
         OutputError
             If it cannot be written.
         """
-        if "://" in str(self.root) or str(self.root).startswith(("s3:/", "gs:/", "az:/")):
+        if _SCHEME.match(str(self.root)):
             raise OutputError(str(self.root), "is no folder of this machine", "Give --out a local folder")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -108,6 +125,14 @@ class Output:
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(str(path), f"cannot be written ({error.strerror or error})", "Choose another folder by --out")
+
+
+def _slice_of(line: str) -> str | None:
+    """Name the slice of a line of the list of failures; None where a crash cut the line off."""
+    try:
+        return str(json.loads(line)["slice"])
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The order of things: where the stages meet."""
+"""The order of things: where the stages meet.
+
+What needs pixels is imported where pixels are read: deciding and searching must not wait for it.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -6,25 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 import pystac
-import xarray as xr
 
 from s2cube.aoi import read_aois
-from s2cube.catalog import is_made, slice_item, write_catalog, write_item
-from s2cube.cluster import compute, open_client
-from s2cube.cog import write_cog
 from s2cube.config import CubeSection, CubeSettings, JobConfig
-from s2cube.cube import mosaic, read_bands, read_scl, scl_steps
 from s2cube.errors import AssetReadError, OutputError, SearchError, SliceError, redact
-from s2cube.mask import clear_cells, clip
 from s2cube.model import AOI, Plan, SliceFailure, SliceResult
 from s2cube.output import Output, replacing
-from s2cube.picture import write_picture
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
 from s2cube.search import search_items
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ _READERS_PER_SLICE = 4
 """Threads that read a slice's files: most of their time they wait for an answer."""
 
 
-def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSettings]) -> xr.DataArray:
+def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSettings]) -> "xr.DataArray":
     """Open scenes as one lazy cube over an area of interest.
 
     Parameters
@@ -67,14 +66,17 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSet
     return build_cube(plan, config)
 
 
-def build_cube(plan: Plan, config: CubeSection) -> xr.DataArray:
+def build_cube(plan: Plan, config: CubeSection) -> "xr.DataArray":
     """Do what `open_cube` does, for a plan."""
+    from s2cube.cube import mosaic, read_bands, read_scl, scl_steps
+    from s2cube.mask import clear_cells, clip
+
     dn = read_bands(plan, config.bands)
     valid = clear_cells(read_scl(plan), scl_steps(plan.geobox)) if config.mask == "scl" else None
     return clip(mosaic(plan, dn, valid, config.dtype), plan.aoi.geometry)
 
 
-def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
+def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
     """Compute a cube slice by slice and write each as a COG, a picture and a STAC Item.
 
     Parameters
@@ -94,13 +96,11 @@ def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
     OutputError
         If the folder cannot be written, or the cube is not one of `open_cube`.
     """
-    missing = {"time", "band", "slice", "scenes", "derived_from", "recipe"} - set(cube.coords)
-    if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
-        raise OutputError(
-            "the cube",
-            f"lacks {', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube",
-            "Write a cube of open_cube, or use its .rio.to_raster",
-        )
+    lack = _lack(cube)
+    if lack:
+        raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
+    from s2cube.catalog import write_catalog
+
     output = Output(Path(out))
     output.prepare()
     paths = [write_slice(cube.isel(time=position), output) for position in range(cube.sizes["time"])]
@@ -108,8 +108,25 @@ def write_cogs(cube: xr.DataArray, out: str | Path) -> list[Path]:
     return paths
 
 
-def write_slice(image: xr.DataArray, output: Output) -> Path:
+def _lack(cube: "xr.DataArray") -> str:
+    """Say what a cube lacks of one of `open_cube`, as arithmetic or a selection of pixels loses it."""
+    missing = {"time", "band", "slice", "scenes", "derived_from", "recipe"} - set(cube.coords)
+    if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
+        return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
+    if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
+        return "a part of its grid"
+    nodata = cube.rio.nodata
+    scaled = cube.dtype == "int16" and nodata == -9999 and "scale_factor" in cube.attrs
+    plain = cube.dtype == "float32" and nodata != nodata and "scale_factor" not in cube.attrs
+    return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
+
+
+def write_slice(image: "xr.DataArray", output: Output) -> Path:
     """Compute an image and write its files, the Item last: it is what says that the slice is done."""
+    from s2cube.catalog import slice_item, write_item
+    from s2cube.cog import write_cog
+    from s2cube.picture import write_picture
+
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
     computed = image.compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
     output.clear(aoi_id, slice_id)
@@ -173,11 +190,11 @@ def plan_job(config: JobConfig) -> Job:
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         for each in plan.slices:
-            item = output.file(aoi.id, each.id, ".json")
-            if is_made(item, each.recipe, config.cube.bands) and not config.job.overwrite:
+            made = output.is_made(aoi.id, each.id, each.recipe, config.cube.bands)
+            if made and not config.job.overwrite:
                 skipped.append(each.id)
             else:
-                if item.exists() and not config.job.overwrite:
+                if output.file(aoi.id, each.id, ".json").exists() and not config.job.overwrite:
                     log.info("%s: will be made again, for its scenes or settings have changed", each.id)
                 todo.append(replace(plan, slices=(each,)))
     return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
@@ -194,6 +211,8 @@ def run_job(job: Job) -> Iterator[SliceResult]:
         If there is no Dask cluster to compute on.
     """
     job.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
+    from s2cube.catalog import write_catalog
+
     try:
         if job.todo:
             yield from _compute(job)
@@ -202,6 +221,8 @@ def run_job(job: Job) -> Iterator[SliceResult]:
 
 
 def _compute(job: Job) -> Iterator[SliceResult]:
+    from s2cube.cluster import compute, open_client
+
     make = partial(make_slice, config=job.config.cube, output=Output(job.output.root.absolute()))
     with open_client(job.config.cluster, len(job.todo)) as client:
         for plan, result in compute(client, make, job.todo):

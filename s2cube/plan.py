@@ -12,7 +12,7 @@ import pystac
 
 from s2cube.config import CubeSection
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, Plan, TimeSlice
+from s2cube.model import AOI, Plan, TimeSlice, file_name
 from s2cube.provider import acquired, granule, processed
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
         groups = [(day, list(of_day)) for day, of_day in days]
     ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, config.mask, config.dtype]
     slices = (
-        TimeSlice(f"{aoi.id}_{name}", acquired(group[0]), tuple(group), _recipe(ground, group))
+        TimeSlice(f"{aoi.id}_{file_name(name)}", acquired(group[0]), tuple(group), _recipe(ground, group))
         for name, group in groups
     )
     return Plan(aoi, geobox, tuple(slices))

@@ -1,6 +1,7 @@
 """What catalogues call things, and how their pixels are scaled: a table, not code paths."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 import pystac
@@ -23,8 +24,11 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-Read off the items these catalogues serve; the first name is the STAC eo extension's common name.
+Read off the items these catalogues serve.
 """
+
+COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
+"""The STAC eo extension's common name of each band: it has one for all three of the red edge."""
 
 SCL_ASSETS = ("scl", "SCL", "SCL_20m")
 """Asset keys of the scene classification layer, in the same catalogues."""
@@ -35,11 +39,13 @@ SCALE = 0.0001
 BOA_ADD_OFFSET_DN = -1000
 """Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
 
+_BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
+_SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
 _FIRST_BASELINE_WITH_OFFSET = (4, 0)
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the common name of each band, whichever catalogue's name it was asked by.
+    """Give the name of each band in `BAND_ASSETS`, whichever catalogue's name it was asked by.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def acquired(item: pystac.Item) -> datetime:
     instant = item.datetime or item.common_metadata.start_datetime
     if instant is None:
         raise SearchError(item.id, "has no datetime", "Leave it out, or tell whoever runs the catalogue")
-    return instant
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def address(item: pystac.Item) -> str | None:
@@ -97,6 +103,14 @@ def address(item: pystac.Item) -> str | None:
         return None
     parts = urlsplit(own)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def crs_code(item: pystac.Item, key: str) -> str | None:
+    """Give the CRS of an asset as the item declares it, ``EPSG:N``; None where it does not."""
+    for fields in (item.assets[key].extra_fields, item.properties):
+        if fields.get("proj:code") or fields.get("proj:epsg"):
+            return str(fields.get("proj:code") or f"EPSG:{fields['proj:epsg']}")
+    return None
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:
@@ -130,15 +144,20 @@ def offset_dn(item: pystac.Item) -> int:
     return BOA_ADD_OFFSET_DN
 
 
-def granule(item: pystac.Item) -> tuple[str, str] | None:
-    """Name the datatake and MGRS tile of a scene, alike for every processing of it; None where the item does not say.
+def granule(item: pystac.Item) -> tuple[str, str, str] | None:
+    """Name the datatake, datastrip and MGRS tile of a scene, alike for every processing of it.
 
-    A datatake id reads GS2A_20231008T175231_043324_N05.09; its last part is the baseline and left out.
+    A datatake id reads GS2A_20231008T175231_043324_N05.09; its last part is the baseline and left out. Of a datastrip
+    id, S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is taken: two
+    strips of one datatake may share a tile and are no processings of each other. None where the item does not say.
     """
     properties = item.properties
     tile = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
     datatake = str(properties.get("s2:datatake_id") or properties.get("eopf:datatake_id") or "")
-    return (datatake.rpartition("_N")[0], tile) if tile and datatake else None
+    if not tile or not datatake:
+        return None
+    strip = _SENSING_START.search(str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""))
+    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:

@@ -1,6 +1,7 @@
 """A catalogue's answers, asked for patiently."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
@@ -37,6 +38,12 @@ def patient_io() -> "StacApiIO":
             reraise=True,
         )(StacApiIO.request)
 
+        def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+            if isinstance(source, str) and "://" not in source:
+                # STAC is UTF-8, whatever the locale.
+                return Path(source).read_text(encoding="utf-8")
+            return super().read_text(source, *args, **kwargs)
+
     return PatientIO(
         timeout=_TIMEOUT_S,
         max_retries=urllib3.Retry(
@@ -47,6 +54,7 @@ def patient_io() -> "StacApiIO":
             backoff_max=_LONGEST_BACKOFF_S,
             status_forcelist=_BUSY_STATUS,
             allowed_methods=None,
+            retry_after_max=_LONGEST_BACKOFF_S,
             raise_on_status=False,
         ),
     )

@@ -54,7 +54,9 @@ def scene(folder: Path, name: str = "scene", second: int = 0, **layers: np.ndarr
         {
             "type": "Feature", "stac_version": "1.0.0", "id": name, "links": [], "bbox": [west, south, east, north],
             "geometry": box(west, south, east, north, "EPSG:4326").json, "assets": assets,
-            "properties": {"datetime": f"2020-07-01T17:00:{second:02}Z", "s2:processing_baseline": "02.14"},
+            "properties": {
+                "proj:epsg": EPSG, "datetime": f"2020-07-01T17:00:{second:02}Z", "s2:processing_baseline": "02.14",
+            },
         }
     )  # fmt: skip
 
@@ -228,7 +230,8 @@ class TestMask:
         classes = (
             np.random.default_rng(seed).choice([4, 5, 6, 7, 11, 8, 2], size=(1, 4 * steps, 5 * steps)).astype("uint8")
         )
-        got = clear_cells(xr.DataArray(classes, dims=("scene", "y", "x")).chunk(), steps).values[0]
+        scl = xr.DataArray(classes, dims=("scene", "y", "x"), coords={"nests": ("scene", [True])}).chunk()
+        got = clear_cells(scl, steps).values[0]
         for row in range(4):
             for column in range(5):
                 cell = classes[0, row * steps : (row + 1) * steps, column * steps : (column + 1) * steps]

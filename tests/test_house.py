@@ -12,8 +12,8 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"errors", "model"},
-    1: {"config", "aoi", "grid", "provider", "stac_io", "output"},
+    0: {"errors", "model", "stac_io"},
+    1: {"config", "aoi", "grid", "provider", "source", "output"},
     2: {"search", "plan", "cube", "mask", "cog", "picture", "catalog", "cluster", "demo"},
     3: {"pipeline"},
     4: {"cli"},

@@ -229,7 +229,7 @@ class TestWhole:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("s2cube.pipeline.write_picture", full)
+        monkeypatch.setattr("s2cube.picture.write_picture", full)
         with pytest.raises(OSError, match="No space left"):
             s2cube.write_cogs(cube, tmp_path)
         assert not item.exists()
