@@ -80,6 +80,10 @@ def feature(**members: Any) -> dict[str, Any]:
         ([feature(properties={"id": "../../etc/passwd"})], ["etc-passwd"]),
         ([feature(properties={"id": "小麦 1"})], ["小麦-1"]),
         ([feature(properties={"id": "x" * 300})], ["x" * 80]),
+        ([feature(properties={"id": "小" * 100})], ["小" * 26]),
+        ([feature(properties={"id": "catalog.json"})], ["catalog-json"]),
+        ([feature(id=10), feature(id=7)], ["10", "7"]),
+        ([feature(id=10)], ["10"]),
     ],
 )
 def test_ids(tmp_path: Path, features: list[dict[str, Any]], ids: list[str]) -> None:
@@ -95,6 +99,14 @@ def test_id_by_property(tmp_path: Path) -> None:
         s2cube.read_aois(path, "farmer")
 
 
+def test_layers_that_are_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for layer in ("north", "south"):
+        frame = geopandas.GeoDataFrame({"id": [layer]}, geometry=[SQUARE], crs="EPSG:4326")
+        frame.to_file(tmp_path / "two.gpkg", layer=layer)
+    assert s2cube.read_aoi(tmp_path / "two.gpkg").id == "north"
+    assert "south" in caplog.text
+
+
 BOWTIE = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
 
 
@@ -108,6 +120,8 @@ BOWTIE = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
         ([SQUARE, SQUARE], {"id": ["A/1", "A-1"]}, "'A/1' and 'A-1' would both be written as 'A-1'"),
         ([SQUARE, SQUARE], {"id": ["a", "A"]}, "'a' and 'A' would both be written"),
         ([SQUARE], {"id": ["///"]}, "has an id with no letter or digit"),
+        ([shapely.box(-179.9, 10, 179.9, 11)], {}, "crosses the antimeridian"),
+        ([shapely.box(41, -98, 42, -97)], {}, "has coordinates that are no degrees"),
     ],
 )
 def test_bad_features(tmp_path: Path, geometries: list[Any], columns: dict[str, Any], problem: str) -> None:

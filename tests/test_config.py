@@ -49,6 +49,19 @@ def test_the_error_names_who_said_it(tmp_path: Path) -> None:
         load_config({"max_cloud": "none"}, {}, file)
 
 
+@pytest.mark.parametrize("value", ["2024-01-01", "2024-01-01T00:00:00Z", '["2024-01", 2024-02-03]', '"2024-01"'])
+def test_dates_of_toml(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(f"[search]\ndatetime = {value}\n")
+    times = load_config({}, {}, file).search.datetime
+    assert times is not None
+    assert times.start == datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def test_home_is_known() -> None:
+    assert load_config({"out": "~/x"}, {}).job.out == Path.home() / "x"
+
+
 @pytest.mark.parametrize("text", ["max_cloud = 3\n", "[search.more]\nx = 1\n"])
 def test_misplaced_keys(tmp_path: Path, text: str) -> None:
     file = tmp_path / "job.toml"

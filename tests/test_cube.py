@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import odc.stac
 import pystac
 import pytest
 import rasterio
 import rasterio.warp
+import shapely
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,7 +121,7 @@ class TestCube:
         image = cube.sel(band="blue").isel(time=slice(0, 2)).where(lambda each: each != -9999).max("time").plot()
         assert image.get_array().count() > 40_000
 
-    def test_can_be_saved_as_netcdf_like_any_cube(self, cube: xr.DataArray) -> None:
+    def test_attributes_are_plain_so_any_format_holds_them(self, cube: xr.DataArray) -> None:
         assert all(isinstance(value, str | int | float | np.generic) for value in cube.attrs.values())
 
     def test_some_slices_and_bands_can_be_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
@@ -132,6 +134,11 @@ class TestCube:
     def test_something_else_is_not_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="lacks .*scenes"):
             s2cube.write_cogs(cube.drop_vars("scenes"), tmp_path / "x")
+        for other in (
+            cube.where(cube != -9999), cube.astype("float64"), cube.isel(x=slice(0, 50)), cube.isel(time=0),
+        ):  # fmt: skip
+            with pytest.raises(OutputError, match="the cube: lacks"):
+                s2cube.write_cogs(other, tmp_path / "x")
         assert not (tmp_path / "x").exists()
 
     def test_float_is_the_same_reflectance(self, cube: xr.DataArray, archive: Archive) -> None:
@@ -213,6 +220,22 @@ class TestResampling:
         assert image[100, 100] == -9999
         assert (np.delete(image.ravel(), 100 * 200 + 100) == 5000).all()
 
+    def test_zero_is_nodata_whatever_the_file_says(self, tmp_path: Path) -> None:
+        pixels = np.full((600, 600), 5000, "uint16")
+        pixels[:, ::3] = 0
+        item = scene(tmp_path, blue=pixels, scl=CLEAR)
+        write_band(Path(item.assets["blue"].href), pixels, 10, nodata=None)
+        cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        assert (cube.values == 5000).all()
+        assert (cube.values == 5000).all(), "nor when a second thread opens the file"
+
+    def test_another_nodata_is_an_error_not_a_value(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
+        write_band(Path(item.assets["blue"].href), ramp(600, 10), 10, nodata=65535)
+        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        with pytest.raises(AssetReadError, match=r"scene_blue.tif: says that nodata is 65535"):
+            cube.compute()
+
     def test_dark_after_harmonising_is_no_hole(self, tmp_path: Path) -> None:
         item = scene(tmp_path, blue=np.full((600, 600), 400, "uint16"), scl=CLEAR)
         item.properties["s2:processing_baseline"] = "04.00"
@@ -246,25 +269,41 @@ class TestMask:
         assert (image[0, 1] == -9999) == (masked in {0, 1, 3, 8, 9, 10})
         assert (np.delete(image.ravel(), 1) != -9999).all()
 
-    @pytest.mark.parametrize("resolution_m", [10, 20, 30, 40, 45, 60, 100, 300])
-    def test_no_source_pixel_is_missed(self, tmp_path: Path, resolution_m: float) -> None:
-        classes = np.random.default_rng(3).choice([4, 9], p=[0.98, 0.02], size=(300, 300)).astype("uint8")
+    @pytest.mark.parametrize(
+        ("resolution_m", "crs"),
+        [(each, "EPSG:32614") for each in (10, 20, 30, 40, 60, 100, 300, 45, 16, 22, 28, 33)]
+        + [(30, "EPSG:32615"), (30, "EPSG:5070")],
+    )
+    def test_no_source_pixel_is_missed(self, tmp_path: Path, resolution_m: float, crs: str) -> None:
+        """Cells that overlap a cloudy pixel, by their polygons."""
+        classes = np.random.default_rng(3).choice([4, 9], p=[0.995, 0.005], size=(300, 300)).astype("uint8")
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube([item], rectangle(300, -5400, 5400, -300), bands=["blue"], resolution=resolution_m)
-        masked = cube[0, 0].values == -9999
-        edges = cube.odc.geobox.boundingbox
-        clouds_left_m = LEFT_M + 20.0 * np.nonzero(classes == 9)[1]
-        clouds_top_m = TOP_M - 20.0 * np.nonzero(classes == 9)[0]
-        want = np.zeros_like(masked)
-        for left_m, top_m in zip(clouds_left_m, clouds_top_m, strict=True):
-            first, last = (left_m - edges.left) / resolution_m, (left_m + 20 - edges.left) / resolution_m
-            upper, lower = (edges.top - top_m) / resolution_m, (edges.top - top_m + 20) / resolution_m
-            want[max(0, int(upper)) : max(0, int(np.ceil(lower))), max(0, int(first)) : max(0, int(np.ceil(last)))] = (
-                True
-            )
-        # The outermost cells may have their centre outside the AOI.
-        np.testing.assert_array_equal(masked[1:-1, 1:-1], want[1:-1, 1:-1])
-        assert want.any()
+        cube = s2cube.open_cube(
+            [item], rectangle(600, -2400, 2400, -600), bands=["blue"], resolution=resolution_m, crs=crs
+        )
+        # What the polygon cuts off is masked with it.
+        plain = s2cube.open_cube(
+            [item], rectangle(600, -2400, 2400, -600), bands=["blue"], resolution=resolution_m, crs=crs, mask="none"
+        )
+        seen, masked = plain[0, 0].values != -9999, cube[0, 0].values == -9999
+        rows, columns = np.nonzero(classes == 9)
+        corners = [(LEFT_M + 20 * columns, TOP_M - 20 * rows - 20), (LEFT_M + 20 * columns + 20, TOP_M - 20 * rows)]
+        clouds = shapely.union_all(shapely.box(*corners[0], *corners[1]))
+        clouds = geopandas.GeoSeries([clouds], crs=EPSG).to_crs(crs)[0]
+        half = resolution_m / 2
+        x_m, y_m = np.meshgrid(cube.x.values, cube.y.values)
+        cells = shapely.box(x_m - half, y_m - half, x_m + half, y_m + half)
+        shapely.prepare(clouds)
+        # A millimetre less, for a pixel that only touches a cell is not under it.
+        touched = shapely.intersects(clouds, shapely.buffer(cells, -0.001))
+        assert (touched & seen).any()
+        assert not (touched & seen & ~masked).any()
+        nests = crs == "EPSG:32614" and resolution_m % 10 == 0
+        reach_m = 0 if nests else 15
+        wider = clouds.buffer(reach_m)
+        assert not (masked & seen & ~shapely.intersects(wider, cells)).any()
+        if nests:
+            np.testing.assert_array_equal(masked[seen], touched[seen])
 
     def test_steps_divide_the_classification(self) -> None:
         for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
@@ -391,12 +430,12 @@ class TestFaultyServer:
     def item(self, tmp_path: Path, httpserver: HTTPServer) -> pystac.Item:
         made = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
         self.asked: list[str] = []
-        self.busy = 0
+        self.busy, self.status = 0, 503
 
         def serve(request: Request) -> Response:
             self.asked.append(request.path)
             if len(self.asked) <= self.busy:
-                return Response("busy", status=503)
+                return Response("busy", status=self.status)
             path = tmp_path / request.path.strip("/")
             if not path.exists():
                 return Response("no", status=404)
@@ -412,6 +451,14 @@ class TestFaultyServer:
         cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
         assert (cube.values != -9999).all()
         assert len(self.asked) > self.busy
+
+    def test_what_failed_once_is_asked_for_again(self, item: pystac.Item) -> None:
+        """In one process, as on a standing cluster: GDAL must not remember that the archive was away."""
+        self.busy, self.status = 1000, 403
+        with pytest.raises(AssetReadError, match="403"):
+            s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).compute()
+        self.busy = 0
+        assert (s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).values != -9999).all()
 
     @pytest.mark.filterwarnings("ignore")
     def test_missing_file_is_never_nodata(self, item: pystac.Item) -> None:

@@ -37,8 +37,13 @@ def test_stands_in_the_picture_of_the_tree(kind: type[S2CubeError]) -> None:
         ("at 'https://host/x.tif?sig=abc&se=1' now", "at 'https://host/x.tif?…' now"),
         ("s3://key:secret@bucket/x?token=1", "s3://…@bucket/x?…"),
         ("plain words? yes", "plain words? yes"),
+        ("https://me:p@ss@host/x", "https://…@host/x"),
+        ("https://host/x#token=1", "https://host/x?…"),
+        ("url: /v1?sig=abc (Caused by", "url: /v1?… (Caused by"),
     ],
 )
 def test_redaction(text: str, shown: str) -> None:
     assert redact(text) == shown
-    assert AssetReadError(text, text, text).problem == shown
+    error = AssetReadError(text, text, text)
+    assert error.problem == shown
+    assert error.args == ()

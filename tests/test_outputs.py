@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import matplotlib.image
@@ -21,11 +22,13 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rio_cogeo import cog_validate
 
 import s2cube
+from s2cube.catalog import slice_item
 from s2cube.cog import write_cog
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import OutputError
 from s2cube.output import Output, replacing
 from s2cube.picture import write_picture
+from s2cube.provider import COMMON_NAMES
 
 BANDS = ("blue", "green", "red")
 
@@ -48,6 +51,14 @@ def image(side: int, dtype: str = "int16", bands: tuple[str, ...] = BANDS) -> xr
     return made.rio.write_nodata(nodata)
 
 
+def write_small(path: Path) -> None:
+    transform = rasterio.Affine(30, 0, 600000, 0, -30, 4500000)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=1, width=1, dtype="int16", crs=32614, transform=transform
+    ) as file:
+        file.write(np.ones((1, 1, 1), "int16"))
+
+
 class TestCOG:
     @pytest.mark.parametrize("dtype", ["int16", "float32"])
     @pytest.mark.parametrize("side", [5, 511, 1300])
@@ -67,14 +78,24 @@ class TestCOG:
             assert cog.overviews(1) == ([2, 4] if side == 1300 else [2] if side > 512 else [])
             assert cog.tags()["TIFFTAG_DATETIME"] == "2022:07:09 17:19:31"
 
-    def test_overviews_leave_nodata_out_of_the_mean(self, tmp_path: Path) -> None:
+    def test_overviews_are_means_that_leave_nodata_out(self, tmp_path: Path) -> None:
         source = image(1300)
-        source.values[:, 301, 301:] = -9999
+        source.values[:, 600, 600] = -9999
+        source.values[:, 601, 601] += 400
         write_cog(source, tmp_path / "x.tif")
         with rasterio.open(tmp_path / "x.tif", overview_level=0) as overview:
             small = overview.read(1)
-        assert small.min() == -9999
-        assert small[small != -9999].min() >= source.values[source.values != -9999].min()
+        quads = np.where(source.values[0] == -9999, np.nan, source.values[0]).reshape(650, 2, 650, 2)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            want = np.nanmean(quads, axis=(1, 3))
+        np.testing.assert_array_equal(small == -9999, np.isnan(want))
+        assert np.nanmax(np.abs(np.where(np.isnan(want), np.nan, small) - want)) <= 1
+
+    def test_a_writer_that_writes_nothing_is_found_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rasterio.shutil.copy", lambda *_, **__: write_small(tmp_path / "x.tif"))
+        with pytest.raises(OSError, match="was not written whole"):
+            write_cog(image(20), tmp_path / "x.tif")
 
     def test_nowhere_to_write(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="cannot be written"):
@@ -172,6 +193,21 @@ class TestSTAC:
         with rasterio.open(first.assets["data"].get_absolute_href()) as cog:
             np.testing.assert_array_equal(cube.swir16[0].values, cog.read(2))
             np.testing.assert_array_equal(cube.blue[0].values, cog.read(1))
+
+    def test_clear_is_what_is_valid_in_all_bands(self) -> None:
+        source = image(10).assign_coords(slice="x", scenes="a b\nc", derived_from="", recipe="r")
+        source.values[:] = 5
+        source.values[0, 0, :5] = -9999
+        source.values[2, 0, 5:] = -9999
+        facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))", "aoi_pixels": 100}
+        item = slice_item(source.assign_attrs(facts), "x")
+        assert item.properties["s2cube:clear_percent"] == 90
+        assert item.properties["s2cube:scenes"] == ["a b", "c"]
+
+    def test_common_names_are_those_of_the_extension(self) -> None:
+        """pystac knows the names that eo v1.1 allows."""
+        allowed = {pystac.extensions.eo.Band.band_range(name) and name for name in COMMON_NAMES.values()}
+        assert None not in allowed
 
     def test_sources_are_named_without_their_secrets(self, archive: Archive, tmp_path: Path) -> None:
         aoi = s2cube.read_aoi(archive.aoi)

@@ -123,6 +123,57 @@ def test_newest_processing(items: list[pystac.Item], kept: list[str]) -> None:
     assert [each.id for each in only.scenes] == kept
 
 
+def strip(name: str, sensed: str) -> pystac.Item:
+    made = processing(name, "05.10", "x")
+    made.properties["s2:datastrip_id"] = f"S2A_OPER_MSI_L2A_DS_2APS_20220709T233154_S{sensed}_N05.10"
+    return made
+
+
+def test_two_strips_of_a_datatake_are_no_duplicates() -> None:
+    (only,) = make_plan([strip("a", "20220709T172331"), strip("b", "20220709T172401")], FIELD, CubeSection()).slices
+    assert [each.id for each in only.scenes] == ["a", "b"]
+    (only,) = make_plan([strip("a", "20220709T172331"), strip("b", "20220709T172331")], FIELD, CubeSection()).slices
+    assert len(only.scenes) == 1
+
+
+def test_datatakes_are_told_apart_however_they_are_written() -> None:
+    items = [
+        scene(
+            f"s{day}", f"2022-07-0{day}T17:00:00", **{"grid:code": "MGRS-14TNL", "s2:datatake_id": f"GS2A_2022070{day}"}
+        )
+        for day in (1, 2, 3)
+    ]
+    assert len(make_plan(items, FIELD, CubeSection()).slices) == 3
+
+
+def test_days_are_those_of_the_aois_longitude() -> None:
+    """Both passes are on the morning of 2 January in Fiji, one before and one after midnight UTC."""
+    fiji = AOI("fiji", box(177.5, -18, 177.6, -17.9, "EPSG:4326"))
+    items = [scene("a", "2024-01-01T22:10:00"), scene("b", "2024-01-02T01:10:00")]
+    assert [each.id for each in make_plan(items, fiji, CubeSection()).slices] == ["fiji_20240102"]
+
+
+def test_times_with_an_offset_are_told_in_utc() -> None:
+    item = scene("a", "2021-07-24T17:19:31")
+    item.datetime = datetime.fromisoformat("2021-07-25T07:19:31+14:00")
+    (only,) = make_plan([item], FIELD, CubeSection()).slices
+    assert only.id == "field_20210724"
+    assert only.time.isoformat() == "2021-07-24T17:19:31+00:00"
+
+
+def test_a_scene_may_say_only_when_it_began() -> None:
+    item = scene("a", "2021-07-24T17:19:31", start_datetime="2021-07-24T17:19:31Z", end_datetime="2021-07-24T17:19:41Z")
+    item.datetime = None
+    (only,) = make_plan([item], FIELD, CubeSection()).slices
+    assert only.id == "field_20210724"
+
+
+def test_no_scene_can_name_a_file_outside_its_folder() -> None:
+    config = CubeSection.of({"group_by": "scene"})
+    (only,) = make_plan([scene("x/../../../../etc/x", "2022-07-01T17:00:00")], FIELD, config).slices
+    assert only.id == "field_x-etc-x"
+
+
 def test_one_item_listed_twice() -> None:
     twice = [scene("a", "2022-07-09T17:19:31"), scene("a", "2022-07-09T17:19:31")]
     (only,) = make_plan(twice, FIELD, CubeSection()).slices

@@ -1,10 +1,11 @@
 """The command line as users and their scripts meet it: outputs, summary, exit status, bad input."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,59 @@ def test_settings_from_file_and_environment(
         assert cog.res == (60, 60)
 
 
+def test_what_else_lies_in_the_folder_does_no_harm(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
+    for name, text in (
+        ("x/y/y.json", '{"type": "Feature"}'),
+        ("corner/z/z.json", "[]"),
+        ("failures.jsonl", '{"slice": "cor'),
+    ):
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    done = s2cube_command(*job("--bands", "blue"))
+    assert done.status == 0, done.err
+    catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    assert [child.id for child in catalog.get_children()] == ["corner"]
+    assert len(list(catalog.get_items(recursive=True))) == len(PASSES)
+
+
+def test_deciding_loads_no_pixel_library(archive: Archive, tmp_path: Path) -> None:
+    look = (
+        "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+        "from s2cube.cli import main;"
+        f"main(['plan', '--stac', {str(archive.items)!r}, '--aoi', {str(archive.aoi)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "farm_20210724" in done.stdout
+    assert not set(done.stderr.split()) & {"stackstac", "distributed", "rasterio", "xarray", "rioxarray"}
+
+
+def test_lines_are_whole_and_in_any_locale(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+    page = json.loads(archive.items.read_text())
+    page["features"] = page["features"][:1]
+    page["features"][0]["id"] = (
+        "Äcker and a name that is longer than a line of eighty characters would hold, as names are"
+    )
+    page["features"][0]["assets"]["blue"]["href"] = "/nowhere/with/a/long/path/that/no/narrow/window/could/hold/B02.tif"
+    for asset in ("scl",):
+        page["features"][0]["assets"][asset]["href"] = str(
+            archive.items.parent / page["features"][0]["assets"][asset]["href"]
+        )
+    stac = write(tmp_path / "one.json", json.dumps(page))
+    command = [sys.executable, "-m", "s2cube", "run", "--stac", stac, "--aoi", small_aoi, "--bands", "blue", "--json"]
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1:replace"},
+    )
+    assert done.returncode == 3
+    (line,) = [each for each in done.stderr.decode("latin-1").splitlines() if "failed" in each]
+    assert "/nowhere/with/a/long/path/that/no/narrow/window/could/hold/B02.tif: cannot be read" in line
+    assert json.loads(done.stdout.splitlines()[-1])["failed"][0]["slice"] == "corner_20210724"
+
+
 def test_several_aois(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
     import shapely
 
@@ -317,6 +371,7 @@ BAD = {
     "no such config": (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     "out is a file": (["--out", lambda folder: write(folder / "taken", "")], "taken: cannot be written"),
     "out on an object store": (["--out", "s3://bucket/x"], "is no folder of this machine"),
+    "out on another": (["--out", "abfs://bucket/x"], "is no folder of this machine"),
     "unknown flag": (["--max-clod", "3"], "--max-clod. Did you mean --max-cloud?"),
     "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl' or 'none'"),
 }  # fmt: skip
@@ -407,3 +462,51 @@ def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, j
     write(tmp_path / "out", "")
     done = s2cube_command(*job("--stac", "http://127.0.0.1:9/nothing"))
     assert done.status == 2
+
+
+def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
+    from s2cube.cli import _nothing_found
+    from s2cube.config import JobConfig, SearchSection
+    from s2cube.model import AOI, Plan, TimeSlice
+    from s2cube.pipeline import _failed
+
+    secret = "https://me:secret@host/v1?sig=hidden"
+    said = _nothing_found(JobConfig(search=SearchSection(stac=secret)))
+    plan = Plan(AOI("x", None), None, (TimeSlice("x_1", None, (), ""),))  # type: ignore[arg-type]
+    failure = _failed(plan, ValueError(f"no {secret}")).failure
+    assert failure is not None
+    for text in (said, failure.error):
+        assert "host/v1" in text
+        assert "secret" not in text
+        assert "hidden" not in text
+
+
+def test_a_bounded_number_is_in_flight(scheduler: str) -> None:
+    """Slices are handed over as others are done, so that ten thousand weigh no more than ten."""
+    from distributed import Client
+
+    from s2cube.cluster import compute
+
+    taken = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal taken
+        while taken < 100:
+            taken += 1
+            yield taken
+
+    with Client(scheduler) as client:
+        threads = sum(client.nthreads().values())
+        results = {}
+        for task, result in compute(client, _double_or_fail, tasks()):
+            results[task] = result
+            assert taken - len(results) <= 2 * threads
+    assert taken == 100
+    assert isinstance(results.pop(50), ZeroDivisionError)
+    assert results == {task: 2 * task for task in range(1, 101) if task != 50}
+
+
+def _double_or_fail(task: int) -> int:
+    if task == 50:
+        raise ZeroDivisionError
+    return 2 * task

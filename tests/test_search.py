@@ -1,6 +1,9 @@
 """Searching: a real STAC API asked by the command line, files, and servers that fail or ignore the question."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,6 +223,35 @@ class TestFiles:
         assert len(s2cube.search(farm, stac=str(tmp_path / "unknown.json"), max_cloud=99)) == 10
         assert len(s2cube.search(farm, stac=str(tmp_path / "unknown.json"))) == 11
 
+    def test_an_item_of_its_own_address_is_read_from_there(self, archive: Archive, farm: AOI, tmp_path: Path) -> None:
+        page = json.loads(archive.items.read_text())
+        for each in page["features"]:
+            each["links"] = [{"rel": "self", "href": f"./deeper/{each['id']}.json"}]
+        (tmp_path / "relative.json").write_text(json.dumps(page))
+        first = s2cube.search(farm, stac=str(tmp_path / "relative.json"))[0]
+        assert first.get_self_href() == str(tmp_path / "deeper" / f"{first.id}.json")
+        assert first.assets["blue"].href == str(tmp_path / "deeper" / first.id / "B02.tif")
+
+    def test_files_are_utf8_whatever_the_locale(self, archive: Archive, tmp_path: Path) -> None:
+        page = json.loads(archive.items.read_text())
+        page["features"][0]["properties"]["title"] = "Getreide auf Äckern, 小麦"
+        (tmp_path / "umlaut.json").write_text(json.dumps(page, ensure_ascii=False), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "s2cube",
+            "search",
+            "--stac",
+            "umlaut.json",
+            "--aoi",
+            str(archive.aoi),
+            "--json",
+        ]
+        surroundings = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(command, env=surroundings, capture_output=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout.splitlines()[-1])["scenes"]) == 11
+
     def test_neighbours_that_only_touch_are_left_out(self, archive: Archive) -> None:
         from odc.geo.geom import box
 
@@ -243,6 +275,7 @@ class Server:
         self.url = http.url_for("/").rstrip("/")
         self.faults: list[Response] = []
         self.searches = 0
+        self.posts = True
         conforms = [f"https://api.stacspec.org/v1.0.0/{part}" for part in ("core", "item-search", "collections")]
         self.root = {
             "type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "", "conformsTo": conforms,
@@ -261,12 +294,21 @@ class Server:
     def search(self, request: Request) -> Response:
         """Ignore the question; page by two."""
         self.searches += 1
+        if request.method == "POST" and not self.posts:
+            return Response("no", status=405)
         if self.faults:
             return self.faults.pop(0)
-        first = (request.json or {}).get("first", 0)
-        page: dict[str, Any] = {"type": "FeatureCollection", "features": self.features[first : first + 2], "links": []}
-        if first + 2 < len(self.features):
-            link = {"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": {"first": first + 2}}
+        asked = request.json if request.method == "POST" else request.args
+        first = int(asked.get("first", 0))
+        return self.page(self.features[first : first + 2], first + 2)
+
+    def page(self, features: list[dict[str, Any]], following: int) -> Response:
+        page: dict[str, Any] = {"type": "FeatureCollection", "features": features, "links": []}
+        if following < len(self.features):
+            # A page of nothing leads on too, as it does in catalogues that filter after they page.
+            link = {"rel": "next", "href": f"{self.url}/search?turn={len(features)}"}
+            body = {"method": "POST", "body": {"first": following}} if self.posts else {}
+            link |= body or {"href": f"{self.url}/search?first={following}"}
             page["links"].append(link)
         return Response(json.dumps(page), content_type="application/geo+json")
 
@@ -346,6 +388,49 @@ class TestDifficultServer:
         server.faults = [half, half]
         assert len(s2cube.search(farm, stac=server.url)) == 11
         assert server.searches == 2 + 6
+
+    def test_an_empty_page_is_not_the_last(self, server: Server, farm: AOI) -> None:
+        server.faults = [server.page([], 0), server.page(server.features[:3], 3), server.page([], 3)]
+        assert len(s2cube.search(farm, stac=server.url)) == 11
+
+    def test_pages_that_lead_in_a_circle(self, server: Server, farm: AOI) -> None:
+        server.faults = [server.page(server.features[:2], 2) for _ in range(5)]
+        with pytest.raises(SearchError, match="in a circle"):
+            s2cube.search(farm, stac=server.url)
+        assert server.searches < 5
+
+    @pytest.mark.parametrize("body", ['{"message": "Endpoint request timed out"}', "<html>Sorry</html>", "[]", "null"])
+    def test_a_page_that_is_none(self, server: Server, farm: AOI, body: str) -> None:
+        server.faults = [server.page(server.features[:2], 2), Response(body)]
+        with pytest.raises(SearchError):
+            s2cube.search(farm, stac=server.url)
+
+    @pytest.mark.parametrize("path", ["search", "collections/sentinel-2-l2a"])
+    def test_a_part_of_an_api_is_not_taken_for_all(self, server: Server, farm: AOI, path: str) -> None:
+        server.collection["links"] = [{"rel": "items", "href": f"{server.url}/collections/sentinel-2-l2a/items"}]
+        with pytest.raises(SearchError, match="is a part of a STAC API. Give its root"):
+            s2cube.search(farm, stac=f"{server.url}/{path}")
+
+    def test_api_that_only_takes_get(self, server: Server, farm: AOI) -> None:
+        for link in server.root["links"]:
+            link.pop("method", None)
+        server.posts = False
+        assert len(s2cube.search(farm, stac=server.url)) == 11
+
+    def test_api_that_does_not_search(self, server: Server, farm: AOI) -> None:
+        server.root["conformsTo"] = ["https://api.stacspec.org/v1.0.0/core"]
+        with pytest.raises(SearchError, match="failed in mid-search"):
+            s2cube.search(farm, stac=server.url)
+
+    @pytest.mark.parametrize(("field", "value"), [("datetime", None), ("datetime", "soon")])
+    def test_item_without_time(self, server: Server, farm: AOI, field: str, value: str | None) -> None:
+        server.features[3]["properties"][field] = value
+        with pytest.raises(SearchError):
+            s2cube.search(farm, stac=server.url)
+
+    def test_cloud_cover_that_is_no_number(self, server: Server, farm: AOI) -> None:
+        server.features[0]["properties"]["eo:cloud_cover"] = "few"
+        assert len(s2cube.search(farm, stac=server.url, max_cloud=90)) == 10
 
     def test_item_that_is_none(self, server: Server, farm: AOI) -> None:
         server.features[3] = {"type": "Feature", "id": "x"}
