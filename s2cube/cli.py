@@ -20,8 +20,8 @@ from s2cube.config import JobConfig, JobSection, SearchSection, load_config, set
 from s2cube.errors import S2CubeError, redact
 
 if TYPE_CHECKING:
-    from s2cube.model import SliceResult
-    from s2cube.pipeline import Job, Summary
+    from s2cube.model import SliceResult, Summary
+    from s2cube.pipeline import Job
 
 _FAILED_STATUS = 1
 _USAGE_STATUS = 2
@@ -86,6 +86,7 @@ class Voice:
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
         handler = _People()
+        handler.setFormatter(logging.Formatter("%(message)s"))
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
         loudest = logging.WARNING if self.verbose else logging.ERROR
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
@@ -166,11 +167,12 @@ def search(
     voice = _speak(voice)
     asked = _load(flags, config)
     from s2cube.aoi import read_aois
-    from s2cube.search import search_items
+    from s2cube.search import find_scenes, open_catalogue
     from s2cube.source import save_items
 
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
-    scenes = {item.id: item for aoi in aois for item in search_items(aoi, **asked.search.settings())}
+    catalogue = open_catalogue(asked.search)
+    scenes = {item.id: item for aoi in aois for item in find_scenes(aoi, asked.search, catalogue)}
     if save:
         save_items(scenes.values(), save)
         people.print(f"{len(scenes)} scenes written to {save}", markup=False)

@@ -81,10 +81,6 @@ class _Section(BaseModel):
         except ValidationError as error:
             raise _explain(error, cls, lambda loc: str(loc[0])) from None
 
-    def settings(self) -> dict[str, Any]:
-        """Give the values by key."""
-        return {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
-
 
 class JobSection(_Section):
     """What the job reads and where it writes."""

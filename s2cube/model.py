@@ -172,3 +172,13 @@ class SliceResult:
     slice: str
     path: str | None = None
     failure: SliceFailure | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why."""
+
+    written: list[str]
+    skipped: list[str]
+    rejected: list[dict[str, str]]
+    failed: list[dict[str, str]]

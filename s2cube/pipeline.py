@@ -16,11 +16,11 @@ import pystac
 from s2cube.aoi import read_aois
 from s2cube.config import CubeSection, CubeSettings, JobConfig
 from s2cube.errors import AssetReadError, OutputError, SearchError, SliceError, redact
-from s2cube.model import AOI, Plan, SliceFailure, SliceResult
+from s2cube.model import AOI, Plan, SliceFailure, SliceResult, Summary
 from s2cube.output import Output, replacing
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
-from s2cube.search import search_items
+from s2cube.search import find_scenes, open_catalogue
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -160,16 +160,6 @@ class Job:
     skipped: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why."""
-
-    written: list[str]
-    skipped: list[str]
-    rejected: list[dict[str, str]]
-    failed: list[dict[str, str]]
-
-
 def plan_job(config: JobConfig) -> Job:
     """Decide what is to be made, without reading a pixel.
 
@@ -183,9 +173,10 @@ def plan_job(config: JobConfig) -> Job:
     canonical_bands(config.cube.bands)
     aois = read_aois(config.job.aoi, config.job.aoi_id)
     output = Output(config.job.out)
+    catalogue = open_catalogue(config.search)
     plans, todo, skipped = [], [], []
     for aoi in aois:
-        items = search_items(aoi, **config.search.settings())
+        items = find_scenes(aoi, config.search, catalogue)
         plan = make_plan(items, aoi, config.cube)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)

@@ -2,10 +2,14 @@
 
 import heapq
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import pystac
+from pystac_client import Client, ConformanceClasses
+from pystac_client.exceptions import APIError
+from pystac_client.warnings import PystacClientWarning
 
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
@@ -13,8 +17,8 @@ from s2cube.model import AOI
 from s2cube.provider import acquired
 from s2cube.source import open_source, pages
 
-if TYPE_CHECKING:
-    from pystac_client import Client
+Catalogue = Client | list[pystac.Item]
+"""An API that can be asked, or all items of anything else."""
 
 _PAGE_SIZE = 100
 
@@ -54,9 +58,45 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         If the catalogue cannot be read or has no such collection.
     """
     config = SearchSection.of(settings)
-    matching = (item for item in _candidates(aoi, config) if _matches(item, aoi, config))
-    kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
-    return sorted(kept, key=_age)
+    return find_scenes(aoi, config, open_catalogue(config))
+
+
+def open_catalogue(config: SearchSection) -> Catalogue:
+    """Open the catalogue once, to find the scenes of many areas of interest in it.
+
+    Raises
+    ------
+    SearchError
+        If it cannot be read or has no such collection.
+    """
+    with _named(config):
+        source = open_source(config.stac)
+        if isinstance(source, Iterator):
+            return _of_collection(list(source), config)
+        for part in (ConformanceClasses.SORT, ConformanceClasses.QUERY):
+            # pystac-client knows these only as of version 1.0; servers announce 1.1.
+            if any(uri.endswith(part.value) for uri in source.get_conforms_to()):
+                source.add_conforms_to(part.name)
+        _check_collection(source, config)
+        return source
+
+
+def find_scenes(aoi: AOI, config: SearchSection, catalogue: Catalogue) -> list[pystac.Item]:
+    """Do what `search_items` does, in a catalogue that is open."""
+    with _named(config):
+        candidates = iter(catalogue) if isinstance(catalogue, list) else _ask(catalogue, aoi, config)
+        matching = (item for item in candidates if _matches(item, aoi, config))
+        kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
+        return sorted(kept, key=_age)
+
+
+@contextmanager
+def _named(config: SearchSection) -> Iterator[None]:
+    """Turn what libraries raise when a catalogue misbehaves into an error that names the catalogue."""
+    try:
+        yield
+    except (APIError, PystacClientWarning, pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
+        raise SearchError(config.stac, f"failed in mid-search ({error})", "Try again later") from error
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
@@ -81,33 +121,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
     return bool(footprint.intersects(area) and not footprint.touches(area))
 
 
-def _candidates(aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
-    from pystac_client.exceptions import APIError, ParametersError
-    from pystac_client.warnings import PystacClientWarning
-
-    try:
-        source = open_source(config.stac)
-        yield from _in_collection(source, config) if isinstance(source, Iterator) else _ask(source, aoi, config)
-    except (
-        APIError,
-        ParametersError,
-        PystacClientWarning,
-        pystac.STACError,
-        pystac.STACTypeError,
-        ValueError,
-        KeyError,
-    ) as error:
-        raise SearchError(config.stac, f"failed in mid-search ({error})", "Try again later") from error
-
-
-def _ask(client: "Client", aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
-    from pystac_client import ConformanceClasses
-
-    for part in (ConformanceClasses.SORT, ConformanceClasses.QUERY):
-        # pystac-client knows these only as of version 1.0; servers announce 1.1.
-        if any(uri.endswith(part.value) for uri in client.get_conforms_to()):
-            client.add_conforms_to(part.name)
-    _check_collection(client, config)
+def _ask(client: Client, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
     sorts = client.conforms_to(ConformanceClasses.SORT)
     question: dict[str, Any] = {"sortby": "-properties.datetime"} if sorts else {}
     if config.max_cloud_percent < 100 and client.conforms_to(ConformanceClasses.QUERY):
@@ -144,22 +158,18 @@ def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> It
         yield item
 
 
-def _check_collection(client: "Client", config: SearchSection) -> None:
-    from pystac_client import ConformanceClasses
-
+def _check_collection(client: Client, config: SearchSection) -> None:
     if not any(client.conforms_to(part) for part in (ConformanceClasses.COLLECTIONS, ConformanceClasses.FEATURES)):
         return
     if client.get_collection(config.collection) is None:
         raise _no_collection(config, sorted(collection.id for collection in client.get_collections()))
 
 
-def _in_collection(items: Iterator[pystac.Item], config: SearchSection) -> Iterator[pystac.Item]:
-    there: set[str] = set()
-    for item in items:
-        there.add(item.collection_id or config.collection)
-        yield item
+def _of_collection(items: list[pystac.Item], config: SearchSection) -> list[pystac.Item]:
+    there = {item.collection_id or config.collection for item in items}
     if there and config.collection not in there:
         raise _no_collection(config, sorted(there))
+    return items
 
 
 def _no_collection(config: SearchSection, known: list[str]) -> SearchError:

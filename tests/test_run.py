@@ -257,10 +257,8 @@ def test_lines_are_whole_and_in_any_locale(archive: Archive, small_aoi: Path, tm
         "Äcker and a name that is longer than a line of eighty characters would hold, as names are"
     )
     page["features"][0]["assets"]["blue"]["href"] = "/nowhere/with/a/long/path/that/no/narrow/window/could/hold/B02.tif"
-    for asset in ("scl",):
-        page["features"][0]["assets"][asset]["href"] = str(
-            archive.items.parent / page["features"][0]["assets"][asset]["href"]
-        )
+    scl = page["features"][0]["assets"]["scl"]
+    scl["href"] = str(archive.items.parent / scl["href"])
     stac = write(tmp_path / "one.json", json.dumps(page))
     command = [sys.executable, "-m", "s2cube", "run", "--stac", stac, "--aoi", small_aoi, "--bands", "blue", "--json"]
     done = subprocess.run(
@@ -289,6 +287,19 @@ def test_several_aois(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> 
     ]  # fmt: skip
     catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
     assert [child.id for child in catalog.get_children()] == ["Maïs-1", "soy"]
+
+
+def test_many_aois_open_the_catalogue_once(
+    s2cube_command: CommandLine, archive: Archive, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    import shapely
+
+    httpserver.expect_request("/items.json").respond_with_data(archive.items.read_text())
+    fields = [shapely.box(565000 + 300 * n, 4549000, 565200 + 300 * n, 4549200) for n in range(10)]
+    geopandas.GeoDataFrame(geometry=fields, crs="EPSG:32614").to_file(tmp_path / "fields.gpkg")
+    done = s2cube_command("plan", "--aoi", "fields.gpkg", "--stac", httpserver.url_for("/items.json"), "--json")
+    assert len(done.json["todo"]) == 10 * len(PASSES)
+    assert len(httpserver.log) == 1
 
 
 def test_nothing_found_is_no_error(s2cube_command: CommandLine, job: Job) -> None:
