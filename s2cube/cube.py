@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
-import rasterio
 import rioxarray  # noqa: F401  registers .rio
 import stackstac
 import xarray as xr
@@ -61,9 +60,9 @@ class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
 
     def _open(self) -> Any:
         opened = super()._open()
-        warp = opened._vrt_params if isinstance(opened, ThreadLocalRioDataset) else None
-        with self.gdal_env.open, rasterio.open(self.url) as file:
-            nodata = file.nodata
+        in_threads = isinstance(opened, ThreadLocalRioDataset)
+        warp = opened._vrt_params if in_threads else None
+        nodata = (opened._threadlocal.ds if in_threads else opened.ds).nodata
         if warp and nodata is None:
             # The file does not say that 0 is no data, but it is: it must not enter a mean.
             warp |= {"src_nodata": _DN_NODATA, "nodata": _DN_NODATA, "add_alpha": False}
