@@ -30,8 +30,8 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
 
     By default that is one process for every four cores, and two threads a core. Slices spend their time in GDAL, which
     holds no Python lock, and in waiting for answers: on two cores and 50 ms a request, one process of four threads took
-    0.92 of the wall time and 0.97 of the CPU time of two processes of one thread each, for 12 slices; for 2 slices,
-    where starting processes counts most, as long and 0.85 of the CPU time (``benchmarks/workers.py``). It is a process
+    0.92 of the wall time and as much CPU time as two processes of one thread each, for 12 slices; for 2 slices, where
+    starting processes counts most, as long and 0.83 of the CPU time (``benchmarks/workers.py``). It is a process
     of its own, not threads of the caller's, so that a worker that dies or leaks is replaced.
 
     Parameters
