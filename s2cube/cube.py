@@ -61,11 +61,12 @@ class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
     def _open(self) -> Any:
         opened = super()._open()
         in_threads = isinstance(opened, ThreadLocalRioDataset)
-        warp = opened._vrt_params if in_threads else None
         nodata = (opened._threadlocal.ds if in_threads else opened.ds).nodata
-        if warp and nodata is None:
-            # The file does not say that 0 is no data, but it is: it must not enter a mean.
-            warp |= {"src_nodata": _DN_NODATA, "nodata": _DN_NODATA, "add_alpha": False}
+        if in_threads and nodata is None:
+            # The file does not say that 0 is no data, but it is: it must not enter a mean. A file that lies on the
+            # grid as it is has no warp, and no mean either.
+            if opened._vrt_params:
+                opened._vrt_params |= {"src_nodata": _DN_NODATA, "nodata": _DN_NODATA, "add_alpha": False}
             opened.close()
         elif nodata != _DN_NODATA:
             raise AssetReadError(self.url, f"says that nodata is {nodata}, not 0", "Use a catalogue with other files")

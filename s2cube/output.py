@@ -131,7 +131,7 @@ def _slice_of(line: str) -> str | None:
     """Name the slice of a line of the list of failures; None where a crash cut the line off."""
     try:
         return str(json.loads(line)["slice"])
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return None
 
 

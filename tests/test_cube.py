@@ -229,6 +229,14 @@ class TestResampling:
         assert (cube.values == 5000).all()
         assert (cube.values == 5000).all(), "nor when a second thread opens the file"
 
+    def test_a_file_on_the_grid_as_it_is(self, tmp_path: Path) -> None:
+        pixels = ramp(600, 10)
+        pixels[5, 7] = 0
+        item = scene(tmp_path, blue=pixels)
+        write_band(Path(item.assets["blue"].href), pixels, 10, nodata=None)
+        cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=10, mask="none")
+        np.testing.assert_array_equal(cube[0, 0].values, np.where(pixels == 0, -9999, pixels.astype(int)))
+
     def test_another_nodata_is_an_error_not_a_value(self, tmp_path: Path) -> None:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
         write_band(Path(item.assets["blue"].href), ramp(600, 10), 10, nodata=65535)
