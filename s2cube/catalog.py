@@ -1,6 +1,7 @@
 """Images become STAC Items, Items become collections and a catalogue."""
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC
 from itertools import groupby
@@ -19,6 +20,8 @@ from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, Raster
 from s2cube.errors import OutputError
 from s2cube.output import DATA, RECIPE, Output, replacing
 from s2cube.provider import COMMON_NAMES, canonical_bands
+
+log = logging.getLogger(__name__)
 
 _PICTURE = "thumbnail"
 
@@ -92,6 +95,7 @@ def _own_item(path: Path, aoi_id: str) -> pystac.Item | None:
         own = content["collection"] == aoi_id and RECIPE in content["properties"]
         return pystac.Item.from_dict(content) if own else None
     except (ValueError, KeyError, TypeError):
+        log.warning("%s is no Item of s2cube's: it is left out of the catalogue", path)
         return None
 
 

@@ -40,8 +40,18 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSet
         Sentinel-2 L2A scenes, as `search` finds them.
     aoi
         What lies outside it, or in its holes, is nodata.
-    bands, crs, resolution, mask, group_by, dtype
-        See `CubeSection`.
+    bands
+        Names, by any catalogue: ``blue`` or ``B02``; the cube calls them as they were asked for.
+    crs
+        ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
+    resolution
+        Pixel size, metres; 30 by default.
+    mask
+        ``scl``: what the scene classification calls cloud, shadow or bad is nodata; ``none``: it is not.
+    group_by
+        ``solar_day``: one slice a day; ``scene``: one a scene.
+    dtype
+        ``int16`` or ``float32``.
 
     Returns
     -------
@@ -115,8 +125,10 @@ def _lack(cube: "xr.DataArray") -> str:
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
     if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
         return "a part of its grid"
+    from s2cube.cube import NODATA
+
     nodata = cube.rio.nodata
-    scaled = cube.dtype == "int16" and nodata == -9999 and "scale_factor" in cube.attrs
+    scaled = cube.dtype == "int16" and nodata == NODATA and "scale_factor" in cube.attrs
     plain = cube.dtype == "float32" and nodata != nodata and "scale_factor" not in cube.attrs
     return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
 

@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 import servers
 from distributed import LocalCluster
+from hypothesis import settings
 
 from s2cube import cli
 from s2cube.demo import Archive, write_archive
+
+# Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 

@@ -105,8 +105,8 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
 
 
 @contextmanager
-def nginx(root: Path, folder: Path, extra: str = "") -> Iterator[str]:
-    """Serve `root` by nginx, which lives in `folder`; `extra` goes into its location; yields the URL."""
+def nginx(root: Path, folder: Path) -> Iterator[str]:
+    """Serve `root` by nginx, which lives in `folder`; yields the URL."""
     want(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,8 +117,8 @@ def nginx(root: Path, folder: Path, extra: str = "") -> Iterator[str]:
         http {{
           access_log {folder}/access.log; types {{ application/json json; image/tiff tif; }}
           client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-          uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; limit_req_zone $request_uri zone=uri:1m rate=1r/s;
-          server {{ listen 127.0.0.1:{port}; location / {{ root {root}; {extra} }} }}
+          uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+          server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}
         }}"""
     )
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
