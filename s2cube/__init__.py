@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from s2cube.aoi import read_aoi, read_aois
     from s2cube.config import JobConfig, load_config
     from s2cube.errors import S2CubeError
-    from s2cube.pipeline import open_cube, run, write_cogs
+    from s2cube.image import open_cube, write_cogs
+    from s2cube.pipeline import run
     from s2cube.source import save_items
 
 __version__ = version("s2cube")
@@ -33,12 +34,12 @@ _HOMES = {
     "JobConfig": "config",
     "S2CubeError": "errors",
     "load_config": "config",
-    "open_cube": "pipeline",
+    "open_cube": "image",
     "read_aoi": "aoi",
     "read_aois": "aoi",
     "run": "pipeline",
     "save_items": "source",
-    "write_cogs": "pipeline",
+    "write_cogs": "image",
 }
 
 

@@ -20,28 +20,43 @@ from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, Raster
 from s2cube.errors import OutputError
 from s2cube.output import DATA, RECIPE, Output, replacing
 from s2cube.provider import COMMON_NAMES, canonical_bands
+from s2cube.qa import QA, QA_CLASSES, clear_percent, cloud_percent
 
 log = logging.getLogger(__name__)
 
 _PICTURE = "thumbnail"
+_QA = "qa"
+_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
-def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
+def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) -> pystac.Item:
     """Describe an image.
 
     Parameters
     ----------
     image
-        Computed, dims (band, y, x), as `pipeline.open_cube` makes them.
+        Computed, dims (band, y, x), as `image.open_cube` makes them.
+    qa
+        Of `mask.final_qa`.
+    doubted
+        Ids of scenes whose pixels disagree with what their items say of the offset.
 
     Returns
     -------
     pystac.Item
-        Its assets `data` (the COG, with projection, raster and eo extensions) and `thumbnail` (the picture) and its
-        links are relative; `s2cube:clear_percent` is the share of the AOI's pixels that are valid in all bands;
-        `derived_from` links to every source item that has an address.
+        Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
+        and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
+        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
+        `offset_dn`, `dropped` and `offset_doubts` say what it was made of; `derived_from` links to every source item
+        that has an address.
+
+    Raises
+    ------
+    OutputError
+        If the image holds values outside its area of interest.
     """
-    aoi_id = image.attrs["aoi"]
+    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+    provenance = json.loads(str(image.provenance.item()))
     outline = shapely.from_wkt(image.attrs["aoi_wkt_lonlat"])
     item = pystac.Item(
         slice_id,
@@ -52,20 +67,27 @@ def slice_item(image: xr.DataArray, slice_id: str) -> pystac.Item:
             "constellation": "sentinel-2",
             "instruments": ["msi"],
             "s2cube:scenes": str(image.scenes.item()).splitlines(),
-            RECIPE: str(image.recipe.item()),
-            "s2cube:clear_percent": _clear_percent(image),
+            "s2cube:offset_dn": provenance["offset_dn"],
+            "s2cube:offset_doubts": list(doubted),
+            "s2cube:dropped": provenance["dropped"],
+            RECIPE: provenance["recipe"],
+            "s2cube:clear_percent": clear_percent(qa.values),
         },
         collection=aoi_id,
     )
+    _check_outside(image, qa)
+    item.stac_extensions.append(_CLASSIFICATION)
+    EOExtension.ext(item, add_if_missing=True).cloud_cover = cloud_percent(qa.values)
     item.add_asset(
         DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
     )
+    item.add_asset(_QA, _qa_asset(f"./{slice_id}_qa.tif"))
     item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
     _describe(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
-    for href in str(image.derived_from.item()).splitlines():
+    for href in provenance["derived_from"]:
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
     return item
 
@@ -123,17 +145,31 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     )
 
 
-def _clear_percent(image: xr.DataArray) -> float:
+def _qa_asset(href: str) -> pystac.Asset:
+    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data", "quality"])
+    asset.extra_fields["classification:classes"] = [
+        {
+            "value": int(value),
+            "name": each.name,
+            "description": each.description,
+            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
+            "nodata": value == QA.OUTSIDE,
+        }
+        for value, each in QA_CLASSES.items()
+    ]
+    asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
+    return asset
+
+
+def _check_outside(image: xr.DataArray, qa: xr.DataArray) -> None:
     values = image.values
     hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    valid, inside = int((~hole.any(axis=0)).sum()), int(image.attrs["aoi_pixels"])
-    if valid > inside:
+    if (~hole & (qa.values == QA.OUTSIDE)).any():
         raise OutputError(
             f"the cube of {image.attrs['aoi']}",
             "holds values outside its area of interest, so it is not what open_cube made",
             "Write a cube of open_cube, or use its .rio.to_raster",
         )
-    return round(100 * valid / inside, 2)
 
 
 def _collection(aoi_id: str, items: list[pystac.Item], extent: pystac.Extent) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
         kind = bool if setting.annotation is bool else str
         text = setting.description or ""
         if setting.default not in (None, False):
-            default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+            default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
             text = f"{text} Choices: {', '.join(choices)}."
@@ -239,6 +239,8 @@ class _Bar:
         self._progress.advance(self._slices)
         if result.failure:
             log.error("%s failed: %s", result.slice, result.failure.error)
+        elif result.rejected:
+            log.info("%s rejected: %s", result.slice, result.rejected)
         else:
             log.debug("%s written", result.slice)
 
@@ -262,9 +264,11 @@ def _tell(summary: "Summary", config: JobConfig) -> None:
     parts = [f"{len(summary.written)} slices written to {config.job.out}"]
     if summary.skipped:
         parts.append(f"{len(summary.skipped)} were there already (--overwrite makes them again)")
+    if summary.rejected:
+        parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
     if summary.failed:
         parts.append(f"{len(summary.failed)} FAILED: see {config.job.out / 'failures.jsonl'}; run again to retry")
-    if not summary.written and not summary.failed:
+    if not (summary.written or summary.failed or summary.rejected):
         parts[0] = "Nothing new to do"
     people.print("; ".join(parts) + ".", markup=False)
 

@@ -1,4 +1,4 @@
-"""An image becomes a Cloud-Optimized GeoTIFF."""
+"""An image becomes a Cloud-Optimized GeoTIFF, and so does its QA."""
 
 from pathlib import Path
 
@@ -8,12 +8,13 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from rasterio.io import MemoryFile
 
+from s2cube.qa import QA, QA_CLASSES
+
 _PROFILE = {
     # Deflate is what every GIS opens; predictor 2 (3 for floats) makes neighbouring pixels small numbers.
     "compress": "deflate",
     "level": 6,
     "blocksize": 512,
-    "overview_resampling": "average",
     "overview_compress": "deflate",
     "bigtiff": "if_safer",
 }
@@ -53,21 +54,57 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
             source.scales = (image.attrs.get("scale_factor", 1.0),) * bands
             source.units = (image.attrs.get("units", ""),) * bands
             source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
-        _copy(memory, path, "floating_point" if floating else "standard")
-    _look(image, path)
+        _copy(memory, path, predictor="floating_point" if floating else "standard", overview_resampling="average")
+    _look(image.shape, path)
 
 
-def _copy(memory: MemoryFile, path: Path, predictor: str) -> None:
+def write_qa(qa: xr.DataArray, path: Path) -> None:
+    """Write a QA image as a COG with a colour table and the meaning of its values as tags.
+
+    Parameters
+    ----------
+    qa
+        Computed, dims (y, x), uint8 values of `QA`, with CRS and nodata.
+    path
+        Overwritten.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written whole.
+    """
+    height, width = qa.shape
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            count=1,
+            height=height,
+            width=width,
+            dtype="uint8",
+            crs=qa.rio.crs,
+            transform=qa.rio.transform(),
+            nodata=QA.OUTSIDE,
+        ) as source:
+            source.write(qa.values, 1)
+            source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
+            source.set_band_description(1, "qa")
+            source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
+        # No overview may hold a class that is nowhere below it.
+        _copy(memory, path, overview_resampling="mode")
+    _look((1, height, width), path)
+
+
+def _copy(memory: MemoryFile, path: Path, **options: str) -> None:
     # GDAL's COG driver only copies: it takes a whole image and makes the overviews itself.
     with memory.open() as source:
         try:
-            rasterio.shutil.copy(source, path, driver="COG", predictor=predictor, **_PROFILE)
+            rasterio.shutil.copy(source, path, driver="COG", **options, **_PROFILE)
         except Exception as error:  # rasterio keeps what GDAL raises here to itself
             raise OSError(f"{path} cannot be written ({error})") from error
 
 
-def _look(image: xr.DataArray, path: Path) -> None:
+def _look(shape: tuple[int, ...], path: Path) -> None:
     """Make sure that the file is there and whole: some of GDAL's writers raise nothing."""
     with rasterio.open(path) as written:
-        if (written.count, written.height, written.width) != image.shape:
+        if (written.count, written.height, written.width) != shape:
             raise OSError(f"{path} was not written whole")

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from s2cube.errors import ConfigError
-from s2cube.model import TimeRange
+from s2cube.model import Dtype, Offset, Quality, TimeRange
 
 ENVIRONMENT_PREFIX = "S2CUBE_"
 DEFAULT_FILE = Path("s2cube.toml")
@@ -60,8 +60,13 @@ def _check_unique(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _no_layers(value: object) -> object:
+    return () if value in ("none", ["none"], ("none",)) else value
+
+
 _Path = Annotated[Path, AfterValidator(Path.expanduser)]
-Dtype = Literal["int16", "float32"]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+MaskLayer = Literal["scl", "cloud", "snow", "qa60"]
 
 
 class _Section(BaseModel):
@@ -89,6 +94,11 @@ class JobSection(_Section):
     aoi_id: str | None = Field(None, description="PROPERTY that names each feature; default: id, else name.")
     out: _Path = Field(Path("out"), description="Output DIR.")
     overwrite: bool = Field(False, description="Make slices again that are there already.")
+    max_aoi_cloud_percent: _Percent | None = Field(
+        None,
+        alias="max_aoi_cloud",
+        description="Reject slices with more cloud inside the AOI, PERCENT of what was seen, and read no band of them.",
+    )
 
 
 class SearchSection(_Section):
@@ -118,8 +128,24 @@ class CubeSection(_Section):
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI."
     )
     resolution_m: float = Field(30, alias="resolution", ge=1, le=10_000, description="Pixel size, 1 to 10000 METRES.")
-    mask: Literal["scl", "none"] = Field(
-        "scl", description="scl drops pixels the scene classification calls cloud, shadow or bad; none drops none."
+    quality: Quality = Field(
+        "exact",
+        description="exact: area mean of native pixels; fast: of overview pixels no larger than the resolution.",
+    )
+    offset: Annotated[Offset, BeforeValidator(str)] = Field(
+        "auto", description="What is added to digital numbers: auto goes by baseline and catalogue."
+    )
+    mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(_no_layers), BeforeValidator(_split_names)] = Field(
+        ("scl",),
+        description="none, or any of scl (scene classification), cloud, snow (probabilities), qa60: comma-separated.",
+    )
+    mask_classes: Annotated[tuple[Annotated[int, Field(ge=0, le=11)], ...], BeforeValidator(_split_names)] = Field(
+        (0, 1, 3, 8, 9, 10), description="Scene classes, 0 to 11, that --mask scl drops."
+    )
+    max_cloud_probability: _Percent = Field(40, description="Highest that --mask cloud keeps, PERCENT.")
+    max_snow_probability: _Percent = Field(40, description="Highest that --mask snow keeps, PERCENT.")
+    dilation_m: float = Field(
+        0, alias="dilation", ge=0, le=2000, description="Mask within so many METRES of cloud and shadow, too."
     )
     group_by: Literal["solar_day", "scene"] = Field("solar_day", description="One image a solar_day, or a scene.")
     dtype: Dtype = Field(
@@ -153,7 +179,13 @@ class CubeSettings(TypedDict, total=False):
     bands: "str | list[str] | tuple[str, ...]"
     crs: str | int
     resolution: float
-    mask: Literal["scl", "none"]
+    quality: Quality
+    offset: Offset | int
+    mask: "str | list[MaskLayer] | tuple[MaskLayer, ...]"
+    mask_classes: "str | list[int] | tuple[int, ...]"
+    max_cloud_probability: float
+    max_snow_probability: float
+    dilation: float
     group_by: Literal["solar_day", "scene"]
     dtype: Dtype
 

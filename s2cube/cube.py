@@ -1,7 +1,11 @@
 """A plan becomes a lazy cube: the only file that knows stackstac."""
 
-import functools
-from typing import TYPE_CHECKING, Any, Literal
+import json
+import math
+from dataclasses import asdict
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -10,90 +14,53 @@ import stackstac
 import xarray as xr
 from odc.geo.xr import xr_coords
 from rasterio.enums import Resampling
-from stackstac.rio_reader import AutoParallelRioReader, LayeredEnv, ThreadLocalRioDataset
 
-from s2cube.config import Dtype
-from s2cube.errors import AssetReadError
-from s2cube.model import Plan, TimeSlice
-from s2cube.provider import BAND_ASSETS, SCALE, SCL_ASSETS, address, asset_key, canonical_bands, crs_code, offset_dn
+from s2cube.config import CubeSection
+from s2cube.errors import SceneError
+from s2cube.model import Dtype, Plan, Quality, TimeSlice
+from s2cube.provider import SCALE, band_key, canonical_bands, crs_code, layer_key, offset_dn
+from s2cube.qa import QA
+from s2cube.reader import AssetReader
+from s2cube.scene import address
 
 if TYPE_CHECKING:
     import pystac
     from odc.geo.geobox import GeoBox
-    from rasterio.windows import Window
 
 NODATA = -9999
 """Nodata of int16 reflectance, as in NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""
-
-_DN_NODATA = 0
-"""Digital number 0 is no data in every Sentinel-2 L2A band (Products Specification Document)."""
 
 _INT16_VALID = (NODATA + 1, 32767)
 
 _CHUNK_PIXELS = 6144
 """Bound of a chunk's side on the finest grid that is read: 38 MB of scene classification; 2048 cells of 30 m."""
 
-_SCL_PIXEL_M = 20
-_FINEST_SCL_STEP_M = 10
+_LAYER_PIXEL_M = 20
+_FINEST_STEP_M = 10
+_LAYER_DTYPE = {"scl": "uint8", "cloud": "uint8", "snow": "uint8", "qa60": "uint16"}
 
-_GDAL = LayeredEnv(
-    always={
-        # GDAL retries inside an open, and must not remember one that failed: else the next run in this process, or on
-        # a standing cluster, would fail without asking.
-        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
-        "GDAL_HTTP_MAX_RETRY": 5,
-        "GDAL_HTTP_RETRY_DELAY": 0.5,
-        "GDAL_HTTP_CONNECTTIMEOUT": 10,
-        "GDAL_HTTP_LOW_SPEED_TIME": 60,
-        "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
-        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_PAM_ENABLED": "NO",
-    },
-    open={"VSI_CACHE": True},
-    read={"VSI_CACHE": False},
-)
+_WHOLE = 0.999
+"""Share of a cell from which on it counts as seen whole: what is less is the rounding of shares."""
 
 
-class _BlamingReader(AutoParallelRioReader):  # type: ignore[misc]
-    """stackstac's reader, but what fails is an error that names the file."""
-
-    def _open(self) -> Any:
-        opened = super()._open()
-        in_threads = isinstance(opened, ThreadLocalRioDataset)
-        nodata = (opened._threadlocal.ds if in_threads else opened.ds).nodata
-        if in_threads and nodata is None:
-            # The file does not say that 0 is no data, but it is: it must not enter a mean. A file that lies on the
-            # grid as it is has no warp, and no mean either.
-            if opened._vrt_params:
-                opened._vrt_params |= {"src_nodata": _DN_NODATA, "nodata": _DN_NODATA, "add_alpha": False}
-            opened.close()
-        elif nodata != _DN_NODATA:
-            raise AssetReadError(self.url, f"says that nodata is {nodata}, not 0", "Use a catalogue with other files")
-        return opened
-
-    def read(self, window: "Window", **kwargs: Any) -> np.ndarray:
-        try:
-            return np.asarray(super().read(window, **kwargs))
-        except AssetReadError:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or stackstac trip over, it is this file
-            cause: BaseException = error
-            while cause.__cause__:
-                cause = cause.__cause__
-            raise AssetReadError(
-                self.url, f"cannot be read ({cause})", "Run again; look at the file if it persists"
-            ) from None
+def scenes_per_slice(plan: Plan) -> tuple[int, ...]:
+    """Count the scenes of each time slice."""
+    return tuple(len(time_slice.scenes) for time_slice in plan.slices)
 
 
-def read_bands(plan: Plan, bands: tuple[str, ...]) -> xr.DataArray:
+def chunk_cells(geobox: "GeoBox") -> int:
+    """Choose the side of a chunk, cells."""
+    return max(1, _CHUNK_PIXELS // steps_per_cell(geobox))
+
+
+def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality) -> xr.DataArray:
     """Stack the bands of every scene on the plan's grid.
 
     Returns
     -------
     xarray.DataArray
-        Lazy, dims (scene, band, y, x), uint16 digital numbers, nodata 0: the area-weighted mean of the valid native
-        pixels. Scenes stand in the plan's order.
+        Lazy, dims (scene, band, y, x), complex64 as `AssetReader.read` gives them: digital numbers summed by the
+        shares of the cell's area, and the sum of these shares. Scenes stand in the plan's order.
 
     Raises
     ------
@@ -101,173 +68,214 @@ def read_bands(plan: Plan, bands: tuple[str, ...]) -> xr.DataArray:
         If a band is unknown.
     AssetMissingError
         If a scene lacks a band. (What cannot be read raises AssetReadError when it is computed.)
+    SceneError
+        If a scene has no geometry or two projections.
     """
     names = canonical_bands(bands)
-    scenes = _scenes(plan)
-    hrefs = [[scene.assets[asset_key(scene, BAND_ASSETS[name])].href for name in names] for scene in scenes]
-    chunk = _chunk_cells(scl_steps(plan.geobox))
-    dn = _stack(scenes, hrefs, plan.geobox, chunk, "uint16")
-    return dn.assign_coords(band=list(bands))
+    keys = [[band_key(scene, name) for name in names] for scene in _scenes(plan)]
+    reader = partial(AssetReader, quality=quality)
+    stack = _stack(plan, keys, plan.geobox, chunk_cells(plan.geobox), (np.dtype("complex64"), reader))
+    return stack.assign_coords(band=list(bands))
 
 
-def read_scl(plan: Plan) -> xr.DataArray:
-    """Stack the scene classification of every scene, finer than the plan's grid so that no source pixel is missed.
+def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int) -> xr.Dataset:
+    """Stack what masks are made of, finer than the plan's grid so that no source pixel is missed.
 
     A cell of the grid is cut into n × n steps, read by nearest neighbour. The step divides the 20 m of the
     classification where it can (30 m cells: 3 × 3 steps of 10 m): in the scene's own CRS every source pixel that
     overlaps a cell then falls on one of its steps, and they nest. Elsewhere a step is 10 m or less.
 
+    Parameters
+    ----------
+    layers
+        Keys of `LAYER_ASSETS`.
+    halo_cells
+        How many cells more than the grid to read on every side.
+
     Returns
     -------
-    xarray.DataArray
-        Lazy, dims (scene, y, x), uint8 classes, 0 where there is none; n times as many rows and columns as the grid.
-        The coordinate `nests` along scene tells whether steps lie within source pixels, whole.
+    xarray.Dataset
+        Lazy, a variable a layer, dims (scene, y, x), 0 where there is no pixel; the attributes `steps`, n, and
+        `step_m`; the coordinate `nests` along scene, whether steps lie within source pixels, whole.
 
     Raises
     ------
     AssetMissingError
-        If a scene has no scene classification.
+        If a scene has no such layer.
+    SceneError
+        If a scene has no geometry or two projections.
     """
-    scenes = _scenes(plan)
-    keys = [asset_key(scene, SCL_ASSETS) for scene in scenes]
-    hrefs = [[scene.assets[key].href] for scene, key in zip(scenes, keys, strict=True)]
-    steps = scl_steps(plan.geobox)
-    rows, columns = plan.geobox.shape
-    fine = plan.geobox.zoom_to((rows * steps, columns * steps))
-    divides = (_SCL_PIXEL_M * steps / plan.geobox.resolution.x).is_integer()
-    grid_crs = str(plan.geobox.crs)
-    nests = [divides and crs_code(scene, key) == grid_crs for scene, key in zip(scenes, keys, strict=True)]
-    classes = _stack(scenes, hrefs, fine, steps * _chunk_cells(steps), "uint8").isel(band=0)
-    return classes.assign_coords(nests=("scene", nests))
+    steps = steps_per_cell(plan.geobox)
+    rows, columns = (length + 2 * halo_cells for length in plan.geobox.shape)
+    fine = plan.geobox.pad(halo_cells).zoom_to((rows * steps, columns * steps))
+    stacks = {}
+    for layer in layers:
+        keys = [[layer_key(scene, layer)] for scene in _scenes(plan)]
+        kind = (np.dtype(_LAYER_DTYPE[layer]), AssetReader)
+        stacks[layer] = _stack(plan, keys, fine, steps * chunk_cells(plan.geobox), kind).isel(band=0, drop=True)
+    attrs = {"steps": steps, "step_m": plan.geobox.resolution.x / steps}
+    return xr.Dataset(stacks, {"nests": ("scene", nests(plan))}, attrs)
 
 
-def scl_steps(geobox: "GeoBox") -> int:
-    """Choose into how many steps a cell's side is cut to read the scene classification: see `read_scl`."""
+def nests(plan: Plan) -> list[bool]:
+    """Tell of each scene whether its 20 m pixels are made of whole steps of the grid, as `read_layers` cuts it."""
+    divides = (_LAYER_PIXEL_M * steps_per_cell(plan.geobox) / plan.geobox.resolution.x).is_integer()
+    return [divides and crs_code(scene) == str(plan.geobox.crs) for scene in _scenes(plan)]
+
+
+def steps_per_cell(geobox: "GeoBox") -> int:
+    """Choose into how many steps a cell's side is cut to read layers: see `read_layers`."""
     resolution_m = geobox.resolution.x
-    fewest, most = (max(1, int(np.ceil(resolution_m / step_m))) for step_m in (_SCL_PIXEL_M, _FINEST_SCL_STEP_M))
+    fewest, most = (max(1, math.ceil(resolution_m / step_m)) for step_m in (_LAYER_PIXEL_M, _FINEST_STEP_M))
     for steps in range(fewest, most):
-        if (_SCL_PIXEL_M * steps / resolution_m).is_integer():
+        if (_LAYER_PIXEL_M * steps / resolution_m).is_integer():
             return steps
     return most
 
 
-def mosaic(plan: Plan, dn: xr.DataArray, valid: xr.DataArray | None, dtype: Dtype) -> xr.DataArray:
-    """Harmonise scenes and lay those of a time slice over each other: band by band, the first valid pixel wins.
-
-    Parameters
-    ----------
-    dn
-        From `read_bands`.
-    valid
-        Dims (scene, y, x), True where the scene's pixel may be used; None where all may.
-    dtype
-        int16: reflectance × 10000, nodata -9999; float32: reflectance, nodata NaN.
-
-    Returns
-    -------
-    xarray.DataArray
-        Lazy, dims (time, band, y, x). Along time stand the coordinates `slice` (its id), `scenes` and `derived_from`
-        (ids and addresses of its scenes, a line each) and `recipe` (see `TimeSlice`).
+def offsets_dn(plan: Plan, config: CubeSection) -> np.ndarray:
+    """Give what is to be added to the digital numbers of each scene; see `provider.offset_dn`.
 
     Raises
     ------
     HarmonisationError
         If the offset of a scene's pixels is unknown.
     """
-    offsets = np.array([offset_dn(scene) for scene in _scenes(plan)], dtype="int32")
-    usable = dn.data != _DN_NODATA
-    if valid is not None:
-        usable &= valid.data[:, np.newaxis]
-    values = da.where(usable, dn.data.astype("int32") + offsets[:, np.newaxis, np.newaxis, np.newaxis], NODATA)
-    images, first = [], 0
-    for time_slice in plan.slices:
-        last = first + len(time_slice.scenes)
-        images.append(functools.reduce(_fill_holes, values[first:last]))
-        first = last
-    return _as_cube(plan, list(dn.band.values), _convert(da.stack(images), dtype))
+    return np.array([offset_dn(scene, config.offset) for scene in _scenes(plan)], "int32")
 
 
-def _fill_holes(above: da.Array, below: da.Array) -> da.Array:
-    return da.where(above != NODATA, above, below)
+def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSection) -> xr.DataArray:
+    """Harmonise scenes and lay those of a time slice over each other, band by band.
+
+    The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
+    together of what the scenes see of it, in their order, each share of its area once.
+
+    Parameters
+    ----------
+    dn
+        From `read_bands`.
+    screened
+        From `mask.screen`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (time, band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN.
+        Along time stand the coordinates `slice` (its id), `scenes` (ids, a line each) and `provenance` (JSON).
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    offsets = offsets_dn(plan, config)
+    masked = screened.reason.data[:, np.newaxis]
+    images, ends = [], list(accumulate(scenes_per_slice(plan), initial=0))
+    for position, (first, last) in enumerate(pairwise(ends)):
+        together = {0: last - first}
+        images.append(
+            da.map_blocks(
+                _lay, dn.data[first:last].rechunk(together), masked[first:last].rechunk(together),
+                screened.covered.data[position][np.newaxis, np.newaxis],
+                offsets=offsets[first:last], dtype_=config.dtype, drop_axis=0, dtype=config.dtype,
+            )
+        )  # fmt: skip
+    return _as_cube(plan, list(dn.band.values), da.stack(images), config)
 
 
-def _convert(values: da.Array, dtype: Dtype) -> da.Array:
-    hole = values == NODATA
-    if dtype == "int16":
-        return da.where(hole, NODATA, values.clip(*_INT16_VALID)).astype(dtype)
-    return da.where(hole, np.float32(np.nan), values.astype(dtype) * np.float32(SCALE))
+def _lay(dn: np.ndarray, reason: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
+    """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
+    whole, parts = np.zeros(dn.shape[1:], "complex64"), np.zeros(dn.shape[1:], "complex64")
+    for sums, hidden, offset in zip(dn, reason, offsets, strict=True):
+        usable = (hidden == QA.CLEAR) | (hidden == QA.NO_DATA)
+        harmonised = np.where(usable, sums + offset * sums.imag, 0)
+        first = (whole.imag == 0) & (harmonised.imag >= _WHOLE)
+        whole[first] = harmonised[first]
+        room = np.clip(1 - parts.imag, 0, harmonised.imag)
+        parts += harmonised * np.divide(room, harmonised.imag, out=np.zeros_like(room), where=harmonised.imag > 0)
+    sums = np.where(covered[0], np.where(whole.imag > 0, whole, parts), 0)
+    hole = sums.imag <= 0
+    mean = sums.real / np.where(hole, 1, sums.imag)
+    if dtype_ == "int16":
+        return np.where(hole, NODATA, np.rint(mean).clip(*_INT16_VALID)).astype(dtype_)
+    return np.where(hole, np.nan, mean * SCALE).astype(dtype_)
 
 
-def _as_cube(plan: Plan, bands: list[str], values: da.Array) -> xr.DataArray:
-    times = np.array([np.datetime64(each.time.replace(tzinfo=None), "ns") for each in plan.slices])
+def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:
     integer = values.dtype.kind == "i"
     cube = xr.DataArray(
         values,
         dims=("time", "band", "y", "x"),
         coords={
-            "time": times,
+            "time": np.array([np.datetime64(each.time.replace(tzinfo=None), "ns") for each in plan.slices]),
             "band": bands,
             **xr_coords(plan.geobox),
             "slice": ("time", [each.id for each in plan.slices]),
             "scenes": ("time", ["\n".join(scene.id for scene in each.scenes) for each in plan.slices]),
-            "derived_from": ("time", [_addresses(each) for each in plan.slices]),
-            "recipe": ("time", [each.recipe for each in plan.slices]),
+            "provenance": ("time", [json.dumps(_provenance(each, config)) for each in plan.slices]),
         },
         name="reflectance",
         attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
+        | {"grid": "x".join(map(str, plan.geobox.shape))}
         | ({"scale_factor": SCALE} if integer else {}),
     )
     return cube.rio.write_nodata(NODATA if integer else np.nan)
 
 
-def _addresses(time_slice: TimeSlice) -> str:
-    return "\n".join(href for scene in time_slice.scenes if (href := address(scene)))
+def _provenance(time_slice: TimeSlice, config: CubeSection) -> dict[str, Any]:
+    """Say what a time slice is made of, and by which recipe."""
+    return {
+        "recipe": time_slice.recipe,
+        "offset_dn": {scene.id: offset_dn(scene, config.offset) for scene in time_slice.scenes},
+        "dropped": [asdict(each) for each in time_slice.dropped],
+        "derived_from": [href for scene in time_slice.scenes if (href := address(scene))],
+    }
 
 
 def _scenes(plan: Plan) -> "list[pystac.Item]":
     return [scene for time_slice in plan.slices for scene in time_slice.scenes]
 
 
-def _chunk_cells(steps: int) -> int:
-    return max(1, _CHUNK_PIXELS // steps)
-
-
 def _stack(
-    scenes: "list[pystac.Item]", hrefs: list[list[str]], geobox: "GeoBox", chunk: int, dtype: Literal["uint8", "uint16"]
+    plan: Plan, keys: list[list[str]], geobox: "GeoBox", chunk: int, kind: tuple["np.dtype[Any]", Any]
 ) -> xr.DataArray:
-    """Stack files, of classes (uint8) by nearest neighbour, of digital numbers (uint16) by the area-weighted mean."""
+    """Stack files: of classes by nearest neighbour, of digital numbers (complex) by the area-weighted mean."""
+    dtype, reader = kind
+    scenes = _scenes(plan)
     # Each file itself says where its pixels lie. What items say of it is often another grid (proj:shape of the
     # undecimated file) or another spelling (proj:code), so stackstac is told no more than that all may meet the grid.
     bounds = tuple(geobox.boundingbox)
     epsg = geobox.crs.epsg if geobox.crs else None
     facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
-    keys = [str(position) for position in range(len(hrefs[0]))]
+    positions = [str(position) for position in range(len(keys[0]))]
+    items: list[dict[str, Any]] = []
+    declared: dict[str, str] = {}
+    for scene, of_scene in zip(scenes, keys, strict=True):
+        if scene.geometry is None:
+            raise SceneError(scene.id, "has no geometry", "Leave it out, or tell whoever runs the catalogue")
+        hrefs = [scene.assets[key].href for key in of_scene]
+        if code := crs_code(scene):
+            declared |= dict.fromkeys(hrefs, code)
+        assets = {position: {"href": href} for position, href in zip(positions, hrefs, strict=True)}
+        items.append({"id": scene.id, "properties": facts, "assets": assets})
     stack = stackstac.stack(
-        [
-            {
-                "id": scene.id,
-                "properties": facts,
-                "assets": {key: {"href": href} for key, href in zip(keys, each, strict=True)},
-            }
-            for scene, each in zip(scenes, hrefs, strict=True)
-        ],
-        assets=keys,
+        items,
+        assets=positions,
         epsg=epsg,
         resolution=geobox.resolution.x,
         bounds=bounds,
         snap_bounds=False,
-        resampling=Resampling.nearest if dtype == "uint8" else Resampling.average,
+        resampling=Resampling.average if dtype.kind == "c" else Resampling.nearest,
         chunksize=(1, 1, chunk, chunk),
-        dtype=np.dtype(dtype),
-        fill_value=np.dtype(dtype).type(_DN_NODATA),
+        dtype=dtype,
+        fill_value=dtype.type(0),
         rescale=False,
         sortby_date=False,
         xy_coords=False,
         properties=False,
         band_coords=False,
-        gdal_env=_GDAL,
         errors_as_nodata=(),
-        reader=_BlamingReader,
+        reader=partial(reader, declared=declared),
     )
-    assert stack.shape == (len(scenes), len(keys), *geobox.shape), (stack.shape, geobox)
+    assert stack.shape == (len(scenes), len(positions), *geobox.shape), (stack.shape, geobox)
     return stack.rename(time="scene").drop_vars("scene")

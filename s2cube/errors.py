@@ -12,6 +12,7 @@
     └── SliceError              one time slice failed; the others go on  exit status 3
         ├── AssetMissingError   a scene lacks an asset
         ├── AssetReadError      an asset could not be read
+        ├── SceneError          a scene's item cannot be used: no place, or two
         └── HarmonisationError  nobody knows how a scene's pixels are scaled
 
 Every error names what it is about, what is wrong and what to do; it survives
@@ -113,6 +114,10 @@ class AssetMissingError(SliceError):
 
 class AssetReadError(SliceError):
     """An asset could not be opened or read."""
+
+
+class SceneError(SliceError):
+    """A scene does not say where it lies, or says it in two ways."""
 
 
 class HarmonisationError(SliceError):

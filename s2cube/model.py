@@ -6,12 +6,21 @@ from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
     import pystac
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
+
+Dtype = Literal["int16", "float32"]
+"""int16: reflectance × 10000, nodata -9999; float32: reflectance, nodata NaN."""
+
+Quality = Literal["exact", "fast"]
+"""exact: the mean of native pixels; fast: of the coarsest overview's that are no larger than the grid's cells."""
+
+Offset = Literal["auto", "none", "-1000"]
+"""What is added to digital numbers: as the scene says, nothing, or -1000."""
 
 _INSTANT = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
@@ -116,6 +125,15 @@ def _rfc3339(instant: datetime | None) -> str:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A scene that is not used, for `kept` is the same granule; `reason` says in which way."""
+
+    scene: str
+    kept: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class TimeSlice:
     """The scenes that become one image.
 
@@ -127,13 +145,16 @@ class TimeSlice:
         Acquisition of the earliest scene, UTC.
     scenes
         In the order in which they fill the mosaic: the first valid pixel wins.
+    dropped
+        What else the search found of the same granules.
     recipe
-        Digest of all that decides its pixels but the choice of bands: AOI, grid, mask, dtype, scenes as processed.
+        Digest of all that decides its pixels but the choice of bands: AOI, grid, settings, scenes as processed.
     """
 
     id: str
     time: datetime
     scenes: "tuple[pystac.Item, ...]"
+    dropped: "tuple[Dropped, ...]"
     recipe: str
 
 
@@ -167,11 +188,25 @@ class SliceFailure:
 
 @dataclass(frozen=True)
 class SliceResult:
-    """What became of a time slice: `path` of its COG, or the failure."""
+    """What became of a time slice.
+
+    Parameters
+    ----------
+    path
+        Of its COG, where it was written.
+    failure
+        Where it failed.
+    rejected
+        Why it was not to be written.
+    doubtful
+        Scenes whose pixels disagree with what their items say of the offset.
+    """
 
     slice: str
     path: str | None = None
     failure: SliceFailure | None = None
+    rejected: str | None = None
+    doubtful: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

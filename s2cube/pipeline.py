@@ -1,4 +1,4 @@
-"""The order of things: where the stages meet.
+"""The order of things: search, plan, images on a cluster, catalogue.
 
 What needs pixels is imported where pixels are read: deciding and searching must not wait for it.
 """
@@ -6,149 +6,19 @@ What needs pixels is imported where pixels are read: deciding and searching must
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Unpack
-
-import pystac
+from typing import Protocol
 
 from s2cube.aoi import read_aois
-from s2cube.config import CubeSection, CubeSettings, JobConfig
-from s2cube.errors import AssetReadError, OutputError, SearchError, SliceError, redact
-from s2cube.model import AOI, Plan, SliceFailure, SliceResult, Summary
-from s2cube.output import Output, replacing
+from s2cube.config import JobConfig
+from s2cube.image import failed, make_slice
+from s2cube.model import Plan, SliceResult, Summary
+from s2cube.output import Output
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
 from s2cube.search import find_scenes, open_catalogue
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 log = logging.getLogger(__name__)
-
-_READERS_PER_SLICE = 4
-"""Threads that read a slice's files: most of their time they wait for an answer."""
-
-
-def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSettings]) -> "xr.DataArray":
-    """Open scenes as one lazy cube over an area of interest.
-
-    Parameters
-    ----------
-    items
-        Sentinel-2 L2A scenes, as `search` finds them.
-    aoi
-        What lies outside it, or in its holes, is nodata.
-    bands
-        Names, by any catalogue: ``blue`` or ``B02``; the cube calls them as they were asked for.
-    crs
-        ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
-    resolution
-        Pixel size, metres; 30 by default.
-    mask
-        ``scl``: what the scene classification calls cloud, shadow or bad is nodata; ``none``: it is not.
-    group_by
-        ``solar_day``: one slice a day; ``scene``: one a scene.
-    dtype
-        ``int16`` or ``float32``.
-
-    Returns
-    -------
-    xarray.DataArray
-        Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
-        int16 × 10000 with nodata -9999 or float32 with NaN. x and y are pixel centres in metres in the grid's CRS,
-        time is UTC. ``.rio`` and ``.odc`` know CRS, transform and nodata.
-
-    Raises
-    ------
-    ConfigError
-        If a setting cannot be.
-    SearchError
-        If there is no scene.
-    SliceError
-        If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
-    """
-    config = CubeSection.of(settings)
-    plan = make_plan(items, aoi, config)
-    if not plan.slices:
-        raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
-    return build_cube(plan, config)
-
-
-def build_cube(plan: Plan, config: CubeSection) -> "xr.DataArray":
-    """Do what `open_cube` does, for a plan."""
-    from s2cube.cube import mosaic, read_bands, read_scl, scl_steps
-    from s2cube.mask import clear_cells, clip
-
-    dn = read_bands(plan, config.bands)
-    valid = clear_cells(read_scl(plan), scl_steps(plan.geobox)) if config.mask == "scl" else None
-    return clip(mosaic(plan, dn, valid, config.dtype), plan.aoi.geometry)
-
-
-def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
-    """Compute a cube slice by slice and write each as a COG, a picture and a STAC Item.
-
-    Parameters
-    ----------
-    cube
-        From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good.
-    out
-        Output folder; slices that are there already are replaced.
-
-    Returns
-    -------
-    list of Path
-        The COGs, in the order of time.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written, or the cube is not one of `open_cube`.
-    """
-    lack = _lack(cube)
-    if lack:
-        raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
-    from s2cube.catalog import write_catalog
-
-    output = Output(Path(out))
-    output.prepare()
-    paths = [write_slice(cube.isel(time=position), output) for position in range(cube.sizes["time"])]
-    write_catalog(output)
-    return paths
-
-
-def _lack(cube: "xr.DataArray") -> str:
-    """Say what a cube lacks of one of `open_cube`, as arithmetic or a selection of pixels loses it."""
-    missing = {"time", "band", "slice", "scenes", "derived_from", "recipe"} - set(cube.coords)
-    if missing or cube.dims != ("time", "band", "y", "x") or "aoi_pixels" not in cube.attrs:
-        return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
-    if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
-        return "a part of its grid"
-    from s2cube.cube import NODATA
-
-    nodata = cube.rio.nodata
-    scaled = cube.dtype == "int16" and nodata == NODATA and "scale_factor" in cube.attrs
-    plain = cube.dtype == "float32" and nodata != nodata and "scale_factor" not in cube.attrs
-    return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
-
-
-def write_slice(image: "xr.DataArray", output: Output) -> Path:
-    """Compute an image and write its files, the Item last: it is what says that the slice is done."""
-    from s2cube.catalog import slice_item, write_item
-    from s2cube.cog import write_cog
-    from s2cube.picture import write_picture
-
-    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
-    computed = image.compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
-    output.clear(aoi_id, slice_id)
-    cog = output.file(aoi_id, slice_id, ".tif")
-    with replacing(cog) as part:
-        write_cog(computed, part)
-    with replacing(output.file(aoi_id, slice_id, ".png")) as part:
-        write_picture(computed, part)
-    write_item(slice_item(computed, slice_id), output.file(aoi_id, slice_id, ".json"))
-    return cog
 
 
 @dataclass(frozen=True)
@@ -226,12 +96,19 @@ def run_job(job: Job) -> Iterator[SliceResult]:
 def _compute(job: Job) -> Iterator[SliceResult]:
     from s2cube.cluster import compute, open_client
 
-    make = partial(make_slice, config=job.config.cube, output=Output(job.output.root.absolute()))
+    make = partial(make_slice, config=job.config, output=Output(job.output.root.absolute()))
     with open_client(job.config.cluster, len(job.todo)) as client:
         for plan, result in compute(client, make, job.todo):
-            outcome = _failed(plan, result) if isinstance(result, BaseException) else result
+            outcome = failed(plan, result) if isinstance(result, BaseException) else result
             if outcome.failure:
                 job.output.note_failure(outcome.failure)
+            if outcome.doubtful:
+                log.warning(
+                    "%s: the pixels of %s disagree with what its item says of the offset; if they are off by 0.1, "
+                    "make the slice again with --offset none or --offset -1000",
+                    outcome.slice,
+                    ", ".join(outcome.doubtful),
+                )
             yield outcome
 
 
@@ -272,39 +149,6 @@ def _summarise(job: Job, results: Iterable[SliceResult]) -> Summary:
     return Summary(
         written=[result.path for result in ordered if result.path],
         skipped=list(job.skipped),
-        rejected=[],
+        rejected=[{"slice": each.slice, "reason": each.rejected} for each in ordered if each.rejected],
         failed=[{"slice": each.slice, "error": each.failure.error} for each in ordered if each.failure],
     )
-
-
-def make_slice(plan: Plan, config: CubeSection, output: Output) -> SliceResult:
-    """Make the one slice of a plan, on a worker; what goes wrong becomes the result."""
-    try:
-        (image,) = build_cube(plan, config)
-        path = write_slice(image, output)
-    except Exception as error:  # noqa: BLE001  one slice must not end the others
-        return _failed(plan, error)
-    return SliceResult(plan.slices[0].id, path=str(path))
-
-
-def _failed(plan: Plan, error: BaseException) -> SliceResult:
-    (failed,) = plan.slices
-    return SliceResult(
-        failed.id,
-        failure=SliceFailure(
-            slice=failed.id,
-            scenes=tuple(scene.id for scene in failed.scenes),
-            asset=_asset(plan, error),
-            error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
-            time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        ),
-    )
-
-
-def _asset(plan: Plan, error: BaseException) -> str:
-    if isinstance(error, AssetReadError):
-        for scene in plan.slices[0].scenes:
-            for key, asset in scene.assets.items():
-                if redact(asset.href) == error.subject:
-                    return key
-    return error.asset if isinstance(error, SliceError) else ""

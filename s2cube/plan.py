@@ -11,9 +11,11 @@ from typing import Any
 import pystac
 
 from s2cube.config import CubeSection
+from s2cube.errors import HarmonisationError
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, Plan, TimeSlice, file_name
-from s2cube.provider import acquired, granule, processed
+from s2cube.model import AOI, Dropped, Offset, Plan, TimeSlice, file_name
+from s2cube.provider import crs_codes, offset_dn, provider
+from s2cube.scene import acquired, granule, processed
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +25,33 @@ _SUN_DEG_PER_HOUR = 15
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
     """Deduplicate scenes and group them to time slices.
 
-    Of one datatake and tile the newest processing is kept; the rest is logged. Slices come oldest first; the scenes
-    of a slice by acquisition and id, whatever the order of `items`.
+    Of one datatake and tile the newest processing is kept; what is left out is logged and stands in the slice. Slices
+    come oldest first. The scenes of a slice that lie in the grid's CRS, so that they need no warp, come before others;
+    then the order is by acquisition and id, whatever the order of `items`.
     """
-    scenes = sorted(_newest_processing(items), key=lambda item: (acquired(item), item.id))
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
+    kept, dropped = _newest_processing(items)
+    _tell_what_is_assumed(kept, config.offset)
+    scenes = sorted(kept, key=lambda item: (acquired(item), item.id))
     if config.group_by == "scene":
         groups = [(item.id, [item]) for item in scenes]
     else:
         days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
         groups = [(day, list(of_day)) for day, of_day in days]
-    ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, config.mask, config.dtype]
-    slices = (
-        TimeSlice(f"{aoi.id}_{file_name(name)}", acquired(group[0]), tuple(group), _recipe(ground, group))
-        for name, group in groups
-    )
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by"})
+    ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
+    slices = []
+    for name, group in groups:
+        ids = {item.id for item in group}
+        slices.append(
+            TimeSlice(
+                id=f"{aoi.id}_{file_name(name)}",
+                time=acquired(group[0]),
+                scenes=tuple(sorted(group, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
+                dropped=tuple(each for each in dropped if each.kept in ids),
+                recipe=_recipe(ground, group, config.offset),
+            )
+        )
     return Plan(aoi, geobox, tuple(slices))
 
 
@@ -46,20 +60,48 @@ def solar_day(instant: datetime, lon: float) -> str:
     return f"{instant + timedelta(hours=lon / _SUN_DEG_PER_HOUR):%Y%m%d}"
 
 
-def _recipe(ground: list[Any], scenes: list[pystac.Item]) -> str:
-    content = json.dumps([*ground, [(scene.id, processed(scene)) for scene in scenes]], default=str)
+def _recipe(ground: list[Any], scenes: list[pystac.Item], wanted: Offset) -> str:
+    of_scenes = [(scene.id, processed(scene), _offset_or_none(scene, wanted)) for scene in scenes]
+    content = json.dumps([*ground, of_scenes], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _newest_processing(items: Iterable[pystac.Item]) -> list[pystac.Item]:
-    kept: dict[object, pystac.Item] = {}
-    for item in sorted(items, key=lambda item: item.id):
-        key = granule(item) or item.id
-        rival = kept.get(key)
-        if rival is None:
-            kept[key] = item
-            continue
-        older, newer = sorted((rival, item), key=processed)
-        kept[key] = newer
-        log.info("%s: left out, %s is a newer processing of the same granule", older.id, newer.id)
-    return list(kept.values())
+def _offset_or_none(scene: pystac.Item, wanted: Offset) -> int | None:
+    try:
+        return offset_dn(scene, wanted)
+    except HarmonisationError:
+        return None  # its slice will fail by name
+
+
+def _newest_processing(items: Iterable[pystac.Item]) -> tuple[list[pystac.Item], list[Dropped]]:
+    """Keep one item of each granule; what is dropped points to the one that is kept in the end."""
+    rivals: dict[object, list[pystac.Item]] = {}
+    for item in items:
+        rivals.setdefault(granule(item) or item.id, []).append(item)
+    kept, dropped = [], []
+    for of_granule in rivals.values():
+        # Whatever the order of the answer: items that are alike in all that decides differ in their text.
+        newest, *others = sorted(of_granule, key=lambda item: (processed(item), item.id, _text(item)), reverse=True)
+        kept.append(newest)
+        for other in others:
+            again = processed(other) == processed(newest)
+            reason = "listed twice" if again else "older processing of the same granule"
+            dropped.append(Dropped(other.id, newest.id, reason))
+    dropped.sort(key=lambda each: (each.kept, each.scene))
+    for each in dropped:
+        log.info("%s: left out for %s (%s)", each.scene, each.kept, each.reason)
+    return kept, dropped
+
+
+def _text(item: pystac.Item) -> str:
+    return json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)
+
+
+def _tell_what_is_assumed(scenes: list[pystac.Item], wanted: Offset) -> None:
+    strange = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
+    if strange and wanted == "auto":
+        log.warning(
+            "collection %s is of no catalogue that s2cube knows: bands are found by name, and the offset of pixels is "
+            "assumed to be what the raster extension tells, or else what ESA delivers at the baseline (see --offset)",
+            ", ".join(strange),
+        )

@@ -1,12 +1,13 @@
 """What catalogues call things, and how their pixels are scaled: a table, not code paths."""
 
-import re
-from datetime import UTC, datetime
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pystac
 
-from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SearchError
+from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SceneError
+from s2cube.model import Offset
+from s2cube.scene import baseline
 
 BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "coastal": ("coastal", "B01", "B01_60m"),
@@ -24,14 +25,23 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-Read off the items these catalogues serve.
+Read off the items these catalogues serve; of what the Data Space serves in several sizes, the native one.
 """
 
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
 """The STAC eo extension's common name of each band: it has one for all three of the red edge."""
 
-SCL_ASSETS = ("scl", "SCL", "SCL_20m")
-"""Asset keys of the scene classification layer, in the same catalogues."""
+LAYER_ASSETS: dict[str, tuple[str, ...]] = {
+    "scl": ("scl", "SCL", "SCL_20m"),
+    "cloud": ("cloud", "MSK_CLDPRB", "CLDPRB"),
+    "snow": ("snow", "MSK_SNWPRB", "SNWPRB"),
+    "qa60": ("qa60", "QA60"),
+}
+"""Asset keys of what masks are made of: scene classification, probabilities in percent, cloud bits.
+
+`cloud` and `snow` are Earth Search's and Digital Earth Africa's, MSK_… and QA60 are what ESA calls the files and what
+mirrors keep. Planetary Computer and Copernicus Data Space serve the scene classification only.
+"""
 
 SCALE = 0.0001
 """Reflectance a digital number: Sentinel-2 L2A's QUANTIFICATION_VALUE is 10000 (Products Specification Document)."""
@@ -39,9 +49,70 @@ SCALE = 0.0001
 BOA_ADD_OFFSET_DN = -1000
 """Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
 
-_BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
-_SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
 _FIRST_BASELINE_WITH_OFFSET = (4, 0)
+_APPLIED_FLAG = "earthsearch:boa_offset_applied"
+_KNOWN_OFFSETS_DN = {0.0: 0, -0.1: BOA_ADD_OFFSET_DN}
+"""By the offset of reflectance that the raster extension tells."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How a catalogue serves a collection of Sentinel-2 L2A.
+
+    Parameters
+    ----------
+    collection
+        Id; an item is its when it also has the asset `blue_key`, which tells two catalogues of one id apart.
+    projection
+        Where its items tell the CRS of an asset.
+    offset
+        How they tell the offset of the pixels. ``flag``: `earthsearch:boa_offset_applied` says whether it is taken off
+        already, and the raster extension's offset says nothing. ``raster``: the raster extension's offset is still to
+        be added. ``baseline``: by the processing baseline, as ESA delivers.
+    source
+        What that is known by.
+    """
+
+    name: str
+    collection: str
+    blue_key: str
+    projection: Literal["proj:epsg", "proj:code"]
+    offset: Literal["flag", "raster", "baseline"]
+    source: str
+
+
+PROVIDERS = (
+    Provider(
+        "Earth Search v1", "sentinel-2-l2a", "blue", "proj:epsg", "flag",
+        "its items of 2020 to 2025; github.com/Element84/earth-search issue 9: the flag is the truth, not the offset "
+        "(issues 66 and 71: where the flag errs, hence the check on the pixels)",
+    ),
+    Provider(
+        "Earth Search v1", "sentinel-2-c1-l2a", "blue", "proj:epsg", "raster",
+        "its items of 2024 and 2025: baseline 05.00 and later, offset -0.1, no flag",
+    ),
+    Provider(
+        "Planetary Computer", "sentinel-2-l2a", "B02", "proj:epsg", "baseline",
+        "its items of 2019 to 2024; github.com/microsoft/PlanetaryComputer issue 134: pixels are as ESA delivers",
+    ),
+    Provider(
+        "Copernicus Data Space", "sentinel-2-l2a", "B02_10m", "proj:code", "raster",
+        "its items of 2020 (reprocessed as 05.00) and 2024: raster:offset -0.1 on the asset, pixels in ESA's own JP2",
+    ),
+    Provider(
+        "Digital Earth Africa", "s2_l2a_c1", "blue", "proj:epsg", "raster",
+        "its item of 2024: a copy of Earth Search's sentinel-2-c1-l2a",
+    ),
+)  # fmt: skip
+"""The catalogues that are known, each with what that knowledge rests on."""
+
+
+def provider(item: pystac.Item) -> Provider | None:
+    """Find the catalogue of a scene by its collection and asset keys; None for one that is not in the table."""
+    for each in PROVIDERS:
+        if item.collection_id == each.collection and each.blue_key in item.assets:
+            return each
+    return None
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,19 +133,39 @@ def _canonical_band(name: str) -> str:
     raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
 
 
-def asset_key(item: pystac.Item, keys: tuple[str, ...]) -> str:
-    """Find the first of some asset keys that an item has.
+def band_key(item: pystac.Item, band: str) -> str:
+    """Find the asset of a band (a name in `BAND_ASSETS`): by a known key, else by the eo extension.
 
     Raises
     ------
     AssetMissingError
-        If it has none.
+        If the scene has none.
     """
+    keys = BAND_ASSETS[band]
+    described = (key for key, asset in item.assets.items() if _described_band(asset) in (*keys, COMMON_NAMES[band]))
+    for key in (*keys, *(key for key in described if not band.startswith("rededge") or _is_named(item, key, keys))):
+        if key in item.assets:
+            return key
+    raise _missing(item, keys, "other bands")
+
+
+def layer_key(item: pystac.Item, layer: str) -> str:
+    """Find the asset of a layer that masks (a name in `LAYER_ASSETS`).
+
+    Raises
+    ------
+    AssetMissingError
+        If the scene has none.
+    """
+    keys = LAYER_ASSETS[layer]
     for key in keys:
         if key in item.assets:
             return key
-    otherwise = "--mask none" if keys is SCL_ASSETS else "other bands"
-    raise AssetMissingError(
+    raise _missing(item, keys, "--mask none" if layer == "scl" else "--mask scl, or none")
+
+
+def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> AssetMissingError:
+    return AssetMissingError(
         item.id,
         f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})",
         f"Ask for {otherwise}; the scene has {', '.join(sorted(item.assets))}",
@@ -82,86 +173,119 @@ def asset_key(item: pystac.Item, keys: tuple[str, ...]) -> str:
     )
 
 
-def acquired(item: pystac.Item) -> datetime:
-    """Give the acquisition of a scene, UTC.
+def _bands(asset: pystac.Asset) -> list[dict[str, Any]]:
+    """Give the bands of an asset as eo 1 or STAC 1.1 describe them."""
+    return asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
+
+
+def _described_band(asset: pystac.Asset) -> str | None:
+    bands = _bands(asset)
+    if len(bands) != 1 or not {"data", "reflectance"} & set(asset.roles or ["data"]):
+        return None
+    return bands[0].get("common_name") or bands[0].get("eo:common_name") or bands[0].get("name")
+
+
+def _is_named(item: pystac.Item, key: str, names: tuple[str, ...]) -> bool:
+    """Tell whether a band has one of some names of its own: a common name may be shared."""
+    return _bands(item.assets[key])[0].get("name") in names
+
+
+def crs_codes(item: pystac.Item) -> set[str]:
+    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: one, none, or a contradiction."""
+    keys = {key for names in (*BAND_ASSETS.values(), *LAYER_ASSETS.values()) for key in names}
+    of_assets = [asset.extra_fields for key, asset in item.assets.items() if key in keys]
+    said = {code for fields in of_assets for code in _crs_codes(fields)}
+    # What an asset says stands above what the item says, but a scene of Sentinel-2 lies in one CRS.
+    return said | _crs_codes(item.properties)
+
+
+def _crs_codes(fields: dict[str, Any]) -> set[str]:
+    epsg = fields.get("proj:epsg")
+    return {str(code) for code in (fields.get("proj:code"), f"EPSG:{epsg}" if epsg else None) if code}
+
+
+def crs_code(item: pystac.Item) -> str | None:
+    """Give the CRS of a scene as it is declared, ``EPSG:N``; None where it is not.
 
     Raises
     ------
-    SearchError
-        If the item does not say it.
+    SceneError
+        If the item declares two.
     """
-    instant = item.datetime or item.common_metadata.start_datetime
-    if instant is None:
-        raise SearchError(item.id, "has no datetime", "Leave it out, or tell whoever runs the catalogue")
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    codes = crs_codes(item)
+    if len(codes) > 1:
+        raise SceneError(
+            item.id, f"declares two projections: {' and '.join(sorted(codes))}", "Tell whoever runs the catalogue"
+        )
+    return next(iter(codes), None)
 
 
-def address(item: pystac.Item) -> str | None:
-    """Give the address of a scene without user name, password, signature or token; None where it has none."""
-    own = item.get_self_href()
-    if own is None:
-        return None
-    parts = urlsplit(own)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def crs_code(item: pystac.Item, key: str) -> str | None:
-    """Give the CRS of an asset as the item declares it, ``EPSG:N``; None where it does not."""
-    for fields in (item.assets[key].extra_fields, item.properties):
-        if fields.get("proj:code") or fields.get("proj:epsg"):
-            return str(fields.get("proj:code") or f"EPSG:{fields['proj:epsg']}")
-    return None
-
-
-def baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """Processing baseline of a scene, as (4, 0) for 04.00; None where the item does not say."""
-    properties = item.properties
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    major, _, minor = str(text or "").partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
-
-
-def offset_dn(item: pystac.Item) -> int:
+def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:
     """Tell what is to be added to the digital numbers of a scene, so that reflectance is their ten-thousandth.
 
-    -1000 for processing baseline 04.00 and later, unless the catalogue has applied it already, as Earth Search's
-    `earthsearch:boa_offset_applied` says; 0 before. Never by date: reprocessed scenes of 2016 have it too.
+    By processing baseline and catalogue, never by date: reprocessed scenes of 2016 have an offset too. Where a flag
+    says that the catalogue has applied it, nothing is left to add; else it is -1000 from baseline 04.00 on. What the
+    raster extension tells must agree with the baseline, where both are told.
+
+    Parameters
+    ----------
+    wanted
+        ``none`` (nothing is added) and ``-1000`` overrule what the item says.
 
     Raises
     ------
     HarmonisationError
-        If the item does not say its processing baseline.
+        If the item tells an offset or a scale that Sentinel-2 never had, or contradicts itself, or tells too little.
     """
-    made_by = baseline(item)
-    if made_by is None:
-        raise HarmonisationError(
-            item.id,
-            "does not say its processing baseline, so the offset of its pixels is unknown",
-            "Use a catalogue with s2:processing_baseline or processing:version",
-        )
-    if made_by < _FIRST_BASELINE_WITH_OFFSET or item.properties.get("earthsearch:boa_offset_applied") is True:
+    if wanted != "auto":
+        return 0 if wanted == "none" else int(wanted)
+    told, made_by, applied = _told_offset_dn(item), baseline(item), item.properties.get(_APPLIED_FLAG)
+    if made_by is None and told is None:
+        raise _unclear(item, "does not say its processing baseline, so the offset of its pixels is unknown")
+    had_dn = told if made_by is None else BOA_ADD_OFFSET_DN if made_by >= _FIRST_BASELINE_WITH_OFFSET else 0
+    version = "unknown" if made_by is None else f"{made_by[0]:02}.{made_by[1]:02}"
+    if applied is True:
+        if had_dn == 0:
+            raise _unclear(item, f"says that its offset is applied, but processing baseline {version} has none")
         return 0
-    return BOA_ADD_OFFSET_DN
+    known = provider(item)
+    if applied is None and known and known.offset == "flag" and had_dn:
+        raise _unclear(item, f"does not say whether the offset of processing baseline {version} is applied")
+    if told is not None and told != had_dn:
+        raise _unclear(item, f"tells an offset of {told} DN, but processing baseline {version} has {had_dn}")
+    return had_dn or 0
 
 
-def granule(item: pystac.Item) -> tuple[str, str, str] | None:
-    """Name the datatake, datastrip and MGRS tile of a scene, alike for every processing of it.
-
-    A datatake id reads GS2A_20231008T175231_043324_N05.09; its last part is the baseline and left out. Of a datastrip
-    id, S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is taken: two
-    strips of one datatake may share a tile and are no processings of each other. None where the item does not say.
-    """
-    properties = item.properties
-    tile = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
-    datatake = str(properties.get("s2:datatake_id") or properties.get("eopf:datatake_id") or "")
-    if not tile or not datatake:
+def _told_offset_dn(item: pystac.Item) -> int | None:
+    """Give the offset of the bands by the raster extension, digital numbers; None where it is not told."""
+    fields = [item.assets[key].extra_fields for key in _band_keys(item)]
+    scales = {scale for each in fields if (scale := _number(each, "scale", None)) is not None}
+    of_bands = (_number(each, "offset", 0.0 if scales else None) for each in fields)
+    told = {offset for offset in of_bands if offset is not None}
+    if scales - {SCALE}:
+        raise _unclear(
+            item, f"tells a scale of {', '.join(map(str, scales - {SCALE}))}, which Sentinel-2 does not have"
+        )
+    if len(told) > 1:
+        raise _unclear(item, f"tells different offsets for its bands: {', '.join(map(str, sorted(told)))}")
+    if not told:
         return None
-    strip = _SENSING_START.search(str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""))
-    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile
+    (offset,) = told
+    if offset not in _KNOWN_OFFSETS_DN:
+        raise _unclear(item, f"tells an offset of {offset}, which nobody knows")
+    return _KNOWN_OFFSETS_DN[offset]
 
 
-def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:
-    """Order the processings of one granule: the newest has the greatest value."""
-    properties = item.properties
-    when = properties.get("s2:generation_time") or properties.get("processing:datetime") or properties.get("updated")
-    return baseline(item) or (0, 0), str(when or "")
+def _band_keys(item: pystac.Item) -> list[str]:
+    return [key for keys in BAND_ASSETS.values() for key in keys if key in item.assets]
+
+
+def _number(fields: dict[str, Any], name: str, default: float | None) -> float | None:
+    """Read scale or offset as the raster extension 1 (on a band) or 2 (on the asset) tells it."""
+    of_band = (fields.get("raster:bands") or [{}])[0]
+    value = fields.get(f"raster:{name}", of_band.get(name, default))
+    return None if value is None else round(float(value), 9)
+
+
+def _unclear(item: pystac.Item, problem: str) -> HarmonisationError:
+    return HarmonisationError(item.id, problem, "Say what is to be added: --offset none or --offset -1000")

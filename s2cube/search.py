@@ -14,7 +14,7 @@ from pystac_client.warnings import PystacClientWarning
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
 from s2cube.model import AOI
-from s2cube.provider import acquired
+from s2cube.scene import acquired
 from s2cube.source import open_source, pages
 
 Catalogue = Client | list[pystac.Item]

@@ -12,11 +12,13 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"errors", "model", "stac_io"},
-    1: {"config", "aoi", "grid", "provider", "source", "output"},
-    2: {"search", "plan", "cube", "mask", "cog", "picture", "catalog", "cluster", "demo"},
-    3: {"pipeline"},
-    4: {"cli"},
+    0: {"errors", "model", "qa", "stac_io"},
+    1: {"config", "aoi", "grid", "scene", "source", "reader", "output"},
+    2: {"provider"},
+    3: {"search", "plan", "cube", "mask", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
+    4: {"image"},
+    5: {"pipeline"},
+    6: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}

@@ -26,6 +26,7 @@ from s2cube.catalog import slice_item
 from s2cube.cog import write_cog
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import OutputError
+from s2cube.mask import final_qa
 from s2cube.output import Output, replacing
 from s2cube.picture import write_picture
 from s2cube.provider import COMMON_NAMES
@@ -195,12 +196,16 @@ class TestSTAC:
             np.testing.assert_array_equal(cube.blue[0].values, cog.read(1))
 
     def test_clear_is_what_is_valid_in_all_bands(self) -> None:
-        source = image(10).assign_coords(slice="x", scenes="a b\nc", derived_from="", recipe="r")
+        made_of = {"recipe": "r", "offset_dn": {"a b": 0, "c": -1000}, "dropped": [], "derived_from": []}
+        source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
+        source = source.assign_coords(qa=(("y", "x"), np.zeros((10, 10), "uint8")))
         source.values[:] = 5
         source.values[0, 0, :5] = -9999
         source.values[2, 0, 5:] = -9999
-        facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))", "aoi_pixels": 100}
-        item = slice_item(source.assign_attrs(facts), "x")
+        facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}
+        item = slice_item(source.assign_attrs(facts), final_qa(source), ("c",))
+        assert item.properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
+        assert item.properties["s2cube:offset_doubts"] == ["c"]
         assert item.properties["s2cube:clear_percent"] == 90
         assert item.properties["s2cube:scenes"] == ["a b", "c"]
 

@@ -58,7 +58,7 @@ def test_readme_lists_every_setting() -> None:
     rows = re.findall(r"^\| `(--[\w-]+)` \| `\[(\w+)\]` \| (.+?) \| (?:`(.*)`)? ?\|$", readme, re.M)
     wanted = []
     for section, key, field in settings():
-        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         shown = "" if default is None or default is False else str(default)
         wanted.append((f"--{key.replace('_', '-')}", section, field.description, shown))
     assert rows == wanted

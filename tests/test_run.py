@@ -56,7 +56,7 @@ def test_what_a_run_leaves(s2cube_command: CommandLine, job: Job, tmp_path: Path
     days = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
     assert [Path(path).stem for path in done.json["written"]] == days
     assert done.json["skipped"] == done.json["rejected"] == done.json["failed"] == []
-    of_slices = {f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", ".png", ".json")}
+    of_slices = {f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", ".png", ".json")}
     assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json"}
     assert "6 slices written to out" in done.err
 
@@ -154,7 +154,7 @@ def test_what_fails_is_named_and_the_rest_is_written(
     broken, lacking, mute, cut = (item for item in items[:8:2])
     broken["assets"]["blue"]["href"] = str(tmp_path / "not there.tif")
     del lacking["assets"]["blue"]
-    del mute["properties"]["s2:processing_baseline"]
+    del mute["properties"]["earthsearch:boa_offset_applied"]
     source = Path(cut["assets"]["scl"]["href"])
     short = tmp_path / "short.tif"
     short.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
@@ -168,7 +168,7 @@ def test_what_fails_is_named_and_the_rest_is_written(
     errors = {failure["slice"]: failure["error"] for failure in done.json["failed"]}
     assert "not there.tif" in errors["corner_20210724"]
     assert f"{lacking['id']}: has no asset 'blue'" in errors["corner_20220520"]
-    assert f"{mute['id']}: does not say its processing baseline" in errors["corner_20220614"]
+    assert f"{mute['id']}: does not say whether the offset of processing baseline 04.00" in errors["corner_20220614"]
     assert "short.tif" in errors["corner_20220709"]
     lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
     assert {line["slice"]: line["asset"] for line in lines} == {
@@ -384,7 +384,7 @@ BAD = {
     "out on an object store": (["--out", "s3://bucket/x"], "is no folder of this machine"),
     "out on another": (["--out", "abfs://bucket/x"], "is no folder of this machine"),
     "unknown flag": (["--max-clod", "3"], "--max-clod. Did you mean --max-cloud?"),
-    "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl' or 'none'"),
+    "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl', 'cloud', 'snow' or 'qa60'"),
 }  # fmt: skip
 
 
@@ -478,13 +478,13 @@ def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, j
 def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from s2cube.cli import _nothing_found
     from s2cube.config import JobConfig, SearchSection
+    from s2cube.image import failed
     from s2cube.model import AOI, Plan, TimeSlice
-    from s2cube.pipeline import _failed
 
     secret = "https://me:secret@host/v1?sig=hidden"
     said = _nothing_found(JobConfig(search=SearchSection(stac=secret)))
-    plan = Plan(AOI("x", None), None, (TimeSlice("x_1", None, (), ""),))  # type: ignore[arg-type]
-    failure = _failed(plan, ValueError(f"no {secret}")).failure
+    plan = Plan(AOI("x", None), None, (TimeSlice("x_1", None, (), (), ""),))  # type: ignore[arg-type]
+    failure = failed(plan, ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
         assert "host/v1" in text

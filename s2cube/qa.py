@@ -1,0 +1,52 @@
+"""Why a pixel is, or is not, there: the classes of a slice's QA image."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class QA(IntEnum):
+    """Values of the QA image, uint8.
+
+    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    """
+
+    CLEAR = 0
+    CLOUD = 1
+    SHADOW = 2
+    OTHER = 3
+    NO_DATA = 4
+    OUTSIDE = 255
+
+
+@dataclass(frozen=True)
+class QAClass:
+    """How a value is called, explained and drawn (red, green, blue)."""
+
+    name: str
+    description: str
+    colour: tuple[int, int, int]
+
+
+QA_CLASSES = {
+    QA.CLEAR: QAClass("clear", "Valid in every band", (120, 200, 120)),
+    QA.CLOUD: QAClass("cloud", "Cloud or cirrus, or within the dilation of one", (235, 235, 235)),
+    QA.SHADOW: QAClass("shadow", "Cloud shadow, or within the dilation of one", (70, 70, 110)),
+    QA.OTHER: QAClass("other_mask", "Masked for another reason: defective, snow, another class chosen", (230, 150, 60)),
+    QA.NO_DATA: QAClass("no_data", "No source data, wholly or in part or in some band", (30, 30, 30)),
+    QA.OUTSIDE: QAClass("outside", "Outside the area of interest", (0, 0, 0)),
+}
+
+
+def clear_percent(qa: "np.ndarray") -> float:
+    """Give the share of the area of interest that is clear."""
+    return round(100 * float((qa == QA.CLEAR).sum()) / max(1, int((qa != QA.OUTSIDE).sum())), 2)
+
+
+def cloud_percent(qa: "np.ndarray") -> float | None:
+    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    seen = int(((qa != QA.OUTSIDE) & (qa != QA.NO_DATA)).sum())
+    return round(100 * float((qa == QA.CLOUD).sum()) / seen, 2) if seen else None
