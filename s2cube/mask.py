@@ -1,7 +1,6 @@
 """What of an image is valid, and why not: pure functions of arrays."""
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -10,7 +9,6 @@ import rasterio.features
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from odc.geo.xr import xr_coords
-from rasterio.errors import NotGeoreferencedWarning
 from scipy import ndimage
 
 from s2cube.config import CubeSection
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
     from odc.geo import Shape2d
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
-
-# rasterio mutes this warning at its own raster in memory, but when two threads do so at once it gets through.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.features")
 
 _SCL_NO_DATA = 0
 _SCL_SHADOW = 3

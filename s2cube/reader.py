@@ -5,6 +5,7 @@ grid's CRS, else by GDAL's warp. Classes are never interpolated.
 """
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,11 +16,16 @@ import rasterio
 import rasterio.warp
 from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 from scipy.sparse import csr_array
 
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.model import Quality
+
+# rasterio mutes this warning at its own rasters in memory, but when two threads do so at once it gets through. Of files
+# that are not georeferenced AssetReader makes an error.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
 _GDAL = {
     # GDAL retries inside an open, and must not remember one that failed: else the next run in this process, or on
@@ -129,8 +135,8 @@ class AssetReader:
         file = rasterio.open(self.url, sharing=False)
         if file.count != 1:
             raise self._failed(f"has {file.count} bands, not one")
-        if file.crs is None:
-            raise self._failed("does not say its CRS")
+        if file.crs is None or file.transform.is_identity:
+            raise self._failed("does not say where it lies")
         if np.dtype(file.dtypes[0]).kind not in "iu":
             raise self._failed(f"holds {file.dtypes[0]}, not digital numbers or classes")
         if self.declared_crs and file.crs != rasterio.crs.CRS.from_user_input(self.declared_crs):
@@ -169,8 +175,11 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _overview(file: rasterio.DatasetReader, grid: _Lattice) -> int | None:
-    """Choose the coarsest overview whose pixels are no larger than the grid's cells; None for the native pixels."""
-    if not file.crs.is_projected:
+    """Choose the coarsest overview whose pixels are no larger than the grid's cells; None for the native pixels.
+
+    The resolution levels of JPEG 2000 are no such overviews: its wavelets blend no data into what is beside it.
+    """
+    if file.driver != "GTiff" or not file.crs.is_projected:
         return None
     fits = [factor * max(file.res) <= grid.transform.a * (1 + 1e-6) for factor in file.overviews(1)]
     return sum(fits) - 1 if any(fits) else None

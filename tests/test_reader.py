@@ -1,0 +1,293 @@
+"""Files of every kind on a grid, against plain sums over areas and against GDAL."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import rasterio.warp
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
+from stackstac.raster_spec import RasterSpec
+
+import s2cube
+import s2cube.reader
+from s2cube.errors import AssetReadError, SceneError
+from s2cube.reader import AssetReader
+
+AVERAGE = {"resampling": Resampling.average, "dtype": np.dtype("complex64")}
+NEAREST = {"resampling": Resampling.nearest, "dtype": np.dtype("uint8")}
+
+
+def grid(left: float, top: float, resolution_m: float, rows: int, columns: int, epsg: int = EPSG) -> RasterSpec:
+    """A grid in metres from the corner of the scenes, y upwards."""
+    west, north = LEFT_M + left, TOP_M + top
+    bounds = (west, north - rows * resolution_m, west + columns * resolution_m, north)
+    return RasterSpec(epsg, bounds, (resolution_m, resolution_m))
+
+
+def read(path: Path, spec: RasterSpec, **options: Any) -> np.ndarray:
+    height, width = spec.shape
+    return AssetReader(url=str(path), spec=spec, **{**AVERAGE, **options}).read(Window(0, 0, width, height))
+
+
+def mean(sums: np.ndarray) -> np.ndarray:
+    return np.where(sums.imag > 0, sums.real / np.where(sums.imag > 0, sums.imag, 1), np.nan)
+
+
+def area_sums(pixels: np.ndarray, pixel_m: float, spec: RasterSpec) -> np.ndarray:
+    """Sum pixels by the areas they share with each cell, rectangle by rectangle; 0 is no pixel."""
+    sums = np.zeros(spec.shape, complex)
+    size = spec.resolutions_xy[0]
+    for row in range(spec.shape[0]):
+        for column in range(spec.shape[1]):
+            west, north = spec.bounds[0] + column * size - LEFT_M, TOP_M - spec.bounds[3] + row * size
+            for y in range(pixels.shape[0]):
+                for x in range(pixels.shape[1]):
+                    wide = min(west + size, (x + 1) * pixel_m) - max(west, x * pixel_m)
+                    high = min(north + size, (y + 1) * pixel_m) - max(north, y * pixel_m)
+                    if wide > 0 and high > 0 and pixels[y, x]:
+                        sums[row, column] += (pixels[y, x] + 1j) * wide * high / size**2
+    return sums
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([10, 20, 60]), st.sampled_from([7, 10, 15, 30, 32.5, 45, 100]),
+    st.integers(-90, 60), st.integers(-60, 90), st.floats(0, 0.6),
+)  # fmt: skip
+def test_sums_are_those_of_areas(
+    seed: int, pixel_m: int, resolution_m: float, left: int, top: int, holes: float
+) -> None:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(1, 10_000, (7, 6)).astype("uint16")
+    pixels[random.random(pixels.shape) < holes] = 0
+    spec = grid(left, top, resolution_m, 4, 5)
+    with MemoryFile() as memory:
+        write_band(memory.name, pixels, pixel_m)  # type: ignore[arg-type]
+        got = read(memory.name, spec)  # type: ignore[arg-type]
+    want = area_sums(pixels, pixel_m, spec)
+    # Edges are told apart to a millionth of a pixel.
+    np.testing.assert_allclose(got.imag, want.imag, atol=1e-5)
+    np.testing.assert_allclose(got.real, want.real, rtol=1e-5, atol=0.1)
+
+
+@pytest.mark.parametrize("crs", [EPSG, 32615, 5070])
+def test_parts_and_stripes_make_the_whole(tmp_path: Path, crs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a file is cut, by chunks or by the bound on memory, no cell comes out differently."""
+    pixels = ramp(600, 10)
+    pixels[200:260, 150:220] = 0
+    write_band(tmp_path / "a.tif", pixels, 10)
+    west, south, east, north = rasterio.warp.transform_bounds(
+        EPSG, crs, LEFT_M + 600, TOP_M - 4200, LEFT_M + 4200, TOP_M - 600
+    )
+    spec = RasterSpec(crs, tuple(round(edge / 30) * 30 for edge in (west, south, east, north)), (30, 30))  # type: ignore[arg-type]
+    reader = AssetReader(url=str(tmp_path / "a.tif"), spec=spec, **AVERAGE)
+    height, width = spec.shape
+    whole = reader.read(Window(0, 0, width, height))
+    parts = np.zeros_like(whole)
+    for top in range(0, height, 50):
+        for left in range(0, width, 70):
+            window = Window(left, top, min(70, width - left), min(50, height - top))
+            parts[top : top + 50, left : left + 70] = reader.read(window)
+    monkeypatch.setattr(s2cube.reader, "_STRIPE_PIXELS", 20_000)
+    striped = AssetReader(url=str(tmp_path / "a.tif"), spec=spec, **AVERAGE).read(Window(0, 0, width, height))
+    for other in (parts, striped):
+        np.testing.assert_allclose(other.imag, whole.imag, atol=1e-3)
+        np.testing.assert_allclose(mean(other), mean(whole), atol=1)
+    assert (whole.imag == 0).any()
+    assert (whole.imag > 0.99).any()
+
+
+def make(path: Path, pixels: np.ndarray, kind: str) -> None:
+    """Write pixels as a file of some kind."""
+    if kind == "jp2":
+        write_band(path, pixels, 10, nodata=None)
+        with rasterio.open(path) as plain:
+            rasterio.shutil.copy(plain, path.with_suffix(".jp2"), driver="JP2OpenJPEG", reversible="YES", quality=100)
+        path.unlink()
+        path.with_suffix(".jp2").rename(path)
+    elif kind == "internal mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            write_band(path, np.where(pixels == 0, 1, pixels), 10, nodata=None)
+            with rasterio.open(path, "r+") as file:
+                file.write_mask(pixels != 0)
+    elif kind == "nodata 65535":
+        write_band(path, np.where(pixels == 0, 65535, pixels), 10, nodata=65535)
+    else:
+        write_band(path, pixels, 10, **KINDS[kind])
+
+
+TILED = {"tiled": True, "blockxsize": 128, "blockysize": 128}
+KINDS: dict[str, dict[str, Any]] = {
+    "blocks of 128": TILED,
+    "blocks of 16 by 512": {"tiled": True, "blockxsize": 512, "blockysize": 16},
+    "LZW": TILED | {"compress": "lzw"},
+    "ZSTD": TILED | {"compress": "zstd", "predictor": 2},
+    "LERC": TILED | {"compress": "lerc", "max_z_error": 0},
+    "strips": {"compress": "deflate"},
+    "one strip": {"blockysize": 600},
+    "nodata not said": {"nodata": None},
+    "int16": TILED,
+    "jp2": {},
+    "internal mask": {},
+    "nodata 65535": {},
+}
+
+
+@pytest.mark.parametrize("quality", ["exact", "fast"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_file_gives_the_same(tmp_path: Path, kind: str, quality: str) -> None:
+    """None of these has overviews that are means, so `fast` reads what `exact` does."""
+    pixels = ramp(600, 10)
+    pixels[100:140, 200:260] = 0
+    pixels[::7, ::5] = 0
+    if kind == "int16":
+        pixels = pixels.astype("int16")
+    make(tmp_path / "b.tif", pixels, kind)
+    got = read(tmp_path / "b.tif", grid(0, 0, 30, 200, 200), quality=quality)
+    native = pixels.reshape(200, 3, 200, 3).swapaxes(1, 2).reshape(200, 200, 9).astype(float)
+    share = (native != 0).mean(axis=-1)
+    np.testing.assert_allclose(got.imag, share, atol=1e-6)
+    want = native.sum(axis=-1) / np.maximum(1, (native != 0).sum(axis=-1))
+    np.testing.assert_allclose(mean(got)[share > 0], want[share > 0], atol=0.01)
+    assert (share == 0).any()
+
+
+@pytest.mark.parametrize("kind", ["jp2", "internal mask", "nodata 65535", "LERC"])
+@pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615"])
+def test_any_file_through_the_cube(tmp_path: Path, kind: str, crs: str) -> None:
+    pixels = ramp(600, 10)
+    item = scene(tmp_path, blue=pixels, scl=CLEAR)
+    aoi = rectangle(600, -4200, 4200, -600)
+    plain = s2cube.open_cube([item], aoi, bands=["blue"], crs=crs).values
+    make(Path(item.assets["blue"].href), pixels, kind)
+    np.testing.assert_array_equal(s2cube.open_cube([item], aoi, bands=["blue"], crs=crs).values, plain)
+    assert (plain != -9999).mean() > 0.8
+
+
+class TestFast:
+    """A file whose overviews hold other numbers than its pixels, so that one sees what was read."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "c.tif"
+        write_band(path, np.full((640, 640), 1000, "uint16"), 10, **TILED)
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews([2, 4, 8], Resampling.nearest)
+        for level, value in enumerate((2000, 4000, 8000)):
+            with rasterio.open(path, "r+", overview_level=level) as file:
+                file.write(np.full(file.shape, value, "uint16"), 1)
+        return path
+
+    @pytest.mark.parametrize(
+        ("resolution_m", "value"), [(10, 1000), (19, 1000), (20, 2000), (30, 2000), (40, 4000), (79, 4000), (300, 8000)]
+    )
+    @pytest.mark.parametrize("crs", [EPSG, 32613])
+    def test_the_coarsest_overview_that_is_fine_enough(
+        self, path: Path, resolution_m: int, value: int, crs: int
+    ) -> None:
+        west, _, _, north = rasterio.warp.transform_bounds(EPSG, crs, LEFT_M, TOP_M - 6400, LEFT_M + 6400, TOP_M)
+        bounds = (west + 2000, north - 2000 - 5 * resolution_m, west + 2000 + 5 * resolution_m, north - 2000)
+        spec = RasterSpec(crs, bounds, (resolution_m, resolution_m))
+        assert (mean(read(path, spec, quality="fast")).round() == value).all()
+        assert (mean(read(path, spec, quality="exact")).round() == 1000).all()
+
+    def test_classes_are_never_of_an_overview(self, path: Path) -> None:
+        write_band(path, np.full((640, 640), 4, "uint8"), 20, **TILED)
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews([2, 4], Resampling.nearest)
+        with rasterio.open(path, "r+", overview_level=0) as file:
+            file.write(np.full(file.shape, 9, "uint8"), 1)
+        assert (read(path, grid(0, 0, 100, 20, 20), quality="fast", **NEAREST) == 4).all()
+
+
+class TestClasses:
+    @pytest.mark.parametrize("crs", [EPSG, 32615])
+    def test_are_never_interpolated(self, tmp_path: Path, crs: int) -> None:
+        classes = np.random.default_rng(5).choice([1, 250], size=(300, 300)).astype("uint8")
+        write_band(tmp_path / "s.tif", classes, 20)
+        west, south, east, north = rasterio.warp.transform_bounds(EPSG, crs, LEFT_M, TOP_M - 6000, LEFT_M + 6000, TOP_M)
+        spec = RasterSpec(crs, tuple(round(edge / 10) * 10 for edge in (west, south, east, north)), (10, 10))  # type: ignore[arg-type]
+        got = read(tmp_path / "s.tif", spec, **NEAREST)
+        assert set(np.unique(got)) <= {0, 1, 250}
+        want = np.zeros(spec.shape, "uint8")
+        with rasterio.open(tmp_path / "s.tif") as source:
+            rasterio.warp.reproject(
+                rasterio.band(source, 1), want, dst_transform=spec.transform, dst_crs=crs, resampling=Resampling.nearest
+            )
+        # GDAL's two ways to a pixel's middle differ by a thousandth of it.
+        assert (got != want).mean() < (0.002 if crs != EPSG else 1e-9)
+
+    def test_what_the_file_calls_nodata_is_class_0(self, tmp_path: Path) -> None:
+        classes = CLEAR.copy()
+        classes[:10] = 255
+        write_band(tmp_path / "s.tif", classes, 20, nodata=255)
+        got = read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST)
+        assert (got[:20] == 0).all()
+        assert (got[20:] == 4).all()
+
+
+class TestBadFiles:
+    def test_floats_are_no_digital_numbers(self, tmp_path: Path) -> None:
+        write_band(tmp_path / "f.tif", np.ones((10, 10), "float32"), 10)
+        with pytest.raises(AssetReadError, match=r"f.tif: holds float32, not digital numbers"):
+            read(tmp_path / "f.tif", grid(0, 0, 30, 3, 3))
+
+    @pytest.mark.parametrize("lack", ["crs", "transform"])
+    def test_a_file_that_lies_nowhere(self, tmp_path: Path, lack: str) -> None:
+        options: dict[str, Any] = {lack: None}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write_band(tmp_path / "f.tif", ramp(60, 10), 10, **options)
+        with pytest.raises(AssetReadError, match=r"f.tif: does not say where it lies"):
+            read(tmp_path / "f.tif", grid(0, 0, 30, 3, 3))
+
+    def test_another_crs_than_the_item_says(self, tmp_path: Path) -> None:
+        write_band(tmp_path / "f.tif", ramp(60, 10), 10)
+        path = str(tmp_path / "f.tif")
+        with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615"):
+            read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32615"})  # type: ignore[arg-type]
+        assert read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32614"}).imag.all()  # type: ignore[arg-type]
+
+    def test_a_turned_file_is_warped(self, tmp_path: Path) -> None:
+        """Rows that do not run along the grid's: as GDAL warps it."""
+        pixels = np.random.default_rng(6).integers(1, 9000, (200, 200)).astype("uint16")
+        turned = from_origin(LEFT_M, TOP_M, 10, 10) @ rasterio.Affine.rotation(10)
+        write_band(tmp_path / "t.tif", pixels, 10, transform=turned)
+        spec = grid(300, -300, 30, 30, 30)
+        want = np.zeros(spec.shape, "float32")
+        with rasterio.open(tmp_path / "t.tif") as source:
+            rasterio.warp.reproject(
+                rasterio.band(source, 1), want, dst_transform=spec.transform, dst_crs=EPSG, dst_nodata=0,
+                resampling=Resampling.average,
+            )  # fmt: skip
+        got = read(tmp_path / "t.tif", spec)
+        inside = got.imag > 0.999
+        assert inside.mean() > 0.5
+        np.testing.assert_allclose(mean(got)[inside], want[inside], atol=1)
+
+
+def test_survives_pickling_and_closing(tmp_path: Path) -> None:
+    write_band(tmp_path / "p.tif", ramp(60, 10), 10)
+    reader = AssetReader(url=str(tmp_path / "p.tif"), spec=grid(0, 0, 30, 20, 20), quality="fast", **AVERAGE)
+    before = reader.read(Window(0, 0, 20, 20))
+    again = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(again.read(Window(0, 0, 20, 20)), before)
+    reader.close()
+    np.testing.assert_array_equal(reader.read(Window(0, 0, 20, 20)), before)
+
+
+def test_beside_the_file_there_is_nothing(tmp_path: Path) -> None:
+    write_band(tmp_path / "p.tif", ramp(60, 10), 10)
+    for spec in (grid(5000, 0, 30, 5, 5), grid(-3000, 3000, 30, 5, 5), grid(0, 5000, 30, 5, 5, 32615)):
+        assert not read(tmp_path / "p.tif", spec).any()
+        assert not read(tmp_path / "p.tif", spec, **NEAREST).any()
