@@ -145,7 +145,7 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
     height = hit.shape[0]
     for down in range(min(math.ceil(distance), height)):
         # Strictly nearer: pixels that far to the side are as far as the distance.
-        across = math.ceil(math.sqrt(distance**2 - down**2)) - 1
+        across = max(0, math.ceil(math.sqrt(distance**2 - down**2)) - 1)
         row = ndimage.maximum_filter1d(grown, 2 * across + 1, axis=1, mode="constant")
         out[down:] |= row[: height - down]
         out[: height - down] |= row[down:]

@@ -201,34 +201,6 @@ class TestResampling:
         assert (s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).values == 32767).all()
 
 
-class TestMosaic:
-    def test_first_valid_pixel_wins_in_a_fixed_order(self, tmp_path: Path) -> None:
-        left = np.full((600, 600), 1000, "uint16")
-        left[:, 330:] = 0
-        right = np.full((600, 600), 2000, "uint16")
-        right[:, :270] = 0
-        clouds = CLEAR.copy()
-        clouds[:, :15] = 9
-        one = scene(tmp_path, "a", blue=left, scl=clouds)
-        other = scene(tmp_path, "b", 10, blue=right, scl=CLEAR)
-        aoi = rectangle(0, -6000, 6000, 0)
-        cube = s2cube.open_cube([one, other], aoi, bands=["blue"])
-        want = np.full((200, 200), -9999)
-        want[:, 10:110] = 1000
-        want[:, 110:] = 2000
-        np.testing.assert_array_equal(cube[0, 0].values, want)
-        np.testing.assert_array_equal(s2cube.open_cube([other, one], aoi, bands=["blue"]).values, cube.values)
-
-    def test_each_scene_has_its_own_offset(self, tmp_path: Path) -> None:
-        old = np.full((600, 600), 1500, "uint16")
-        old[:, 300:] = 0
-        one = scene(tmp_path, "a", blue=old, scl=CLEAR)
-        other = scene(tmp_path, "b", blue=np.full((600, 600), 2500, "uint16"), scl=CLEAR)
-        other.properties["s2:processing_baseline"] = "05.10"
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
-        assert (cube.values == 1500).all()
-
-
 class TestClip:
     def test_holes_and_outside_are_nodata(self, tmp_path: Path) -> None:
         ring = rectangle(0, -900, 900, 0).geometry - rectangle(300, -600, 600, -300).geometry

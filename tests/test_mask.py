@@ -1,6 +1,7 @@
 """Masks: which cells are valid and why not, against polygons and plain loops."""
 
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -15,7 +16,10 @@ from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene
 import s2cube
 from s2cube.config import CubeSection
 from s2cube.cube import steps_per_cell
-from s2cube.mask import screen
+from s2cube.errors import AssetMissingError
+from s2cube.mask import screen, within
+from s2cube.model import AOI
+from s2cube.qa import QA
 
 
 def layers(steps: int = 1, nests: bool = True, **of: np.ndarray) -> xr.Dataset:
@@ -84,3 +88,150 @@ class TestMask:
         for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
             grid = GeoBox.from_bbox((0, 0, 900, 900), "EPSG:32614", resolution=resolution_m)
             assert steps_per_cell(grid) == steps, resolution_m
+
+
+def cloud_polygons(classes: np.ndarray, *which: int) -> shapely.Geometry:
+    rows, columns = np.nonzero(np.isin(classes, which))
+    left, top = LEFT_M + 20 * columns, TOP_M - 20 * rows
+    return shapely.union_all(shapely.box(left, top - 20, left + 20, top))
+
+
+def cells_of(cube: xr.DataArray) -> np.ndarray:
+    x_m, y_m = np.meshgrid(cube.x.values, cube.y.values)
+    half = (cube.x.values[1] - cube.x.values[0]) / 2
+    return shapely.box(x_m - half, y_m - half, x_m + half, y_m + half)
+
+
+class TestDilation:
+    @given(st.integers(0, 10_000), st.integers(0, 700), st.floats(0.01, 0.2))
+    def test_within_is_by_the_distance_of_areas(self, seed: int, hundredths: int, share: float) -> None:
+        distance = hundredths / 100
+        hit = np.random.default_rng(seed).random((12, 15)) < share
+        y, x = np.mgrid[:12, :15]
+        squares = shapely.box(x, y, x + 1, y + 1)
+        want = hit.copy()
+        if hit.any() and distance > 0:
+            want |= shapely.distance(squares, shapely.union_all(squares[hit])) < distance - 1e-9
+        np.testing.assert_array_equal(within(hit, distance), want)
+
+    @given(st.integers(0, 10_000), st.floats(0, 60), st.floats(0, 60))
+    def test_more_dilation_never_masks_less(self, seed: int, one_m: float, other_m: float) -> None:
+        classes = np.random.default_rng(seed).choice([4, 3, 9, 0, 1], p=[0.9, 0.03, 0.03, 0.02, 0.02], size=(1, 20, 24))
+        less, more = (
+            screen(layers(2, scl=classes.astype("uint8")), CubeSection.of({"dilation": each}), (1,), 0).compute()
+            for each in sorted((one_m, other_m))
+        )
+        assert (less.covered | ~more.covered).all()
+        assert ((less.reason != QA.CLOUD) | (more.reason == QA.CLOUD)).all()
+
+    @pytest.mark.parametrize("dilation_m", [0, 15, 20, 50, 130])
+    @pytest.mark.parametrize("chunk", [6144, 300])
+    def test_by_polygons_with_clouds_outside_the_aoi(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dilation_m: float, chunk: int
+    ) -> None:
+        """What comes nearer than the distance is masked, nothing else; however the grid is cut into chunks."""
+        monkeypatch.setattr("s2cube.cube._CHUNK_PIXELS", chunk)
+        classes = np.random.default_rng(7).choice([4, 9, 3], p=[0.9985, 0.001, 0.0005], size=(300, 300)).astype("uint8")
+        # Beside the AOI, which begins 600 m from the edges: 40 m and 100 m away from it.
+        classes[150, 27], classes[24, 200] = 9, 3
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        cube = s2cube.open_cube(
+            [item], rectangle(600, -2400, 2400, -600), bands=["blue"], dilation=dilation_m
+        ).compute()
+        cells = cells_of(cube)
+        near = {}
+        for reason, which in ((QA.CLOUD, (9,)), (QA.SHADOW, (3,))):
+            distance_m = shapely.distance(cells, cloud_polygons(classes, *which))
+            inner = shapely.intersection(cells, cloud_polygons(classes, *which))
+            near[reason] = (distance_m < dilation_m) | (shapely.area(inner) > 0)
+        want = np.where(near[QA.CLOUD], QA.CLOUD, np.where(near[QA.SHADOW], QA.SHADOW, QA.CLEAR))
+        np.testing.assert_array_equal(cube.qa[0].values, want)
+        np.testing.assert_array_equal(cube[0, 0].values == -9999, want != QA.CLEAR)
+
+    def test_beside_the_aoi_matters(self, tmp_path: Path) -> None:
+        """The halo alone: without it no cloud is there at all."""
+        classes = CLEAR.copy()
+        classes[:, 29] = 9  # 580 to 600 m; the AOI begins at 600 m
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        aoi = rectangle(600, -1200, 1200, -600)
+        widths = {
+            dilation_m: int(
+                (s2cube.open_cube([item], aoi, bands=["blue"], dilation=dilation_m)[0, 0, 5] == -9999).sum()
+            )
+            for dilation_m in (0, 10, 30, 31, 90)
+        }
+        assert widths == {0: 0, 10: 1, 30: 1, 31: 2, 90: 3}
+
+
+class TestLayers:
+    """Each source of a mask, one masked pixel at 40 to 60 m from the left: in the second cell only."""
+
+    @pytest.fixture
+    def aoi(self) -> AOI:
+        return rectangle(0, -600, 600, 0)
+
+    @pytest.mark.parametrize(
+        ("percent", "settings", "reason"),
+        [
+            (41, {"mask": "cloud"}, QA.CLOUD),
+            (41, {"mask": "scl,cloud"}, QA.CLOUD),
+            (40, {"mask": "cloud"}, QA.CLEAR),
+            (11, {"mask": "cloud", "max_cloud_probability": 10}, QA.CLOUD),
+            (41, {"mask": "snow"}, QA.OTHER),
+            (41, {"mask": ["scl", "snow"]}, QA.OTHER),
+            (41, {"mask": ["snow", "cloud"]}, QA.CLOUD),
+            (100, {"mask": "snow", "max_snow_probability": 100}, QA.CLEAR),
+        ],
+    )
+    def test_probabilities(self, tmp_path: Path, aoi: AOI, percent: int, settings: dict[str, Any], reason: QA) -> None:
+        probability = np.zeros((300, 300), "uint8")
+        probability[0, 2] = percent
+        item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR, cloud=probability, snow=probability)
+        cube = s2cube.open_cube([item], aoi, bands=["blue"], **settings).compute()
+        assert cube.qa[0, 0, 1] == reason
+        assert (cube[0, 0, 0, 1] == -9999) == (reason != QA.CLEAR)
+        assert (np.delete(cube.qa.values.ravel(), 1) == QA.CLEAR).all()
+
+    @pytest.mark.parametrize(("bits", "reason"), [(1024, 1), (2048, 1), (3072, 1), (512, 0), (4096, 0), (0, 0)])
+    def test_qa60(self, tmp_path: Path, aoi: AOI, bits: int, reason: int) -> None:
+        qa60 = np.zeros((100, 100), "uint16")
+        qa60[1, 1] = bits  # 60 m: two cells each way
+        item = scene(tmp_path, blue=ramp(600, 10), qa60=qa60)
+        cube = s2cube.open_cube([item], aoi, bands=["blue"], mask="qa60").compute()
+        want = np.zeros((20, 20), int)
+        want[2:4, 2:4] = reason
+        np.testing.assert_array_equal(cube.qa[0].values, want)
+
+    @pytest.mark.parametrize("layer", ["cloud", "snow", "qa60"])
+    def test_a_layer_that_is_not_served(self, tmp_path: Path, aoi: AOI, layer: str) -> None:
+        item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
+        with pytest.raises(AssetMissingError, match=f"scene: has no asset '{layer}' .* Ask for --mask scl, or none"):
+            s2cube.open_cube([item], aoi, bands=["blue"], mask=["scl", layer])
+
+    @pytest.mark.parametrize("masked", range(12))
+    def test_classes_of_ones_own(self, tmp_path: Path, aoi: AOI, masked: int) -> None:
+        classes = np.resize(np.arange(12, dtype="uint8"), (300, 300)).repeat(2, 0).repeat(2, 1)[:300, :300].copy()
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        cube = s2cube.open_cube([item], aoi, bands=["blue"], mask_classes=[masked]).compute()
+        clouds = cloud_polygons(classes, masked)
+        want = shapely.area(shapely.intersection(cells_of(cube), clouds)) > 0
+        np.testing.assert_array_equal(cube[0, 0].values == -9999, want)
+        reasons = {0: QA.NO_DATA, 3: QA.SHADOW, 7: QA.CLOUD, 8: QA.CLOUD, 9: QA.CLOUD, 10: QA.CLOUD}
+        assert set(np.unique(cube.qa.values[0][want])) == {reasons.get(masked, QA.OTHER)}
+
+    def test_what_is_no_scene_class_is_no_data(self, tmp_path: Path, aoi: AOI) -> None:
+        classes = CLEAR.copy()
+        classes[0, 2] = 12
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        cube = s2cube.open_cube([item], aoi, bands=["blue"]).compute()
+        assert cube.qa[0, 0, 1] == QA.NO_DATA
+        assert cube[0, 0, 0, 1] == -9999
+
+    def test_reasons_stand_in_order(self, tmp_path: Path, aoi: AOI) -> None:
+        """A cell of which parts are hidden in several ways is told by the most telling one."""
+        classes = CLEAR.copy()
+        classes[0, :2], classes[0, 3:5], classes[0, 6:8] = (9, 3), (3, 1), (1, 0)
+        classes[0, 9:11] = (0, 4)
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        qa = s2cube.open_cube([item], aoi, bands=["blue"]).qa[0, 0].values
+        assert list(qa[:8]) == [QA.CLOUD, QA.SHADOW, QA.SHADOW, QA.OTHER, QA.OTHER, QA.NO_DATA, QA.NO_DATA, QA.CLEAR]

@@ -1,0 +1,248 @@
+"""Granules of one day become one image: seams, overlaps, zones, order; ramps tell what every cell must hold."""
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import rasterio.warp
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odc.geo.geom import box
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from scenes import CLEAR, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
+
+import s2cube
+from s2cube.model import AOI
+from s2cube.qa import QA
+
+
+def at_centres(cube: xr.DataArray, east: float = 0.5, south: float = 0.25) -> np.ndarray:
+    """What `ramp` has at the centre of each cell, which is its mean over the cell."""
+    return 1000 + east * (cube.x.values[np.newaxis, :] - LEFT_M) + south * (TOP_M - cube.y.values[:, np.newaxis])
+
+
+def halves(folder: Path, left_to: int, right_from: int, scl: np.ndarray | None = None) -> list[pystac.Item]:
+    """One ramp cut into two granules of 10 m pixels, which end and begin at these columns."""
+    pixels, classes = ramp(600, 10), CLEAR if scl is None else scl
+    made = []
+    for second, (name, first, last) in enumerate((("west", 0, left_to), ("east", right_from, 600))):
+        item = scene(folder, name, second, blue=pixels, scl=classes)
+        for key, layer, size in (("blue", pixels, 10), ("scl", classes, 20)):
+            part = layer[:, first * 10 // size : last * 10 // size]
+            corner = rasterio.transform.from_origin(LEFT_M + 10 * first, TOP_M, size, size)
+            write_band(Path(item.assets[key].href), part, size, transform=corner)
+        made.append(item)
+    return made
+
+
+class TestSeam:
+    """Two granules side by side: no line between them, and no cell but its mean."""
+
+    @pytest.mark.parametrize("resolution_m", [30, 45, 60, 100, 300])
+    @pytest.mark.parametrize(("left_to", "right_from"), [(300, 300), (306, 306), (330, 270), (302, 300)])
+    @pytest.mark.parametrize("mask", ["scl", "none"])
+    def test_ramp_goes_on(self, tmp_path: Path, resolution_m: float, left_to: int, right_from: int, mask: str) -> None:
+        items = halves(tmp_path, left_to, right_from)
+        aoi = rectangle(1500, -3000, 4500, -1500)
+        cube = s2cube.open_cube(items, aoi, bands=["blue"], resolution=resolution_m, mask=mask).compute()
+        seen = cube.qa[0].values == QA.CLEAR
+        np.testing.assert_array_equal(seen, cube.qa[0].values != QA.OUTSIDE)
+        assert np.abs(cube[0, 0].values - at_centres(cube))[seen].max() <= 1
+
+    @pytest.mark.parametrize("mask", ["scl", "none"])
+    def test_a_gap_stays_a_gap(self, tmp_path: Path, mask: str) -> None:
+        items = halves(tmp_path, 294, 306)
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], mask=mask).compute()
+        want = np.full(cube.shape[-2:], QA.CLEAR, int)
+        want[:, 48:52] = QA.NO_DATA
+        np.testing.assert_array_equal(np.where(cube[0, 0] == -9999, QA.NO_DATA, QA.CLEAR), want)
+        if mask == "scl":
+            np.testing.assert_array_equal(cube.qa[0], want)
+
+    def test_strips_of_a_datatake(self, tmp_path: Path) -> None:
+        """Two products of one tile, each with no data beyond a slanting line that they share."""
+        row, column = np.mgrid[:600, :600]
+        first = column * 10 + 0.3 * row * 10 < 3500
+        fine = np.mgrid[:300, :300]
+        classes_first = fine[1] * 20 + 0.3 * fine[0] * 20 < 3500
+        pixels = ramp(600, 10)
+        one = scene(tmp_path, "a", blue=np.where(first, pixels, 0), scl=np.where(classes_first, 4, 0).astype("uint8"))
+        other = scene(
+            tmp_path, "b", 9, blue=np.where(first, 0, pixels), scl=np.where(classes_first, 0, 4).astype("uint8")
+        )
+        for mask in ("scl", "none"):
+            cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask=mask)
+            values = cube[0, 0].values
+            assert (values != -9999).all()
+            # In a cell that is cut obliquely each pixel counts once; no more than the rounding is off.
+            assert np.abs(values - at_centres(cube)).max() <= 1
+
+    def test_the_edge_of_the_swath_is_masked_however_often_it_is_seen(self, tmp_path: Path) -> None:
+        """Two granules that overlap both end with the swath: twice a part of a cell is no whole."""
+        pixels, classes = ramp(600, 10), CLEAR.copy()
+        pixels[:, 301:], classes[:, 151:] = 0, 0
+        items = [scene(tmp_path, name, number, blue=pixels, scl=classes) for number, name in enumerate("ab")]
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"]).compute()
+        np.testing.assert_array_equal(cube[0, 0] != -9999, np.broadcast_to(np.arange(100) < 50, (50, 100)))
+
+    def test_cloud_in_a_part_of_a_cell(self, tmp_path: Path) -> None:
+        """Of a cell that lies on the seam half is clouded: what the other granule sees of it is not enough."""
+        items = halves(tmp_path, 300, 300)
+        cloudy = CLEAR[:, :150].copy()
+        cloudy[75, 149] = 9
+        write_band(Path(items[0].assets["scl"].href), cloudy, 20)
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        assert cube.x.values[15] == LEFT_M + 3050
+        assert cube.qa[0, 0, 14] == QA.CLOUD
+        assert (cube.qa[0] == QA.CLOUD).sum() == 1
+
+    def test_cloud_on_one_side_of_a_cut_cell(self, tmp_path: Path) -> None:
+        items = halves(tmp_path, 306, 306)
+        cloudy = CLEAR[:, :153].copy()
+        cloudy[75, 152] = 9
+        write_band(Path(items[0].assets["scl"].href), cloudy, 20)
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        assert cube.qa[0, 0, 15] == QA.CLOUD
+        assert cube[0, 0, 0, 15] == -9999
+        assert (cube[0, 0] == -9999).sum() == 1
+
+
+class TestOverlap:
+    def test_first_valid_pixel_wins_in_a_fixed_order(self, tmp_path: Path) -> None:
+        left = np.full((600, 600), 1000, "uint16")
+        left[:, 330:] = 0
+        right = np.full((600, 600), 2000, "uint16")
+        right[:, :270] = 0
+        clouds = CLEAR.copy()
+        clouds[:, :15] = 9
+        one = scene(tmp_path, "a", blue=left, scl=clouds)
+        other = scene(tmp_path, "b", 10, blue=right, scl=CLEAR)
+        aoi = rectangle(0, -6000, 6000, 0)
+        cube = s2cube.open_cube([one, other], aoi, bands=["blue"])
+        want = np.full((200, 200), -9999)
+        want[:, 10:110] = 1000
+        want[:, 110:] = 2000
+        np.testing.assert_array_equal(cube[0, 0].values, want)
+        np.testing.assert_array_equal(s2cube.open_cube([other, one], aoi, bands=["blue"]).values, cube.values)
+
+    def test_each_scene_has_its_own_offset(self, tmp_path: Path) -> None:
+        old = np.full((600, 600), 1500, "uint16")
+        old[:, 300:] = 0
+        one = scene(tmp_path, "a", blue=old, scl=CLEAR)
+        other = scene(tmp_path, "b", blue=np.full((600, 600), 2500, "uint16"), scl=CLEAR)
+        other.properties["s2:processing_baseline"] = "05.10"
+        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        assert (cube.values == 1500).all()
+
+    def test_no_doubled_average(self, tmp_path: Path) -> None:
+        """Where two granules see a cell whole, one of them gives its value."""
+        one = scene(tmp_path, "a", blue=np.full((600, 600), 1000, "uint16"), scl=CLEAR)
+        other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"), scl=CLEAR)
+        cube = s2cube.open_cube([other, one], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        assert (cube.values == 1000).all()
+
+    def test_whole_wins_over_a_part(self, tmp_path: Path) -> None:
+        """The first granule ends within a cell that the second sees whole."""
+        left = np.full((600, 600), 1000, "uint16")
+        left[:, 301:] = 0
+        one = scene(tmp_path, "a", blue=left)
+        other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"))
+        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
+        assert (cube[0, 0, :, :100] == 1000).all()
+        assert (cube[0, 0, :, 100:] == 2000).all()
+
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.integers(0, 10_000))
+    def test_the_order_of_the_answer_does_not_matter(self, tmp_path: Path, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        items = []
+        for number in range(3):
+            pixels = random.integers(1, 5000, (60, 60)).astype("uint16")
+            pixels[random.random((60, 60)) < 0.3] = 0
+            classes = random.choice([4, 4, 4, 4, 9, 0], size=(30, 30)).astype("uint8")
+            item = scene(tmp_path, f"{seed}-{number}", number % 2, blue=pixels, scl=classes)
+            item.properties["s2:processing_baseline"] = random.choice(["02.14", "04.00"])
+            items.append(item)
+        aoi = rectangle(0, -600, 600, 0)
+        one, *others = (
+            s2cube.open_cube(list(each), aoi, bands=["blue"], resolution=45).compute() for each in permutations(items)
+        )
+        for other in others:
+            assert other.values.tobytes() == one.values.tobytes()
+            assert other.qa.values.tobytes() == one.qa.values.tobytes()
+            assert list(other.scenes.values) == list(one.scenes.values)
+
+
+class TestZones:
+    """An AOI over two UTM zones: granules of both, in the grid of one."""
+
+    @pytest.fixture
+    def items(self, tmp_path: Path) -> list[pystac.Item]:
+        """At 96° west, the border of zones 14 and 15; one smooth field of values that both granules sample."""
+        made = []
+        for second, (name, epsg) in enumerate((("east", 32615), ("west", 32614))):
+            to_zone = Transformer.from_crs(4326, epsg, always_xy=True)
+            x, y = to_zone.transform(-96.0, 41.0)
+            left, top = round(x / 60) * 60 - 3000, round(y / 60) * 60 + 3000
+            columns, rows = np.meshgrid(left + 10 * np.arange(600) + 5, top - 10 * np.arange(600) - 5)
+            lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(columns, rows)
+            pixels = self.field(lon, lat)
+            classes = np.full((300, 300), 4, "uint8")
+            if name == "west":
+                pixels[:, 330:], classes[:, 165:] = 0, 0
+            else:
+                pixels[:, :270], classes[:, :135] = 0, 0
+            item = scene(tmp_path, name, second, blue=pixels, scl=classes)
+            item.properties["proj:epsg"] = epsg
+            for key, layer, size in (("blue", pixels, 10), ("scl", classes, 20)):
+                corner = rasterio.transform.from_origin(left, top, size, size)
+                write_band(Path(item.assets[key].href), layer, size, transform=corner, crs=epsg)
+            made.append(item)
+        return made
+
+    @staticmethod
+    def field(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+        return np.round(3000 + 40_000 * (lon + 96) + 30_000 * (lat - 41)).astype("uint16")
+
+    @pytest.fixture
+    def aoi(self) -> AOI:
+        return AOI("border", box(-96.015, 40.99, -95.985, 41.01, "EPSG:4326"))
+
+    @pytest.mark.parametrize("crs", ["auto", "EPSG:32614", "EPSG:32615", "EPSG:5070"])
+    @pytest.mark.parametrize("mask", ["scl", "none"])
+    def test_one_field_without_a_seam(self, items: list[pystac.Item], aoi: AOI, crs: str, mask: str) -> None:
+        cube = s2cube.open_cube(items, aoi, bands=["blue"], crs=crs, mask=mask).compute()
+        inside = cube.qa[0].values != QA.OUTSIDE
+        x, y = np.meshgrid(cube.x.values, cube.y.values)
+        lon, lat = Transformer.from_crs(str(cube.odc.geobox.crs), 4326, always_xy=True).transform(x, y)
+        off = np.abs(cube[0, 0].values - self.field(lon, lat).astype(int))[inside]
+        assert (cube[0, 0].values[inside] != -9999).all()
+        # 10 m are 5 DN here: a warp that is half a pixel off would show.
+        assert off.max() <= 2
+        assert set(cube.scenes.item().splitlines()) == {"east", "west"}
+
+    def test_what_needs_no_warp_comes_first(self, items: list[pystac.Item], aoi: AOI) -> None:
+        for crs, first in (("EPSG:32614", "west"), ("EPSG:32615", "east")):
+            cube = s2cube.open_cube(items, aoi, bands=["blue"], crs=crs)
+            assert cube.scenes.item().splitlines()[0] == first
+            # Whichever fills the mosaic first, the slice has the time of its earliest scene.
+            assert cube.time.values[0] == np.datetime64("2020-07-01T17:00:00")
+
+    def test_warped_cells_are_gdals(self, items: list[pystac.Item], aoi: AOI) -> None:
+        (west,) = (item for item in items if item.id == "west")
+        cube = s2cube.open_cube([west], aoi, bands=["blue"], crs="EPSG:32615", mask="none").compute()
+        want = np.zeros(cube.shape[-2:], "float32")
+        with rasterio.open(west.assets["blue"].href) as source:
+            rasterio.warp.reproject(
+                rasterio.band(source, 1), want, dst_transform=cube.rio.transform(), dst_crs="EPSG:32615",
+                resampling=Resampling.average, dst_nodata=0,
+            )  # fmt: skip
+        got = cube[0, 0].values
+        judged = (got != -9999) & (want > 0)
+        assert judged.sum() > 2000
+        assert np.abs(got - want)[judged].max() <= 1
