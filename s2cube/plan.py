@@ -38,7 +38,8 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     else:
         days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
         groups = [(day, list(of_day)) for day, of_day in days]
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by"})
+    # The grid and the offset of each scene stand in the recipe themselves.
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
     ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
     slices = []
     for name, group in groups:

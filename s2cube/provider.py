@@ -31,6 +31,9 @@ Read off the items these catalogues serve; of what the Data Space serves in seve
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
 """The STAC eo extension's common name of each band: it has one for all three of the red edge."""
 
+_EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
+"""What eo 2 calls these."""
+
 LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "scl": ("scl", "SCL", "SCL_20m"),
     "cloud": ("cloud", "MSK_CLDPRB", "CLDPRB"),
@@ -64,7 +67,8 @@ class Provider:
     collection
         Id; an item is its when it also has the asset `blue_key`, which tells two catalogues of one id apart.
     projection
-        Where its items tell the CRS of an asset.
+        Where its items tell the CRS: ``proj:epsg`` of the item or ``proj:code`` of the asset. Shape and transform
+        stand on the asset with all of them (and are not relied on: the file knows better).
     offset
         How they tell the offset of the pixels. ``flag``: `earthsearch:boa_offset_applied` says whether it is taken off
         already, and the raster extension's offset says nothing. ``raster``: the raster extension's offset is still to
@@ -142,8 +146,10 @@ def band_key(item: pystac.Item, band: str) -> str:
         If the scene has none.
     """
     keys = BAND_ASSETS[band]
-    described = (key for key, asset in item.assets.items() if _described_band(asset) in (*keys, COMMON_NAMES[band]))
-    for key in (*keys, *(key for key in described if not band.startswith("rededge") or _is_named(item, key, keys))):
+    # A common name may be shared: eo 1 has one for all three of the red edge.
+    names = {*keys, _EO2_NAMES.get(band, COMMON_NAMES[band])}
+    described = (key for key, asset in item.assets.items() if names & _described_names(asset))
+    for key in (*keys, *described):
         if key in item.assets:
             return key
     raise _missing(item, keys, "other bands")
@@ -173,21 +179,12 @@ def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> AssetM
     )
 
 
-def _bands(asset: pystac.Asset) -> list[dict[str, Any]]:
-    """Give the bands of an asset as eo 1 or STAC 1.1 describe them."""
-    return asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
-
-
-def _described_band(asset: pystac.Asset) -> str | None:
-    bands = _bands(asset)
+def _described_names(asset: pystac.Asset) -> set[str]:
+    """Give what eo 1 or STAC 1.1 call the one band of an asset; nothing for pictures of several bands."""
+    bands = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
     if len(bands) != 1 or not {"data", "reflectance"} & set(asset.roles or ["data"]):
-        return None
-    return bands[0].get("common_name") or bands[0].get("eo:common_name") or bands[0].get("name")
-
-
-def _is_named(item: pystac.Item, key: str, names: tuple[str, ...]) -> bool:
-    """Tell whether a band has one of some names of its own: a common name may be shared."""
-    return _bands(item.assets[key])[0].get("name") in names
+        return set()
+    return {str(bands[0].get(field)) for field in ("name", "common_name", "eo:common_name")}
 
 
 def crs_codes(item: pystac.Item) -> set[str]:

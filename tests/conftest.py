@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pytest
 import servers
+import shapely
 from distributed import LocalCluster
 from hypothesis import settings
 
@@ -93,3 +95,28 @@ def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
         return Outcome(exit_.value.code, captured.out, captured.err)
 
     return call
+
+
+Job = Callable[..., list[object]]
+
+FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
+
+
+@pytest.fixture
+def small_aoi(tmp_path: Path) -> Path:
+    """A corner of the demo's farm, so that a run is quick."""
+    path = tmp_path / "corner.geojson"
+    frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
+    frame.to_crs("EPSG:4326").to_file(path)
+    return path
+
+
+@pytest.fixture
+def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
+    """Words of a run of the demo's archive; given flags stand in place of these."""
+    usual = {"--aoi": small_aoi, "--stac": archive.items, "--scheduler": scheduler, "--out": "out"}
+
+    def words(*given: object, command: str = "run") -> list[object]:
+        return [command, "--json", *given, *(word for flag in usual.items() if flag[0] not in given for word in flag)]
+
+    return words

@@ -9,8 +9,13 @@ import rasterio
 import rasterio.warp
 import shapely
 from conftest import CommandLine
+from odc.geo.geobox import GeoBox
 from odc.geo.geom import polygon
 from rasterio.enums import Resampling
+from rasterio.windows import Window
+from stackstac.raster_spec import RasterSpec
+
+from s2cube.reader import AssetReader
 
 RESOLUTION_M = 300
 BANDS = {"blue": "B02", "swir16": "B11", "coastal": "B01"}
@@ -36,7 +41,7 @@ def job(granule: Path, tmp_path: Path, scheduler: str) -> list[str]:
     outline = polygon(shell, "EPSG:32629", hole).to_crs("EPSG:4326")
     (tmp_path / "aoi.geojson").write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": outline.json}))
     words = ["run", "--aoi", "aoi.geojson", "--stac", "item.json", "--resolution", str(RESOLUTION_M), "--json"]
-    return [*words, "--bands", ",".join(BANDS), "--scheduler", scheduler, "--out", "out"]
+    return [*words, "--bands", ",".join(BANDS), "--scheduler", scheduler]
 
 
 def warped(path: Path, like: rasterio.DatasetReader, resampling: Resampling) -> np.ndarray:
@@ -64,7 +69,7 @@ def masked_cells(path: Path, like: rasterio.DatasetReader) -> np.ndarray:
 
 @pytest.mark.parametrize("mask", ["scl", "none"])
 def test_a_real_granule(s2cube_command: CommandLine, job: list[str], granule: Path, tmp_path: Path, mask: str) -> None:
-    done = s2cube_command(*job, "--mask", mask)
+    done = s2cube_command(*job, "--mask", mask, "--out", "out")
     assert done.status == 0, done.err
     (path,) = done.json["written"]
     assert Path(path).name == "aoi_20200219.tif"
@@ -95,3 +100,41 @@ def outline(folder: Path) -> dict[str, object]:
 def test_the_granule_holds_clouds_to_mask(granule: Path) -> None:
     with rasterio.open(granule / "SCL.tif") as scl:
         assert np.isin(scl.read(1), MASKED).mean() > 0.005
+
+
+@pytest.mark.parametrize("crs", [32631, 32632])
+def test_real_pixels_with_another_nodata(real: Path, crs: int) -> None:
+    """Native 10 m texture with nodata 65535: the means that rasterio's warp makes of it."""
+    path = real / "rasters" / "vito_l1c_31U_icor" / "ref_input_S2_B04.tif"
+    with rasterio.open(path) as source:
+        assert source.nodata == 65535
+        box = GeoBox.from_bbox(source.bounds, source.crs, resolution=30, anchor="edge").to_crs(crs)
+        grid = GeoBox.from_bbox(tuple(box.boundingbox), crs, resolution=30, anchor="edge")
+        want = np.zeros(grid.shape, "float32")
+        rasterio.warp.reproject(
+            rasterio.band(source, 1), want, dst_transform=grid.affine, dst_crs=f"EPSG:{crs}",
+            resampling=Resampling.average, src_nodata=65535, dst_nodata=0,
+        )  # fmt: skip
+    spec = RasterSpec(crs, tuple(grid.boundingbox), (30, 30))
+    reader = AssetReader(url=str(path), spec=spec, resampling=Resampling.average, dtype=np.dtype("complex64"))
+    sums = reader.read(Window(0, 0, grid.shape[1], grid.shape[0]))
+    whole = sums.imag > 0.999
+    assert whole.sum() > 40_000
+    assert np.abs(sums.real[whole] / sums.imag[whole] - want[whole]).max() <= 1
+
+
+def test_fast_is_near(s2cube_command: CommandLine, job: list[str], tmp_path: Path) -> None:
+    """Overviews of the real granule: not the same numbers, but the same ground."""
+    images = {}
+    for quality in ("exact", "fast"):
+        done = s2cube_command(*job, "--quality", quality, "--out", quality)
+        with rasterio.open(done.json["written"][0]) as cog:
+            images[quality] = cog.read()
+    exact, fast = images["exact"], images["fast"]
+    np.testing.assert_array_equal(exact == -9999, fast == -9999)
+    seen = exact[0] != -9999
+    off = (fast.astype(int) - exact)[:, seen]
+    # Blue has an overview of 200 m; the others are no finer than 300 m allows.
+    assert [np.abs(band).max() > 0 for band in off] == [True, False, False]
+    assert 0 < np.sqrt((off[0] ** 2).mean()) < 0.2 * exact[0][seen].std()
+    assert abs(off[0].mean()) < 1

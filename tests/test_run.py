@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,10 @@ import pystac
 import pytest
 import rasterio
 import servers
-from conftest import CommandLine
+from conftest import FARM, CommandLine, Job
 from pytest_httpserver import HTTPServer
 
 from s2cube.demo import PASSES, Archive
-
-Job = Callable[..., list[object]]
-
-FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
-
-
-@pytest.fixture
-def small_aoi(tmp_path: Path) -> Path:
-    """A corner of the demo's farm, so that a run is quick."""
-    import shapely
-
-    path = tmp_path / "corner.geojson"
-    frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
-    frame.to_crs("EPSG:4326").to_file(path)
-    return path
-
-
-@pytest.fixture
-def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
-    """Words of a run of the demo's archive; given flags stand in place of these."""
-    usual = {"--aoi": small_aoi, "--stac": archive.items, "--scheduler": scheduler, "--out": "out"}
-
-    def words(*given: object, command: str = "run") -> list[object]:
-        return [command, "--json", *given, *(word for flag in usual.items() if flag[0] not in given for word in flag)]
-
-    return words
 
 
 def files(folder: Path) -> set[str]:
