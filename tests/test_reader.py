@@ -205,8 +205,9 @@ class TestFast:
         write_band(path, np.full((640, 640), 4, "uint8"), 20, **TILED)
         with rasterio.open(path, "r+") as file:
             file.build_overviews([2, 4], Resampling.nearest)
-        with rasterio.open(path, "r+", overview_level=0) as file:
-            file.write(np.full(file.shape, 9, "uint8"), 1)
+        for level in (0, 1):
+            with rasterio.open(path, "r+", overview_level=level) as file:
+                file.write(np.full(file.shape, 9, "uint8"), 1)
         assert (read(path, grid(0, 0, 100, 20, 20), quality="fast", **NEAREST) == 4).all()
 
 
