@@ -148,7 +148,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     """Harmonise scenes and lay those of a time slice over each other, band by band.
 
     The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
-    together of what the scenes see of it, in their order, each share of its area once.
+    together of what the scenes see of it, in their order, as far as their parts have room beside each other.
 
     Parameters
     ----------
@@ -191,8 +191,8 @@ def _lay(dn: np.ndarray, reason: np.ndarray, covered: np.ndarray, offsets: np.nd
         harmonised = np.where(usable, sums + offset * sums.imag, 0)
         first = (whole.imag == 0) & (harmonised.imag >= _WHOLE)
         whole[first] = harmonised[first]
-        room = np.clip(1 - parts.imag, 0, harmonised.imag)
-        parts += harmonised * np.divide(room, harmonised.imag, out=np.zeros_like(room), where=harmonised.imag > 0)
+        fits = parts.imag + harmonised.imag < 2 - _WHOLE
+        parts[fits] += harmonised[fits]
     sums = np.where(covered[0], np.where(whole.imag > 0, whole, parts), 0)
     hole = sums.imag <= 0
     mean = sums.real / np.where(hole, 1, sums.imag)

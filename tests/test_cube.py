@@ -162,6 +162,22 @@ class TestResampling:
             assert np.median(np.abs(ours - theirs)[judged]) <= 1
             assert abs((ours - theirs)[judged].mean()) < 2
 
+    @pytest.mark.parametrize("day", ["2021-07-24", "2022-07-09", "2022-08-03"])
+    def test_as_odc_stac_loads_native_pixels(self, archive: Archive, day: str) -> None:
+        """At 10 m nothing is resampled, so another library has the very same numbers, seam and swath edge included."""
+        aoi = s2cube.read_aoi(archive.aoi)
+        items = s2cube.search(aoi, stac=str(archive.items), datetime=day)
+        cube = s2cube.open_cube(items, aoi, bands=["blue", "nir"], resolution=10, mask="none", offset="none").compute()
+        other = odc.stac.load(
+            items, bands=["blue", "nir"], geobox=cube.odc.geobox, groupby="solar_day",
+            stac_cfg={"*": {"assets": {"*": {"nodata": 0, "data_type": "uint16"}}}},
+        )  # fmt: skip
+        inside = cube.qa[0].values != QA.OUTSIDE
+        for band in ("blue", "nir"):
+            ours, theirs = cube.sel(band=band)[0].values, other[band][0].values.astype(int)
+            np.testing.assert_array_equal(ours[inside], np.where(theirs == 0, -9999, theirs)[inside])
+        assert inside.sum() > 100_000
+
     def test_nodata_never_enters_a_mean(self, tmp_path: Path) -> None:
         pixels = np.full((600, 600), 5000, "uint16")
         pixels[::3, ::3] = 0

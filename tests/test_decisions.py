@@ -142,6 +142,45 @@ class TestOffset:
         assert len(healed.json["written"]) == 1
 
 
+class TestAnotherCatalogue:
+    """One that is in no table: what it says by the eo, raster and projection extensions is enough."""
+
+    @pytest.mark.parametrize("make", ["eo 1, raster 1", "STAC 1.1"])
+    def test_is_understood_and_what_is_assumed_is_said(
+        self, s2cube_command: CommandLine, job: Job, edited: Edit, make: str
+    ) -> None:
+        names = {"blue": "B02", "nir": "B08", "swir16": "B11"}
+
+        def elsewhere(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            # Such a catalogue has no flag; of these scenes the pixels are as ESA delivers.
+            as_delivered = [item for item in items if item["properties"].pop("earthsearch:boa_offset_applied") is False]
+            for item in as_delivered:
+                item["collection"] = "mine"
+                for number, (band, name) in enumerate(names.items()):
+                    asset = item["assets"][f"layer{number}"] = item["assets"].pop(band)
+                    asset["proj:epsg"] = item["properties"]["proj:epsg"]
+                    if make == "STAC 1.1":
+                        raster = asset.pop("raster:bands")[0]
+                        asset["bands"] = [{"name": name, "eo:common_name": band}]
+                        asset |= {"raster:scale": raster["scale"], "raster:offset": raster["offset"]}
+                    else:
+                        asset["eo:bands"] = [{"name": name, "common_name": band}]
+                item["properties"].pop("proj:epsg")
+            return as_delivered
+
+        wanted = ("--bands", "B02,nir,swir16")
+        plain = s2cube_command(*job(*wanted, "--out", "plain"))
+        done = s2cube_command(*job(*wanted, "--stac", edited(elsewhere), "--collection", "mine"))
+        assert done.status == 0, done.err
+        assert "collection mine is of no catalogue that s2cube knows" in done.err
+        assert "assumed" in done.err
+        assert "no catalogue that s2cube knows" not in plain.err
+        by_name = {Path(path).name: Path(path) for path in plain.json["written"]}
+        assert len(done.json["written"]) == sum(not each.offset_applied for each in PASSES)
+        for path in done.json["written"]:
+            assert Path(path).read_bytes() == by_name[Path(path).name].read_bytes()
+
+
 class TestDuplicates:
     @staticmethod
     def reprocess(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -112,6 +112,17 @@ class TestSeam:
         assert (cube[0, 0] == -9999).sum() == 1
 
 
+    def test_cloud_that_only_one_granule_shows(self, tmp_path: Path) -> None:
+        """What is left of the clouded granule in a cell is not used, though the other shows the clouded part clear."""
+        items = halves(tmp_path, 306, 304)
+        cloudy = CLEAR[:, :153].copy()
+        cloudy[75, 152] = 9
+        write_band(Path(items[0].assets["scl"].href), cloudy, 20)
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        assert cube.qa[0, 0, 15] == QA.CLOUD
+        assert (cube[0, 0] == -9999).sum() == 1
+
+
 class TestOverlap:
     def test_first_valid_pixel_wins_in_a_fixed_order(self, tmp_path: Path) -> None:
         left = np.full((600, 600), 1000, "uint16")
@@ -155,6 +166,16 @@ class TestOverlap:
         cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
         assert (cube[0, 0, :, :100] == 1000).all()
         assert (cube[0, 0, :, 100:] == 2000).all()
+
+    def test_the_same_part_twice_is_taken_once(self, tmp_path: Path) -> None:
+        """At the edge of a swath that two granules show, and no mask: the first gives what there is."""
+        part = np.full((600, 600), 1000, "uint16")
+        part[:, 302:] = 0
+        one = scene(tmp_path, "a", blue=part)
+        other = scene(tmp_path, "b", 10, blue=2 * part)
+        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
+        assert (cube[0, 0, :, :101] == 1000).all()
+        assert (cube[0, 0, :, 101:] == -9999).all()
 
     @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, 10_000))

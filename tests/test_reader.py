@@ -5,11 +5,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
 import rasterio.warp
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
@@ -105,6 +107,21 @@ def test_parts_and_stripes_make_the_whole(tmp_path: Path, crs: int, monkeypatch:
         np.testing.assert_allclose(mean(other), mean(whole), atol=1)
     assert (whole.imag == 0).any()
     assert (whole.imag > 0.99).any()
+
+
+def test_shares_of_warped_cells_end_with_the_file(tmp_path: Path) -> None:
+    """At the rim of a file that is full of data, by the area of its outline in the cells of another CRS."""
+    write_band(tmp_path / "w.tif", ramp(60, 10), 10)
+    outline = shapely.segmentize(shapely.box(LEFT_M, TOP_M - 600, LEFT_M + 600, TOP_M), 10)
+    outline = geopandas.GeoSeries([outline], crs=EPSG).to_crs(5070)[0]
+    west, south, east, north = (round(edge / 30) * 30 for edge in outline.buffer(90).bounds)
+    spec = RasterSpec(5070, (west, south, east, north), (30, 30))
+    rows, columns = spec.shape
+    x, y = np.meshgrid(west + 30 * np.arange(columns), north - 30 * np.arange(rows))
+    want = shapely.area(shapely.intersection(shapely.box(x, y - 30, x + 30, y), outline)) / 900
+    # GDAL counts a source pixel by its part under the upright hull of the cell, so turned rims are off by a little.
+    np.testing.assert_allclose(read(tmp_path / "w.tif", spec).imag, want, atol=0.12)
+    assert ((want > 0.2) & (want < 0.8)).sum() > 20
 
 
 def make(path: Path, pixels: np.ndarray, kind: str) -> None:
