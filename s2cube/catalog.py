@@ -47,8 +47,8 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
         Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
         and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
         pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
-        `offset_dn`, `dropped` and `offset_doubts` say what it was made of; `derived_from` links to every source item
-        that has an address.
+        `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
+        every source item that has an address.
 
     Raises
     ------
@@ -70,6 +70,7 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
             "s2cube:offset_dn": provenance["offset_dn"],
             "s2cube:offset_doubts": list(doubted),
             "s2cube:dropped": provenance["dropped"],
+            "s2cube:settings": provenance["settings"],
             RECIPE: provenance["recipe"],
             "s2cube:clear_percent": clear_percent(qa.values),
         },
@@ -77,7 +78,9 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
     )
     _check_outside(image, qa)
     item.stac_extensions.append(_CLASSIFICATION)
-    EOExtension.ext(item, add_if_missing=True).cloud_cover = cloud_percent(qa.values)
+    # Where nothing was masked, nobody looked for cloud.
+    cloud = cloud_percent(qa.values) if provenance["settings"]["mask"] else None
+    EOExtension.ext(item, add_if_missing=True).cloud_cover = cloud
     item.add_asset(
         DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
     )

@@ -223,9 +223,10 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection
 
 
 def _provenance(time_slice: TimeSlice, config: CubeSection) -> dict[str, Any]:
-    """Say what a time slice is made of, and by which recipe."""
+    """Say what a time slice is made of, and how."""
     return {
         "recipe": time_slice.recipe,
+        "settings": config.model_dump(mode="json", by_alias=True, exclude={"bands"}),
         "offset_dn": {scene.id: offset_dn(scene, config.offset) for scene in time_slice.scenes},
         "dropped": [asdict(each) for each in time_slice.dropped],
         "derived_from": [href for scene in time_slice.scenes if (href := address(scene))],

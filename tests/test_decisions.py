@@ -320,6 +320,12 @@ class TestCloudInTheAOI:
         masked = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5))
         bare = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--mask", "none", "--out", "bare"))
         assert bare.json["rejected"] == masked.json["rejected"] != []
+        of_bare, of_masked = (
+            json.loads(Path(done.json["written"][0]).with_suffix(".json").read_text())["properties"]
+            for done in (bare, masked)
+        )
+        assert "eo:cloud_cover" not in of_bare
+        assert of_bare["s2cube:settings"] == of_masked["s2cube:settings"] | {"mask": []}
 
     def test_nothing_seen_is_rejected_too(self, s2cube_command: CommandLine, job: Job, edited: Edit) -> None:
         def shift(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

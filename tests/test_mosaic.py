@@ -111,7 +111,6 @@ class TestSeam:
         assert cube[0, 0, 0, 15] == -9999
         assert (cube[0, 0] == -9999).sum() == 1
 
-
     def test_cloud_that_only_one_granule_shows(self, tmp_path: Path) -> None:
         """What is left of the clouded granule in a cell is not used, though the other shows the clouded part clear."""
         items = halves(tmp_path, 306, 304)
