@@ -1,6 +1,7 @@
 """An image becomes a Cloud-Optimized GeoTIFF, and so does its QA."""
 
 from pathlib import Path
+from typing import Any
 
 import rasterio
 import rasterio.shutil
@@ -8,7 +9,7 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from rasterio.io import MemoryFile
 
-from s2cube.qa import QA, QA_CLASSES
+from s2cube.qa import QA_CLASSES
 
 _PROFILE = {
     # Deflate is what every GIS opens; predictor 2 (3 for floats) makes neighbouring pixels small numbers.
@@ -36,19 +37,10 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
     OSError
         If it cannot be written whole.
     """
-    bands, height, width = image.shape
+    bands = image.sizes["band"]
     floating = image.dtype.kind == "f"
     with MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            count=bands,
-            height=height,
-            width=width,
-            dtype=image.dtype.name,
-            crs=image.rio.crs,
-            transform=image.rio.transform(),
-            nodata=image.rio.nodata,
-        ) as source:
+        with memory.open(count=bands, **_layout(image)) as source:
             source.write(image.values)
             source.descriptions = tuple(str(name) for name in image.band.values)
             source.scales = (image.attrs.get("scale_factor", 1.0),) * bands
@@ -73,25 +65,21 @@ def write_qa(qa: xr.DataArray, path: Path) -> None:
     OSError
         If it cannot be written whole.
     """
-    height, width = qa.shape
     with MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            count=1,
-            height=height,
-            width=width,
-            dtype="uint8",
-            crs=qa.rio.crs,
-            transform=qa.rio.transform(),
-            nodata=QA.OUTSIDE,
-        ) as source:
+        with memory.open(count=1, **_layout(qa)) as source:
             source.write(qa.values, 1)
             source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
             source.set_band_description(1, "qa")
             source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
         # No overview may hold a class that is nowhere below it.
         _copy(memory, path, overview_resampling="mode")
-    _look((1, height, width), path)
+    _look((1, *qa.shape), path)
+
+
+def _layout(raster: xr.DataArray) -> dict[str, Any]:
+    height, width = raster.shape[-2:]
+    place = {"crs": raster.rio.crs, "transform": raster.rio.transform(), "nodata": raster.rio.nodata}
+    return {"driver": "GTiff", "dtype": raster.dtype.name, "height": height, "width": width, **place}
 
 
 def _copy(memory: MemoryFile, path: Path, **options: str) -> None:
