@@ -1,0 +1,207 @@
+"""Areas of interest at the edges of the world: over the antimeridian, near the poles, beyond every scene."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import antimeridian
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from odc.geo.geom import Geometry
+from shapely.affinity import translate
+
+import s2cube
+from s2cube.antimeridian import bounds_lonlat, split, unwrap
+from s2cube.errors import AOIError
+from s2cube.model import AOI
+
+TAVEUNI = shapely.box(179.6, -17, 180.2, -16.5) - shapely.box(179.9, -16.9, 180.1, -16.8)
+"""A crossing area with a crossing hole, in one piece."""
+
+LON = st.floats(-180, 179.999)
+
+
+def wrapped(shape: Any) -> Any:
+    """Draw a shape as those do who know nothing of the antimeridian: every longitude in [-180, 180)."""
+    return shapely.transform(shape, lambda points: np.column_stack([(points[:, 0] + 180) % 360 - 180, points[:, 1]]))
+
+
+def halves(shape: Any) -> Any:
+    """Cut a shape in one piece by hand."""
+    east, west = (shape & shapely.box(lon - 180, -90, lon, 90) for lon in (180, 360))
+    parts = [*shapely.get_parts(east), *shapely.get_parts(translate(west, -360))]
+    return shapely.MultiPolygon([part for part in parts if part.area])
+
+
+STYLES: dict[str, Callable[[Any], Any]] = {
+    "beyond 180": lambda shape: shape,
+    "below -180": lambda shape: translate(shape, -360),
+    "jumping": wrapped,
+    "split": halves,
+    "split, the west first": lambda shape: shapely.MultiPolygon(list(halves(shape).geoms)[::-1]),
+}
+
+
+def aoi_of(shape: Any, crs: str = "EPSG:4326") -> AOI:
+    return AOI("x", Geometry(shape, crs))
+
+
+def read(path: Path, shape: Any, crs: str = "EPSG:4326") -> AOI:
+    geopandas.GeoDataFrame(geometry=[shape], crs=crs).to_file(path)
+    return s2cube.read_aoi(path)
+
+
+def same(one: Any, other: Any) -> bool:
+    return bool(one.is_valid and shapely.symmetric_difference(one, other).area < 1e-9)
+
+
+class TestAOI:
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize("suffix", [".geojson", ".gpkg"])
+    def test_every_style_is_the_same_area(self, tmp_path: Path, style: str, suffix: str) -> None:
+        aoi = read(tmp_path / f"x{suffix}", STYLES[style](TAVEUNI))
+        assert same(aoi.geometry.geom, TAVEUNI)
+        assert aoi.geometry.geom.geom_type == "Polygon"
+        assert len(aoi.geometry.geom.interiors) == 1
+        assert same(aoi.geometry_lonlat.geom, halves(TAVEUNI))
+        assert aoi.bounds_lonlat == pytest.approx((179.6, -17, -179.8, -16.5))
+        assert aoi.lon == pytest.approx(TAVEUNI.centroid.x)
+
+    def test_which_way_it_goes_is_said(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO"):
+            read(tmp_path / "x.geojson", shapely.box(-100, 0, 100, 1))
+            read(tmp_path / "y.geojson", shapely.box(170, 0, 180, 1))
+        assert [each.getMessage() for each in caplog.records if each.name == "s2cube.aoi"] == [
+            "x crosses the antimeridian: it goes from 100 to -100 degrees east"
+        ]
+
+    @given(
+        st.floats(178, 182), st.floats(-80, 80), st.floats(0.01, 3), st.sampled_from(sorted(STYLES)), st.integers(1, 9)
+    )
+    def test_cut_as_the_library_cuts(self, lon: float, lat: float, size: float, style: str, corners: int) -> None:
+        """Without holes or corners at 180, which it does not always cut right."""
+        shape = shapely.Point(lon, lat).buffer(size, quad_segs=corners)
+        assume(np.abs(shapely.get_coordinates(shape)[:, 0] - 180).min() > 1e-6)
+        aoi = aoi_of(STYLES[style](shape))
+        want = antimeridian.fix_polygon(wrapped(shape), great_circle=False, fix_winding=True)
+        assert shapely.symmetric_difference(aoi.geometry_lonlat.geom, want).area < 1e-5
+        assert aoi.geometry_lonlat.geom.bounds[0] >= -180
+        assert aoi.geometry_lonlat.geom.bounds[2] <= 180
+        assert aoi.bounds_lonlat == pytest.approx(antimeridian.bbox(want), abs=1e-6)
+        assert -180 <= aoi.lon < 180
+        assert abs((aoi.lon - lon + 180) % 360 - 180) < 1e-6
+
+    @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=9), st.floats(173, 187))
+    def test_many_parts_with_holes_hold_the_same_points(self, middles: list[tuple[int, int]], lon: float) -> None:
+        discs = shapely.union_all([shapely.Point(lon + x / 2, y / 2).buffer(1.5) for x, y in middles])
+        shape = discs - shapely.union_all([shapely.Point(lon + x / 2 + 0.3, y / 2).buffer(0.4) for x, y in middles])
+        x, y = np.meshgrid(lon + np.linspace(-7, 7, 41), np.linspace(-7, 7, 41))
+        clear_of_edges = shapely.distance(shape.boundary, shapely.points(x, y)) > 1e-6
+        want = shapely.contains_xy(shape, x, y)
+        for style in STYLES.values():
+            lonlat = aoi_of(style(shape)).geometry_lonlat.geom
+            got = shapely.contains_xy(lonlat, (x + 180) % 360 - 180, y)
+            np.testing.assert_array_equal(got[clear_of_edges], want[clear_of_edges])
+
+    def test_longitudes_to_360(self, tmp_path: Path) -> None:
+        aoi = read(tmp_path / "x.geojson", shapely.box(190, 10, 200, 11))
+        assert aoi.geometry.geom.equals(shapely.box(-170, 10, -160, 11))
+        assert aoi.geometry_lonlat.geom.equals(shapely.box(-170, 10, -160, 11))
+        around_greenwich = read(tmp_path / "y.geojson", shapely.Polygon([(359, 10), (1, 10), (1, 11), (359, 11)]))
+        assert around_greenwich.geometry.geom.equals(shapely.box(-1, 10, 1, 11))
+
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            shapely.MultiPolygon([shapely.box(-9, 38, -8, 39), shapely.box(12, 42, 13, 43)]),
+            shapely.box(179, 10, 180, 11),
+            shapely.box(-180, 10, -179, 11),
+            shapely.box(0, 10, 180, 11),
+        ],
+    )
+    def test_what_does_not_cross_stays(self, shape: Any) -> None:
+        aoi = aoi_of(shape)
+        assert aoi.geometry.geom.wkt == shape.wkt
+        assert aoi.geometry_lonlat.geom.equals(shape)
+        assert aoi.bounds_lonlat == shape.bounds
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_parts_on_both_sides_stand_together(self, turned: bool) -> None:
+        alaska, kamchatka = shapely.box(-160, 56, -150, 60), shapely.box(156, 52, 160, 56)
+        parts = [kamchatka, alaska] if turned else [alaska, kamchatka]
+        aoi = aoi_of(shapely.MultiPolygon(parts))
+        assert same(aoi.geometry.geom, kamchatka | translate(alaska, 360))
+        assert same(aoi.geometry_lonlat.geom, kamchatka | alaska)
+        assert aoi.bounds_lonlat == (156, 52, -150, 60)
+
+    def test_ring_that_goes_back_and_forth_over_180_itself(self) -> None:
+        ring = [(179, 0), (180, 0), (-180, 0), (-179, 0), (-179, 1), (-180, 1), (180, 1), (179, 1)]
+        assert same(aoi_of(shapely.Polygon(ring)).geometry.geom, shapely.box(179, 0, 181, 1))
+
+    def test_a_part_that_ends_at_the_antimeridian(self) -> None:
+        parts = shapely.MultiPolygon([shapely.box(170, 0, 180, 1), shapely.box(-175, 0, -170, 1)])
+        lonlat = aoi_of(parts).geometry_lonlat.geom
+        assert lonlat.geom_type == "MultiPolygon"
+        assert same(lonlat, parts)
+
+    def test_rings_run_by_the_right_hand_rule(self) -> None:
+        for part in aoi_of(TAVEUNI).geometry_lonlat.geom.geoms:
+            assert part.exterior.is_ccw
+
+    def test_invalid_is_still_found_out(self, tmp_path: Path) -> None:
+        bowtie = shapely.Polygon([(179, 0), (-179, 1), (-179, 0), (179, 1)])
+        with pytest.raises(AOIError, match="invalid geometry .Self-intersection"):
+            read(tmp_path / "x.geojson", bowtie)
+        with pytest.raises(AOIError, match="invalid geometry .Self-intersection"):
+            read(tmp_path / "y.geojson", shapely.MultiPolygon([bowtie, shapely.box(170, 5, 171, 6)]))
+
+    def test_a_hole_that_became_a_part_is_found_out(self, tmp_path: Path) -> None:
+        """As shapefiles tell holes by where they lie on the flat map."""
+        filled, hole = shapely.Polygon(TAVEUNI.exterior), shapely.Polygon(TAVEUNI.interiors[0])
+        flat = shapely.MultiPolygon([wrapped(filled), wrapped(hole)])
+        with pytest.raises(AOIError, match="invalid geometry .Nested shells"):
+            read(tmp_path / "x.geojson", flat)
+
+    def test_sound_where_the_flat_map_crosses_itself(self, tmp_path: Path) -> None:
+        notched = shapely.Polygon([(179, 0), (181, 0), (179.5, 0.45), (181, 1), (179, 1)])
+        flat = wrapped(notched)
+        assert not flat.is_valid
+        assert same(read(tmp_path / "x.geojson", flat).geometry.geom, notched)
+
+    @pytest.mark.parametrize(
+        ("shape", "crs"),
+        [
+            (shapely.Polygon([(-180, 80), (-90, 80), (0, 80), (90, 80)]), "EPSG:4326"),
+            (shapely.box(-180, 80, 180, 90), "EPSG:4326"),
+            (shapely.box(-180, -90, 180, 90), "EPSG:4326"),
+            (shapely.Point(2e6, 2e6).buffer(1e5), "EPSG:5041"),
+            (shapely.Point(2e6, 2e6).buffer(1e5) - shapely.Point(2e6, 2e6).buffer(1e4), "EPSG:5042"),
+            (shapely.box(-3e5, -2e5, 4e5, 5e5), "EPSG:3413"),
+            (shapely.box(4e5, 9.9e6, 6e5, 10.1e6), "EPSG:32660"),
+        ],
+    )
+    def test_round_a_pole(self, tmp_path: Path, shape: Any, crs: str) -> None:
+        with pytest.raises(AOIError, match="more than half the globe or goes round a pole.* Draw a smaller one"):
+            read(tmp_path / "x.gpkg", shape, crs)
+
+
+class TestBounds:
+    def test_of_three_parts(self) -> None:
+        parts = [shapely.box(170, 0, 171, 1), shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 2)]
+        assert bounds_lonlat(shapely.MultiPolygon(parts)) == (170, 0, -179, 2)
+
+    def test_all_round(self) -> None:
+        assert bounds_lonlat(shapely.box(-180, -10, 180, 10)) == (-180, -10, 180, 10)
+        assert bounds_lonlat(shapely.Polygon([(-135, 70), (-45, 70), (45, 70), (135, 70)])) == (-180, 70, 180, 90)
+
+    @given(st.floats(-180, 179.99), st.floats(0.01, 170))
+    def test_cutting_and_joining_undo_each_other(self, west: float, width: float) -> None:
+        shape = shapely.box(west, 3, west + width, 4)
+        assert same(unwrap(split(shape)), shape)
+        assert bounds_lonlat(split(shape)) == pytest.approx(
+            (west, 3, west + width - (360 if west + width > 180 else 0), 4)
+        )
