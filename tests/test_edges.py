@@ -1,5 +1,6 @@
 """Areas of interest at the edges of the world: over the antimeridian, near the poles, beyond every scene."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from odc.geo.geom import Geometry
-from shapely.affinity import translate
+from shapely.affinity import scale, translate
 
 import s2cube
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
@@ -187,6 +188,86 @@ class TestAOI:
     def test_round_a_pole(self, tmp_path: Path, shape: Any, crs: str) -> None:
         with pytest.raises(AOIError, match="more than half the globe or goes round a pole.* Draw a smaller one"):
             read(tmp_path / "x.gpkg", shape, crs)
+
+
+def scene(footprint: Any, bbox: tuple[float, ...] = (-180, -90, 180, 90)) -> dict[str, Any]:
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": "scene", "collection": "sentinel-2-l2a", "links": [],
+        "bbox": list(bbox), "geometry": shapely.geometry.mapping(footprint), "assets": {},
+        "properties": {"datetime": "2024-01-01T22:10:00Z"},
+    }  # fmt: skip
+
+
+def meets(tmp_path: Path, footprint: Any, aoi: AOI) -> bool:
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [scene(footprint)]}))
+    return bool(s2cube.search(aoi, stac=str(path)))
+
+
+GRANULE = shapely.box(179.4, -17.5, 180.6, -16.5)
+
+
+class TestFootprints:
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize(
+        ("area", "wanted"),
+        [
+            (shapely.box(179.5, -17, 179.6, -16.9), True),
+            (shapely.box(-179.6, -17, -179.5, -16.9), True),
+            (TAVEUNI, True),
+            (translate(TAVEUNI, -360), True),
+            (halves(TAVEUNI), True),
+            (shapely.box(179.2, -17, 179.3, -16.9), False),
+            (shapely.box(-179.3, -17, -179.2, -16.9), False),
+            (shapely.box(20, -17, 21, -16.9), False),
+            (shapely.box(179.3, -16.5, 180.3, -16.2), False),
+            (shapely.MultiPolygon([shapely.box(170, -17, 171, -16), shapely.box(-179.6, -17, -179, -16)]), True),
+        ],
+    )
+    def test_every_style_on_both_sides(self, tmp_path: Path, style: str, area: Any, wanted: bool) -> None:
+        assert meets(tmp_path, STYLES[style](GRANULE), aoi_of(area)) is wanted
+
+    def test_neighbours_at_the_antimeridian_only_touch(self, tmp_path: Path) -> None:
+        assert not meets(tmp_path, shapely.box(-180, -17, -179, -16), aoi_of(shapely.box(179, -17, 180, -16)))
+        assert not meets(tmp_path, shapely.box(179, -17, 180, -16), aoi_of(shapely.box(180, -17, 181, -16)))
+
+    def test_invalid_and_degenerate(self, tmp_path: Path) -> None:
+        bowtie = shapely.Polygon([(179, 0), (-179, 1), (-179, 0), (179, 1)])
+        assert meets(tmp_path, bowtie, aoi_of(shapely.box(-179.1, 0.4, -179, 0.6)))
+        assert not meets(tmp_path, bowtie, aoi_of(shapely.box(179.9, 0.8, 180.1, 0.9)))
+        assert not meets(tmp_path, bowtie, aoi_of(shapely.box(0, 0, 1, 1)))
+        flat = shapely.Polygon([(179, 0), (-179, 0), (179, 0)])
+        assert meets(tmp_path, flat, aoi_of(shapely.box(-179.6, -1, -179.5, 1)))
+        assert not meets(tmp_path, flat, aoi_of(shapely.box(0, -1, 1, 1)))
+        assert meets(tmp_path, shapely.force_3d(wrapped(GRANULE), 7), aoi_of(TAVEUNI))
+        collection = shapely.GeometryCollection([wrapped(GRANULE), shapely.Point(179, 0)])
+        assert meets(tmp_path, collection, aoi_of(TAVEUNI))
+        assert not meets(tmp_path, collection, aoi_of(shapely.box(0, -17, 1, -16)))
+        assert not meets(tmp_path, shapely.Polygon(), aoi_of(TAVEUNI))
+
+    def test_the_whole_globe_and_round_a_pole(self, tmp_path: Path) -> None:
+        africa, svalbard = aoi_of(shapely.box(20, 0, 21, 1)), aoi_of(shapely.box(15, 78, 16, 79))
+        for globe in (
+            shapely.box(-180, -90, 180, 90),
+            shapely.segmentize(shapely.box(-180, -90, 180, 90), 60),
+            shapely.box(0, -90, 360, 90),
+        ):
+            assert meets(tmp_path, globe, africa)
+        antarctica = aoi_of(shapely.box(15, -79, 16, -78))
+        cap = shapely.Polygon([(-135, 70, 0), (-45, 75, 0), (45, 70, 0), (135, 75, 0)])
+        for ring in (cap, cap.reverse()):
+            assert meets(tmp_path, ring, svalbard)
+            assert meets(tmp_path, ring, aoi_of(shapely.box(179, 88, 181, 89)))
+            assert not meets(tmp_path, ring, africa)
+            assert not meets(tmp_path, ring, antarctica)
+            assert meets(tmp_path, scale(ring, yfact=-1, origin=(0, 0)), antarctica)
+            assert not meets(tmp_path, scale(ring, yfact=-1, origin=(0, 0)), svalbard)
+
+    @pytest.mark.parametrize("style", STYLES)
+    def test_an_api_is_asked_by_rfc_7946(self, style: str) -> None:
+        asked = aoi_of(STYLES[style](TAVEUNI)).geometry_lonlat.json
+        assert asked["type"] == "MultiPolygon"
+        assert same(shapely.geometry.shape(asked), halves(TAVEUNI))
 
 
 class TestBounds:
