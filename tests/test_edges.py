@@ -1,24 +1,36 @@
 """Areas of interest at the edges of the world: over the antimeridian, near the poles, beyond every scene."""
 
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import antimeridian
 import geopandas
 import numpy as np
+import pystac
 import pytest
 import shapely
+import xarray as xr
+from conftest import CommandLine
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from odc.geo.geom import Geometry
+from odc.geo.xr import xr_coords
+from pyproj import Geod, Transformer
 from shapely.affinity import scale, translate
 
 import s2cube
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
-from s2cube.errors import AOIError
+from s2cube.config import CubeSection
+from s2cube.demo import Archive
+from s2cube.errors import AOIError, ConfigError
+from s2cube.grid import aoi_geobox
+from s2cube.mask import clip
 from s2cube.model import AOI
+from s2cube.plan import make_plan, solar_day
 
 TAVEUNI = shapely.box(179.6, -17, 180.2, -16.5) - shapely.box(179.9, -16.9, 180.1, -16.8)
 """A crossing area with a crossing hole, in one piece."""
@@ -190,6 +202,40 @@ class TestAOI:
             read(tmp_path / "x.gpkg", shape, crs)
 
 
+class TestProjectedAOI:
+    @pytest.mark.parametrize(("crs", "east_m"), [("EPSG:32760", 800_000), ("EPSG:32701", 150_000)])
+    def test_over_the_antimeridian(self, tmp_path: Path, crs: str, east_m: float) -> None:
+        shape = shapely.box(east_m, 8.2e6, east_m + 80_000, 8.25e6) - shapely.Point(east_m + 2e4, 8.22e6).buffer(9000)
+        aoi = read(tmp_path / "x.gpkg", shape, crs)
+        assert aoi.geometry.geom.equals(shape)
+        west, _, east, _ = aoi.bounds_lonlat
+        assert east < 0 < west
+        x, y = np.meshgrid(np.linspace(east_m, east_m + 80_000, 41), np.linspace(8.2e6, 8.25e6, 41))
+        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+        clear_of_edges = shapely.distance(shape.boundary, shapely.points(x, y)) > 5
+        got = shapely.contains_xy(aoi.geometry_lonlat.geom, lon, lat)
+        np.testing.assert_array_equal(got[clear_of_edges], shapely.contains_xy(shape, x, y)[clear_of_edges])
+
+    def test_split_at_the_edge_of_a_world_map(self) -> None:
+        edge = 20037508.342789244
+        parts = [shapely.box(edge - 1e5, 0, edge, 1e5), shapely.box(-edge, 0, 1e5 - edge, 1e5)]
+        aoi = aoi_of(shapely.MultiPolygon(parts), "EPSG:3857")
+        assert aoi.bounds_lonlat == pytest.approx((179.10168, 0, -179.10168, 0.89831), abs=1e-4)
+        assert aoi_geobox(aoi, "auto", 30).shape.x < 7000
+
+    @pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031", "EPSG:5042"])
+    def test_sides_are_bent_near_the_poles(self, crs: str) -> None:
+        """What a side that is straight in metres holds, degrees must hold too: else its scenes were not found."""
+        shape = shapely.box(5e5, 4e5, 15e5, 13e5)
+        lonlat = aoi_of(shape, crs).geometry_lonlat.geom
+        side = shapely.segmentize(shape.buffer(-100).exterior, 5000)
+        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*shapely.get_coordinates(side).T)
+        assert shapely.contains_xy(lonlat, lon, lat).all()
+        m2 = abs(Geod(ellps="WGS84").geometry_area_perimeter(shapely.segmentize(lonlat, 0.05))[0])
+        corners = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*shapely.get_coordinates(shape).T)
+        assert m2 == pytest.approx(abs(Geod(ellps="WGS84").polygon_area_perimeter(*corners)[0]), rel=0.05)
+
+
 def scene(footprint: Any, bbox: tuple[float, ...] = (-180, -90, 180, 90)) -> dict[str, Any]:
     return {
         "type": "Feature", "stac_version": "1.0.0", "id": "scene", "collection": "sentinel-2-l2a", "links": [],
@@ -286,3 +332,126 @@ class TestBounds:
         assert bounds_lonlat(split(shape)) == pytest.approx(
             (west, 3, west + width - (360 if west + width > 180 else 0), 4)
         )
+
+
+class TestSolarDay:
+    @given(st.datetimes(datetime(2015, 7, 1), datetime(2035, 1, 1)), st.floats(-2, 2), st.sampled_from(sorted(STYLES)))
+    def test_of_a_crossing_area(self, utc: datetime, lon: float, style: str) -> None:
+        """Noon by the sun, which is at 12 h - lon / 15 h UTC, is nearest on the day whose name it gets."""
+        aoi = aoi_of(STYLES[style](shapely.Point(180 + lon, 5).buffer(2.5)))
+        assert -180 <= aoi.lon < 180
+        day = datetime.strptime(solar_day(utc.replace(tzinfo=UTC), aoi.lon), "%Y%m%d")
+        noon = day + timedelta(hours=12) - timedelta(hours=(lon if lon < 0 else lon - 360) / 15 + 12)
+        assume(abs(lon) > 1e-6 and abs(abs(utc - noon) - timedelta(hours=12)) > timedelta(seconds=1))
+        assert abs(utc - noon) < timedelta(hours=12)
+
+    @given(st.datetimes(datetime(2015, 7, 1), datetime(2035, 1, 1)), LON)
+    def test_does_not_depend_on_how_it_is_drawn(self, utc: datetime, lon: float) -> None:
+        shape = shapely.Point(lon, 5).buffer(0.5, quad_segs=2)
+        drawn = (shape, translate(shape, 360), translate(shape, -360), wrapped(shape))
+        assert max(aoi_of(each).lon for each in drawn) - min(aoi_of(each).lon for each in drawn) < 1e-9
+
+    def test_both_sides_of_the_line_are_one_day(self) -> None:
+        """Two passes on the morning of 2 January in Fiji, one before and one after midnight UTC, either side of 180."""
+        items = []
+        for name, instant in (("a", "2024-01-01T22:10:00+00:00"), ("b", "2024-01-02T01:10:00+00:00")):
+            item = pystac.Item.from_dict(scene(wrapped(GRANULE)) | {"id": name})
+            item.datetime = datetime.fromisoformat(instant)
+            items.append(item)
+        for style in STYLES.values():
+            plan = make_plan(items, aoi_of(style(TAVEUNI)), CubeSection())
+            assert [each.id for each in plan.slices] == ["x_20240102"]
+
+
+class TestGrid:
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize(("east_deg", "epsg"), [(0.0, 32760), (0.2, 32701)])
+    def test_auto_is_the_zone_of_the_middle(self, style: str, east_deg: float, epsg: int) -> None:
+        shape = translate(TAVEUNI, east_deg)
+        aoi = aoi_of(STYLES[style](shape))
+        geobox = aoi_geobox(aoi, "auto", 30)
+        assert geobox.crs == f"EPSG:{epsg}"
+        edge = shapely.get_coordinates(shapely.segmentize(shape.exterior, 0.01))
+        x_m, y_m = Transformer.from_crs("EPSG:4326", f"EPSG:{epsg}", always_xy=True).transform(*edge.T)
+        edges = geobox.boundingbox
+        assert (x_m.min() - edges.left, edges.right - x_m.max()) == pytest.approx((15, 15), abs=16)
+        assert (y_m.min() - edges.bottom, edges.top - y_m.max()) == pytest.approx((15, 15), abs=16)
+
+    @pytest.mark.parametrize(
+        ("lon", "lat", "epsg"),
+        [
+            (20, 83.5, 32634), (20, 84.5, 5041), (-150, 88, 5041), (179.95, 85, 5041),
+            (100, -79.5, 32747), (100, -80.5, 5042), (179.95, -85, 5042),
+        ],
+    )  # fmt: skip
+    def test_ups_begins_where_utm_ends(self, lon: float, lat: float, epsg: int) -> None:
+        geobox = aoi_geobox(aoi_of(shapely.box(lon, lat, lon + 0.1, lat + 0.01)), "auto", 30)
+        assert geobox.crs == f"EPSG:{epsg}"
+        middle = geobox.extent.centroid.to_crs("EPSG:4326").coords[0]
+        assert ((middle[0] - lon) % 360, middle[1]) == pytest.approx((0.05, lat + 0.005), abs=0.01)
+        # A tenth of a degree is 12 km at most, and less near the poles.
+        assert max(geobox.shape) < 500
+
+    @pytest.mark.parametrize(
+        ("area", "crs"),
+        [
+            (TAVEUNI, "EPSG:3857"),
+            (TAVEUNI, "EPSG:6933"),
+            (shapely.box(179, -17, 179.1, -16) | shapely.box(-179.1, -17, -179, -16), "EPSG:3857"),
+            (shapely.box(160, 50, 200, 60), "EPSG:3857"),
+        ],
+    )
+    def test_a_crs_that_tears_the_area_is_refused(self, area: Any, crs: str) -> None:
+        with pytest.raises(ConfigError, match=rf"^crs {crs}: tears or stretches 'x': .* Use --crs auto") as refused:
+            aoi_geobox(aoi_of(area), crs, 30)
+        around_km = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(179.99, 0)[0] / 500
+        width_km = float(re.search(r"be ([\d,]+) by", str(refused.value))[1].replace(",", ""))  # type: ignore[index]
+        assert width_km == pytest.approx(around_km, rel=0.01)
+
+    @pytest.mark.parametrize(
+        ("area", "crs", "size"),
+        [
+            (shapely.box(10, 88, 20, 90), "EPSG:3857", "1,113 by 216,709 km"),
+            (shapely.box(10, 60, 20, 90), "EPSG:3857", "1,113 by 234,129 km"),
+            (shapely.box(10, -80, 20, -70), "EPSG:2154", "10,990 by 27,988 km"),
+            (shapely.box(92, -1, 94, 1), "EPSG:32631", "endless"),
+            (shapely.box(-100, 0, 60, 10), "auto", "endless"),
+        ],
+    )
+    def test_a_crs_that_does_not_reach_the_area_is_refused(self, area: Any, crs: str, size: str) -> None:
+        with pytest.raises(ConfigError, match=f"{crs}: tears or stretches 'x': its grid would be {size}. Use"):
+            aoi_geobox(aoi_of(area), crs, 30)
+
+    def test_mercator_is_taken_up_to_where_utm_ends(self) -> None:
+        assert aoi_geobox(aoi_of(shapely.box(10, 83.8, 10.5, 83.99)), "EPSG:3857", 300).shape.x == 187
+
+    @pytest.mark.parametrize("crs", ["EPSG:3832", "EPSG:32660", "EPSG:32701", "EPSG:3338", "EPSG:3571"])
+    def test_a_crs_that_does_not_tear_it_is_taken(self, crs: str) -> None:
+        area = shapely.box(179, 52, 181, 53)
+        assert aoi_geobox(aoi_of(area), crs, 300).shape.x < 1000
+
+    @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3034", "EPSG:32631"])
+    def test_far_from_180_all_are_taken(self, crs: str) -> None:
+        assert aoi_geobox(aoi_of(shapely.box(-9, 38, 13, 43)), crs, 300).shape.x < 12_000
+
+    def test_the_command_says_it(self, s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> None:
+        geopandas.GeoDataFrame(geometry=[TAVEUNI], crs="EPSG:4326").to_file(tmp_path / "fiji.geojson")
+        done = s2cube_command("run", "--aoi", "fiji.geojson", "--stac", archive.items, "--crs", "EPSG:3857")
+        assert done.status == 2
+        assert "crs EPSG:3857: tears or stretches 'fiji'" in done.err
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("crs", ["EPSG:32760", "EPSG:32701", "EPSG:3832"])
+def test_clip_keeps_the_cells_whose_centres_are_inside(style: str, crs: str) -> None:
+    aoi = aoi_of(STYLES[style](TAVEUNI))
+    geobox = aoi_geobox(aoi, crs, 300)
+    plain = xr.DataArray(np.ones(geobox.shape, "int16"), dims=("y", "x"), coords=xr_coords(geobox)).rio.write_nodata(-1)
+    clipped = clip(plain, aoi.geometry)
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(plain.x, plain.y))
+    # Sides along parallels are bent in the grid's CRS; there they are drawn with corners 0.02 degrees apart.
+    sure = shapely.distance(TAVEUNI.boundary, shapely.points(lon % 360, lat)) > 1e-5
+    want = shapely.contains_xy(TAVEUNI, lon % 360, lat)
+    assert sure.mean() > 0.99
+    assert 0.3 < want.mean() < 0.99
+    np.testing.assert_array_equal((clipped.values == 1)[sure], want[sure])
