@@ -12,6 +12,7 @@ import geopandas
 import numpy as np
 import pystac
 import pytest
+import rasterio
 import shapely
 import xarray as xr
 from conftest import CommandLine
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 from odc.geo.geom import Geometry
 from odc.geo.xr import xr_coords
 from pyproj import Geod, Transformer
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio.transform import from_origin
 from shapely.affinity import scale, translate
 
 import s2cube
@@ -455,3 +458,101 @@ def test_clip_keeps_the_cells_whose_centres_are_inside(style: str, crs: str) -> 
     assert sure.mean() > 0.99
     assert 0.3 < want.mean() < 0.99
     np.testing.assert_array_equal((clipped.values == 1)[sure], want[sure])
+
+
+LEFT_M, TOP_M = 808_000, 8_184_000
+"""A granule of 24 km in EPSG:32760, over 180 degrees."""
+
+WITH_A_HOLE = shapely.box(179.98, -16.55, 180.03, -16.45) - shapely.box(179.99, -16.52, 180.01, -16.48)
+
+
+@pytest.fixture(scope="module")
+def fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two passes over the antimeridian, each as another catalogue would describe it."""
+    folder = tmp_path_factory.mktemp("fiji")
+    columns, rows = np.meshgrid(np.arange(1200), np.arange(1200))
+    layers = {"swir16": (1000 + columns + 2 * rows).astype("uint16"), "scl": np.full((1200, 1200), 4, "uint8")}
+    assets = {}
+    for key, pixels in layers.items():
+        with rasterio.open(
+            folder / f"{key}.tif", "w", driver="GTiff", width=1200, height=1200, count=1, dtype=pixels.dtype, nodata=0,
+            crs="EPSG:32760", transform=from_origin(LEFT_M, TOP_M, 20, 20),
+        ) as file:  # fmt: skip
+            file.write(pixels, 1)
+        assets[key] = {"href": f"./{key}.tif"}
+    corners = [(0, 0), (24_000, 0), (24_000, 24_000), (0, 24_000)]
+    lonlat = Transformer.from_crs("EPSG:32760", "EPSG:4326", always_xy=True)
+    footprint = shapely.Polygon([lonlat.transform(LEFT_M + x, TOP_M - y) for x, y in corners])
+    assert footprint.bounds[2] - footprint.bounds[0] > 359
+    features = []
+    for day, drawn in ((1, footprint), (6, antimeridian.fix_polygon(footprint, fix_winding=True))):
+        properties = {"datetime": f"2020-07-0{day}T22:10:00Z", "s2:processing_baseline": "02.14", "proj:epsg": 32760}
+        features.append(scene(drawn) | {"id": f"S{day}", "assets": assets, "properties": properties})
+    (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return folder
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_whole_run(s2cube_command: CommandLine, fiji: Path, tmp_path: Path, style: str, scheduler: str) -> None:
+    area = WITH_A_HOLE
+    frame = geopandas.GeoDataFrame({"id": ["fiji"]}, geometry=[STYLES[style](area)], crs="EPSG:4326")
+    frame.to_file(tmp_path / "a.gpkg")
+    done = s2cube_command(
+        "run", "--aoi", "a.gpkg", "--stac", fiji / "items.json", "--bands", "swir16", "--out", "out", "--json",
+        "--scheduler", scheduler,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    # West of the line it would be the morning of the next day; the area's middle is east of it.
+    assert [Path(path).stem for path in done.json["written"]] == ["fiji_20200701", "fiji_20200706"]
+    with rasterio.open(done.json["written"][0]) as cog:
+        values, (left, _, _, top) = cog.read(1), cog.bounds
+        to_lonlat = Transformer.from_crs(cog.crs, "EPSG:4326", always_xy=True)
+    rows, columns = np.indices(values.shape)
+    lon, lat = to_lonlat.transform(left + 30 * columns + 15, top - 30 * rows - 15)
+    sure = shapely.distance(area.boundary, shapely.points(lon % 360, lat)) > 1e-5
+    np.testing.assert_array_equal((values != -9999)[sure], shapely.contains_xy(area, lon % 360, lat)[sure])
+    x_m, y_m = Transformer.from_crs("EPSG:4326", "EPSG:32760", always_xy=True).transform(lon, lat)
+    ramp = 1000 + (x_m - LEFT_M) / 20 - 0.5 + 2 * ((TOP_M - y_m) / 20 - 0.5)
+    inside = values != -9999
+    assert np.abs(values - ramp)[inside].max() < 2
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_catalogue_of_a_crossing_area(fiji: Path, tmp_path: Path, style: str) -> None:
+    area = WITH_A_HOLE
+    aoi = AOI("fiji", Geometry(STYLES[style](area), "EPSG:4326"))
+    items = s2cube.search(aoi, stac=str(fiji / "items.json"))
+    s2cube.write_cogs(s2cube.open_cube(items, aoi, bands=["swir16"]), tmp_path / "out")
+    catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    (collection,) = catalog.get_children()
+    bounds = pytest.approx([179.98, area.bounds[1], -179.97, area.bounds[3]])
+    assert collection.extent.spatial.bboxes == [bounds]
+    assert collection.extent.temporal.to_dict()["interval"] == [["2020-07-01T22:10:00Z", "2020-07-06T22:10:00Z"]]
+    slices = list(catalog.get_items(recursive=True))
+    assert len(slices) == 2
+    for item in slices:
+        assert item.bbox == bounds
+        assert same(shapely.geometry.shape(item.geometry), halves(area))
+    validator = JsonSchemaSTACValidator()
+    for each in (catalog, collection, *slices):
+        content = json.loads(Path(each.get_self_href()).read_text())
+        validator.validate_core(content, each.STAC_OBJECT_TYPE, "1.1.0", each.get_self_href())
+
+
+def test_a_collection_holds_all_its_slices_over_both_sides(fiji: Path, tmp_path: Path) -> None:
+    """As when an area was drawn anew between two runs."""
+    for day, area in (("01", WITH_A_HOLE), ("06", shapely.box(-179.99, -16.56, -179.95, -16.5))):
+        aoi = AOI("fiji", Geometry(area, "EPSG:4326"))
+        items = s2cube.search(aoi, stac=str(fiji / "items.json"), datetime=f"2020-07-{day}")
+        s2cube.write_cogs(s2cube.open_cube(items, aoi, bands=["swir16"]), tmp_path / "out")
+    collection = pystac.Collection.from_file(str(tmp_path / "out" / "fiji" / "collection.json"))
+    assert collection.extent.spatial.bboxes == [pytest.approx([179.98, -16.56, -179.95, -16.45])]
+
+
+def test_an_area_beyond_every_scene(s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> None:
+    geopandas.GeoDataFrame({"id": ["sea"]}, geometry=[TAVEUNI], crs="EPSG:4326").to_file(tmp_path / "a.geojson")
+    done = s2cube_command("run", "--aoi", "a.geojson", "--stac", archive.items, "--out", "out", "--json")
+    assert done.status == 0
+    assert done.json["written"] == done.json["failed"] == []
+    assert "sea: No scene matched" in done.err
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
