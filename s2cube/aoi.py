@@ -1,11 +1,11 @@
 """A vector file becomes areas of interest."""
 
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2cube.antimeridian import unwrap
 from s2cube.errors import AOIError
 from s2cube.model import AOI, file_name
 
@@ -20,7 +20,7 @@ _GEOJSON = (".geojson", ".json")
 
 
 def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
-    """Read every feature of a vector file as one area of interest.
+    """Read every feature of a vector file as one area of interest; over the antimeridian, in any style.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     ------
     AOIError
         If the file cannot be read, has no features or no CRS, if a geometry is missing, empty, invalid or no
-        polygon, or if two ids are the same.
+        polygon, spans more than half the globe or goes round a pole, or if two ids are the same.
     """
     path = Path(path)
     frame = _read_frame(path)
@@ -123,6 +123,11 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
         raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
     if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
         raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it or draw its area")
+    geometry = shapely.force_2d(geometry)
+    if frame.crs is None or frame.crs.is_geographic:
+        _check_degrees(subject, geometry.bounds)
+        # A sound outline over the antimeridian may look, on the flat map, as if it crossed itself.
+        geometry = unwrap(geometry)
     if not geometry.is_valid:
         raise AOIError(
             subject,
@@ -132,11 +137,13 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
     safe = file_name(name)
     if not safe:
         raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
-    aoi = AOI(safe, Geometry(shapely.force_2d(geometry), frame.crs))
-    if frame.crs is None or frame.crs.is_geographic:
-        _check_degrees(subject, geometry.bounds)
-    if not all(map(math.isfinite, aoi.geometry_lonlat.boundingbox)):
-        raise AOIError(subject, "lies nowhere on Earth in the CRS of its file", "Save it with the CRS it is drawn in")
+    try:
+        aoi = AOI(safe, Geometry(geometry, frame.crs))
+    except ValueError as error:
+        raise AOIError(subject, str(error), "Draw a smaller one, and save it with the CRS it is drawn in") from None
+    west, _, east, _ = aoi.bounds_lonlat
+    if west > east:
+        log.info("%s crosses the antimeridian: it goes from %.6g to %.6g degrees east", safe, west, east)
     return aoi
 
 
@@ -147,8 +154,4 @@ def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float
             subject,
             f"has coordinates that are no degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
             "They may be swapped, or in metres: save the file with longitude first, or with its own CRS",
-        )
-    if east - west > 180:
-        raise AOIError(
-            subject, "spans more than half the globe or crosses the antimeridian", "Cut it in two, at 180° east"
         )

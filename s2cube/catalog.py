@@ -17,6 +17,7 @@ from pystac.extensions.eo import Band, EOExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
+from s2cube.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
 from s2cube.output import DATA, RECIPE, Output, replacing
 from s2cube.provider import COMMON_NAMES, canonical_bands
@@ -61,7 +62,7 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
     item = pystac.Item(
         slice_id,
         shapely.geometry.mapping(outline),
-        list(outline.bounds),
+        list(bounds_lonlat(outline)),
         image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
         {
             "constellation": "sentinel-2",
@@ -107,10 +108,17 @@ def write_catalog(output: Output) -> None:
         items = [item for path in paths if (item := _own_item(path, collection.name))]
         if not items:
             continue
-        aois[collection.name] = pystac.Extent.from_items(items)
+        aois[collection.name] = _extent(items)
         _write_json(_collection(collection.name, items, aois[collection.name]), output.collection(collection.name))
     if aois:
         _write_json(_catalog(list(aois)), output.catalog)
+
+
+def _extent(items: list[pystac.Item]) -> pystac.Extent:
+    # pystac's own would span the globe where a box crosses the antimeridian.
+    outlines = shapely.get_parts([shapely.geometry.shape(item.geometry) for item in items if item.geometry])
+    bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
+    return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.Extent.from_items(items).temporal)
 
 
 def _own_item(path: Path, aoi_id: str) -> pystac.Item | None:

@@ -1,5 +1,6 @@
 """Frozen values that two or more stages share."""
 
+import math
 import re
 import unicodedata
 from calendar import monthrange
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
+
+from s2cube.antimeridian import bounds_lonlat, split, unwrap
 
 if TYPE_CHECKING:
     import pystac
@@ -25,6 +28,12 @@ Offset = Literal["auto", "none", "-1000"]
 _INSTANT = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
 )
+
+_STRAIGHT_M = 10_000
+"""So far a line that is straight in metres is bent by 20 m at most in degrees, up to latitude 84."""
+
+_BEND_DEG = 1e-6
+"""A decimetre at most: by how much a line may be bent and still be drawn straight."""
 
 _LONGEST_NAME_BYTES = 80
 """Two of these and what is written beside them stay below the 255 bytes of most file systems."""
@@ -45,21 +54,61 @@ class AOI:
     id
         Safe as a file name, unique among the AOIs of a file.
     geometry
-        Valid, non-empty Polygon or MultiPolygon with its own CRS.
+        Valid, non-empty Polygon or MultiPolygon with its own CRS. In degrees it may be drawn over the antimeridian in
+        any style, and is then kept in one piece, with longitudes beyond 180.
+
+    Raises
+    ------
+    ValueError
+        If it lies nowhere on Earth, spans more than half the globe or goes round a pole.
     """
 
     id: str
     geometry: "Geometry"
 
+    def __post_init__(self) -> None:
+        from odc.geo.geom import Geometry
+
+        if self._in_degrees:
+            object.__setattr__(self, "geometry", Geometry(unwrap(self.geometry.geom), self.geometry.crs))
+        west, _, east, _ = self.whole_lonlat.boundingbox
+        if east - west > 180:
+            raise ValueError("spans more than half the globe or goes round a pole")
+
+    @property
+    def _in_degrees(self) -> bool:
+        return self.geometry.crs is not None and self.geometry.crs.geographic
+
+    @cached_property
+    def whole_lonlat(self) -> "Geometry":
+        """The geometry in EPSG:4326, in one piece: longitudes run on across the antimeridian, see `unwrap`."""
+        from odc.geo.geom import Geometry
+
+        # What is straight in metres is bent in degrees, by kilometres in large areas near the poles.
+        lonlat = self.geometry.to_crs("EPSG:4326", resolution=None if self._in_degrees else _STRAIGHT_M)
+        if not all(map(math.isfinite, lonlat.boundingbox)):
+            raise ValueError("lies nowhere on Earth in its CRS")
+        whole = unwrap(lonlat.geom)
+        return Geometry(whole if self._in_degrees else whole.simplify(_BEND_DEG), lonlat.crs)
+
     @cached_property
     def geometry_lonlat(self) -> "Geometry":
-        """The geometry in EPSG:4326, longitude first, degrees."""
-        return self.geometry.to_crs("EPSG:4326")
+        """The geometry by RFC 7946: EPSG:4326, longitude first, in [-180, 180] and cut at the antimeridian."""
+        import shapely
+        from odc.geo.geom import Geometry
+
+        return Geometry(shapely.orient_polygons(split(self.whole_lonlat.geom)), self.whole_lonlat.crs)
+
+    @property
+    def bounds_lonlat(self) -> tuple[float, float, float, float]:
+        """Box (west, south, east, north), degrees; west is greater than east across the antimeridian."""
+        return bounds_lonlat(self.whole_lonlat.geom)
 
     @property
     def lon(self) -> float:
-        """Longitude of the centroid, degrees east."""
-        return float(self.geometry_lonlat.centroid.coords[0][0])
+        """Longitude of the centroid, degrees east, in [-180, 180)."""
+        lon = float(self.whole_lonlat.centroid.coords[0][0])
+        return lon if lon < 180 else lon - 360
 
 
 @dataclass(frozen=True)

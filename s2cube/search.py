@@ -11,6 +11,7 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.warnings import PystacClientWarning
 
+from s2cube.antimeridian import split, unwrap
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
 from s2cube.model import AOI
@@ -116,7 +117,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
         cloud_percent = item.properties.get("eo:cloud_cover")
         if not isinstance(cloud_percent, int | float) or cloud_percent > config.max_cloud_percent:
             return False
-    footprint = shapely.make_valid(shapely.geometry.shape(item.geometry))
+    footprint = split(shapely.make_valid(unwrap(shapely.geometry.shape(item.geometry))))
     area = aoi.geometry_lonlat.geom
     return bool(footprint.intersects(area) and not footprint.touches(area))
 

@@ -12,13 +12,14 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"errors", "model", "qa", "stac_io"},
-    1: {"config", "aoi", "grid", "scene", "source", "reader", "output"},
-    2: {"provider"},
-    3: {"search", "plan", "cube", "mask", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
-    4: {"image"},
-    5: {"pipeline"},
-    6: {"cli"},
+    0: {"antimeridian", "errors", "qa", "stac_io"},
+    1: {"model"},
+    2: {"config", "aoi", "grid", "scene", "source", "reader", "output"},
+    3: {"provider"},
+    4: {"search", "plan", "cube", "mask", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
+    5: {"image"},
+    6: {"pipeline"},
+    7: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}

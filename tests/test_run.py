@@ -450,6 +450,8 @@ def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, j
 
 
 def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
+    from odc.geo.geom import box
+
     from s2cube.cli import _nothing_found
     from s2cube.config import JobConfig, SearchSection
     from s2cube.image import failed
@@ -457,7 +459,8 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
 
     secret = "https://me:secret@host/v1?sig=hidden"
     said = _nothing_found(JobConfig(search=SearchSection(stac=secret)))
-    plan = Plan(AOI("x", None), None, (TimeSlice("x_1", None, (), (), ""),))  # type: ignore[arg-type]
+    nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
+    plan = Plan(nowhere, None, (TimeSlice("x_1", None, (), (), ""),))  # type: ignore[arg-type]
     failure = failed(plan, ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
