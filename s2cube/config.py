@@ -125,7 +125,7 @@ class CubeSection(_Section):
         ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order wanted."
     )
     crs: Annotated[str, BeforeValidator(_check_crs)] = Field(
-        "auto", description="EPSG:N, or auto for the UTM zone of the AOI."
+        "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
     )
     resolution_m: float = Field(30, alias="resolution", ge=1, le=10_000, description="Pixel size, 1 to 10000 METRES.")
     quality: Quality = Field(

@@ -248,4 +248,5 @@ def final_qa(image: xr.DataArray) -> xr.DataArray:
     values = image.values
     hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
     missing = hole.any(axis=0) & (image.qa.values == QA.CLEAR)
-    return image.qa.copy(data=np.where(missing, QA.NO_DATA, image.qa.values)).rio.write_nodata(QA.OUTSIDE)
+    reasons = np.where(missing, QA.NO_DATA, image.qa.values).astype("uint8")
+    return image.qa.copy(data=reasons).rio.write_nodata(QA.OUTSIDE)

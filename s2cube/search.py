@@ -1,6 +1,7 @@
 """An area of interest and a question become STAC items."""
 
 import heapq
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +18,8 @@ from s2cube.errors import SearchError
 from s2cube.model import AOI
 from s2cube.scene import acquired
 from s2cube.source import open_source, pages
+
+log = logging.getLogger(__name__)
 
 Catalogue = Client | list[pystac.Item]
 """An API that can be asked, or all items of anything else."""
@@ -107,8 +110,6 @@ def _age(item: pystac.Item) -> tuple[datetime, str]:
 def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
     import shapely
 
-    if item.geometry is None:
-        raise SearchError(item.id, "has no geometry", "Tell whoever runs the catalogue")
     if item.collection_id not in (None, config.collection):
         return False
     if config.datetime is not None and acquired(item) not in config.datetime:
@@ -117,6 +118,10 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
         cloud_percent = item.properties.get("eo:cloud_cover")
         if not isinstance(cloud_percent, int | float) or cloud_percent > config.max_cloud_percent:
             return False
+    if item.geometry is None:
+        # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
+        log.warning("%s has no geometry: it is taken to meet %s", item.id, aoi.id)
+        return True
     footprint = split(shapely.make_valid(unwrap(shapely.geometry.shape(item.geometry))))
     area = aoi.geometry_lonlat.geom
     return bool(footprint.intersects(area) and not footprint.touches(area))
