@@ -21,7 +21,7 @@ from s2cube.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
 from s2cube.output import DATA, RECIPE, Output, replacing
 from s2cube.provider import COMMON_NAMES, canonical_bands
-from s2cube.qa import QA, QA_CLASSES, clear_percent, cloud_percent
+from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
     )
     _check_outside(image, qa)
     item.stac_extensions.append(_CLASSIFICATION)
-    # Where nothing was masked, nobody looked for cloud.
-    cloud = cloud_percent(qa.values) if provenance["settings"]["mask"] else None
-    EOExtension.ext(item, add_if_missing=True).cloud_cover = cloud
+    EOExtension.ext(item, add_if_missing=True).cloud_cover = (
+        cloud_percent(qa.values) if _looked_for_cloud(provenance["settings"]) else None
+    )
     item.add_asset(
         DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
     )
@@ -154,6 +154,11 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
             for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
         ]
     )
+
+
+def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
+    by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
+    return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
 
 
 def _qa_asset(href: str) -> pystac.Asset:

@@ -19,7 +19,6 @@ from s2cube.config import CubeSection
 from s2cube.errors import SceneError
 from s2cube.model import Dtype, Plan, Quality, TimeSlice
 from s2cube.provider import SCALE, band_key, canonical_bands, crs_code, layer_key, offset_dn
-from s2cube.qa import QA
 from s2cube.reader import AssetReader
 from s2cube.scene import address
 
@@ -43,14 +42,18 @@ _WHOLE = 0.999
 """Share of a cell from which on it counts as seen whole: what is less is the rounding of shares."""
 
 
+_DECIMALS = 2
+"""Of a mean: what single precision holds of digital numbers, for certain."""
+
+
 def scenes_per_slice(plan: Plan) -> tuple[int, ...]:
     """Count the scenes of each time slice."""
     return tuple(len(time_slice.scenes) for time_slice in plan.slices)
 
 
-def chunk_cells(geobox: "GeoBox") -> int:
+def chunk_cells(plan: Plan) -> int:
     """Choose the side of a chunk, cells."""
-    return max(1, _CHUNK_PIXELS // steps_per_cell(geobox))
+    return max(1, _CHUNK_PIXELS // steps_per_cell(plan))
 
 
 def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality) -> xr.DataArray:
@@ -74,16 +77,17 @@ def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality) -> xr.DataA
     names = canonical_bands(bands)
     keys = [[band_key(scene, name) for name in names] for scene in _scenes(plan)]
     reader = partial(AssetReader, quality=quality)
-    stack = _stack(plan, keys, plan.geobox, chunk_cells(plan.geobox), (np.dtype("complex64"), reader))
+    stack = _stack(plan, keys, plan.geobox, chunk_cells(plan), (np.dtype("complex64"), reader))
     return stack.assign_coords(band=list(bands))
 
 
 def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int) -> xr.Dataset:
     """Stack what masks are made of, finer than the plan's grid so that no source pixel is missed.
 
-    A cell of the grid is cut into n × n steps, read by nearest neighbour. The step divides the 20 m of the
-    classification where it can (30 m cells: 3 × 3 steps of 10 m): in the scene's own CRS every source pixel that
-    overlaps a cell then falls on one of its steps, and they nest. Elsewhere a step is 10 m or less.
+    A cell of the grid is cut into n × n steps, read by nearest neighbour. In the scenes' own CRS the step divides the
+    20 m of the classification where it can (30 m cells: 3 × 3 steps of 10 m): every source pixel that overlaps a cell
+    then falls on one of its steps, and they nest, for granules begin at multiples of 60 m. Elsewhere a step is 10 m or
+    less.
 
     Parameters
     ----------
@@ -105,28 +109,31 @@ def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int) -> xr.Data
     SceneError
         If a scene has no geometry or two projections.
     """
-    steps = steps_per_cell(plan.geobox)
+    steps = steps_per_cell(plan)
     rows, columns = (length + 2 * halo_cells for length in plan.geobox.shape)
     fine = plan.geobox.pad(halo_cells).zoom_to((rows * steps, columns * steps))
     stacks = {}
     for layer in layers:
         keys = [[layer_key(scene, layer)] for scene in _scenes(plan)]
         kind = (np.dtype(_LAYER_DTYPE[layer]), AssetReader)
-        stacks[layer] = _stack(plan, keys, fine, steps * chunk_cells(plan.geobox), kind).isel(band=0, drop=True)
+        stacks[layer] = _stack(plan, keys, fine, steps * chunk_cells(plan), kind).isel(band=0, drop=True)
     attrs = {"steps": steps, "step_m": plan.geobox.resolution.x / steps}
     return xr.Dataset(stacks, {"nests": ("scene", nests(plan))}, attrs)
 
 
 def nests(plan: Plan) -> list[bool]:
     """Tell of each scene whether its 20 m pixels are made of whole steps of the grid, as `read_layers` cuts it."""
-    divides = (_LAYER_PIXEL_M * steps_per_cell(plan.geobox) / plan.geobox.resolution.x).is_integer()
+    divides = (_LAYER_PIXEL_M * steps_per_cell(plan) / plan.geobox.resolution.x).is_integer()
     return [divides and crs_code(scene) == str(plan.geobox.crs) for scene in _scenes(plan)]
 
 
-def steps_per_cell(geobox: "GeoBox") -> int:
+def steps_per_cell(plan: Plan) -> int:
     """Choose into how many steps a cell's side is cut to read layers: see `read_layers`."""
-    resolution_m = geobox.resolution.x
+    resolution_m = plan.geobox.resolution.x
     fewest, most = (max(1, math.ceil(resolution_m / step_m)) for step_m in (_LAYER_PIXEL_M, _FINEST_STEP_M))
+    # A step as wide as a pixel meets every pixel only where both run along.
+    if any(crs_code(scene) != str(plan.geobox.crs) for scene in _scenes(plan)):
+        return most
     for steps in range(fewest, most):
         if (_LAYER_PIXEL_M * steps / resolution_m).is_integer():
             return steps
@@ -148,7 +155,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     """Harmonise scenes and lay those of a time slice over each other, band by band.
 
     The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
-    together of what the scenes see of it, in their order, as far as their parts have room beside each other.
+    together of what the scenes see of it: of all, where their parts have room beside each other, else in their order.
 
     Parameters
     ----------
@@ -169,13 +176,13 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
         If the offset of a scene's pixels is unknown.
     """
     offsets = offsets_dn(plan, config)
-    masked = screened.reason.data[:, np.newaxis]
+    seen = screened.seen.data[:, np.newaxis]
     images, ends = [], list(accumulate(scenes_per_slice(plan), initial=0))
     for position, (first, last) in enumerate(pairwise(ends)):
         together = {0: last - first}
         images.append(
             da.map_blocks(
-                _lay, dn.data[first:last].rechunk(together), masked[first:last].rechunk(together),
+                _lay, dn.data[first:last].rechunk(together), seen[first:last].rechunk(together),
                 screened.covered.data[position][np.newaxis, np.newaxis],
                 offsets=offsets[first:last], dtype_=config.dtype, drop_axis=0, dtype=config.dtype,
             )
@@ -183,22 +190,28 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     return _as_cube(plan, list(dn.band.values), da.stack(images), config)
 
 
-def _lay(dn: np.ndarray, reason: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
+def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
     """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
-    whole, parts = np.zeros(dn.shape[1:], "complex64"), np.zeros(dn.shape[1:], "complex64")
-    for sums, hidden, offset in zip(dn, reason, offsets, strict=True):
-        usable = (hidden == QA.CLEAR) | (hidden == QA.NO_DATA)
-        harmonised = np.where(usable, sums + offset * sums.imag, 0)
-        first = (whole.imag == 0) & (harmonised.imag >= _WHOLE)
+    whole, together, in_turn = (np.zeros(dn.shape[1:], "complex64") for _ in range(3))
+    for sums, share, offset in zip(dn, seen, offsets.astype("float32"), strict=True):
+        harmonised = sums + offset * sums.imag
+        first = (whole.imag == 0) & (share >= _WHOLE) & (harmonised.imag >= _WHOLE)
         whole[first] = harmonised[first]
-        fits = parts.imag + harmonised.imag < 2 - _WHOLE
-        parts[fits] += harmonised[fits]
+        together += np.where(share > 0, harmonised, 0)
+        # No more of a cell than masks see of it, though more pixels may be there.
+        allowed = np.divide(share, sums.imag, out=np.zeros_like(sums.imag), where=sums.imag > 0)
+        part = harmonised * np.minimum(allowed, 1)
+        fits = in_turn.imag + part.imag < 2 - _WHOLE
+        in_turn[fits] += part[fits]
+    parts = np.where(together.imag < 2 - _WHOLE, together, in_turn)
     sums = np.where(covered[0], np.where(whole.imag > 0, whole, parts), 0)
     hole = sums.imag <= 0
     mean = sums.real / np.where(hole, 1, sums.imag)
-    if dtype_ == "int16":
-        return np.where(hole, NODATA, np.rint(mean).clip(*_INT16_VALID)).astype(dtype_)
-    return np.where(hole, np.nan, mean * SCALE).astype(dtype_)
+    if dtype_ == "float32":
+        return np.where(hole, np.nan, mean * SCALE).astype(dtype_)
+    # Rounded twice, so that a mean of a half goes the same way however its last decimals came about.
+    rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
+    return np.where(hole, NODATA, rounded).astype(dtype_)
 
 
 def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:

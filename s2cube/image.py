@@ -14,7 +14,7 @@ from s2cube.model import AOI, Plan, SliceFailure, SliceResult
 from s2cube.output import Output, replacing
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
-from s2cube.qa import cloud_percent
+from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, cloud_percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,7 +61,8 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSet
     xarray.DataArray
         Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
         int16 × 10000 with nodata -9999 or float32 with NaN. x and y are pixel centres in metres in the grid's CRS,
-        time is UTC. The coordinate `qa` (time, y, x) says why a pixel is masked: values of `qa.QA`. ``.rio`` and
+        time is UTC. The coordinate `qa` (time, y, x), lazy too, says why a pixel is masked: values of `qa.QA`. (Taking
+        one date from another compares their `qa`, which reads masks: ``drop_vars("qa")`` before.) ``.rio`` and
         ``.odc`` know CRS, transform and nodata.
 
     Raises
@@ -88,7 +89,7 @@ def _screen(plan: Plan, config: CubeSection) -> "xr.Dataset":
 
     per_slice = cube.scenes_per_slice(plan)
     if not config.mask:
-        return mask.no_screen(sum(per_slice), len(per_slice), plan.geobox.shape, cube.chunk_cells(plan.geobox))
+        return mask.no_screen(sum(per_slice), len(per_slice), plan.geobox.shape, cube.chunk_cells(plan))
     # Clouds outside the grid reach into it; a step beside a cell may lie outside, too.
     halo_cells = math.ceil(config.dilation_m / plan.geobox.resolution.x) + (not all(cube.nests(plan)))
     layers = cube.read_layers(plan, config.mask, halo_cells)
@@ -199,10 +200,15 @@ def _make(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
 
     (time_slice,) = plan.slices
     screened = _screen(plan, config.cube)
-    if config.job.max_aoi_cloud_percent is not None:
-        if config.cube.mask:
-            screened = screened.compute(scheduler="threads", num_workers=_READERS_PER_SLICE).chunk()
-        reason = _rejection(plan, config, screened)
+    limit = config.job.max_aoi_cloud_percent
+    if limit is not None:
+        judging = _seeing_cloud(config.cube)
+        if judging == config.cube:
+            # Read once, for this and for the image.
+            screened = judged = screened.persist(scheduler="threads", num_workers=_READERS_PER_SLICE)
+        else:
+            judged = _screen(plan, judging)
+        reason = _rejection(plan, judged, limit)
         if reason:
             return SliceResult(time_slice.id, rejected=reason)
     dn = read_bands(plan, config.cube.bands, config.cube.quality)
@@ -213,16 +219,22 @@ def _make(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     return SliceResult(time_slice.id, path=str(_write(image, output, names)), doubtful=names)
 
 
-def _rejection(plan: Plan, config: JobConfig, screened: "xr.Dataset") -> str | None:
+def _seeing_cloud(config: CubeSection) -> CubeSection:
+    """Let masks see cloud, and where there is no data, though a run may mask neither."""
+    mask = tuple(dict.fromkeys((*config.mask, "scl")))
+    classes = {*config.mask_classes, *CLOUD_CLASSES, NO_DATA_CLASS}
+    if mask == config.mask and classes == set(config.mask_classes):
+        return config
+    return config.model_copy(update={"mask": mask, "mask_classes": tuple(sorted(classes))})
+
+
+def _rejection(plan: Plan, screened: "xr.Dataset", limit_percent: float) -> str | None:
     """Say why a slice is not to be written: too much cloud inside the AOI, by what masks alone tell."""
-    limit = config.job.max_aoi_cloud_percent
-    # A run that masks nothing may still be choosy.
-    judged = screened if config.cube.mask else _screen(plan, config.cube.model_copy(update={"mask": ("scl",)}))
-    qa = _qa(plan, judged).compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
+    qa = _qa(plan, screened).compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
     cloud = cloud_percent(qa.values)
     if cloud is None:
         return "no source data inside the AOI"
-    return f"{cloud:.1f} % cloud inside the AOI, more than {limit:g}" if limit is not None and cloud > limit else None
+    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
 
 
 def failed(plan: Plan, error: BaseException) -> SliceResult:

@@ -12,19 +12,18 @@ from odc.geo.xr import xr_coords
 from scipy import ndimage
 
 from s2cube.config import CubeSection
-from s2cube.qa import QA
+from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, QA
 
 if TYPE_CHECKING:
     from odc.geo import Shape2d
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
 
-_SCL_NO_DATA = 0
-_SCL_SHADOW = 3
-_SCL_CLOUDS = (7, 8, 9, 10)
-_SCL_LAST = 11
+_SHADOW_CLASS = 3
+_UNSURE_CLASS = 7
+_LAST_CLASS = 11
 """Scene classes of Sen2Cor (Sentinel-2 Products Specification Document): 7 is unclassified, of late "cloud, low
-probability"; 8 and 9 cloud of medium and high probability; 10 thin cirrus. There are none above 11, snow."""
+probability". There are none above 11, snow."""
 
 _QA60_CLOUDS = 1 << 10 | 1 << 11
 """Opaque cloud and cirrus in QA60, as Google Earth Engine, which made this layer, defines its bits."""
@@ -52,43 +51,51 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     Returns
     -------
     xarray.Dataset
-        `reason` (scene, y, x), uint8: a value of `QA`; of NO_DATA are cells that are unseen by the scene on any
-        step, and otherwise clear, so a part of them may be used. `covered` (time, y, x): whether scenes of the slice
-        together see a cell whole and clear. `ground` (scene, y, x), uint8: the scene class of cells that hold only
-        one, else 0; all 0 without the scene classification.
+        `reason` (scene, y, x), uint8: a value of `QA`; NO_DATA where the scene does not see a cell on every step, and
+        hides nothing of it. `seen` (scene, y, x), float32: the share of a cell that a scene sees; 0 where it hides any
+        of it. `covered` (time, y, x): whether scenes of the slice together see a cell whole and clear. `ground` (scene,
+        y, x), uint8: the scene class of cells that hold only one, else 0; all 0 without the scene classification. The
+        attribute `tells_no_data`: whether what a scene has no data of is known, or counts as seen.
     """
-    steps = layers.attrs["steps"]
+    steps, step_m = layers.attrs["steps"], layers.attrs["step_m"]
     data = [layer.data for layer in layers.data_vars.values()]
     hidden = da.map_blocks(_grade, *data, names=tuple(layers.data_vars), config=config, dtype="uint8")
-    reach = math.ceil(config.dilation_m / layers.attrs["step_m"]) + 1
+    of_slices = _slices(scenes_per_slice)
+    seeds = da.concatenate([_seen_beside(hidden[each]) for each in of_slices]) if config.dilation_m else hidden
+    reach = math.ceil(config.dilation_m / step_m) + 1
     grown = [
         da.map_overlap(
-            _grow, hidden[position : position + 1], depth={0: 0, 1: reach, 2: reach}, boundary=QA.CLEAR, dtype="uint8",
-            reach_m=config.dilation_m, step_m=layers.attrs["step_m"], widen=not nests,
+            _grow, hidden[scene : scene + 1], seeds[scene : scene + 1], depth={0: 0, 1: reach, 2: reach},
+            boundary=int(QA.CLEAR), dtype="uint8", reach=config.dilation_m / step_m, widen=not nests,
         )
-        if config.dilation_m or not nests else hidden[position : position + 1]
-        for position, nests in enumerate(layers.nests.values)
+        if config.dilation_m or not nests else hidden[scene : scene + 1]
+        for scene, nests in enumerate(layers.nests.values)
     ]  # fmt: skip
     on_steps = _without_halo(da.concatenate(grown), halo_cells * steps, hidden.chunks[1:])
-    reason = _by_cell(_lowest_reason, on_steps, steps)
-    covered = [_covered(on_steps[of_slice], reason[of_slice], steps) for of_slice in _slices(scenes_per_slice)]
+    reason, seen = (_by_cell(each, on_steps, steps) for each in (_lowest_reason, _seen_share))
+    covered = da.stack([_covered(on_steps[each], seen[each], steps) for each in of_slices])
     if "scl" in layers:
         ground = _by_cell(_only_class, _without_halo(layers["scl"].data, halo_cells * steps, hidden.chunks[1:]), steps)
     else:
         ground = da.zeros_like(reason)
-    return _screen(reason, da.stack(covered), ground)
+    tells_no_data = "scl" in layers and NO_DATA_CLASS in config.mask_classes
+    return _dataset(reason, seen, covered, ground).assign_attrs(tells_no_data=tells_no_data)
 
 
 def no_screen(scenes: int, slices: int, shape: "Shape2d", chunk: int) -> xr.Dataset:
     """Give what `screen` gives where nothing is masked."""
-    reason = da.zeros((scenes, *shape), dtype="uint8", chunks=(1, chunk, chunk))
-    return _screen(reason, da.ones((slices, *shape), dtype=bool, chunks=(1, chunk, chunk)), reason)
+    chunks = (1, chunk, chunk)
+    nothing = da.zeros((scenes, *shape), dtype="uint8", chunks=chunks)
+    seen = da.ones((scenes, *shape), dtype="float32", chunks=chunks)
+    covered = da.ones((slices, *shape), dtype=bool, chunks=chunks)
+    return _dataset(nothing, seen, covered, nothing).assign_attrs(tells_no_data=False)
 
 
-def _screen(reason: da.Array, covered: da.Array, ground: da.Array) -> xr.Dataset:
-    per_scene = ("scene", "y", "x")
+def _dataset(reason: da.Array, seen: da.Array, covered: da.Array, ground: da.Array) -> xr.Dataset:
+    per_scene = {"reason": reason, "seen": seen, "ground": ground}
+    dims = ("scene", "y", "x")
     return xr.Dataset(
-        {"reason": (per_scene, reason), "covered": (("time", "y", "x"), covered), "ground": (per_scene, ground)}
+        {name: (dims, data) for name, data in per_scene.items()} | {"covered": (("time", *dims[1:]), covered)}
     )
 
 
@@ -114,22 +121,34 @@ def _grade(*layers: np.ndarray, names: tuple[str, ...], config: CubeSection) -> 
 def _scl_reasons(masked: tuple[int, ...]) -> np.ndarray:
     """Give the reason of each of 256 scene classes: a table is quicker than one comparison a class."""
     reasons = np.full(256, QA.NO_DATA, "uint8")
-    reasons[: _SCL_LAST + 1] = QA.CLEAR
+    reasons[: _LAST_CLASS + 1] = QA.CLEAR
     reasons[list(masked)] = QA.OTHER
-    for classes, reason in ((_SCL_CLOUDS, QA.CLOUD), ((_SCL_SHADOW,), QA.SHADOW), ((_SCL_NO_DATA,), QA.NO_DATA)):
+    for classes, reason in (
+        ((_UNSURE_CLASS, *CLOUD_CLASSES), QA.CLOUD),
+        ((_SHADOW_CLASS,), QA.SHADOW),
+        ((NO_DATA_CLASS,), QA.NO_DATA),
+    ):
         reasons[[each for each in classes if each in masked]] = reason
     return reasons
 
 
-def _grow(hidden: np.ndarray, reach_m: float, step_m: float, widen: bool) -> np.ndarray:
-    """Grow cloud and shadow by a distance, and what is hidden at all by one step more where steps do not nest."""
-    (reason,) = hidden
-    out = reason.copy()
+def _seen_beside(hidden: da.Array) -> da.Array:
+    """Put in where a scene has no data what cloud and shadow the others of its slice see there: it reaches over."""
+    if hidden.shape[0] == 1:
+        return hidden
+    others = da.where((hidden == QA.CLOUD) | (hidden == QA.SHADOW), hidden, _UNHIDDEN).min(axis=0)
+    return da.where((hidden == QA.NO_DATA) & (others != _UNHIDDEN), others, hidden).astype("uint8")
+
+
+def _grow(hidden: np.ndarray, seeds: np.ndarray, reach: float, widen: bool) -> np.ndarray:
+    """Grow cloud and shadow by a distance, in steps; all that is hidden by a step more where they do not nest."""
+    out = hidden[0].copy()
     # The more important last, over the others; where there is no data, there is none.
-    for each in (QA.OTHER, QA.SHADOW, QA.CLOUD):
-        near = within(reason == each, reach_m / step_m) if each != QA.OTHER else reason == each
+    for reason in (QA.OTHER, QA.SHADOW, QA.CLOUD):
+        near = seeds[0] == reason
+        near = within(near, reach) if reason != QA.OTHER else near
         near = ndimage.maximum_filter(near, size=3, mode="constant") if widen else near
-        out[near & (reason != QA.NO_DATA)] = each
+        out[near & (hidden[0] != QA.NO_DATA)] = reason
     return out[np.newaxis]
 
 
@@ -160,39 +179,47 @@ def _without_halo(fine: da.Array, halo: int, chunks: tuple[tuple[int, ...], ...]
 
 def _by_cell(function: Any, fine: da.Array, steps: int) -> da.Array:
     chunks = (fine.chunks[0], *(tuple(length // steps for length in axis) for axis in fine.chunks[1:]))
-    return da.map_blocks(_reduced, fine, function=function, steps=steps, chunks=chunks, dtype="uint8")
+    return da.map_blocks(_reduced, fine, function=function, steps=steps, chunks=chunks, dtype=_DTYPES[function])
 
 
 def _reduced(fine: np.ndarray, function: Any, steps: int) -> np.ndarray:
     scenes, rows, columns = fine.shape
     blocks = fine.reshape(scenes, rows // steps, steps, columns // steps, steps)
-    return np.asarray(function(blocks))
+    return np.asarray(function(blocks), _DTYPES[function])
 
 
 def _lowest_reason(blocks: np.ndarray) -> np.ndarray:
     lowest = np.where(blocks == QA.CLEAR, _UNHIDDEN, blocks).min(axis=(2, 4))
-    return np.where(lowest == _UNHIDDEN, QA.CLEAR, lowest).astype("uint8")
+    return np.where(lowest == _UNHIDDEN, QA.CLEAR, lowest)
+
+
+def _seen_share(blocks: np.ndarray) -> np.ndarray:
+    hides = ((blocks != QA.CLEAR) & (blocks != QA.NO_DATA)).any(axis=(2, 4))
+    return np.where(hides, 0, (blocks == QA.CLEAR).mean(axis=(2, 4), dtype="float32"))
 
 
 def _only_class(blocks: np.ndarray) -> np.ndarray:
     lowest = blocks.min(axis=(2, 4))
-    return np.where(lowest == blocks.max(axis=(2, 4)), lowest, 0).astype("uint8")
+    return np.where(lowest == blocks.max(axis=(2, 4)), lowest, 0)
 
 
-def _covered(on_steps: da.Array, reason: da.Array, steps: int) -> da.Array:
+_DTYPES = {_lowest_reason: "uint8", _seen_share: "float32", _only_class: "uint8"}
+
+
+def _covered(on_steps: da.Array, seen: da.Array, steps: int) -> da.Array:
     if on_steps.shape[0] == 1:
-        return reason[0] == QA.CLEAR
+        return seen[0] == 1
     together = ({0: -1}, {0: -1})
-    fine, cells = (each.rechunk(whole) for each, whole in zip((on_steps, reason), together, strict=True))
+    fine, cells = (each.rechunk(whole) for each, whole in zip((on_steps, seen), together, strict=True))
     return da.map_blocks(_seen_together, fine, cells, steps=steps, chunks=cells.chunks[1:], drop_axis=0, dtype=bool)
 
 
-def _seen_together(on_steps: np.ndarray, reason: np.ndarray, steps: int) -> np.ndarray:
+def _seen_together(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.ndarray:
     """Tell which cells are seen on every step by scenes that hide nothing of the cell."""
-    usable = ((reason == QA.CLEAR) | (reason == QA.NO_DATA)).repeat(steps, axis=1).repeat(steps, axis=2)
-    seen = ((on_steps == QA.CLEAR) & usable).any(axis=0)
-    rows, columns = (length // steps for length in seen.shape)
-    whole: np.ndarray = seen.reshape(rows, steps, columns, steps).all(axis=(1, 3))
+    usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
+    clear = ((on_steps == QA.CLEAR) & usable).any(axis=0)
+    rows, columns = (length // steps for length in clear.shape)
+    whole: np.ndarray = clear.reshape(rows, steps, columns, steps).all(axis=(1, 3))
     return whole
 
 
@@ -202,13 +229,18 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
     Returns
     -------
     xarray.DataArray
-        Dims (time, y, x), uint8: values of `QA`, nodata OUTSIDE; where scenes have several, the lowest that hides.
+        Dims (time, y, x), uint8: values of `QA`, nodata OUTSIDE. Where scenes have several, the lowest that hides;
+        CLEAR where they see the cell whole and clear together.
     """
     of_slices = []
     for position, of_slice in enumerate(_slices(scenes_per_slice)):
         reason = screened.reason.data[of_slice]
         lowest = da.where(reason == QA.CLEAR, _UNHIDDEN, reason).min(axis=0)
-        of_slices.append(da.where(screened.covered.data[position], QA.CLEAR, lowest).astype("uint8"))
+        clear = screened.covered.data[position]
+        if not screened.attrs["tells_no_data"]:
+            # That a scene hides nothing may mean that it sees nothing: what another hides is the reason, if any is.
+            clear = clear & (lowest == _UNHIDDEN)
+        of_slices.append(da.where(clear, QA.CLEAR, lowest).astype("uint8"))
     qa = xr.DataArray(da.stack(of_slices), dims=("time", "y", "x"), coords=xr_coords(geobox))
     return qa.rio.write_nodata(QA.OUTSIDE)
 
@@ -233,7 +265,7 @@ def clip(raster: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
 
 
 def final_qa(image: xr.DataArray) -> xr.DataArray:
-    """Explain an image by its own pixels, too: clear is what is valid in every band.
+    """Explain an image by its own pixels, too: clear is what is valid in every band, and nothing else.
 
     Parameters
     ----------
@@ -247,6 +279,6 @@ def final_qa(image: xr.DataArray) -> xr.DataArray:
     """
     values = image.values
     hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    missing = hole.any(axis=0) & (image.qa.values == QA.CLEAR)
-    reasons = np.where(missing, QA.NO_DATA, image.qa.values).astype("uint8")
+    of_holes = np.where(image.qa.values == QA.CLEAR, QA.NO_DATA, image.qa.values)
+    reasons = np.where(hole.any(axis=0), of_holes, QA.CLEAR).astype("uint8")
     return image.qa.copy(data=reasons).rio.write_nodata(QA.OUTSIDE)

@@ -16,8 +16,9 @@ _DARK_BANDS = {4: ("coastal", "blue", "red"), 6: ("nir", "nir08", "nir09", "swir
 """Where vegetation (scene class 4) and water (6) are dark."""
 
 _TOO_DARK_DN = -400
-_DARK_DN = 1000
-"""Between -0.04, less than what atmospheric correction overshoots to on a tenth of a scene, and the offset itself."""
+_DARK_DN = 900
+"""Atmospheric correction overshoots to no less than -0.04 on a tenth of a scene. With the offset left in, no tenth of
+dark ground is below 0.09: its reflectance would have to be below -0.01."""
 
 _SHARE = 0.1
 """Of the cells: a tenth is enough to be no defect of the sensor, and small enough for mixed cells beside them."""
@@ -44,8 +45,8 @@ def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", band
     -------
     dask.array.Array
         Bool, one a scene. An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes
-        darker than -0.04 in a band; none that is added, where neither vegetation nor water is ever dark. False also
-        where fewer than 100 cells tell.
+        darker than -0.04 in a band; none that is added, where vegetation is dark in no band in which it must be, or
+        water is. False also where fewer than 100 cells tell.
     """
     clear = screened.reason.data == QA.CLEAR
     verdicts = []
@@ -55,14 +56,13 @@ def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", band
             below = [_share_below(clear[scene], sums, _TOO_DARK_DN - offset) for sums in of_bands.values()]
             verdicts.append(da.stack(below).max() >= _SHARE)
             continue
-        dark = [
-            _share_below(clear[scene] & (screened.ground.data[scene] == ground), of_bands[band], _DARK_DN)
-            for ground, dark_bands in _DARK_BANDS.items()
-            for band in dark_bands
-            if band in of_bands
-        ]
-        darkest = da.stack([da.from_array(_UNKNOWN), *dark]).max()
-        verdicts.append((darkest > _UNKNOWN) & (darkest < _SHARE))
+        never_dark = [da.from_array(False)]
+        for ground, dark_bands in _DARK_BANDS.items():
+            cells = clear[scene] & (screened.ground.data[scene] == ground)
+            dark = [_share_below(cells, of_bands[band], _DARK_DN) for band in dark_bands if band in of_bands]
+            darkest = da.stack([da.from_array(_UNKNOWN), *dark]).max()
+            never_dark.append((darkest > _UNKNOWN) & (darkest < _SHARE))
+        verdicts.append(da.stack(never_dark).any())
     return da.stack(verdicts)
 
 

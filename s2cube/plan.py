@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -34,7 +35,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     _tell_what_is_assumed(kept, config.offset)
     scenes = sorted(kept, key=lambda item: (acquired(item), item.id))
     if config.group_by == "scene":
-        groups = [(item.id, [item]) for item in scenes]
+        groups = list(zip(_unique_names([item.id for item in scenes]), ([item] for item in scenes), strict=True))
     else:
         days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
         groups = [(day, list(of_day)) for day, of_day in days]
@@ -46,7 +47,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
         ids = {item.id for item in group}
         slices.append(
             TimeSlice(
-                id=f"{aoi.id}_{file_name(name)}",
+                id=f"{aoi.id}_{name}",
                 time=acquired(group[0]),
                 scenes=tuple(sorted(group, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
                 dropped=tuple(each for each in dropped if each.kept in ids),
@@ -54,6 +55,14 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
             )
         )
     return Plan(aoi, geobox, tuple(slices))
+
+
+def _unique_names(ids: list[str]) -> list[str]:
+    """Make file names of ids; of those that would become one name each gets a digest of its own."""
+    names = [file_name(each) for each in ids]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    digests = (hashlib.sha256(each.encode()).hexdigest()[:8] for each in ids)
+    return [f"{name}-{digest}" if name in twice else name for name, digest in zip(names, digests, strict=True)]
 
 
 def solar_day(instant: datetime, lon: float) -> str:

@@ -167,7 +167,7 @@ def layer_key(item: pystac.Item, layer: str) -> str:
     for key in keys:
         if key in item.assets:
             return key
-    raise _missing(item, keys, "--mask none" if layer == "scl" else "--mask scl, or none")
+    raise _missing(item, keys, "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none")
 
 
 def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> AssetMissingError:
@@ -198,7 +198,7 @@ def crs_codes(item: pystac.Item) -> set[str]:
 
 def _crs_codes(fields: dict[str, Any]) -> set[str]:
     epsg = fields.get("proj:epsg")
-    return {str(code) for code in (fields.get("proj:code"), f"EPSG:{epsg}" if epsg else None) if code}
+    return {str(code).upper() for code in (fields.get("proj:code"), f"EPSG:{epsg:.0f}" if epsg else None) if code}
 
 
 def crs_code(item: pystac.Item) -> str | None:
@@ -237,20 +237,23 @@ def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:
     if wanted != "auto":
         return 0 if wanted == "none" else int(wanted)
     told, made_by, applied = _told_offset_dn(item), baseline(item), item.properties.get(_APPLIED_FLAG)
-    if made_by is None and told is None:
+    if applied not in (True, False, None):
+        raise _unclear(item, f"says {_APPLIED_FLAG} '{applied}', which is neither true nor false")
+    known = provider(item)
+    by_flag = known is not None and known.offset == "flag"
+    if by_flag and made_by:
+        told = None
+    if made_by is None and (told is None or (by_flag and not applied)):
         raise _unclear(item, "does not say its processing baseline, so the offset of its pixels is unknown")
     had_dn = told if made_by is None else BOA_ADD_OFFSET_DN if made_by >= _FIRST_BASELINE_WITH_OFFSET else 0
     version = "unknown" if made_by is None else f"{made_by[0]:02}.{made_by[1]:02}"
-    if applied is True:
-        if had_dn == 0:
-            raise _unclear(item, f"says that its offset is applied, but processing baseline {version} has none")
-        return 0
-    known = provider(item)
-    if applied is None and known and known.offset == "flag" and had_dn:
+    if applied and not had_dn:
+        raise _unclear(item, f"says that its offset is applied, but processing baseline {version} has none")
+    if applied is None and by_flag and had_dn:
         raise _unclear(item, f"does not say whether the offset of processing baseline {version} is applied")
-    if told is not None and told != had_dn:
+    if told is not None and told != had_dn and not applied:
         raise _unclear(item, f"tells an offset of {told} DN, but processing baseline {version} has {had_dn}")
-    return had_dn or 0
+    return 0 if applied else had_dn or 0
 
 
 def _told_offset_dn(item: pystac.Item) -> int | None:
@@ -278,9 +281,10 @@ def _band_keys(item: pystac.Item) -> list[str]:
 
 
 def _number(fields: dict[str, Any], name: str, default: float | None) -> float | None:
-    """Read scale or offset as the raster extension 1 (on a band) or 2 (on the asset) tells it."""
-    of_band = (fields.get("raster:bands") or [{}])[0]
-    value = fields.get(f"raster:{name}", of_band.get(name, default))
+    """Read scale or offset as the raster extension 1 (of a band) or 2 (of the asset or a band) tells it."""
+    of_band = (fields.get("raster:bands") or [{}])[0].get(name, default)
+    of_band = (fields.get("bands") or [{}])[0].get(f"raster:{name}", of_band)
+    value = fields.get(f"raster:{name}", of_band)
     return None if value is None else round(float(value), 9)
 
 

@@ -8,6 +8,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+NO_DATA_CLASS = 0
+CLOUD_CLASSES = (8, 9, 10)
+"""Of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and high probability, thin
+cirrus."""
+
+
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
@@ -36,7 +42,7 @@ QA_CLASSES = {
     QA.CLOUD: QAClass("cloud", "Cloud or cirrus, or within the dilation of one", (235, 235, 235)),
     QA.SHADOW: QAClass("shadow", "Cloud shadow, or within the dilation of one", (70, 70, 110)),
     QA.OTHER: QAClass("other_mask", "Masked for another reason: defective, snow, another class chosen", (230, 150, 60)),
-    QA.NO_DATA: QAClass("no_data", "No source data, wholly or in part or in some band", (30, 30, 30)),
+    QA.NO_DATA: QAClass("no_data", "No source data: not seen whole, or no value in some band", (30, 30, 30)),
     QA.OUTSIDE: QAClass("outside", "Outside the area of interest", (0, 0, 0)),
 }
 

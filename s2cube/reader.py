@@ -44,8 +44,8 @@ _GDAL = {
 _DN_NODATA = 0
 """Digital number 0 is no data in every Sentinel-2 L2A band (Products Specification Document)."""
 
-_STRIPE_PIXELS = 8_000_000
-"""Bound of the native pixels held at a time: 16 MB of digital numbers, 64 MB of what is computed of them."""
+_STRIPE_PIXELS = 4_000_000
+"""Bound of the native pixels held at a time: 8 MB of digital numbers, 32 MB of what is computed of them."""
 
 _WARP_MARGIN = 4
 """Pixels around a warped window: no cell at its rim may miss one, and those beyond the file count as no data."""
@@ -245,11 +245,18 @@ def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray
 
 def _pixels(file: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Read digital numbers, float32, 0 where they are no data; and where they are valid."""
-    dn = file.read(1, window=window)
-    valid = dn != _DN_NODATA
-    if file.nodata not in (None, _DN_NODATA) or MaskFlags.per_dataset in file.mask_flag_enums[0]:
-        valid &= file.read_masks(1, window=window) != 0
+    dn, valid = _read(file, window)
+    valid &= dn != _DN_NODATA
     return np.where(valid, dn, 0).astype("float32"), valid
+
+
+def _read(file: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Read a window, and where neither the file's nodata nor its internal mask leaves a pixel out."""
+    pixels = file.read(1, window=window)
+    valid = np.ones(pixels.shape, bool) if file.nodata is None else pixels != file.nodata
+    if MaskFlags.per_dataset in file.mask_flag_enums[0]:
+        valid &= file.read_masks(1, window=window) != 0
+    return pixels, valid
 
 
 def _warped(file: rasterio.DatasetReader, grid: _Lattice, out: np.ndarray) -> None:
@@ -304,7 +311,5 @@ def _classes(file: rasterio.DatasetReader, grid: _Lattice, out: np.ndarray) -> N
 
 
 def _valid_classes(file: rasterio.DatasetReader, window: Window) -> np.ndarray:
-    classes = file.read(1, window=window)
-    if file.nodata in (None, 0) and MaskFlags.per_dataset not in file.mask_flag_enums[0]:
-        return np.asarray(classes)
-    return np.where(file.read_masks(1, window=window) != 0, classes, 0)
+    classes, valid = _read(file, window)
+    return np.where(valid, classes, 0)

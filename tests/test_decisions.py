@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from werkzeug.utils import send_file
 
 from s2cube import demo
 from s2cube.demo import PASSES, Archive
+from s2cube.image import make_slice
+from s2cube.model import SliceResult
+from s2cube.pipeline import Job as RunJob
 from s2cube.qa import QA, QA_CLASSES
 
 Edit = Callable[[Callable[[list[dict[str, Any]]], Any]], Path]
@@ -49,6 +52,12 @@ def item_of(folder: Path, day: str) -> dict[str, Any]:
 
 def of_day(items: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
     return [item for item in items if day in item["id"]]
+
+
+def in_this_process(job: RunJob) -> Iterator[SliceResult]:
+    """Make slices here instead of on a cluster, so that what a test patches holds."""
+    for plan in job.todo:
+        yield make_slice(plan, job.config, job.output)
 
 
 class TestOffset:
@@ -327,6 +336,24 @@ class TestCloudInTheAOI:
         assert "eo:cloud_cover" not in of_bare
         assert of_bare["s2cube:settings"] == of_masked["s2cube:settings"] | {"mask": []}
 
+    @pytest.mark.parametrize("mask", [("--mask-classes", "0,1"), ("--mask-classes", "1,3,8,9,10"), ("--dilation", 60)])
+    @pytest.mark.parametrize("chunk", [6144, 150])
+    def test_whatever_is_masked(
+        self, s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, mask: tuple[str, str], chunk: int
+    ) -> None:
+        """Cloud is judged by the scene classification, in one chunk or in many."""
+        monkeypatch.setattr("s2cube.cube._CHUNK_PIXELS", chunk)
+        monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
+        plain = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--out", "plain"))
+        done = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, *mask))
+        assert done.status == 0, done.err
+        assert {each["slice"] for each in done.json["rejected"]} >= {each["slice"] for each in plain.json["rejected"]}
+        assert done.json["failed"] == []
+        assert 0 < len(done.json["rejected"]) < len(PASSES)
+        for path in done.json["written"]:
+            properties = json.loads(Path(path).with_suffix(".json").read_text())["properties"]
+            assert ("eo:cloud_cover" in properties) == (mask[1] != "0,1")
+
     def test_nothing_seen_is_rejected_too(self, s2cube_command: CommandLine, job: Job, edited: Edit) -> None:
         def shift(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
             """The eastern granules only, said to cover what they do not."""
@@ -401,7 +428,10 @@ class TestBadItems:
                 "lies in EPSG:32614, but its item says EPSG:32615",
             ),
             (lambda item: item["assets"].pop("blue"), "has no asset 'blue'"),
-            (lambda item: item["assets"].pop("scl"), "has no asset 'scl' (nor SCL, SCL_20m). Ask for --mask none"),
+            (
+                lambda item: item["assets"].pop("scl"),
+                "has no asset 'scl' (nor SCL, SCL_20m). Ask for --mask none, without --max-aoi-cloud",
+            ),
         ],
     )
     def test_fails_its_slice(

@@ -10,7 +10,6 @@ import shapely
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from odc.geo.geobox import GeoBox
 from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene
 
 import s2cube
@@ -19,6 +18,7 @@ from s2cube.cube import steps_per_cell
 from s2cube.errors import AssetMissingError
 from s2cube.mask import screen, within
 from s2cube.model import AOI
+from s2cube.plan import make_plan
 from s2cube.qa import QA
 
 
@@ -51,7 +51,7 @@ class TestMask:
     @pytest.mark.parametrize(
         ("resolution_m", "crs"),
         [(each, "EPSG:32614") for each in (10, 20, 30, 40, 60, 100, 300, 45, 16, 22, 28, 33)]
-        + [(30, "EPSG:32615"), (30, "EPSG:5070")],
+        + [(30, "EPSG:32615"), (30, "EPSG:5070"), (20, "EPSG:32615"), (60, "EPSG:32615"), (100, "EPSG:5070")],
     )
     def test_no_source_pixel_is_missed(self, tmp_path: Path, resolution_m: float, crs: str) -> None:
         """Cells that overlap a cloudy pixel, by their polygons."""
@@ -84,10 +84,15 @@ class TestMask:
         if nests:
             np.testing.assert_array_equal(masked[seen], touched[seen])
 
-    def test_steps_divide_the_classification(self) -> None:
+    def test_steps_divide_the_classification(self, tmp_path: Path) -> None:
+        item = scene(tmp_path, scl=CLEAR)
         for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
-            grid = GeoBox.from_bbox((0, 0, 900, 900), "EPSG:32614", resolution=resolution_m)
-            assert steps_per_cell(grid) == steps, resolution_m
+            config = CubeSection.of({"resolution": resolution_m})
+            assert steps_per_cell(make_plan([item], rectangle(0, -900, 900, 0), config)) == steps, resolution_m
+            # In another CRS no step may be as wide as a pixel.
+            config = CubeSection.of({"resolution": resolution_m, "crs": "EPSG:5070"})
+            plan = make_plan([item], rectangle(0, -900, 900, 0), config)
+            assert resolution_m / steps_per_cell(plan) <= 10
 
 
 def cloud_polygons(classes: np.ndarray, *which: int) -> shapely.Geometry:

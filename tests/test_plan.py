@@ -198,6 +198,16 @@ def test_group_by_scene() -> None:
     assert [each.id for each in plan.slices] == ["field_a", "field_b"]
 
 
+def test_scenes_whose_names_would_be_one_are_told_apart() -> None:
+    items = [scene("S2A_x.1", "2022-07-01T17:00:00"), scene("S2A_x-1", "2022-07-01T17:00:00")]
+    items.append(scene("S2A_y.1", "2022-07-01T17:00:00"))
+    plan = make_plan(items, FIELD, CubeSection.of({"group_by": "scene"}))
+    ids = [each.id for each in plan.slices]
+    assert len(set(ids)) == 3
+    assert sum(each.startswith("field_S2A_x-1-") for each in ids) == 2
+    assert "field_S2A_y-1" in ids
+
+
 def test_centroid_beside_the_polygon_is_fine() -> None:
     ring = Geometry({"type": "Polygon", "coordinates": [
         [[0, 0], [3, 0], [3, 3], [0, 3], [0, 0]], [[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 2.5], [0.5, 0.5]],

@@ -180,6 +180,8 @@ def scene_of(
         (scene_of("es", "05.10", flag=True, told=-0.1), 0),
         (scene_of("es", "05.10", flag=True, told=0), 0),
         (scene_of("es", None, flag=True, told=-0.1), 0),
+        (scene_of("es", "03.01", flag=False, told=-0.1), 0),
+        (scene_of("es", "05.10", flag=False, told=0), -1000),
         # Before 04.00 there was nothing to apply, with or without a flag.
         (scene_of("es", "03.01"), 0),
         # The raster extension, of old and new make.
@@ -202,6 +204,8 @@ def test_offset(scene: pystac.Item, offset: int) -> None:
     ("scene", "problem"),
     [
         (scene_of("pc", None), "does not say its processing baseline"),
+        (scene_of("es", None, flag=False, told=-0.1), "does not say its processing baseline"),
+        (scene_of("es", "05.10", flag="true"), "says earthsearch:boa_offset_applied 'true', which is neither"),  # type: ignore[arg-type]
         (scene_of("pc", "new"), "does not say its processing baseline"),
         (scene_of("es", "02.14", flag=True), "says that its offset is applied, but processing baseline 02.14 has none"),
         (
@@ -229,6 +233,19 @@ def test_bands_that_differ_in_their_offset() -> None:
     scene.add_asset("red", pystac.Asset("r.tif", extra_fields={"raster:bands": [{"scale": 0.0001, "offset": 0}]}))
     with pytest.raises(HarmonisationError, match=r"different offsets for its bands: -0.1, 0.0"):
         offset_dn(scene)
+
+
+def test_offset_of_a_band_by_stac_1_1() -> None:
+    scene = scene_of("other", "05.10")
+    scene.assets["blue"].extra_fields["bands"] = [{"name": "B02", "raster:scale": 0.0001, "raster:offset": 0}]
+    with pytest.raises(HarmonisationError, match="tells an offset of 0 DN, but processing baseline 05.10 has -1000"):
+        offset_dn(scene)
+
+
+def test_spellings_of_a_projection() -> None:
+    scene = scene_of("c1", "05.10")
+    scene.properties |= {"proj:epsg": 32614.0, "proj:code": "epsg:32614"}
+    assert crs_code(scene) == "EPSG:32614"
 
 
 def test_two_projections() -> None:

@@ -179,6 +179,19 @@ def test_any_file_gives_the_same(tmp_path: Path, kind: str, quality: str) -> Non
     assert (share == 0).any()
 
 
+def test_a_mask_does_not_put_out_nodata(tmp_path: Path) -> None:
+    pixels = np.full((60, 60), 500, "uint16")
+    pixels[:, 20:40] = 65535
+    write_band(tmp_path / "m.tif", pixels, 10, nodata=65535)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "m.tif", "r+") as file:
+        inside = np.ones((60, 60), bool)
+        inside[:, :10] = False
+        file.write_mask(inside)
+    shares = read(tmp_path / "m.tif", grid(0, 0, 10, 60, 60)).imag
+    want = (pixels == 500) & inside
+    np.testing.assert_array_equal(shares, want)
+
+
 @pytest.mark.parametrize("kind", ["jp2", "internal mask", "nodata 65535", "LERC"])
 @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615"])
 def test_any_file_through_the_cube(tmp_path: Path, kind: str, crs: str) -> None:

@@ -20,7 +20,7 @@ from werkzeug import Request, Response
 
 import s2cube
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import ConfigError, SearchError
+from s2cube.errors import ConfigError, SceneError, SearchError
 from s2cube.model import AOI
 
 NEBRASKA = (-98.23, 41.07, -98.17, 41.13)
@@ -437,11 +437,16 @@ class TestDifficultServer:
         with pytest.raises(SearchError, match="holds a feature that is no STAC Item"):
             s2cube.search(farm, stac=server.url)
 
-    def test_item_without_geometry(self, server: Server, farm: AOI) -> None:
+    def test_item_without_geometry(self, server: Server, farm: AOI, caplog: pytest.LogCaptureFixture) -> None:
+        """Nobody knows where it lies: it is found, and its slice will fail by name."""
         server.features[3]["geometry"] = None
         del server.features[3]["bbox"]
-        with pytest.raises(SearchError, match="S2A_14TPL_20220520_0_L2A: has no geometry"):
-            s2cube.search(farm, stac=server.url)
+        found = s2cube.search(farm, stac=server.url)
+        assert [item.id for item in found if item.geometry is None] == ["S2A_14TPL_20220520_0_L2A"]
+        assert len(found) == 11
+        assert "S2A_14TPL_20220520_0_L2A has no geometry: it is taken to meet farm" in caplog.text
+        with pytest.raises(SceneError, match="S2A_14TPL_20220520_0_L2A: has no geometry"):
+            s2cube.open_cube(found, farm)
 
 
 def test_recorded_pages_of_real_catalogues(real: Path) -> None:
