@@ -192,26 +192,35 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
 
 def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
     """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
-    whole, together, in_turn = (np.zeros(dn.shape[1:], "complex64") for _ in range(3))
-    for sums, share, offset in zip(dn, seen, offsets.astype("float32"), strict=True):
-        harmonised = sums + offset * sums.imag
-        first = (whole.imag == 0) & (share >= _WHOLE) & (harmonised.imag >= _WHOLE)
-        whole[first] = harmonised[first]
-        together += np.where(share > 0, harmonised, 0)
-        # No more of a cell than masks see of it, though more pixels may be there.
-        allowed = np.divide(share, sums.imag, out=np.zeros_like(sums.imag), where=sums.imag > 0)
-        part = harmonised * np.minimum(allowed, 1)
-        fits = in_turn.imag + part.imag < 2 - _WHOLE
-        in_turn[fits] += part[fits]
-    parts = np.where(together.imag < 2 - _WHOLE, together, in_turn)
-    sums = np.where(covered[0], np.where(whole.imag > 0, whole, parts), 0)
-    hole = sums.imag <= 0
-    mean = sums.real / np.where(hole, 1, sums.imag)
+    offsets = offsets.astype("float32")
+    sums = np.zeros(dn.shape[1:], "complex64")
+    for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
+        first = (sums.imag == 0) & (share >= _WHOLE) & (of_scene.imag >= _WHOLE)
+        np.copyto(sums, of_scene + offset * of_scene.imag, where=first)
+    cut = (sums.imag == 0) & covered[0]
+    if cut.any():
+        shares = np.broadcast_to(seen, dn.shape)[:, cut]
+        sums[cut] = _put_together(dn[:, cut], shares, offsets)
+    hole = (sums.imag == 0) | ~covered[0]
+    mean = sums.real / np.where(hole, np.float32(1), sums.imag)
     if dtype_ == "float32":
-        return np.where(hole, np.nan, mean * SCALE).astype(dtype_)
+        return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))
     # Rounded twice, so that a mean of a half goes the same way however its last decimals came about.
     rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
-    return np.where(hole, NODATA, rounded).astype(dtype_)
+    return np.where(hole, np.float32(NODATA), rounded).astype(dtype_)
+
+
+def _put_together(dn: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Sum what scenes see of cells that none sees whole: (scene, cell) to (cell)."""
+    harmonised = dn + offsets[:, np.newaxis] * dn.imag
+    together = np.where(seen > 0, harmonised, 0).sum(axis=0)
+    # Where parts lie over each other: in turn, and no more of a cell than masks see of it, though pixels may be there.
+    allowed = np.divide(seen, dn.imag, out=np.zeros_like(dn.imag), where=dn.imag > 0)
+    in_turn = np.zeros_like(together)
+    for part in harmonised * np.minimum(allowed, 1):
+        fits = in_turn.imag + part.imag < 2 - _WHOLE
+        in_turn[fits] += part[fits]
+    return np.where(together.imag < 2 - _WHOLE, together, in_turn)
 
 
 def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:
