@@ -87,7 +87,7 @@ def _screen(plan: Plan, config: CubeSection) -> "xr.Dataset":
     """Tell what is masked, as `mask.screen` does."""
     from s2cube import cube, mask
 
-    per_slice = cube.scenes_per_slice(plan)
+    per_slice = plan.scenes_per_slice
     if not config.mask:
         return mask.no_screen(sum(per_slice), len(per_slice), plan.geobox.shape, cube.chunk_cells(plan))
     # Clouds outside the grid reach into it; a step beside a cell may lie outside, too.
@@ -97,8 +97,8 @@ def _screen(plan: Plan, config: CubeSection) -> "xr.Dataset":
 
 
 def _assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
-    from s2cube.cube import mosaic
     from s2cube.mask import clip
+    from s2cube.mosaic import mosaic
 
     image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry)
     return image.assign_coords(qa=_qa(plan, screened).variable)
@@ -106,10 +106,9 @@ def _assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr
 
 def _qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     """Tell why pixels are masked, or outside the AOI."""
-    from s2cube.cube import scenes_per_slice
     from s2cube.mask import clip, explain
 
-    return clip(explain(screened, scenes_per_slice(plan), plan.geobox), plan.aoi.geometry)
+    return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry)
 
 
 def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
@@ -154,7 +153,7 @@ def _lack(cube: "xr.DataArray") -> str:
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
     if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
         return "a part of its grid"
-    from s2cube.cube import NODATA
+    from s2cube.mosaic import NODATA
 
     nodata = cube.rio.nodata
     scaled = cube.dtype == "int16" and nodata == NODATA and "scale_factor" in cube.attrs
@@ -195,7 +194,8 @@ def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
 def _make(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     from dask.base import compute
 
-    from s2cube.cube import offsets_dn, read_bands
+    from s2cube.cube import read_bands
+    from s2cube.mosaic import offsets_dn
     from s2cube.offset_check import doubtful
 
     (time_slice,) = plan.slices

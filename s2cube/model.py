@@ -215,6 +215,16 @@ class Plan:
     geobox: "GeoBox"
     slices: tuple[TimeSlice, ...]
 
+    @property
+    def scenes(self) -> "list[pystac.Item]":
+        """The scenes of all slices, slice by slice."""
+        return [scene for time_slice in self.slices for scene in time_slice.scenes]
+
+    @property
+    def scenes_per_slice(self) -> tuple[int, ...]:
+        """How many of `scenes` belong to each slice."""
+        return tuple(len(time_slice.scenes) for time_slice in self.slices)
+
 
 @dataclass(frozen=True)
 class SliceFailure:

@@ -14,9 +14,9 @@ PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "stac_io"},
     1: {"model"},
-    2: {"config", "aoi", "grid", "scene", "source", "reader", "output"},
-    3: {"provider"},
-    4: {"search", "plan", "cube", "mask", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
+    2: {"config", "aoi", "grid", "scene", "source", "resample", "output"},
+    3: {"provider", "reader"},
+    4: {"search", "plan", "cube", "mask", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
     5: {"image"},
     6: {"pipeline"},
     7: {"cli"},

@@ -22,7 +22,6 @@ from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_ban
 from stackstac.raster_spec import RasterSpec
 
 import s2cube
-import s2cube.reader
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.reader import AssetReader
 
@@ -100,7 +99,7 @@ def test_parts_and_stripes_make_the_whole(tmp_path: Path, crs: int, monkeypatch:
         for left in range(0, width, 70):
             window = Window(left, top, min(70, width - left), min(50, height - top))
             parts[top : top + 50, left : left + 70] = reader.read(window)
-    monkeypatch.setattr(s2cube.reader, "_STRIPE_PIXELS", 20_000)
+    monkeypatch.setattr("s2cube.resample._STRIPE_PIXELS", 20_000)
     striped = AssetReader(url=str(tmp_path / "a.tif"), spec=spec, **AVERAGE).read(Window(0, 0, width, height))
     for other in (parts, striped):
         np.testing.assert_allclose(other.imag, whole.imag, atol=1e-3)

@@ -1,0 +1,144 @@
+"""Scenes become images: harmonised, laid over each other, one a time slice."""
+
+import json
+from dataclasses import asdict
+from itertools import accumulate, pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import rioxarray  # noqa: F401  registers .rio
+import xarray as xr
+from odc.geo.xr import xr_coords
+
+from s2cube.config import CubeSection
+from s2cube.model import Dtype, Plan, TimeSlice
+from s2cube.provider import SCALE, offset_dn
+from s2cube.scene import address
+
+NODATA = -9999
+"""Nodata of int16 reflectance, as in NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""
+
+_INT16_VALID = (NODATA + 1, 32767)
+
+_WHOLE = 0.999
+"""Share of a cell from which on it counts as seen whole: what is less is the rounding of shares."""
+
+
+_DECIMALS = 2
+"""Of a mean: what single precision holds of digital numbers, for certain."""
+
+
+def offsets_dn(plan: Plan, config: CubeSection) -> np.ndarray:
+    """Give what is to be added to the digital numbers of each scene; see `provider.offset_dn`.
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    return np.array([offset_dn(scene, config.offset) for scene in plan.scenes], "int32")
+
+
+def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSection) -> xr.DataArray:
+    """Harmonise scenes and lay those of a time slice over each other, band by band.
+
+    The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
+    together of what the scenes see of it: of all, where their parts have room beside each other, else in their order.
+
+    Parameters
+    ----------
+    dn
+        From `read_bands`.
+    screened
+        From `mask.screen`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (time, band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN.
+        Along time stand the coordinates `slice` (its id), `scenes` (ids, a line each) and `provenance` (JSON).
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    offsets = offsets_dn(plan, config)
+    seen = screened.seen.data[:, np.newaxis]
+    images, ends = [], list(accumulate(plan.scenes_per_slice, initial=0))
+    for position, (first, last) in enumerate(pairwise(ends)):
+        together = {0: last - first}
+        images.append(
+            da.map_blocks(
+                _lay, dn.data[first:last].rechunk(together), seen[first:last].rechunk(together),
+                screened.covered.data[position][np.newaxis, np.newaxis],
+                offsets=offsets[first:last], dtype_=config.dtype, drop_axis=0, dtype=config.dtype,
+            )
+        )  # fmt: skip
+    return _as_cube(plan, list(dn.band.values), da.stack(images), config)
+
+
+def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
+    """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
+    offsets = offsets.astype("float32")
+    sums = np.zeros(dn.shape[1:], "complex64")
+    for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
+        first = (sums.imag == 0) & (share >= _WHOLE) & (of_scene.imag >= _WHOLE)
+        np.copyto(sums, of_scene + offset * of_scene.imag, where=first)
+    cut = (sums.imag == 0) & covered[0]
+    if cut.any():
+        shares = np.broadcast_to(seen, dn.shape)[:, cut]
+        sums[cut] = _put_together(dn[:, cut], shares, offsets)
+    hole = (sums.imag == 0) | ~covered[0]
+    mean = sums.real / np.where(hole, np.float32(1), sums.imag)
+    if dtype_ == "float32":
+        return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))
+    # Rounded twice, so that a mean of a half goes the same way however its last decimals came about.
+    rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
+    return np.where(hole, np.float32(NODATA), rounded).astype(dtype_)
+
+
+def _put_together(dn: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Sum what scenes see of cells that none sees whole: (scene, cell) to (cell)."""
+    harmonised = dn + offsets[:, np.newaxis] * dn.imag
+    together = np.where(seen > 0, harmonised, 0).sum(axis=0)
+    # Where parts lie over each other: in turn, and no more of a cell than masks see of it, though pixels may be there.
+    allowed = np.divide(seen, dn.imag, out=np.zeros_like(dn.imag), where=dn.imag > 0)
+    in_turn = np.zeros_like(together)
+    for part in harmonised * np.minimum(allowed, 1):
+        fits = in_turn.imag + part.imag < 2 - _WHOLE
+        in_turn[fits] += part[fits]
+    return np.where(together.imag < 2 - _WHOLE, together, in_turn)
+
+
+def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:
+    integer = values.dtype.kind == "i"
+    cube = xr.DataArray(
+        values,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": np.array([np.datetime64(each.time.replace(tzinfo=None), "ns") for each in plan.slices]),
+            "band": bands,
+            **xr_coords(plan.geobox),
+            "slice": ("time", [each.id for each in plan.slices]),
+            "scenes": ("time", ["\n".join(scene.id for scene in each.scenes) for each in plan.slices]),
+            "provenance": ("time", [json.dumps(_provenance(each, config)) for each in plan.slices]),
+        },
+        name="reflectance",
+        attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
+        | {"grid": "x".join(map(str, plan.geobox.shape))}
+        | ({"scale_factor": SCALE} if integer else {}),
+    )
+    return cube.rio.write_nodata(NODATA if integer else np.nan)
+
+
+def _provenance(time_slice: TimeSlice, config: CubeSection) -> dict[str, Any]:
+    """Say what a time slice is made of, and how."""
+    return {
+        "recipe": time_slice.recipe,
+        "settings": config.model_dump(mode="json", by_alias=True, exclude={"bands"}),
+        "offset_dn": {scene.id: offset_dn(scene, config.offset) for scene in time_slice.scenes},
+        "dropped": [asdict(each) for each in time_slice.dropped],
+        "derived_from": [href for scene in time_slice.scenes if (href := address(scene))],
+    }
