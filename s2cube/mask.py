@@ -278,6 +278,7 @@ def final_qa(image: xr.DataArray) -> xr.DataArray:
     """
     values = image.values
     hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    of_holes = np.where(image.qa.values == QA.CLEAR, QA.NO_DATA, image.qa.values)
-    reasons = np.where(hole.any(axis=0), of_holes, QA.CLEAR).astype("uint8")
+    qa = image.qa.values
+    of_holes = np.where(qa == QA.CLEAR, QA.NO_DATA, qa)
+    reasons = np.where(hole.any(axis=0) | (qa == QA.OUTSIDE), of_holes, QA.CLEAR).astype("uint8")
     return image.qa.copy(data=reasons).rio.write_nodata(QA.OUTSIDE)

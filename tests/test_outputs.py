@@ -197,7 +197,7 @@ class TestSTAC:
 
     def test_clear_is_what_is_valid_in_all_bands(self) -> None:
         made_of = {"recipe": "r", "offset_dn": {"a b": 0, "c": -1000}, "dropped": [], "derived_from": []}
-        made_of["settings"] = {"mask": ["scl"]}
+        made_of["settings"] = {"mask": ["scl"], "mask_classes": [8, 9, 10]}
         source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
         source = source.assign_coords(qa=(("y", "x"), np.zeros((10, 10), "uint8")))
         source.values[:] = 5
