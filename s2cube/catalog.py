@@ -162,7 +162,7 @@ def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
 
 
 def _qa_asset(href: str) -> pystac.Asset:
-    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data", "quality"])
+    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
     asset.extra_fields["classification:classes"] = [
         {
             "value": int(value),

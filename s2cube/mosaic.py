@@ -90,7 +90,7 @@ def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndar
     if cut.any():
         shares = np.broadcast_to(seen, dn.shape)[:, cut]
         sums[cut] = _put_together(dn[:, cut], shares, offsets)
-    hole = (sums.imag == 0) | ~covered[0]
+    hole = sums.imag == 0
     mean = sums.real / np.where(hole, np.float32(1), sums.imag)
     if dtype_ == "float32":
         return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))

@@ -118,6 +118,20 @@ class TestResampling:
         # A cell more to any side would be off by 15 or 7.5 and more, half a cell by half of that.
         assert np.abs(got - want).max() <= 1
 
+    def test_a_cell_depends_on_nothing_elsewhere(self, tmp_path: Path) -> None:
+        """Means of exactly a half are many here: a pixel that lacks far away must not turn their rounding."""
+        pixels = np.random.default_rng(8).integers(1, 3, (600, 600)).astype("uint16") * 1001
+        item = scene(tmp_path, blue=pixels, scl=CLEAR)
+        images = []
+        for lacking in (0, 1):
+            pixels[599, 599] *= 1 - lacking
+            write_band(Path(item.assets["blue"].href), pixels, 10)
+            cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=100)
+            images.append(cube[0, 0].values)
+        np.testing.assert_array_equal(images[0].ravel()[:-1], images[1].ravel()[:-1])
+        means = pixels.reshape(60, 10, 60, 10).mean(axis=(1, 3), dtype=float)
+        assert (means % 1 == 0.5).sum() > 10
+
     def test_cells_that_cut_pixels(self, tmp_path: Path) -> None:
         """20 m pixels in 30 m cells: whole ones count whole, cut ones half."""
         pixels = np.random.default_rng(1).integers(1, 10000, (300, 300)).astype("uint16")
@@ -181,7 +195,8 @@ class TestResampling:
     def test_nodata_never_enters_a_mean(self, tmp_path: Path) -> None:
         pixels = np.full((600, 600), 5000, "uint16")
         pixels[::3, ::3] = 0
-        pixels[300:303, 300:303] = 0
+        pixels[300:306, 300:303] = 0
+        pixels[304, 301] = 5000  # one of nine is enough
         cube = s2cube.open_cube(
             [scene(tmp_path, blue=pixels)], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none"
         )

@@ -107,6 +107,11 @@ def cells_of(cube: xr.DataArray) -> np.ndarray:
     return shapely.box(x_m - half, y_m - half, x_m + half, y_m + half)
 
 
+def test_ground_is_what_fills_a_cell_alone() -> None:
+    classes = np.array([[[4, 4, 6, 6, 4, 6], [4, 4, 6, 6, 4, 4]]], "uint8")
+    assert screen(layers(2, scl=classes), CubeSection(), (1,), 0).ground.values.tolist() == [[[4, 6, 0]]]
+
+
 class TestDilation:
     @given(st.integers(0, 10_000), st.integers(0, 700), st.floats(0.01, 0.2))
     def test_within_is_by_the_distance_of_areas(self, seed: int, hundredths: int, share: float) -> None:
@@ -152,6 +157,15 @@ class TestDilation:
         want = np.where(near[QA.CLOUD], QA.CLOUD, np.where(near[QA.SHADOW], QA.SHADOW, QA.CLEAR))
         np.testing.assert_array_equal(cube.qa[0].values, want)
         np.testing.assert_array_equal(cube[0, 0].values == -9999, want != QA.CLEAR)
+
+    def test_no_cloud_is_told_where_nothing_was_seen(self, tmp_path: Path) -> None:
+        classes = CLEAR.copy()
+        classes[:, 60:], classes[:, 57:60] = 0, 9
+        item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
+        cube = s2cube.open_cube([item], rectangle(600, -1200, 1800, -600), bands=["blue"], dilation=100)
+        row = cube.qa[0, 0].values
+        # Clouded from 1140 to 1200 m, within 100 m from 1040 m on; beyond 1200 m there is no data.
+        assert list(row) == [QA.CLEAR] * 14 + [QA.CLOUD] * 6 + [QA.NO_DATA] * 20
 
     def test_beside_the_aoi_matters(self, tmp_path: Path) -> None:
         """The halo alone: without it no cloud is there at all."""

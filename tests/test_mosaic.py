@@ -56,6 +56,43 @@ class TestSeam:
         assert np.abs(cube[0, 0].values - at_centres(cube))[seen].max() <= 1
 
     @pytest.mark.parametrize("mask", ["scl", "none"])
+    def test_each_side_has_its_own_offset(self, tmp_path: Path, mask: str) -> None:
+        west, east = halves(tmp_path, 306, 306)
+        east.properties["s2:processing_baseline"] = "05.10"
+        pixels = ramp(600, 10)[:, 306:] + 1000
+        corner = rasterio.transform.from_origin(LEFT_M + 3060, TOP_M, 10, 10)
+        write_band(Path(east.assets["blue"].href), pixels, 10, transform=corner)
+        aoi = rectangle(1500, -3000, 4500, -1500)
+        cube = s2cube.open_cube([west, east], aoi, bands=["blue"], resolution=100, mask=mask).compute()
+        assert np.abs(cube[0, 0].values - at_centres(cube)).max() <= 1
+
+    def test_a_seam_within_a_pixel_of_the_classification(self, tmp_path: Path) -> None:
+        """Bands part at 3010 m, classes at 3020 m: each band pixel counts once, by its own area."""
+        column = np.arange(600)
+        one, other = np.where(column < 301, 1000, 0), np.where(column < 301, 0, 9000)
+        classes = np.where(np.arange(300) < 151, 4, 0)
+        items = [
+            scene(
+                tmp_path, name, number, blue=np.broadcast_to(pixels, (600, 600)).astype("uint16"),
+                scl=np.broadcast_to(seen, (300, 300)).astype("uint8"),
+            )
+            for number, (name, pixels, seen) in enumerate((("a", one, classes), ("b", other, 4 - classes)))
+        ]  # fmt: skip
+        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100)
+        assert (cube[0, 0, :, 15] == 0.1 * 1000 + 0.9 * 9000).all()
+
+    def test_no_more_of_a_cell_than_the_classification_sees(self, tmp_path: Path) -> None:
+        """The first band is whole, but a third of it is no data by its classes; there the second has the pixels."""
+        classes = CLEAR.copy()
+        classes[:, 2::3] = 0
+        right = np.zeros((600, 600), "uint16")
+        right[:, np.arange(600) % 6 >= 4] = 4000
+        one = scene(tmp_path, "a", blue=np.full((600, 600), 1000, "uint16"), scl=classes)
+        other = scene(tmp_path, "b", 10, blue=right, scl=(4 - classes).astype("uint8"))
+        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=60)
+        assert (cube.values == 2 / 3 * 1000 + 1 / 3 * 4000).all()
+
+    @pytest.mark.parametrize("mask", ["scl", "none"])
     def test_a_gap_stays_a_gap(self, tmp_path: Path, mask: str) -> None:
         items = halves(tmp_path, 294, 306)
         cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], mask=mask).compute()
