@@ -56,8 +56,7 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
         `reason` (scene, y, x), uint8: a value of `QA`; NO_DATA where the scene does not see a cell on every step, and
         hides nothing of it. `seen` (scene, y, x), float32: the share of a cell that a scene sees; 0 where it hides any
         of it. `covered` (time, y, x): whether scenes of the slice together see a cell whole and clear. `ground` (scene,
-        y, x), uint8: the scene class of cells that hold only one, else 0; all 0 without the scene classification. The
-        attribute `tells_no_data`: whether what a scene has no data of is known, or counts as seen.
+        y, x), uint8: the scene class of cells that hold only one, else 0; all 0 without the scene classification.
     """
     steps, step_m = layers.attrs["steps"], layers.attrs["step_m"]
     data = [layer.data for layer in layers.data_vars.values()]
@@ -75,13 +74,16 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     ]  # fmt: skip
     on_steps = _without_halo(da.concatenate(grown), halo_cells * steps, hidden.chunks[1:])
     reason, seen = (_by_cell(each, on_steps, steps) for each in (_lowest_reason, _seen_share))
-    covered = da.stack([_covered(on_steps[each], seen[each], steps) for each in of_slices])
+    if "scl" in layers and NO_DATA_CLASS in config.mask_classes:
+        covered = [_covered(on_steps[each], seen[each], steps) for each in of_slices]
+    else:
+        # That a scene hides nothing may mean that it sees nothing: what another hides of a cell is not clear, then.
+        covered = [(reason[each] == QA.CLEAR).all(axis=0) for each in of_slices]
     if "scl" in layers:
         ground = _by_cell(_only_class, _without_halo(layers["scl"].data, halo_cells * steps, hidden.chunks[1:]), steps)
     else:
         ground = da.zeros_like(reason)
-    tells_no_data = "scl" in layers and NO_DATA_CLASS in config.mask_classes
-    return _dataset(reason, seen, covered, ground).assign_attrs(tells_no_data=tells_no_data)
+    return _dataset(reason, seen, da.stack(covered), ground)
 
 
 def no_screen(scenes: int, slices: int, shape: "Shape2d", chunk: int) -> xr.Dataset:
@@ -90,7 +92,7 @@ def no_screen(scenes: int, slices: int, shape: "Shape2d", chunk: int) -> xr.Data
     nothing = da.zeros((scenes, *shape), dtype="uint8", chunks=chunks)
     seen = da.ones((scenes, *shape), dtype="float32", chunks=chunks)
     covered = da.ones((slices, *shape), dtype=bool, chunks=chunks)
-    return _dataset(nothing, seen, covered, nothing).assign_attrs(tells_no_data=False)
+    return _dataset(nothing, seen, covered, nothing)
 
 
 def _dataset(reason: da.Array, seen: da.Array, covered: da.Array, ground: da.Array) -> xr.Dataset:
@@ -235,11 +237,7 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
     for position, of_slice in enumerate(_slices(scenes_per_slice)):
         reason = screened.reason.data[of_slice]
         lowest = da.where(reason == QA.CLEAR, _UNHIDDEN, reason).min(axis=0)
-        clear = screened.covered.data[position]
-        if not screened.attrs["tells_no_data"]:
-            # That a scene hides nothing may mean that it sees nothing: what another hides is the reason, if any is.
-            clear = clear & (lowest == _UNHIDDEN)
-        of_slices.append(da.where(clear, QA.CLEAR, lowest).astype("uint8"))
+        of_slices.append(da.where(screened.covered.data[position], QA.CLEAR, lowest).astype("uint8"))
     qa = xr.DataArray(da.stack(of_slices), dims=("time", "y", "x"), coords=xr_coords(geobox))
     return qa.rio.write_nodata(QA.OUTSIDE)
 

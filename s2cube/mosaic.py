@@ -44,7 +44,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     """Harmonise scenes and lay those of a time slice over each other, band by band.
 
     The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
-    together of what the scenes see of it: of all, where their parts have room beside each other, else in their order.
+    together of what the scenes see of it: of all, where their parts have room beside each other, else of the largest.
 
     Parameters
     ----------
@@ -103,13 +103,17 @@ def _put_together(dn: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.n
     """Sum what scenes see of cells that none sees whole: (scene, cell) to (cell)."""
     harmonised = dn + offsets[:, np.newaxis] * dn.imag
     together = np.where(seen > 0, harmonised, 0).sum(axis=0)
-    # Where parts lie over each other: in turn, and no more of a cell than masks see of it, though pixels may be there.
+    # Where parts lie over each other: the largest first that has room, and of each no more than masks see of the cell,
+    # though pixels may be there.
     allowed = np.divide(seen, dn.imag, out=np.zeros_like(dn.imag), where=dn.imag > 0)
-    in_turn = np.zeros_like(together)
-    for part in harmonised * np.minimum(allowed, 1):
-        fits = in_turn.imag + part.imag < 2 - _WHOLE
-        in_turn[fits] += part[fits]
-    return np.where(together.imag < 2 - _WHOLE, together, in_turn)
+    parts = harmonised * np.minimum(allowed, 1)
+    chosen = np.zeros_like(together)
+    for _ in parts:
+        fits = np.where(chosen.imag + parts.imag < 2 - _WHOLE, parts.imag, 0)
+        largest = fits.argmax(axis=0)[np.newaxis]
+        chosen += np.where(fits.max(axis=0) > 0, np.take_along_axis(parts, largest, axis=0)[0], 0)
+        np.put_along_axis(parts, largest, 0, axis=0)
+    return np.where(together.imag < 2 - _WHOLE, together, chosen)
 
 
 def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:

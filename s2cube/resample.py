@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -52,8 +53,12 @@ def choose_overview(file: rasterio.DatasetReader, grid: Lattice) -> int | None:
     """
     if file.driver != "GTiff" or not file.crs.is_projected:
         return None
-    fits = [factor * max(file.res) <= grid.transform.a * (1 + 1e-6) for factor in file.overviews(1)]
-    return sum(fits) - 1 if any(fits) else None
+    fitting = [
+        (factor, level)
+        for level, factor in enumerate(file.overviews(1))
+        if factor * max(file.res) <= grid.transform.a * (1 + 1e-6)
+    ]
+    return max(fitting)[1] if fitting else None
 
 
 def stripes(file: rasterio.DatasetReader, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
@@ -172,7 +177,7 @@ def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -
     if not _is_aligned(file, grid):
         source = _under(file, grid)
         if source is not None:
-            classes = np.pad(_valid_classes(file, source[0]), _WARP_MARGIN).astype(out.dtype)
+            classes = np.pad(_valid_classes(file, source[0], out.dtype), _WARP_MARGIN)
             rasterio.warp.reproject(
                 classes, out, src_crs=file.crs, src_transform=source[1], dst_crs=grid.crs,
                 dst_transform=grid.transform, resampling=Resampling.nearest,
@@ -183,10 +188,11 @@ def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -
     rows, columns = rows[there[0]], columns[there[1]]
     if rows.size and columns.size:
         window = Window(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
-        classes = _valid_classes(file, window)
+        classes = _valid_classes(file, window, out.dtype)
         out[np.ix_(*there)] = classes[np.ix_(rows - rows[0], columns - columns[0])]
 
 
-def _valid_classes(file: rasterio.DatasetReader, window: Window) -> np.ndarray:
+def _valid_classes(file: rasterio.DatasetReader, window: Window, dtype: np.dtype[Any]) -> np.ndarray:
     classes, valid = _read(file, window)
-    return np.where(valid, classes, 0)
+    # Bytes hold them: what lies beyond is no class, and must not become one.
+    return np.where(valid, np.clip(classes, 0, np.iinfo(dtype).max), 0).astype(dtype)

@@ -121,6 +121,22 @@ class TestSeam:
             # it says no data of a pixel that is there, the mean lacks it, which a column of pixels bounds.
             assert np.abs(values - at_centres(cube)).max() <= (1 if mask == "none" else 5)
 
+    @pytest.mark.parametrize("cut", [302, 304, 306])
+    @pytest.mark.parametrize("resolution_m", [60, 100, 300])
+    @pytest.mark.parametrize("mask", ["scl", "none"])
+    def test_strips_in_the_overlap_of_two_tiles(self, tmp_path: Path, cut: int, resolution_m: float, mask: str) -> None:
+        """Each strip is shown by two tiles: what both show of a cell is one ground, not two parts."""
+        items = []
+        for tile in ("one", "two"):
+            (tmp_path / tile).mkdir()
+            items += halves(tmp_path / tile, cut, cut)
+        for number, item in enumerate(items):
+            item.id = f"scene-{number}"
+        cube = s2cube.open_cube(
+            items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=resolution_m, mask=mask
+        ).compute()
+        assert np.abs(cube[0, 0].values - at_centres(cube)).max() <= 1
+
     def test_the_edge_of_the_swath_is_masked_however_often_it_is_seen(self, tmp_path: Path) -> None:
         """Two granules that overlap both end with the swath: twice a part of a cell is no whole."""
         pixels, classes = ramp(600, 10), CLEAR.copy()
@@ -241,6 +257,20 @@ class TestOverlap:
         np.testing.assert_array_equal(image[0], np.broadcast_to(want, (200, 200)))
         reasons = np.repeat([QA.CLEAR, QA.CLEAR, QA.CLOUD], [100, 50, 50])
         np.testing.assert_array_equal(final_qa(image), np.broadcast_to(reasons, (200, 200)))
+
+    def test_a_cell_under_cloud_is_not_told_by_its_rim(self, tmp_path: Path) -> None:
+        """By probability alone: the western granule holds a fifth of a cell, the eastern one sees it under cloud."""
+        items = halves(tmp_path, 302, 300)
+        for item, first, last, percent in ((items[0], 0, 151, 0), (items[1], 150, 300, 90)):
+            path = tmp_path / f"{item.id}_cloud.tif"
+            corner = rasterio.transform.from_origin(LEFT_M + 20 * first, TOP_M, 20, 20)
+            write_band(path, np.full((300, last - first), percent, "uint8"), 20, transform=corner)
+            item.add_asset("cloud", pystac.Asset(str(path)))
+        aoi = rectangle(1500, -3000, 4500, -1500)
+        (image,) = s2cube.open_cube(items, aoi, bands=["blue"], resolution=100, mask="cloud").compute()
+        assert (image[0, :, :15] != -9999).all()
+        assert (image[0, :, 15:] == -9999).all()
+        assert (final_qa(image)[:, 15:] == QA.CLOUD).all()
 
     def test_the_same_part_twice_is_taken_once(self, tmp_path: Path) -> None:
         """At the edge of a swath that two granules show, and no mask: the first gives what there is."""

@@ -230,6 +230,18 @@ class TestFast:
         assert (mean(read(path, spec, quality="fast")).round() == value).all()
         assert (mean(read(path, spec, quality="exact")).round() == 1000).all()
 
+    def test_overviews_in_any_order(self, tmp_path: Path) -> None:
+        path = tmp_path / "d.tif"
+        write_band(path, np.full((640, 640), 1000, "uint16"), 10, **TILED)
+        for factor in (8, 2):
+            with rasterio.open(path, "r+") as file:
+                file.build_overviews([factor], Resampling.nearest)
+        with rasterio.open(path) as file:
+            level = file.overviews(1).index(2)
+        with rasterio.open(path, "r+", overview_level=level) as file:
+            file.write(np.full(file.shape, 2000, "uint16"), 1)
+        assert (mean(read(path, grid(0, 0, 30, 20, 20), quality="fast")).round() == 2000).all()
+
     def test_classes_are_never_of_an_overview(self, path: Path) -> None:
         write_band(path, np.full((640, 640), 4, "uint8"), 20, **TILED)
         with rasterio.open(path, "r+") as file:
@@ -256,6 +268,11 @@ class TestClasses:
             )
         # GDAL's two ways to a pixel's middle differ by a thousandth of it.
         assert (got != want).mean() < (0.002 if crs != EPSG else 1e-9)
+
+    @pytest.mark.parametrize("value", [260, -252])
+    def test_what_bytes_do_not_hold_is_no_class(self, tmp_path: Path, value: int) -> None:
+        write_band(tmp_path / "s.tif", np.full((30, 30), value, "int16"), 20)
+        assert set(np.unique(read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST))) <= {0, 255}
 
     def test_what_the_file_calls_nodata_is_class_0(self, tmp_path: Path) -> None:
         classes = CLEAR.copy()
