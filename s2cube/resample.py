@@ -31,6 +31,10 @@ _SNAP = 6
 """Decimals of a pixel to which edges are told apart: 10 µm of a 10 m pixel."""
 
 
+_WHOLE_WITHIN = 0.01
+"""Of a cell: edges that are told apart to a millionth of a pixel, over tens of thousands of them."""
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Rows and columns of a north-up or turned grid."""
@@ -173,7 +177,13 @@ def _clamped(edge: float, length: int) -> int:
 
 
 def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -> None:
-    """Fill an array (rows, columns) with the class under the middle of each cell, 0 where there is none."""
+    """Fill an array (rows, columns) with the class under the middle of each cell, 0 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If pixels are as wide as several cells, but begin within one: a cell would be told by a part of what it sees.
+    """
     if not _is_aligned(file, grid):
         source = _under(file, grid)
         if source is not None:
@@ -183,13 +193,22 @@ def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -
                 dst_transform=grid.transform, resampling=Resampling.nearest,
             )  # fmt: skip
         return
-    rows, columns = (np.floor((edges[1:] + edges[:-1]) / 2).astype(int) for edges in _edges(file, grid))
+    both = _edges(file, grid)
+    for edges in both:
+        cells_per_pixel = 1 / (edges[1] - edges[0])
+        if _is_whole(cells_per_pixel) and not _is_whole(edges[0] * cells_per_pixel):
+            raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
+    rows, columns = (np.floor((edges[1:] + edges[:-1]) / 2).astype(int) for edges in both)
     there = [(index >= 0) & (index < length) for index, length in zip((rows, columns), file.shape, strict=True)]
     rows, columns = rows[there[0]], columns[there[1]]
     if rows.size and columns.size:
         window = Window(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
         classes = _valid_classes(file, window, out.dtype)
         out[np.ix_(*there)] = classes[np.ix_(rows - rows[0], columns - columns[0])]
+
+
+def _is_whole(number: float) -> bool:
+    return bool(abs(number - round(number)) < _WHOLE_WITHIN)
 
 
 def _valid_classes(file: rasterio.DatasetReader, window: Window, dtype: np.dtype[Any]) -> np.ndarray:

@@ -269,6 +269,16 @@ class TestClasses:
         # GDAL's two ways to a pixel's middle differ by a thousandth of it.
         assert (got != want).mean() < (0.002 if crs != EPSG else 1e-9)
 
+    @pytest.mark.parametrize(("shift_m", "step_m"), [(5, 10), (10, 20)])
+    def test_a_shifted_classification_is_refused(self, tmp_path: Path, shift_m: float, step_m: float) -> None:
+        """Its pixels would reach into cells that they are not counted for."""
+        corner = from_origin(LEFT_M + shift_m, TOP_M, 20, 20)
+        write_band(tmp_path / "s.tif", CLEAR, 20, transform=corner)
+        with pytest.raises(AssetReadError, match="its pixels do not lie on the lattice of Sentinel-2's granules"):
+            read(tmp_path / "s.tif", grid(0, 0, step_m, 40, 40), **NEAREST)
+        if shift_m == 10:
+            assert read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST)[0, 1] == 4
+
     @pytest.mark.parametrize("value", [260, -252])
     def test_what_bytes_do_not_hold_is_no_class(self, tmp_path: Path, value: int) -> None:
         write_band(tmp_path / "s.tif", np.full((30, 30), value, "int16"), 20)
