@@ -109,6 +109,8 @@ def _compute(job: Job) -> Iterator[SliceResult]:
                     outcome.slice,
                     ", ".join(outcome.doubtful),
                 )
+            if outcome.rejected and job.output.file(plan.aoi.id, outcome.slice, ".json").exists():
+                log.warning("%s is rejected, but what was made of it before, otherwise, stays", outcome.slice)
             yield outcome
 
 

@@ -325,6 +325,17 @@ class TestCloudInTheAOI:
         for path in done.json["written"]:
             assert Path(path).read_bytes() == (tmp_path / "all" / Path(path).relative_to(tmp_path / "out")).read_bytes()
 
+    def test_what_was_made_before_is_not_kept_in_silence(self, s2cube_command: CommandLine, job: Job) -> None:
+        first = s2cube_command(*job("--bands", "blue"))
+        # The same again is there already, whatever its clouds; otherwise made it would be rejected.
+        same = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5))
+        assert len(same.json["skipped"]) == len(PASSES)
+        other = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--dtype", "float32"))
+        assert other.json["rejected"]
+        for each in other.json["rejected"]:
+            assert f"{each['slice']} is rejected, but what was made of it before, otherwise, stays" in other.err
+        assert all(Path(path).exists() for path in first.json["written"])
+
     def test_without_a_mask(self, s2cube_command: CommandLine, job: Job) -> None:
         masked = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5))
         bare = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--mask", "none", "--out", "bare"))
