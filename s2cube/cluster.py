@@ -28,10 +28,10 @@ _IN_FLIGHT_PER_THREAD = 2
 def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     """Connect to the configured scheduler, or start a cluster on this machine for as long as it is needed.
 
-    By default that is one process for every four cores, and two threads a core. Slices spend their time in GDAL, which
-    holds no Python lock, and in waiting for answers: on two cores and 50 ms a request, one process of four threads took
-    0.92 of the wall time and as much CPU time as two processes of one thread each, for 12 slices; for 2 slices, where
-    starting processes counts most, as long and 0.83 of the CPU time (``benchmarks/workers.py``). It is a process
+    By default that is one process for every four cores, and two threads a core: slices wait for answers, and starting
+    processes takes CPU time and memory. On two cores and 50 ms a request, for 12 slices, one process of four threads
+    took 1.12 of the wall time and 1.10 of the CPU time of two processes of one thread each
+    (``benchmarks/workers.py``): what it saves in starting it loses where threads wait for each other. It is a process
     of its own, not threads of the caller's, so that a worker that dies or leaks is replaced.
 
     Parameters
