@@ -17,7 +17,6 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
 
@@ -44,9 +43,7 @@ def as_served(path: Path, folder: Path) -> Path:
 
 
 def means(path: Path, spec: RasterSpec, quality: str) -> np.ndarray:
-    reader = AssetReader(
-        url=str(path), spec=spec, resampling=Resampling.average, dtype=np.dtype("complex64"), quality=quality
-    )
+    reader = AssetReader(url=str(path), spec=spec, dtype=np.dtype("complex64"), quality=quality)
     sums = reader.read(Window(0, 0, spec.shape[1], spec.shape[0]))
     reader.close()
     return np.where(sums.imag > 0.999, sums.real / np.where(sums.imag > 0, sums.imag, 1), np.nan)

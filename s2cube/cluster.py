@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
+import dask.config
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, as_completed
 
@@ -20,6 +21,10 @@ _Result = TypeVar("_Result")
 _CONNECT_TIMEOUT_S = 10
 _CORES_PER_PROCESS = 4
 _THREADS_PER_CORE = 2
+_WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
+"""Python below 3.11.9 may lock up when a profiler looks at its threads (its issue 106883), and nobody looks at this
+profile: the cluster goes with the run."""
+
 _IN_FLIGHT_PER_THREAD = 2
 """Tasks a thread has at hand: one it computes, one that is on its way to it."""
 
@@ -58,6 +63,7 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
         return
     workers = config.workers or max(1, CPU_COUNT // _CORES_PER_PROCESS)
     with (
+        dask.config.set(_WORKER_SETTINGS),
         LocalCluster(
             n_workers=min(workers, tasks),
             threads_per_worker=config.threads or max(1, CPU_COUNT * _THREADS_PER_CORE // workers),

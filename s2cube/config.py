@@ -153,6 +153,17 @@ class CubeSection(_Section):
     )
 
 
+class ReadSection(_Section):
+    """How patiently files are read."""
+
+    timeout_s: float = Field(
+        60, alias="timeout", gt=0, le=3600, description="SECONDS that a request for a part of a file may take."
+    )
+    retries: int = Field(
+        5, ge=0, le=20, description="N times that a request is made again when it fails in a way that may pass."
+    )
+
+
 class ClusterSection(_Section):
     """Where it is computed."""
 
@@ -190,12 +201,24 @@ class CubeSettings(TypedDict, total=False):
     dtype: Dtype
 
 
+class ReadSettings(TypedDict, total=False):
+    """Keys of ReadSection as keyword arguments."""
+
+    timeout: float
+    retries: int
+
+
+class OpenSettings(CubeSettings, ReadSettings, total=False):
+    """What `open_cube` takes."""
+
+
 class JobConfig(_Section):
     """One job, whole."""
 
     job: JobSection = JobSection()
     search: SearchSection = SearchSection()
     cube: CubeSection = CubeSection()
+    read: ReadSection = ReadSection()
     cluster: ClusterSection = ClusterSection()
 
 

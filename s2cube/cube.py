@@ -10,28 +10,27 @@ import stackstac
 import xarray as xr
 from rasterio.enums import Resampling
 
+from s2cube.chunk import Chunks, chunks
 from s2cube.errors import SceneError
 from s2cube.model import Plan, Quality
 from s2cube.provider import band_key, canonical_bands, crs_code, layer_key
 from s2cube.reader import AssetReader
+from s2cube.store import Access
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-_CHUNK_PIXELS = 6144
-"""Bound of a chunk's side on the finest grid that is read: 38 MB of scene classification; 2048 cells of 30 m."""
 
 _LAYER_PIXEL_M = 20
 _FINEST_STEP_M = 10
 _LAYER_DTYPE = {"scl": "uint8", "cloud": "uint8", "snow": "uint8", "qa60": "uint16"}
 
 
-def chunk_cells(plan: Plan) -> int:
-    """Choose the side of a chunk, cells."""
-    return max(1, _CHUNK_PIXELS // steps_per_cell(plan))
+def cut(plan: Plan) -> Chunks:
+    """Cut a plan's grid into chunks; masks and bands have the same."""
+    return chunks(plan, steps_per_cell(plan))
 
 
-def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality) -> xr.DataArray:
+def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality, access: Access) -> xr.DataArray:
     """Stack the bands of every scene on the plan's grid.
 
     Returns
@@ -51,12 +50,12 @@ def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality) -> xr.DataA
     """
     names = canonical_bands(bands)
     keys = [[band_key(scene, name) for name in names] for scene in plan.scenes]
-    reader = partial(AssetReader, quality=quality)
-    stack = _stack(plan, keys, plan.geobox, chunk_cells(plan), (np.dtype("complex64"), reader))
+    reader = partial(AssetReader, quality=quality, access=access)
+    stack = _stack(plan, keys, (plan.geobox, cut(plan)), (np.dtype("complex64"), reader))
     return stack.assign_coords(band=list(bands))
 
 
-def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int) -> xr.Dataset:
+def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int, access: Access) -> xr.Dataset:
     """Stack what masks are made of, finer than the plan's grid so that no source pixel is missed.
 
     A cell of the grid is cut into n × n steps, read by nearest neighbour. In the scenes' own CRS the step divides the
@@ -90,8 +89,9 @@ def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int) -> xr.Data
     stacks = {}
     for layer in layers:
         keys = [[layer_key(scene, layer)] for scene in plan.scenes]
-        kind = (np.dtype(_LAYER_DTYPE[layer]), AssetReader)
-        stacks[layer] = _stack(plan, keys, fine, steps * chunk_cells(plan), kind).isel(band=0, drop=True)
+        kind = (np.dtype(_LAYER_DTYPE[layer]), partial(AssetReader, access=access))
+        grid = (fine, cut(plan).on_steps(steps, halo_cells))
+        stacks[layer] = _stack(plan, keys, grid, kind).isel(band=0, drop=True)
     attrs = {"steps": steps, "step_m": plan.geobox.resolution.x / steps}
     return xr.Dataset(stacks, {"nests": ("scene", nests(plan))}, attrs)
 
@@ -116,10 +116,10 @@ def steps_per_cell(plan: Plan) -> int:
 
 
 def _stack(
-    plan: Plan, keys: list[list[str]], geobox: "GeoBox", chunk: int, kind: tuple["np.dtype[Any]", Any]
+    plan: Plan, keys: list[list[str]], grid: tuple["GeoBox", Chunks], kind: tuple["np.dtype[Any]", Any]
 ) -> xr.DataArray:
     """Stack files: of classes by nearest neighbour, of digital numbers (complex) by the area-weighted mean."""
-    dtype, reader = kind
+    (geobox, chunked), (dtype, reader) = grid, kind
     scenes = plan.scenes
     # Each file itself says where its pixels lie. What items say of it is often another grid (proj:shape of the
     # undecimated file) or another spelling (proj:code), so stackstac is told no more than that all may meet the grid.
@@ -145,7 +145,7 @@ def _stack(
         bounds=bounds,
         snap_bounds=False,
         resampling=Resampling.average if dtype.kind == "c" else Resampling.nearest,
-        chunksize=(1, 1, chunk, chunk),
+        chunksize=(1, 1, chunked.rows, chunked.columns),
         dtype=dtype,
         fill_value=dtype.type(0),
         rescale=False,

@@ -1,29 +1,29 @@
-"""Scenes become an image, an image becomes files: what a worker does for a time slice."""
+"""Scenes become images, images become files."""
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import pystac
 
-from s2cube.config import CubeSection, CubeSettings, JobConfig
-from s2cube.errors import AssetReadError, OutputError, SceneError, SearchError, SliceError, redact
-from s2cube.model import AOI, Plan, SliceFailure, SliceResult
+from s2cube.config import CubeSection, OpenSettings, ReadSection, ReadSettings
+from s2cube.errors import OutputError, SearchError
+from s2cube.model import AOI, Plan
 from s2cube.output import Output, replacing
 from s2cube.plan import make_plan
-from s2cube.provider import canonical_bands
-from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, cloud_percent
+from s2cube.store import Access
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_READERS_PER_SLICE = 4
+READ_KEYS = frozenset(ReadSettings.__annotations__)
+
+READERS_PER_SLICE = 4
 """Threads that read a slice's files: most of their time they wait for an answer."""
 
 
-def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSettings]) -> "xr.DataArray":
+def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSettings]) -> "xr.DataArray":
     """Open scenes as one lazy cube over an area of interest.
 
     Parameters
@@ -55,6 +55,8 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSet
         ``solar_day``: one slice a day; ``scene``: one a scene.
     dtype
         ``int16`` or ``float32``.
+    timeout, retries
+        Seconds that a request for a part of a file may take, 60 by default; how often it is made again, 5.
 
     Returns
     -------
@@ -74,37 +76,45 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[CubeSet
     SliceError
         If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
     """
-    config = CubeSection.of(settings)
+    patience = {key: value for key, value in settings.items() if key in READ_KEYS}
+    config = CubeSection.of({key: value for key, value in settings.items() if key not in READ_KEYS})
+    access = read_access(ReadSection.of(patience))
     plan = make_plan(items, aoi, config)
     if not plan.slices:
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     from s2cube.cube import read_bands
 
-    return _assemble(plan, config, read_bands(plan, config.bands, config.quality), _screen(plan, config))
+    return assemble(plan, config, read_bands(plan, config.bands, config.quality, access), screen(plan, config, access))
 
 
-def _screen(plan: Plan, config: CubeSection) -> "xr.Dataset":
+def read_access(config: ReadSection) -> Access:
+    """Begin to count what is read."""
+    return Access(config.timeout_s, config.retries)
+
+
+def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":
     """Tell what is masked, as `mask.screen` does."""
     from s2cube import cube, mask
 
     per_slice = plan.scenes_per_slice
     if not config.mask:
-        return mask.no_screen(sum(per_slice), len(per_slice), plan.geobox.shape, cube.chunk_cells(plan))
+        return mask.no_screen(sum(per_slice), len(per_slice), cube.cut(plan))
     # Clouds outside the grid reach into it; a step beside a cell may lie outside, too.
     halo_cells = math.ceil(config.dilation_m / plan.geobox.resolution.x) + (not all(cube.nests(plan)))
-    layers = cube.read_layers(plan, config.mask, halo_cells)
+    layers = cube.read_layers(plan, config.mask, halo_cells, access)
     return mask.screen(layers, config, per_slice, halo_cells)
 
 
-def _assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
+def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
+    """Put together what bands and masks give: an image as `open_cube` describes it."""
     from s2cube.mask import clip
     from s2cube.mosaic import mosaic
 
     image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry)
-    return image.assign_coords(qa=_qa(plan, screened).variable)
+    return image.assign_coords(qa=qa(plan, screened).variable)
 
 
-def _qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
+def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     """Tell why pixels are masked, or outside the AOI."""
     from s2cube.mask import clip, explain
 
@@ -140,8 +150,8 @@ def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
     output.prepare()
     paths = []
     for position in range(cube.sizes["time"]):
-        image = cube.isel(time=position).compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
-        paths.append(_write(image, output, ()))
+        image = cube.isel(time=position).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
+        paths.append(write_image(image, output, ()))
     write_catalog(output)
     return paths
 
@@ -161,7 +171,7 @@ def _lack(cube: "xr.DataArray") -> str:
     return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
 
 
-def _write(image: "xr.DataArray", output: Output, doubted: tuple[str, ...]) -> Path:
+def write_image(image: "xr.DataArray", output: Output, doubted: tuple[str, ...]) -> Path:
     """Write the files of a computed image, the Item last: it is what says that the slice is done."""
     from s2cube.catalog import slice_item, write_item
     from s2cube.cog import write_cog, write_qa
@@ -169,93 +179,15 @@ def _write(image: "xr.DataArray", output: Output, doubted: tuple[str, ...]) -> P
     from s2cube.picture import write_picture
 
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
-    qa = final_qa(image)
-    item = slice_item(image, qa, doubted)
+    reasons = final_qa(image)
+    item = slice_item(image, reasons, doubted)
     output.clear(aoi_id, slice_id)
     cog = output.file(aoi_id, slice_id, ".tif")
     with replacing(cog) as part:
         write_cog(image, part)
     with replacing(output.file(aoi_id, slice_id, "_qa.tif")) as part:
-        write_qa(qa, part)
+        write_qa(reasons, part)
     with replacing(output.file(aoi_id, slice_id, ".png")) as part:
         write_picture(image, part)
     write_item(item, output.file(aoi_id, slice_id, ".json"))
     return cog
-
-
-def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
-    """Make the one slice of a plan, on a worker; what goes wrong becomes the result."""
-    try:
-        return _make(plan, config, output)
-    except Exception as error:  # noqa: BLE001  one slice must not end the others
-        return failed(plan, error)
-
-
-def _make(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
-    from dask.base import compute
-
-    from s2cube.cube import read_bands
-    from s2cube.mosaic import offsets_dn
-    from s2cube.offset_check import doubtful
-
-    (time_slice,) = plan.slices
-    screened = _screen(plan, config.cube)
-    limit = config.job.max_aoi_cloud_percent
-    if limit is not None:
-        judging = _seeing_cloud(config.cube)
-        if judging == config.cube:
-            # Read once, for this and for the image.
-            screened = judged = screened.persist(scheduler="threads", num_workers=_READERS_PER_SLICE)
-        else:
-            judged = _screen(plan, judging)
-        reason = _rejection(plan, judged, limit)
-        if reason:
-            return SliceResult(time_slice.id, rejected=reason)
-    dn = read_bands(plan, config.cube.bands, config.cube.quality)
-    (image,) = _assemble(plan, config.cube, dn, screened)
-    doubts = doubtful(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
-    image, doubts = compute(image, doubts, scheduler="threads", num_workers=_READERS_PER_SLICE)
-    names = tuple(scene.id for scene, doubted in zip(time_slice.scenes, doubts, strict=True) if doubted)
-    return SliceResult(time_slice.id, path=str(_write(image, output, names)), doubtful=names)
-
-
-def _seeing_cloud(config: CubeSection) -> CubeSection:
-    """Let masks see cloud, and where there is no data, though a run may mask neither."""
-    mask = tuple(dict.fromkeys((*config.mask, "scl")))
-    classes = {*config.mask_classes, *CLOUD_CLASSES, NO_DATA_CLASS}
-    if mask == config.mask and classes == set(config.mask_classes):
-        return config
-    return config.model_copy(update={"mask": mask, "mask_classes": tuple(sorted(classes))})
-
-
-def _rejection(plan: Plan, screened: "xr.Dataset", limit_percent: float) -> str | None:
-    """Say why a slice is not to be written: too much cloud inside the AOI, by what masks alone tell."""
-    qa = _qa(plan, screened).compute(scheduler="threads", num_workers=_READERS_PER_SLICE)
-    cloud = cloud_percent(qa.values)
-    if cloud is None:
-        return "no source data inside the AOI"
-    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
-
-
-def failed(plan: Plan, error: BaseException) -> SliceResult:
-    """Say of the one slice of a plan why it could not be made."""
-    (time_slice,) = plan.slices
-    return SliceResult(
-        time_slice.id,
-        failure=SliceFailure(
-            slice=time_slice.id,
-            scenes=tuple(scene.id for scene in time_slice.scenes),
-            asset=_asset(plan, error),
-            error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
-            time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        ),
-    )
-
-
-def _asset(plan: Plan, error: BaseException) -> str:
-    if isinstance(error, AssetReadError | SceneError):
-        for scene in plan.slices[0].scenes:
-            for key, asset in scene.assets.items():
-                if redact(asset.href) == error.subject:
-                    return key
-    return error.asset if isinstance(error, SliceError) else ""

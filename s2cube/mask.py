@@ -13,11 +13,11 @@ import xarray as xr
 from odc.geo.xr import xr_coords
 from scipy import ndimage
 
+from s2cube.chunk import Chunks
 from s2cube.config import CubeSection
 from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, QA
 
 if TYPE_CHECKING:
-    from odc.geo import Shape2d
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
 
@@ -86,9 +86,9 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     return _dataset(reason, seen, da.stack(covered), ground)
 
 
-def no_screen(scenes: int, slices: int, shape: "Shape2d", chunk: int) -> xr.Dataset:
+def no_screen(scenes: int, slices: int, chunked: Chunks) -> xr.Dataset:
     """Give what `screen` gives where nothing is masked."""
-    chunks = (1, chunk, chunk)
+    shape, chunks = (sum(chunked.rows), sum(chunked.columns)), (1, chunked.rows, chunked.columns)
     nothing = da.zeros((scenes, *shape), dtype="uint8", chunks=chunks)
     seen = da.ones((scenes, *shape), dtype="float32", chunks=chunks)
     covered = da.ones((slices, *shape), dtype=bool, chunks=chunks)
@@ -177,8 +177,15 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
 
 def _without_halo(fine: da.Array, halo: int, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     inner = fine[:, halo : fine.shape[1] - halo, halo : fine.shape[2] - halo]
-    # As before the halo was cut off, so that chunks hold whole cells and lie on those of the bands.
-    return inner.rechunk({0: 1, 1: chunks[0][0], 2: chunks[1][0]})
+    # As they were, so that chunks hold whole cells and lie on those of the bands: dilation joins small ones.
+    rows, columns = (_shortened(lengths, halo) for lengths in chunks)
+    return inner.rechunk((1, rows, columns))
+
+
+def _shortened(lengths: tuple[int, ...], halo: int) -> tuple[int, ...]:
+    if len(lengths) == 1:
+        return (lengths[0] - 2 * halo,)
+    return lengths[0] - halo, *lengths[1:-1], lengths[-1] - halo
 
 
 def _by_cell(function: Any, fine: da.Array, steps: int) -> da.Array:

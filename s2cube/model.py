@@ -246,6 +246,17 @@ class SliceFailure:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What reading files takes: requests for parts of them, and the bytes that come."""
+
+    requests: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.requests + other.requests, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
 class SliceResult:
     """What became of a time slice.
 
@@ -259,6 +270,10 @@ class SliceResult:
         Why it was not to be written.
     doubtful
         Scenes whose pixels disagree with what their items say of the offset.
+    traffic
+        What it took; without files that GDAL read, which `notes` name.
+    notes
+        What is to be told of files, a line each.
     """
 
     slice: str
@@ -266,13 +281,17 @@ class SliceResult:
     failure: SliceFailure | None = None
     rejected: str | None = None
     doubtful: tuple[str, ...] = ()
+    traffic: Traffic = Traffic()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why."""
+    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why; requests and bytes it took."""
 
     written: list[str]
     skipped: list[str]
     rejected: list[dict[str, str]]
     failed: list[dict[str, str]]
+    requests: int
+    bytes: int

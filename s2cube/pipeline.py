@@ -11,12 +11,12 @@ from typing import Protocol
 
 from s2cube.aoi import read_aois
 from s2cube.config import JobConfig
-from s2cube.image import failed, make_slice
-from s2cube.model import Plan, SliceResult, Summary
+from s2cube.model import Plan, SliceResult, Summary, Traffic
 from s2cube.output import Output
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
 from s2cube.search import find_scenes, open_catalogue
+from s2cube.worker import failed, make_slice
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def plan_job(config: JobConfig) -> Job:
                 if output.file(aoi.id, each.id, ".json").exists() and not config.job.overwrite:
                     log.info("%s: will be made again, for its scenes or settings have changed", each.id)
                 todo.append(replace(plan, slices=(each,)))
+    # Slices of one scene behind one another: tiles that two areas share are still there.
+    todo.sort(key=lambda plan: plan.slices[0].time)
     return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
 
 
@@ -100,6 +102,8 @@ def _compute(job: Job) -> Iterator[SliceResult]:
     with open_client(job.config.cluster, len(job.todo)) as client:
         for plan, result in compute(client, make, job.todo):
             outcome = failed(plan, result) if isinstance(result, BaseException) else result
+            for note in outcome.notes:
+                log.info("%s", note)
             if outcome.failure:
                 job.output.note_failure(outcome.failure)
             if outcome.doubtful:
@@ -148,9 +152,12 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
 
 def _summarise(job: Job, results: Iterable[SliceResult]) -> Summary:
     ordered = sorted(results, key=lambda result: result.slice)
+    traffic = sum((result.traffic for result in ordered), Traffic())
     return Summary(
         written=[result.path for result in ordered if result.path],
         skipped=list(job.skipped),
         rejected=[{"slice": each.slice, "reason": each.rejected} for each in ordered if each.rejected],
         failed=[{"slice": each.slice, "error": each.failure.error} for each in ordered if each.failure],
+        requests=traffic.requests,
+        bytes=traffic.bytes,
     )

@@ -1,15 +1,16 @@
-"""Pixels of an open file become cells of a grid: by shares of areas where both run along, by GDAL's warp elsewhere."""
+"""Pixels of a raster become cells of a grid: by shares of areas where both run along, by GDAL's warp elsewhere."""
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import rasterio
 import rasterio.warp
 from affine import Affine
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 from scipy.sparse import csr_array
@@ -22,14 +23,13 @@ _DN_NODATA = 0
 """Digital number 0 is no data in every Sentinel-2 L2A band (Products Specification Document)."""
 
 _STRIPE_PIXELS = 4_000_000
-"""Bound of the native pixels held at a time: 8 MB of digital numbers, 32 MB of what is computed of them."""
+"""Bound of the pixels that are warped at a time: 8 MB of digital numbers, 32 MB of what is computed of them."""
 
 _WARP_MARGIN = 4
 """Pixels around a warped window: no cell at its rim may miss one, and those beyond the file count as no data."""
 
 _SNAP = 6
 """Decimals of a pixel to which edges are told apart: 10 µm of a 10 m pixel."""
-
 
 _WHOLE_WITHIN = 0.01
 """Of a cell: edges that are told apart to a millionth of a pixel, over tens of thousands of them."""
@@ -49,134 +49,223 @@ class Lattice:
         shifted = self.transform @ Affine.translation(window.col_off, window.row_off)
         return Lattice(self.crs, shifted, window.height, window.width)
 
+    @property
+    def pixel_m(self) -> float:
+        """Length of a pixel's longer side, in units of the CRS."""
+        turned = self.transform
+        return max(math.hypot(turned.a, turned.d), math.hypot(turned.b, turned.e))
 
-def choose_overview(file: rasterio.DatasetReader, grid: Lattice) -> int | None:
-    """Choose the coarsest overview whose pixels are no larger than the grid's cells; None for the native pixels.
 
-    The resolution levels of JPEG 2000 are no such overviews: its wavelets blend no data into what is beside it.
-    """
-    if file.driver != "GTiff" or not file.crs.is_projected:
+class Block(NamedTuple):
+    """Pixels of a raster: (rows, columns) from a row and a column on, and where its own mask leaves them in."""
+
+    row: int
+    column: int
+    pixels: np.ndarray
+    mask: np.ndarray | None = None
+
+
+class Raster(Protocol):
+    """One band of integers on a lattice, that is read in blocks."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its pixels lie."""
+
+    @property
+    def nodata(self) -> float | None:
+        """What the file calls so."""
+
+    def blocks(self, window: Window) -> Iterator[Block]:
+        """Yield the pixels of a window, each once; what is not yielded is no data."""
+
+
+class _HasLattice(Protocol):
+    @property
+    def lattice(self) -> Lattice: ...
+
+
+_Level = TypeVar("_Level", bound=_HasLattice)
+
+
+def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
+    """Choose of full resolution (first) and overviews the coarsest whose pixels are no larger than the grid's cells."""
+    full = levels[0]
+    if not full.lattice.crs.is_projected:
+        return full
+    fitting = [level for level in levels[1:] if level.lattice.pixel_m <= grid.transform.a * (1 + 1e-6)]
+    return max(fitting, key=lambda level: level.lattice.pixel_m) if fitting else full
+
+
+def window_under(raster: Lattice, grid: Lattice) -> Window | None:
+    """Say which window of a raster is read for a grid: the whole of what `sum_areas` and `take_classes` look at."""
+    if not _is_aligned(raster, grid):
+        return _under(raster, grid)
+    rows, columns = (
+        (max(0, math.floor(edges[0])), min(length, math.ceil(edges[-1])))
+        for edges, length in zip(_edges(raster, grid), (raster.height, raster.width), strict=True)
+    )
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
         return None
-    fitting = [
-        (factor, level)
-        for level, factor in enumerate(file.overviews(1))
-        if factor * max(file.res) <= grid.transform.a * (1 + 1e-6)
-    ]
-    return max(fitting)[1] if fitting else None
+    return Window.from_slices(rows, columns)
 
 
-def stripes(file: rasterio.DatasetReader, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
-    """Cut a grid into stripes of whole rows under which no more than so many pixels lie."""
-    pixels_per_cell = max(1.0, (grid.transform.a / max(file.res)) ** 2) if file.crs.is_projected else 1.0
-    rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
-    for top in range(0, grid.height, rows):
-        height = min(rows, grid.height - top)
-        yield slice(top, top + height), grid.part(Window(0, top, grid.width, height))
-
-
-def sum_areas(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -> None:
+def sum_areas(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     """Fill an array (rows, columns), complex64, with digital numbers summed by shares of areas, and these shares.
 
     The imaginary part is the share of a cell that valid pixels cover, 0 to 1; the real part the sum of their digital
-    numbers by these shares.
+    numbers by these shares. The array holds zeros at first.
     """
-    (_closed_form if _is_aligned(file, grid) else _warped)(file, grid, out)
+    if _is_aligned(raster.lattice, grid):
+        _closed_form(raster, grid, out)
+    else:
+        for rows, stripe in _stripes(raster.lattice, grid):
+            _warped(raster, stripe, out[rows])
 
 
-def _is_aligned(file: rasterio.DatasetReader, grid: Lattice) -> bool:
-    """Tell whether rows and columns of a file run along those of the grid."""
-    turned = file.transform
-    return bool(file.crs == grid.crs and turned.b == turned.d == 0 and turned.a > 0 > turned.e)
+def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
+    """Tell whether rows and columns of a raster run along those of the grid."""
+    turned = raster.transform
+    return bool(raster.crs == grid.crs and turned.b == turned.d == 0 and turned.a > 0 > turned.e)
 
 
-def _edges(file: rasterio.DatasetReader, grid: Lattice) -> tuple[np.ndarray, np.ndarray]:
-    """Give the edges of the grid's rows and columns in rows and columns of the file."""
-    to_file = ~file.transform @ grid.transform
-    rows = to_file.f + to_file.e * np.arange(grid.height + 1)
-    columns = to_file.c + to_file.a * np.arange(grid.width + 1)
+def _edges(raster: Lattice, grid: Lattice) -> tuple[np.ndarray, np.ndarray]:
+    """Give the edges of the grid's rows and columns in rows and columns of the raster."""
+    to_raster = ~raster.transform @ grid.transform
+    rows = to_raster.f + to_raster.e * np.arange(grid.height + 1)
+    columns = to_raster.c + to_raster.a * np.arange(grid.width + 1)
     return np.round(rows, _SNAP), np.round(columns, _SNAP)
 
 
-def _closed_form(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -> None:
-    (rows, first_row), (columns, first_column) = (
-        _shares(edges, length) for edges, length in zip(_edges(file, grid), file.shape, strict=True)
-    )
-    if not (rows.shape[1] and columns.shape[1]):
+@dataclass(frozen=True)
+class _Shares:
+    """Which share of some cells (rows) the pixels of a block (columns) cover along an axis, and of each in all."""
+
+    cells: slice
+    matrix: csr_array
+    sums: np.ndarray
+
+
+class _Axis:
+    """Rows, or columns, of a grid over those of a raster."""
+
+    def __init__(self, edges: np.ndarray) -> None:
+        self._edges = edges
+        self._known: dict[tuple[int, int], _Shares] = {}
+
+    def shares(self, start: int, stop: int) -> _Shares:
+        """Give which share of each cell pixels [start, stop) cover."""
+        if (start, stop) not in self._known:
+            self._known[start, stop] = self._shares(start, stop)
+        return self._known[start, stop]
+
+    def _shares(self, start: int, stop: int) -> _Shares:
+        cells = len(self._edges) - 1
+        first = max(0, int(np.searchsorted(self._edges, start, "right")) - 1)
+        last = min(cells, int(np.searchsorted(self._edges, stop, "left")))
+        low, high = (self._edges[at : at + last - first, np.newaxis] for at in (first, first + 1))
+        at_most = int(np.ceil(high - low).max(initial=0)) + 1
+        pixels = np.floor(low).astype(int) + np.arange(at_most)
+        share = np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, None) / (high - low)
+        there = (share > 0) & (pixels >= start) & (pixels < stop)
+        of_cells = np.broadcast_to(np.arange(last - first)[:, np.newaxis], pixels.shape)
+        places = (of_cells[there], pixels[there] - start)
+        matrix = csr_array((share[there].astype("float32"), places), shape=(last - first, stop - start))
+        return _Shares(slice(first, last), matrix, np.asarray(matrix.sum(axis=1)))
+
+
+def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    window = window_under(raster.lattice, grid)
+    if window is None:
         return
-    dn, valid = _pixels(file, Window(first_column, first_row, columns.shape[1], rows.shape[1]))
-    if valid.all():
-        out.imag = np.outer(rows.sum(axis=1), columns.sum(axis=1))
-    else:
-        out.imag = _over(rows, columns, valid.astype("float32"))
-    out.real = _over(rows, columns, dn)
-
-
-def _shares(edges: np.ndarray, length: int) -> tuple[csr_array, int]:
-    """Give which share of each cell each pixel of an axis covers: (cells, pixels), and the first of these pixels."""
-    first, last = (int(np.clip(edge, 0, length)) for edge in (np.floor(edges[0]), np.ceil(edges[-1])))
-    low, high = edges[:-1, np.newaxis], edges[1:, np.newaxis]
-    at_most = int(np.ceil(high - low).max()) + 1
-    pixels = np.floor(low).astype(int) + np.arange(at_most)
-    share = np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, None) / (high - low)
-    there = (share > 0) & (pixels >= first) & (pixels < last)
-    cells = np.broadcast_to(np.arange(len(low))[:, np.newaxis], pixels.shape)
-    shape = (len(low), last - first)
-    return csr_array((share[there].astype("float32"), (cells[there], pixels[there] - first)), shape=shape), first
+    rows, columns = map(_Axis, _edges(raster.lattice, grid))
+    for block in raster.blocks(window):
+        down = rows.shares(block.row, block.row + block.pixels.shape[0])
+        across = columns.shares(block.column, block.column + block.pixels.shape[1])
+        cells = out[down.cells, across.cells]
+        dn, valid = _digital_numbers(block, raster.nodata)
+        if valid is None:
+            cells.imag += np.outer(down.sums, across.sums)
+        else:
+            cells.imag += _over(down.matrix, across.matrix, valid.astype("float32"))
+        cells.real += _over(down.matrix, across.matrix, dn)
 
 
 def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:
     return np.asarray((columns @ np.ascontiguousarray((rows @ pixels).T)).T)
 
 
-def _pixels(file: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read digital numbers, float32, 0 where they are no data; and where they are valid."""
-    dn, valid = _read(file, window)
-    valid &= dn != _DN_NODATA
-    return np.where(valid, dn, 0).astype("float32"), valid
+def _digital_numbers(block: Block, nodata: float | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Give digital numbers, float32, 0 where they are no data; and where they are valid, None for everywhere."""
+    dn = block.pixels.astype("float32")
+    if block.mask is None and nodata in (None, _DN_NODATA):
+        return dn, None if block.pixels.all() else block.pixels != _DN_NODATA
+    valid = _valid(block, nodata) & (block.pixels != _DN_NODATA)
+    return np.where(valid, dn, np.float32(0)), valid
 
 
-def _read(file: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window, and where neither the file's nodata nor its internal mask leaves a pixel out."""
-    pixels = file.read(1, window=window)
-    valid = np.ones(pixels.shape, bool) if file.nodata is None else pixels != file.nodata
-    if MaskFlags.per_dataset in file.mask_flag_enums[0]:
-        valid &= file.read_masks(1, window=window) != 0
-    return pixels, valid
+def _valid(block: Block, nodata: float | None) -> np.ndarray:
+    """Tell where neither the file's nodata nor its mask leaves a pixel out."""
+    valid = np.ones(block.pixels.shape, bool) if nodata is None else block.pixels != nodata
+    return valid if block.mask is None else valid & block.mask
 
 
-def _warped(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -> None:
-    source = _under(file, grid)
-    if source is None:
+def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
+    """Cut a grid into stripes of whole rows under which no more than so many pixels lie."""
+    pixels_per_cell = max(1.0, (grid.transform.a / raster.pixel_m) ** 2) if raster.crs.is_projected else 1.0
+    rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
+    for top in range(0, grid.height, rows):
+        height = min(rows, grid.height - top)
+        yield slice(top, top + height), grid.part(Window(0, top, grid.width, height))
+
+
+def _warped(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    window = _under(raster.lattice, grid)
+    if window is None:
         return
-    window, transform = source
-    dn, valid = (np.pad(each, _WARP_MARGIN) for each in _pixels(file, window))
+    padded = (window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN)
+    dn, share = np.zeros((2, *padded), "float32")
+    for block in raster.blocks(window):
+        place = _place(block, window)
+        dn[place], valid = _digital_numbers(block, raster.nodata)
+        share[place] = 1 if valid is None else valid
     shares, means = np.zeros((2, *out.shape), "float32")
-    common = {"src_crs": file.crs, "src_transform": transform, "dst_crs": grid.crs, "dst_transform": grid.transform}
-    common |= {"resampling": Resampling.average}
-    rasterio.warp.reproject(valid.astype("float32"), shares, **common)
+    common = _warp_of(raster.lattice, window, grid) | {"resampling": Resampling.average}
+    rasterio.warp.reproject(share, shares, **common)
     rasterio.warp.reproject(dn, means, src_nodata=_DN_NODATA, dst_nodata=_DN_NODATA, **common)
     out.imag, out.real = shares, means * shares
 
 
-def _under(file: rasterio.DatasetReader, grid: Lattice) -> tuple[Window, Affine] | None:
-    """Find the window of a file under a grid, and the transform of that window with the margin around it."""
+def _place(block: Block, window: Window) -> tuple[slice, slice]:
+    """Say where a block lies in a window with the margin around it."""
+    row, column = block.row - window.row_off + _WARP_MARGIN, block.column - window.col_off + _WARP_MARGIN
+    return slice(row, row + block.pixels.shape[0]), slice(column, column + block.pixels.shape[1])
+
+
+def _warp_of(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
+    shift = Affine.translation(window.col_off - _WARP_MARGIN, window.row_off - _WARP_MARGIN)
+    return {
+        "src_crs": raster.crs, "src_transform": raster.transform @ shift,
+        "dst_crs": grid.crs, "dst_transform": grid.transform,
+    }  # fmt: skip
+
+
+def _under(raster: Lattice, grid: Lattice) -> Window | None:
+    """Find the window of a raster under a grid of another CRS."""
     bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
-    within = rasterio.warp.transform_bounds(grid.crs, file.crs, *bounds, densify_pts=21)
-    corners = [~file.transform @ (x, y) for x in within[::2] for y in within[1::2]]
+    within = rasterio.warp.transform_bounds(grid.crs, raster.crs, *bounds, densify_pts=21)
+    corners = [~raster.transform @ (x, y) for x in within[::2] for y in within[1::2]]
     columns, rows = zip(*corners, strict=True)
-    left, right = (_clamped(edge, file.width) for edge in (min(columns) - _WARP_MARGIN, max(columns) + _WARP_MARGIN))
-    top, bottom = (_clamped(edge, file.height) for edge in (min(rows) - _WARP_MARGIN, max(rows) + _WARP_MARGIN))
-    if left == right or top == bottom:
-        return None
-    transform = file.transform @ Affine.translation(left - _WARP_MARGIN, top - _WARP_MARGIN)
-    return Window(left, top, right - left, bottom - top), transform
+    left, right = (_clamped(edge, raster.width) for edge in (min(columns) - _WARP_MARGIN, max(columns) + _WARP_MARGIN))
+    top, bottom = (_clamped(edge, raster.height) for edge in (min(rows) - _WARP_MARGIN, max(rows) + _WARP_MARGIN))
+    return None if left == right or top == bottom else Window(left, top, right - left, bottom - top)
 
 
 def _clamped(edge: float, length: int) -> int:
     return int(np.clip(np.round(edge), 0, length))
 
 
-def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -> None:
+def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     """Fill an array (rows, columns) with the class under the middle of each cell, 0 where there is none.
 
     Raises
@@ -184,34 +273,49 @@ def take_classes(file: rasterio.DatasetReader, grid: Lattice, out: np.ndarray) -
     ValueError
         If pixels are as wide as several cells, but begin within one: a cell would be told by a part of what it sees.
     """
-    if not _is_aligned(file, grid):
-        source = _under(file, grid)
-        if source is not None:
-            classes = np.pad(_valid_classes(file, source[0], out.dtype), _WARP_MARGIN)
-            rasterio.warp.reproject(
-                classes, out, src_crs=file.crs, src_transform=source[1], dst_crs=grid.crs,
-                dst_transform=grid.transform, resampling=Resampling.nearest,
-            )  # fmt: skip
+    if not _is_aligned(raster.lattice, grid):
+        for rows, stripe in _stripes(raster.lattice, grid):
+            _warped_classes(raster, stripe, out[rows])
         return
-    both = _edges(file, grid)
+    both = _edges(raster.lattice, grid)
     for edges in both:
         cells_per_pixel = 1 / (edges[1] - edges[0])
         if _is_whole(cells_per_pixel) and not _is_whole(edges[0] * cells_per_pixel):
             raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
+    window = window_under(raster.lattice, grid)
+    if window is None:
+        return
     rows, columns = (np.floor((edges[1:] + edges[:-1]) / 2).astype(int) for edges in both)
-    there = [(index >= 0) & (index < length) for index, length in zip((rows, columns), file.shape, strict=True)]
-    rows, columns = rows[there[0]], columns[there[1]]
-    if rows.size and columns.size:
-        window = Window(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
-        classes = _valid_classes(file, window, out.dtype)
-        out[np.ix_(*there)] = classes[np.ix_(rows - rows[0], columns - columns[0])]
+    for block in raster.blocks(window):
+        height, width = block.pixels.shape
+        down, across = (
+            slice(*np.searchsorted(pixels, (start, start + length)))
+            for pixels, start, length in ((rows, block.row, height), (columns, block.column, width))
+        )
+        # First along rows, which are fewer now: whole rows are copied quickest.
+        classes = _classes(block, raster.nodata, out.dtype).take(columns[across] - block.column, axis=1)
+        out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
 def _is_whole(number: float) -> bool:
     return bool(abs(number - round(number)) < _WHOLE_WITHIN)
 
 
-def _valid_classes(file: rasterio.DatasetReader, window: Window, dtype: np.dtype[Any]) -> np.ndarray:
-    classes, valid = _read(file, window)
-    # Bytes hold them: what lies beyond is no class, and must not become one.
-    return np.where(valid, np.clip(classes, 0, np.iinfo(dtype).max), 0).astype(dtype)
+def _warped_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    window = _under(raster.lattice, grid)
+    if window is None:
+        return
+    classes = np.zeros((window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN), out.dtype)
+    for block in raster.blocks(window):
+        classes[_place(block, window)] = _classes(block, raster.nodata, out.dtype)
+    rasterio.warp.reproject(classes, out, **_warp_of(raster.lattice, window, grid), resampling=Resampling.nearest)
+
+
+def _classes(block: Block, nodata: float | None, dtype: "np.dtype[Any]") -> np.ndarray:
+    pixels = block.pixels
+    if pixels.dtype != dtype:
+        # Bytes hold them: what lies beyond is no class, and must not become one.
+        pixels = np.clip(pixels, 0, np.iinfo(dtype).max).astype(dtype)
+    if block.mask is None and nodata in (None, 0):
+        return pixels
+    return np.where(_valid(block, nodata), pixels, np.zeros((), dtype))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import geopandas
 import pytest
 import servers
@@ -62,7 +63,11 @@ def archive_url(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
     """Address of a Dask cluster with one worker process, shared by all runs of the suite."""
-    with LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+    with (
+        # As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
+        dask.config.set({"distributed.worker.profile.enabled": False}),
+        LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+    ):
         yield cluster.scheduler_address
 
 

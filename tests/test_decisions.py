@@ -20,10 +20,10 @@ from werkzeug.utils import send_file
 
 from s2cube import demo
 from s2cube.demo import PASSES, Archive
-from s2cube.image import make_slice
 from s2cube.model import SliceResult
 from s2cube.pipeline import Job as RunJob
 from s2cube.qa import QA, QA_CLASSES
+from s2cube.worker import make_slice
 
 Edit = Callable[[Callable[[list[dict[str, Any]]], Any]], Path]
 
@@ -353,7 +353,7 @@ class TestCloudInTheAOI:
         self, s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, mask: tuple[str, str], chunk: int
     ) -> None:
         """Cloud is judged by the scene classification, in one chunk or in many."""
-        monkeypatch.setattr("s2cube.cube._CHUNK_PIXELS", chunk)
+        monkeypatch.setattr("s2cube.chunk._STEP_PIXELS", chunk)
         monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
         plain = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--out", "plain"))
         done = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, *mask))

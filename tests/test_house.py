@@ -13,13 +13,16 @@ import s2cube
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "stac_io"},
-    1: {"model"},
-    2: {"config", "aoi", "grid", "scene", "source", "resample", "output"},
-    3: {"provider", "reader"},
-    4: {"search", "plan", "cube", "mask", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
-    5: {"image"},
-    6: {"pipeline"},
-    7: {"cli"},
+    1: {"model", "store"},
+    2: {"config", "aoi", "grid", "scene", "source", "resample", "shelf", "output"},
+    3: {"provider", "tiff", "gdal_file"},
+    4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
+    5: {"reader", "mask"},
+    6: {"cube"},
+    7: {"image"},
+    8: {"worker"},
+    9: {"pipeline"},
+    10: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}

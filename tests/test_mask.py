@@ -140,7 +140,7 @@ class TestDilation:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dilation_m: float, chunk: int
     ) -> None:
         """What comes nearer than the distance is masked, nothing else; however the grid is cut into chunks."""
-        monkeypatch.setattr("s2cube.cube._CHUNK_PIXELS", chunk)
+        monkeypatch.setattr("s2cube.chunk._STEP_PIXELS", chunk)
         classes = np.random.default_rng(7).choice([4, 9, 3], p=[0.9985, 0.001, 0.0005], size=(300, 300)).astype("uint8")
         # Beside the AOI, which begins 600 m from the edges: 40 m and 100 m away from it.
         classes[150, 27], classes[24, 200] = 9, 3

@@ -116,7 +116,7 @@ def test_real_pixels_with_another_nodata(real: Path, crs: int) -> None:
             resampling=Resampling.average, src_nodata=65535, dst_nodata=0,
         )  # fmt: skip
     spec = RasterSpec(crs, tuple(grid.boundingbox), (30, 30))
-    reader = AssetReader(url=str(path), spec=spec, resampling=Resampling.average, dtype=np.dtype("complex64"))
+    reader = AssetReader(url=str(path), spec=spec, dtype=np.dtype("complex64"))
     sums = reader.read(Window(0, 0, grid.shape[1], grid.shape[0]))
     whole = sums.imag > 0.999
     assert whole.sum() > 40_000

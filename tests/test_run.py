@@ -454,8 +454,8 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
 
     from s2cube.cli import _nothing_found
     from s2cube.config import JobConfig, SearchSection
-    from s2cube.image import failed
     from s2cube.model import AOI, Plan, TimeSlice
+    from s2cube.worker import failed
 
     secret = "https://me:secret@host/v1?sig=hidden"
     said = _nothing_found(JobConfig(search=SearchSection(stac=secret)))

@@ -1,0 +1,181 @@
+"""What readers of a process share: each part of a file is fetched once, many at a time, and kept for a while."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+_Value = TypeVar("_Value")
+
+_ROOM_BYTES = 128 << 20
+"""Kept of what was read, for the next chunk or AOI that needs it: some hundred tiles of 1.4 MB."""
+
+_AHEAD_BYTES = 64 << 20
+"""On the way or waiting to be decoded, of all readers: enough for 1 GB/s at 50 ms a request."""
+
+_FETCHERS = 32
+"""Requests at a time: threads that wait for answers."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes [start, stop) of a file, which are one thing: a tile."""
+
+    key: Hashable
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.stop - self.start
+
+
+class Shelf:
+    """Values by key, the least recently used put away first; threads that want the same wait for one of them.
+
+    Parameters
+    ----------
+    room_bytes
+        Bound of what is kept.
+    """
+
+    def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:
+        self._room_bytes = room_bytes
+        self._kept: OrderedDict[Hashable, tuple[Future[Any], int]] = OrderedDict()
+        self._kept_bytes = 0
+        self._ahead_bytes = 0
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _fetchers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_FETCHERS, thread_name_prefix="s2cube-fetch")
+
+    def once(self, key: Hashable, make: Callable[[], tuple[_Value, int]]) -> _Value:
+        """Give what is kept under a key, or make it, and say how large it is. What fails is not kept."""
+        with self._lock:
+            known = self._find(key)
+            if known is None:
+                mine: Future[Any] = Future()
+                self._keep(key, mine, 0)
+        if known is not None:
+            value: _Value = known.result()
+            return value
+        try:
+            value, size = make()
+        except BaseException as error:
+            self.forget(key)
+            mine.set_exception(error)
+            raise
+        mine.set_result(value)
+        with self._lock:
+            if key in self._kept:
+                self._keep(key, mine, size)
+        return value
+
+    def forget(self, key: Hashable) -> None:
+        """Put away what is kept under a key."""
+        with self._lock:
+            _, size = self._kept.pop(key, (None, 0))
+            self._kept_bytes -= size
+
+    def stream(
+        self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], bytes | bytearray]
+    ) -> Iterator[tuple[Span, memoryview]]:
+        """Yield spans with their bytes, in their order, fetched ahead and many at a time.
+
+        Parameters
+        ----------
+        runs
+            Spans that lie one behind the other in the file, and are fetched as one if none of them is kept.
+        fetch
+            Gives bytes [start, stop), all of them, or raises.
+        """
+        waiting, ahead = deque(runs), deque[tuple[int, list[tuple[Span, Future[memoryview]]]]]()
+        try:
+            while waiting or ahead:
+                while waiting and self._may_start(waiting[0], anyway=not ahead):
+                    run = waiting.popleft()
+                    ahead.append((_size(run), self._start(run, fetch)))
+                size, started = ahead[0]
+                for span, future in started:
+                    yield span, future.result()
+                ahead.popleft()
+                self._release(size)
+        finally:
+            self._release(sum(size for size, _ in ahead))
+
+    def _may_start(self, run: Sequence[Span], anyway: bool) -> bool:
+        size = _size(run)
+        with self._lock:
+            # A reader that has nothing to wait for must go on, or all would wait for each other.
+            if anyway or self._ahead_bytes + size <= _AHEAD_BYTES:
+                self._ahead_bytes += size
+                return True
+            return False
+
+    def _release(self, size: int) -> None:
+        with self._lock:
+            self._ahead_bytes -= size
+
+    def _start(
+        self, run: Sequence[Span], fetch: Callable[[int, int], bytes | bytearray]
+    ) -> list[tuple[Span, Future[memoryview]]]:
+        """Ask for what is not kept of a run, in as few requests as that leaves."""
+        found: list[tuple[Span, Future[memoryview]]] = []
+        requests: list[list[tuple[Span, Future[memoryview]]]] = [[]]
+        with self._lock:
+            for span in run:
+                future = self._find(span.key)
+                if future is None:
+                    future = Future()
+                    self._keep(span.key, future, span.size)
+                    requests[-1].append((span, future))
+                elif requests[-1]:
+                    requests.append([])
+                found.append((span, future))
+        for request in requests:
+            if request:
+                self._fetchers.submit(self._fill, request, fetch)
+        return found
+
+    def _fill(
+        self, request: list[tuple[Span, Future[memoryview]]], fetch: Callable[[int, int], bytes | bytearray]
+    ) -> None:
+        start = request[0][0].start
+        try:
+            data = memoryview(fetch(start, request[-1][0].stop))
+        except BaseException as error:  # noqa: BLE001  it belongs to those who wait
+            for span, future in request:
+                self.forget(span.key)
+                future.set_exception(error)
+            return
+        for span, future in request:
+            future.set_result(data[span.start - start : span.stop - start])
+
+    def _find(self, key: Hashable) -> Future[Any] | None:
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def _keep(self, key: Hashable, future: Future[Any], size: int) -> None:
+        self._kept_bytes += size - self._kept.get(key, (None, 0))[1]
+        self._kept[key] = future, size
+        # What is on its way stays: another reader must find it. It is bounded by what readers fetch ahead.
+        while self._kept_bytes > self._room_bytes:
+            old = next((key for key, (each, _) in self._kept.items() if each.done()), None)
+            if old is None:
+                return
+            self._kept_bytes -= self._kept.pop(old)[1]
+
+
+def _size(run: Sequence[Span]) -> int:
+    return run[-1].stop - run[0].start
+
+
+SHELF = Shelf()
+"""The one of this process."""
