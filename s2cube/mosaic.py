@@ -25,6 +25,8 @@ _WHOLE = 0.999
 """Share of a cell from which on it counts as seen whole: what is less is the rounding of shares."""
 
 
+_CELLS_AT_ONCE = 1 << 15
+
 _DECIMALS = 2
 """Of a mean: what single precision holds of digital numbers, for certain."""
 
@@ -81,11 +83,21 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
 
 def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
     """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
-    offsets = offsets.astype("float32")
+    out = np.empty(dn.shape[1:], dtype_)
+    # A few rows at a time, so that what is computed on the way stays in the processor's cache.
+    rows = max(1, _CELLS_AT_ONCE // out.shape[2])
+    for top in range(0, out.shape[1], rows):
+        part = np.s_[..., top : top + rows, :]
+        out[part] = _lay_rows(dn[part], seen[part], covered[part], offsets.astype("float32"), dtype_)
+    return out
+
+
+def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
     sums = np.zeros(dn.shape[1:], "complex64")
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
         first = (sums.imag == 0) & (share >= _WHOLE) & (of_scene.imag >= _WHOLE)
-        np.copyto(sums, of_scene + offset * of_scene.imag, where=first)
+        harmonised = of_scene + offset * of_scene.imag if offset else of_scene
+        np.copyto(sums, harmonised, where=first)
     cut = (sums.imag == 0) & covered[0]
     if cut.any():
         shares = np.broadcast_to(seen, dn.shape)[:, cut]

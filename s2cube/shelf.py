@@ -34,6 +34,10 @@ class Span:
         return self.stop - self.start
 
 
+_Request = list[tuple[Span, Future[memoryview]]]
+"""What is, or becomes, the bytes of spans."""
+
+
 class Shelf:
     """Values by key, the least recently used put away first; threads that want the same wait for one of them.
 
@@ -83,7 +87,7 @@ class Shelf:
             self._kept_bytes -= size
 
     def stream(
-        self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], bytes | bytearray]
+        self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], memoryview]
     ) -> Iterator[tuple[Span, memoryview]]:
         """Yield spans with their bytes, in their order, fetched ahead and many at a time.
 
@@ -94,12 +98,21 @@ class Shelf:
         fetch
             Gives bytes [start, stop), all of them, or raises.
         """
-        waiting, ahead = deque(runs), deque[tuple[int, list[tuple[Span, Future[memoryview]]]]]()
+        waiting, ahead = deque(runs), deque[tuple[int, _Request]]()
         try:
             while waiting or ahead:
+                own: list[_Request] = []
                 while waiting and self._may_start(waiting[0], anyway=not ahead):
                     run = waiting.popleft()
-                    ahead.append((_size(run), self._start(run, fetch)))
+                    found, requests = self._start(run)
+                    ahead.append((_size(run), found))
+                    # What is wanted first is fetched here, for this thread would wait for it.
+                    if len(ahead) == 1:
+                        own = requests
+                    else:
+                        self._hand_out(requests, fetch)
+                for request in own:
+                    self._fill(request, fetch)
                 size, started = ahead[0]
                 for span, future in started:
                     yield span, future.result()
@@ -121,12 +134,10 @@ class Shelf:
         with self._lock:
             self._ahead_bytes -= size
 
-    def _start(
-        self, run: Sequence[Span], fetch: Callable[[int, int], bytes | bytearray]
-    ) -> list[tuple[Span, Future[memoryview]]]:
-        """Ask for what is not kept of a run, in as few requests as that leaves."""
-        found: list[tuple[Span, Future[memoryview]]] = []
-        requests: list[list[tuple[Span, Future[memoryview]]]] = [[]]
+    def _start(self, run: Sequence[Span]) -> tuple[_Request, list[_Request]]:
+        """Give where the bytes of a run are or will be, and what is to be asked for, in as few requests as may be."""
+        found: _Request = []
+        requests: list[_Request] = [[]]
         with self._lock:
             for span in run:
                 future = self._find(span.key)
@@ -137,17 +148,16 @@ class Shelf:
                 elif requests[-1]:
                     requests.append([])
                 found.append((span, future))
-        for request in requests:
-            if request:
-                self._fetchers.submit(self._fill, request, fetch)
-        return found
+        return found, [request for request in requests if request]
 
-    def _fill(
-        self, request: list[tuple[Span, Future[memoryview]]], fetch: Callable[[int, int], bytes | bytearray]
-    ) -> None:
+    def _hand_out(self, requests: list[_Request], fetch: Callable[[int, int], memoryview]) -> None:
+        for request in requests:
+            self._fetchers.submit(self._fill, request, fetch)
+
+    def _fill(self, request: _Request, fetch: Callable[[int, int], memoryview]) -> None:
         start = request[0][0].start
         try:
-            data = memoryview(fetch(start, request[-1][0].stop))
+            data = fetch(start, request[-1][0].stop)
         except BaseException as error:  # noqa: BLE001  it belongs to those who wait
             for span, future in request:
                 self.forget(span.key)

@@ -1,20 +1,14 @@
-"""Hrefs become bytes: parts of files, asked for patiently and counted.
-
-HTTP is spoken by urllib3, which sends a URL as it stands, signature and all, and shows what a busy server asks for;
-object stores by obstore.
-"""
+"""Hrefs become bytes: parts of files, asked for patiently, and counted."""
 
 import os
 import random
+import re
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 import tenacity
@@ -23,6 +17,7 @@ import urllib3
 from s2cube.errors import AssetReadError
 
 if TYPE_CHECKING:
+    import obstore
     import obstore.store
 
 REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az")
@@ -31,14 +26,16 @@ REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az")
 _BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which asking again may help (RFC 9110, RFC 6585)."""
 
-_CONNECTIONS = 32
+_STATUS = re.compile(r"status(?: code)?: (\d{3})")
+_FINAL = (
+    "InvalidPathError", "NotFoundError", "PermissionDeniedError", "UnauthenticatedError", "UnknownConfigurationKeyError"
+)  # fmt: skip
+"""Of obstore's exceptions."""
+
 _CONNECT_TIMEOUT_S = 10
-_PIECE_BYTES = 1 << 18
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
 _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
-
-_REDIRECTS = urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=5, respect_retry_after_header=False)
 
 
 class Ledger:
@@ -90,7 +87,7 @@ class Access:
 class Part:
     """A part of a file, the size of the whole file, and a mark that changes when the file does."""
 
-    data: bytes | bytearray
+    data: memoryview
     whole_bytes: int
     version: str
 
@@ -149,10 +146,8 @@ def _pause(state: tenacity.RetryCallState) -> float:
 
 def _source(href: str) -> Any:
     scheme = urlsplit(href).scheme.lower()
-    if scheme in ("http", "https"):
-        return _from_http
     if scheme in REMOTE_SCHEMES:
-        return _from_object_store
+        return _from_network
     if scheme == "file" or "://" not in href:
         return _from_disk
     raise failed(href, f"lies where nothing is read from: only {', '.join(REMOTE_SCHEMES)} and files are")
@@ -171,11 +166,11 @@ def _from_disk(href: str, start: int, stop: int, access: Access) -> Part:
     except (OSError, ValueError, OverflowError) as error:
         raise failed(href, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     access.ledger.add(1, len(data))
-    return Part(data, facts.st_size, _disk_version(facts))
+    return Part(memoryview(data), facts.st_size, _disk_version(facts))
 
 
 def _disk_version(facts: os.stat_result) -> str:
-    return f"{facts.st_mtime_ns}-{facts.st_ino}-{facts.st_size}"
+    return f"{facts.st_mtime_ns}-{facts.st_size}"
 
 
 def is_current(href: str, version: str) -> bool:
@@ -188,116 +183,64 @@ def is_current(href: str, version: str) -> bool:
         return False
 
 
-@cache
-def _pool() -> urllib3.PoolManager:
-    return urllib3.PoolManager(maxsize=_CONNECTIONS)
-
-
-def _from_http(href: str, start: int, stop: int, access: Access) -> Part:
-    deadline_s = time.monotonic() + access.timeout_s
-    headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, access.timeout_s), read=access.timeout_s)
-    data = bytearray()
-    access.ledger.add(1, 0)
-    with _passing_http_errors():
-        answer = _pool().request(
-            "GET", href, headers=headers, timeout=timeout, retries=_REDIRECTS, preload_content=False
-        )
-        try:
-            whole = _check(href, answer, start, stop)
-            due = min(stop, whole) - start
-            while len(data) < due and (piece := answer.read1(_PIECE_BYTES, decode_content=False)):
-                data += piece
-                if time.monotonic() > deadline_s:
-                    raise _Passing(f"took longer than {access.timeout_s:g} s: see --timeout")
-            # Read to its end, a connection serves the next request.
-            answer.drain_conn() if len(data) == due else answer.close()
-        except BaseException:
-            answer.close()
-            raise
-        finally:
-            answer.release_conn()
-            access.ledger.add(0, len(data))
-    if len(data) != due:
-        raise _Passing(f"{len(data)} of {due} bytes came")
-    version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-    return Part(data, whole, f"{version}-{whole}")
-
-
-@contextmanager
-def _passing_http_errors() -> Iterator[None]:
-    try:
-        yield
-    except urllib3.exceptions.LocationValueError as error:
-        raise _Passing(f"is no address ({error})", float("inf")) from None
-    except urllib3.exceptions.HTTPError as error:
-        cause = getattr(error, "reason", None) or error
-        raise _Passing(str(cause).split("object at 0x")[0] or type(error).__name__) from None
-
-
-def _check(href: str, answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> int:
-    """Give the size of the whole file, if the answer is the part that was asked for."""
-    if answer.status in _BUSY:
-        asked = urllib3.Retry().get_retry_after(answer)
-        told = f", and asks to wait {asked:.0f} s" if asked else ""
-        raise _Passing(f"answers {answer.status}{told}", asked)
-    if answer.status == 416:
-        raise failed(href, f"has no byte {start}: it is shorter than its header says")
-    if answer.status == 200:
-        # The whole file, where a part was asked for: taken only if that is what was meant.
-        whole = int(answer.headers.get("Content-Length", -1))
-        if start == 0 and 0 <= whole <= stop:
-            return whole
-        raise failed(href, "cannot be read in parts: its server ignores HTTP ranges")
-    if answer.status != 206:
-        raise failed(href, f"answers {answer.status}")
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise failed(href, f"comes encoded ({answer.headers['Content-Encoding']}), though that was not asked for")
-    unit, _, rest = answer.headers.get("Content-Range", "").partition(" ")
-    span, _, whole_text = rest.partition("/")
-    if unit != "bytes" or not span.startswith(f"{start}-") or not whole_text.isdigit():
-        raise failed(href, f"answers with other bytes than were asked for ({unit} {rest})")
-    return int(whole_text)
-
-
-def _from_object_store(href: str, start: int, stop: int, access: Access) -> Part:
+def _from_network(href: str, start: int, stop: int, access: Access) -> Part:
     import obstore
-    from obstore.exceptions import (
-        BaseError,
-        InvalidPathError,
-        NotFoundError,
-        NotSupportedError,
-        PermissionDeniedError,
-        UnauthenticatedError,
-        UnknownConfigurationKeyError,
-    )
+    from obstore.exceptions import BaseError, NotSupportedError
 
-    final = (
-        FileNotFoundError, InvalidPathError, NotFoundError, NotSupportedError, PermissionDeniedError, PermissionError,
-        UnauthenticatedError, UnknownConfigurationKeyError, ValueError,
-    )  # fmt: skip
     place = urlsplit(href)
     access.ledger.add(1, 0)
     try:
-        store = _object_store(place.scheme.lower(), place.netloc, access.timeout_s)
-        answer = obstore.get(store, place.path.lstrip("/"), options={"range": (start, stop)})
-        data = answer.bytes()
-    except final as error:
-        raise failed(href, f"cannot be read ({_first_line(error)})") from None
-    except (BaseError, OSError) as error:
-        raise _Passing(_first_line(error)) from None
+        store = _store(place.scheme.lower(), place.netloc, place.query, access.timeout_s)
+        # It writes a path anew as an address.
+        answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
+        data, whole, version = memoryview(answer.bytes()), answer.meta["size"], _version(answer.meta)
+    except NotSupportedError:
+        raise failed(href, "cannot be read in parts: its server ignores HTTP ranges") from None
+    except (BaseError, OSError, ValueError) as error:
+        raise _judged(href, error, access) from None
     access.ledger.add(0, len(data))
-    whole = answer.meta["size"]
-    return Part(data.to_bytes(), whole, f"{answer.meta['e_tag'] or answer.meta['last_modified']}-{whole}")
+    if len(data) != min(stop, whole) - start:
+        raise _Passing(f"{len(data)} bytes came of {min(stop, whole) - start}")
+    return Part(data, whole, version)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n")[0][:300] or type(error).__name__
+def _version(facts: "obstore.ObjectMeta") -> str:
+    return f"{facts['e_tag'] or facts['last_modified']}-{facts['size']}"
+
+
+def _judged(href: str, error: Exception, access: Access) -> Exception:
+    """Tell what may pass from what will not."""
+    text = str(error).split("\n")[0]
+    status = int(found[1]) if (found := _STATUS.search(text)) else None
+    if status in _BUSY:
+        pause_s = _asked_pause_s(href, access)
+        told = f", and asks to wait {pause_s:.0f} s" if pause_s else ""
+        return _Passing(f"answers {status}{told}", pause_s)
+    if status == 416:
+        return failed(href, "is shorter than its header says")
+    if status:
+        return failed(href, f"answers {status}")
+    if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
+        return failed(href, f"cannot be read ({text[:300]})")
+    return _Passing(text.rpartition(" - ")[2][:300])
+
+
+def _asked_pause_s(href: str, access: Access) -> float | None:
+    """Ask a busy web server how long it wants to be left alone: obstore hides that part of its answer."""
+    if urlsplit(href).scheme.lower() not in ("http", "https"):
+        return None
+    access.ledger.add(1, 0)
+    try:
+        answer = urllib3.request("HEAD", href, timeout=_CONNECT_TIMEOUT_S, retries=False)
+        return urllib3.Retry().get_retry_after(answer)
+    except urllib3.exceptions.HTTPError:
+        return None
 
 
 @lru_cache(maxsize=64)
-def _object_store(scheme: str, bucket: str, timeout_s: float) -> "obstore.store.ObjectStore":
-    from obstore.store import from_url
+def _store(scheme: str, place: str, query: str, timeout_s: float) -> "obstore.store.ObjectStore":
+    """Give what keeps the connections to a server; a query, as a signature, is sent with every request."""
+    from obstore.store import HTTPStore, from_url
 
     options: dict[str, Any] = {
         "client_options": {
@@ -308,9 +251,11 @@ def _object_store(scheme: str, bucket: str, timeout_s: float) -> "obstore.store.
         # Asked again, and counted, by `fetch`.
         "retry_config": {"max_retries": 0},
     }
+    if scheme in ("http", "https"):
+        return HTTPStore.from_url(f"{scheme}://{place}/" + (f"?{query}" if query else ""), **options)
     if scheme == "s3":
         options |= _s3_settings(os.environ)
-    return from_url(f"{scheme}://{bucket}", **options)
+    return from_url(f"{scheme}://{place}", **options)
 
 
 def _s3_settings(environ: Any) -> dict[str, Any]:

@@ -35,11 +35,11 @@ def header(href: str, access: Access) -> Tiff:
         read = read_header(href, access)
         return (time.monotonic(), read), read.size
 
-    while True:
-        read_s, tiff = SHELF.once(("header", href), make)
-        if time.monotonic() - read_s < _TRUSTED_S and is_current(href, tiff.version):
-            return tiff
+    read_s, tiff = SHELF.once(("header", href), make)
+    if time.monotonic() - read_s > _TRUSTED_S or not is_current(href, tiff.version):
         forget(href)
+        _, tiff = SHELF.once(("header", href), make)
+    return tiff
 
 
 def forget(href: str) -> None:
@@ -120,11 +120,11 @@ class TiledRaster:
                     ) from None
                 # It may have been damaged on its way.
                 SHELF.forget(span.key)
-                data = memoryview(_fetch_part(self.tiff, self.access, span.start, span.stop))
+                data = _fetch_part(self.tiff, self.access, span.start, span.stop)
         raise AssertionError
 
 
-def _fetch_part(tiff: Tiff, access: Access, start: int, stop: int) -> bytes | bytearray:
+def _fetch_part(tiff: Tiff, access: Access, start: int, stop: int) -> memoryview:
     part = fetch(tiff.href, start, stop, access)
     if part.version != tiff.version:
         raise Changed(tiff.href)

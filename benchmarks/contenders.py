@@ -1,0 +1,180 @@
+"""One reader on one case, in a process of its own: prints what it took as JSON. Called by ``readers.py``.
+
+Every contender gives the same: area means of two bands of every scene on one grid of 30 m, in memory. Each has
+`THREADS` threads, for all of them wait for the network; what else it does is its default, but for what is wrong.
+"""
+
+import argparse
+import importlib
+import json
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+from archive import EPSG, GRANULE_M, LEFT_M, TOP_M
+
+THREADS = 16
+BANDS = ["blue", "swir16"]
+RESOLUTION_M = 30
+CASES = {
+    # Metres from the granule's corner: left, top, right, bottom; and scenes.
+    "field": ((30000, 24000, 35010, 30690), 24),
+    "county": ((24000, 18000, 84000, 78000), 4),
+    "tile": ((0, 0, GRANULE_M, GRANULE_M), 2),
+}
+
+
+class Case:
+    """Scenes and a grid."""
+
+    def __init__(self, name: str, url: str) -> None:
+        (left, top, right, bottom), scenes = CASES[name]
+        self.bounds = (LEFT_M + left, TOP_M - bottom, LEFT_M + right, TOP_M - top)
+        self.shape = ((bottom - top) // RESOLUTION_M, (right - left) // RESOLUTION_M)
+        import requests
+
+        features = requests.get(f"{url}/items.json", timeout=60).json()["features"][:scenes]
+        for feature in features:
+            for asset in feature["assets"].values():
+                asset["href"] = url + "/" + Path(asset["href"]).name
+        self.items = [pystac.Item.from_dict(feature) for feature in features]
+
+
+def s2cube(quality: str) -> Callable[[Case], np.ndarray]:
+    def read(case: Case) -> np.ndarray:
+        from odc.geo.geom import box
+
+        from s2cube import open_cube
+        from s2cube.model import AOI
+
+        aoi = AOI("aoi", box(*case.bounds, f"EPSG:{EPSG}"))
+        cube = open_cube(
+            case.items, aoi, bands=BANDS, crs=EPSG, quality=quality, mask="none", offset="none", group_by="scene"
+        )
+        cube = cube.drop_vars("qa")
+        return np.asarray(cube.compute(scheduler="threads", num_workers=THREADS))
+
+    return read
+
+
+def with_stackstac(case: Case) -> np.ndarray:
+    import stackstac
+    from rasterio.enums import Resampling
+
+    # pystac rewrites proj:epsg, which stackstac reads.
+    items = [item.to_dict() for item in case.items]
+    for item in items:
+        item["properties"]["proj:epsg"] = EPSG
+    cube = stackstac.stack(
+        items, assets=BANDS, epsg=EPSG, resolution=RESOLUTION_M, bounds=case.bounds, snap_bounds=False,
+        resampling=Resampling.average, dtype="uint16", fill_value=np.uint16(0), rescale=False,
+    )  # fmt: skip
+    return np.asarray(cube.compute(scheduler="threads", num_workers=THREADS))
+
+
+def with_odc_stac(case: Case) -> np.ndarray:
+    import odc.stac
+    from odc.geo.geobox import GeoBox
+
+    grid = GeoBox.from_bbox(case.bounds, f"EPSG:{EPSG}", resolution=RESOLUTION_M)
+    loaded = odc.stac.load(
+        case.items, BANDS, geobox=grid, resampling="average", groupby="id", dtype="uint16", nodata=0, pool=THREADS
+    )
+    return np.stack([loaded[band].values for band in BANDS], axis=1)
+
+
+def with_rasterio(case: Case) -> np.ndarray:
+    import rasterio
+    from rasterio.enums import Resampling
+    from rasterio.windows import from_bounds
+
+    out = np.zeros((len(case.items), len(BANDS), *case.shape), "uint16")
+
+    def one(at: tuple[int, int]) -> None:
+        scene, band = at
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            href = case.items[scene].assets[BANDS[band]].href
+            with rasterio.open(href) as file:
+                window = from_bounds(*case.bounds, file.transform)
+                file.read(1, window=window, out=out[scene, band], resampling=Resampling.average)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(one, np.ndindex(out.shape[:2])))
+    return out
+
+
+def with_lazycogs(case: Case) -> np.ndarray:
+    raise NotImplementedError
+
+
+CONTENDERS: dict[str, tuple[Callable[[Case], np.ndarray], tuple[str, ...]]] = {
+    "s2cube exact": (s2cube("exact"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
+    "s2cube fast": (s2cube("fast"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
+    "stackstac": (with_stackstac, ("stackstac", "dask.array")),
+    "odc-stac": (with_odc_stac, ("odc.stac", "xarray")),
+    "rasterio": (with_rasterio, ("rasterio",)),
+}
+
+
+def resident_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise OSError
+
+
+class Peak:
+    """The most memory that was held, above what was held before: looked at every 5 ms."""
+
+    def __enter__(self) -> "Peak":
+        self.before_mb = self.most_mb = resident_mb()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look)
+        self._watch.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            self.most_mb = max(self.most_mb, resident_mb())
+
+    def __exit__(self, *_: Any) -> None:
+        self._over.set()
+        self._watch.join()
+
+    @property
+    def mb(self) -> float:
+        return self.most_mb - self.before_mb
+
+
+def main() -> None:
+    words = argparse.ArgumentParser()
+    words.add_argument("contender", choices=CONTENDERS)
+    words.add_argument("case", choices=CASES)
+    words.add_argument("url")
+    words.add_argument("--save", type=Path)
+    given = words.parse_args()
+    read, modules = CONTENDERS[given.contender]
+    for module in modules:
+        importlib.import_module(module)
+    case = Case(given.case, given.url)
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    with Peak() as peak:
+        values = read(case)
+    wall_s = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert values.shape == (len(case.items), len(BANDS), *case.shape), values.shape
+    if given.save:
+        np.save(given.save, values[0])
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    json.dump({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak.mb, "mean": float(values.mean())}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
