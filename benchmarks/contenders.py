@@ -74,7 +74,7 @@ def with_stackstac(case: Case) -> np.ndarray:
         item["properties"]["proj:epsg"] = EPSG
     cube = stackstac.stack(
         items, assets=BANDS, epsg=EPSG, resolution=RESOLUTION_M, bounds=case.bounds, snap_bounds=False,
-        resampling=Resampling.average, dtype="uint16", fill_value=np.uint16(0), rescale=False,
+        resampling=Resampling.average, rescale=False,
     )  # fmt: skip
     return np.asarray(cube.compute(scheduler="threads", num_workers=THREADS))
 

@@ -88,10 +88,14 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
 
 def no_screen(scenes: int, slices: int, chunked: Chunks) -> xr.Dataset:
     """Give what `screen` gives where nothing is masked."""
-    shape, chunks = (sum(chunked.rows), sum(chunked.columns)), (1, chunked.rows, chunked.columns)
-    nothing = da.zeros((scenes, *shape), dtype="uint8", chunks=chunks)
-    seen = da.ones((scenes, *shape), dtype="float32", chunks=chunks)
-    covered = da.ones((slices, *shape), dtype=bool, chunks=chunks)
+
+    def everywhere(value: Any, count: int, dtype: str) -> da.Array:
+        # Of one value, that takes no room.
+        shape = (count, sum(chunked.rows), sum(chunked.columns))
+        return da.broadcast_to(da.full((), value, dtype=dtype), shape, chunks=(1, chunked.rows, chunked.columns))
+
+    nothing, seen = everywhere(0, scenes, "uint8"), everywhere(1, scenes, "float32")
+    covered = everywhere(True, slices, "bool")
     return _dataset(nothing, seen, covered, nothing)
 
 

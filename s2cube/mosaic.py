@@ -83,10 +83,11 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
 
 def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
     """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
-    out = np.empty(dn.shape[1:], dtype_)
+    bands, height, width = dn.shape[1:]
+    out = np.empty((bands, height, width), dtype_)
     # A few rows at a time, so that what is computed on the way stays in the processor's cache.
-    rows = max(1, _CELLS_AT_ONCE // out.shape[2])
-    for top in range(0, out.shape[1], rows):
+    rows = max(1, _CELLS_AT_ONCE // width)
+    for top in range(0, height, rows):
         part = np.s_[..., top : top + rows, :]
         out[part] = _lay_rows(dn[part], seen[part], covered[part], offsets.astype("float32"), dtype_)
     return out

@@ -17,6 +17,7 @@ from s2cube import gdal_file
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.model import Quality
 from s2cube.resample import Lattice, Raster, choose_level, sum_areas, take_classes, window_under
+from s2cube.room import ARRAYS
 from s2cube.shelf import Span
 from s2cube.store import Access, failed
 from s2cube.tiff import Unsupported, epsg
@@ -90,9 +91,11 @@ class AssetReader:
         grid = self._grid(window)
         fill = sum_areas if self._averages else take_classes
         while True:
-            cells = np.zeros((grid.height, grid.width), self.dtype)
             try:
-                fill(self._raster(grid), grid, cells)
+                raster = self._raster(grid)
+                with ARRAYS.hold(grid.height * grid.width * self.dtype.itemsize):
+                    cells = np.zeros((grid.height, grid.width), self.dtype)
+                    fill(raster, grid, cells)
                 return cells
             except Changed:
                 forget(self.url)

@@ -182,13 +182,14 @@ def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     for block in raster.blocks(window):
         down = rows.shares(block.row, block.row + block.pixels.shape[0])
         across = columns.shares(block.column, block.column + block.pixels.shape[1])
-        cells = out[down.cells, across.cells]
         dn, valid = _digital_numbers(block, raster.nodata)
+        sums = np.empty((len(down.sums), len(across.sums)), out.dtype)
+        sums.real = _over(down.matrix, across.matrix, dn)
         if valid is None:
-            cells.imag += np.outer(down.sums, across.sums)
+            sums.imag = np.outer(down.sums, across.sums)
         else:
-            cells.imag += _over(down.matrix, across.matrix, valid.astype("float32"))
-        cells.real += _over(down.matrix, across.matrix, dn)
+            sums.imag = _over(down.matrix, across.matrix, valid.astype("float32"))
+        out[down.cells, across.cells] += sums
 
 
 def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:

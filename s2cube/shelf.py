@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from s2cube.room import Room
+
 _Value = TypeVar("_Value")
 
 _ROOM_BYTES = 128 << 20
@@ -51,7 +53,7 @@ class Shelf:
         self._room_bytes = room_bytes
         self._kept: OrderedDict[Hashable, tuple[Future[Any], int]] = OrderedDict()
         self._kept_bytes = 0
-        self._ahead_bytes = 0
+        self._ahead = Room(_AHEAD_BYTES)
         self._lock = threading.Lock()
 
     @cached_property
@@ -102,7 +104,8 @@ class Shelf:
         try:
             while waiting or ahead:
                 own: list[_Request] = []
-                while waiting and self._may_start(waiting[0], anyway=not ahead):
+                # A reader that has nothing to wait for must go on, or all would wait for each other.
+                while waiting and self._ahead.take(_size(waiting[0]), anyway=not ahead):
                     run = waiting.popleft()
                     found, requests = self._start(run)
                     ahead.append((_size(run), found))
@@ -117,22 +120,9 @@ class Shelf:
                 for span, future in started:
                     yield span, future.result()
                 ahead.popleft()
-                self._release(size)
+                self._ahead.give_back(size)
         finally:
-            self._release(sum(size for size, _ in ahead))
-
-    def _may_start(self, run: Sequence[Span], anyway: bool) -> bool:
-        size = _size(run)
-        with self._lock:
-            # A reader that has nothing to wait for must go on, or all would wait for each other.
-            if anyway or self._ahead_bytes + size <= _AHEAD_BYTES:
-                self._ahead_bytes += size
-                return True
-            return False
-
-    def _release(self, size: int) -> None:
-        with self._lock:
-            self._ahead_bytes -= size
+            self._ahead.give_back(sum(size for size, _ in ahead))
 
     def _start(self, run: Sequence[Span]) -> tuple[_Request, list[_Request]]:
         """Give where the bytes of a run are or will be, and what is to be asked for, in as few requests as may be."""

@@ -9,6 +9,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from s2cube.resample import Block, Lattice
+from s2cube.room import CORES
 from s2cube.shelf import SHELF, Span
 from s2cube.store import Access, failed, fetch, is_current
 from s2cube.tiff import Level, Tiff, read_header
@@ -99,14 +100,14 @@ class TiledRaster:
         fetch_part = partial(_fetch_part, self.tiff, self.access)
         for span, data in SHELF.stream(self.runs(window), fetch_part):
             tile = span.key[-1]  # type: ignore[index]
-            pixels = self._decoded(tile, span, data)
             row, column = (
                 index * length
                 for index, length in zip(divmod(tile, self.level.tiles_across), self.level.tile_shape, strict=True)
             )
             first_row, first_column = max(top - row, 0), max(left - column, 0)
-            inside = pixels[first_row : bottom - row, first_column : right - column]
-            yield Block(row + first_row, column + first_column, inside)
+            inside = np.s_[first_row : bottom - row, first_column : right - column]
+            with CORES:
+                yield Block(row + first_row, column + first_column, self._decoded(tile, span, data)[inside])
 
     def _decoded(self, tile: int, span: Span, data: memoryview) -> np.ndarray:
         for attempt in range(2):

@@ -12,7 +12,7 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "stac_io"},
+    0: {"antimeridian", "errors", "qa", "room", "stac_io"},
     1: {"model", "store"},
     2: {"config", "aoi", "grid", "scene", "source", "resample", "shelf", "output"},
     3: {"provider", "tiff", "gdal_file"},
