@@ -110,10 +110,6 @@ def with_rasterio(case: Case) -> np.ndarray:
     return out
 
 
-def with_lazycogs(case: Case) -> np.ndarray:
-    raise NotImplementedError
-
-
 CONTENDERS: dict[str, tuple[Callable[[Case], np.ndarray], tuple[str, ...]]] = {
     "s2cube exact": (s2cube("exact"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
     "s2cube fast": (s2cube("fast"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
@@ -158,11 +154,15 @@ def main() -> None:
     words.add_argument("contender", choices=CONTENDERS)
     words.add_argument("case", choices=CASES)
     words.add_argument("url")
-    words.add_argument("--save", type=Path)
+    words.add_argument("--chunk-mb", type=float)
     given = words.parse_args()
     read, modules = CONTENDERS[given.contender]
     for module in modules:
         importlib.import_module(module)
+    if given.chunk_mb:
+        import s2cube.chunk
+
+        s2cube.chunk._CHUNK_CELLS = int((given.chunk_mb * 2**20 / 8) ** 0.5)
     case = Case(given.case, given.url)
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     with Peak() as peak:
@@ -170,8 +170,6 @@ def main() -> None:
     wall_s = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert values.shape == (len(case.items), len(BANDS), *case.shape), values.shape
-    if given.save:
-        np.save(given.save, values[0])
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     json.dump({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak.mb, "mean": float(values.mean())}, sys.stdout)
 

@@ -1,0 +1,197 @@
+"""How s2cube's reader compares with others on the same scenes, in one run.
+
+    python benchmarks/readers.py [--rounds 3] [--latency-ms 50] [--folder FOLDER] [--growth]
+
+Makes an archive of noise as large as real granules (400 MB; kept in FOLDER, if given), serves it on loopback with a
+delay before every answer, and lets each contender read each case in a process of its own, in turn, as often as there
+are rounds. Prints the medians and their ratios as tables in Markdown and writes ``docs/readers.png``. ``--growth``:
+10, 100 and 1,000 slices of a small area, and chunks of 1, 4 and 16 MB, instead.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from archive import EPSG, LEFT_M, TOP_M, Served, serve, write_archive
+from contenders import BANDS, CASES, CONTENDERS, THREADS
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "readers.png"
+FACTS = ("wall_s", "cpu_s", "peak_mb", "requests", "bytes")
+
+
+def measure(contender: str, case: str, served: Served, *more: str) -> dict[str, float]:
+    served.take_stock()
+    command = [sys.executable, str(Path(__file__).with_name("contenders.py")), contender, case, served.url, *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{contender} failed on {case}:\n{done.stderr[-3000:]}")
+    stock = served.take_stock()
+    # The list of scenes was one request.
+    return json.loads(done.stdout) | {"requests": stock["requests"] - 1, "bytes": stock["bytes"]}
+
+
+def least(folder: Path, case: str, quality: str) -> tuple[int, int]:
+    """Count by rasterio and GDAL what a case takes at least: tiles and their bytes, without headers."""
+    import rasterio
+
+    (left, top, right, bottom), scenes = CASES[case]
+    tiles = size = 0
+    for band in BANDS:
+        with rasterio.open(folder / f"{band}.tif") as full:
+            fits = [level for level, factor in enumerate(full.overviews(1)) if factor * full.res[0] <= 30]
+        level = {"overview_level": max(fits)} if quality == "fast" and fits else {}
+        with rasterio.open(folder / f"{band}.tif", **level) as file:
+            pixel_m, (high, wide) = file.res[0], file.block_shapes[0]
+            for row in range(int(top / pixel_m) // high, -(-bottom // int(pixel_m * high))):
+                for column in range(int(left / pixel_m) // wide, -(-right // int(pixel_m * wide))):
+                    told = file.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
+                    tiles, size = tiles + 1, size + int(told)
+    return tiles * scenes, size * scenes
+
+
+Results = dict[str, dict[str, dict[str, float]]]
+
+
+def compare(folder: Path, rounds: int, latency_ms: float) -> Results:
+    taken: dict[str, dict[str, list[dict[str, float]]]] = {case: {name: [] for name in CONTENDERS} for case in CASES}
+    with serve(folder, latency_ms) as served:
+        for _ in range(rounds):
+            for case in CASES:
+                for name in CONTENDERS:
+                    taken[case][name].append(measure(name, case, served))
+                    print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return {
+        case: {
+            name: {fact: statistics.median(each[fact] for each in runs) for fact in (*FACTS, "mean")}
+            for name, runs in of_case.items()
+        }
+        for case, of_case in taken.items()
+    }
+
+
+def tables(results: Results, folder: Path) -> Iterator[str]:
+    for case, of_case in results.items():
+        scenes = CASES[case][1]
+        base = of_case["stackstac"]
+        yield f"\n**{case}**, {scenes} scenes; ratios to stackstac in brackets\n"
+        yield "| reader | wall s | CPU s | memory MB | requests | MB | bytes to the least | mean DN |"
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        for name, it in of_case.items():
+            _, fewest = least(folder, case, "exact" if name in ("s2cube exact", "stackstac") else "fast")
+            yield (
+                f"| {name} | {it['wall_s']:.2f} ({it['wall_s'] / base['wall_s']:.2f}) "
+                f"| {it['cpu_s']:.2f} ({it['cpu_s'] / base['cpu_s']:.2f}) "
+                f"| {it['peak_mb']:.0f} ({it['peak_mb'] / base['peak_mb']:.2f}) "
+                f"| {it['requests']:.0f} | {it['bytes'] / 1e6:.1f} | {it['bytes'] / fewest:.3f} | {it['mean']:.2f} |"
+            )
+
+
+def draw(results: Results) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    units = {"wall_s": "wall time, s", "cpu_s": "CPU time, s", "peak_mb": "memory, MB", "bytes": "read, MB"}
+    figure, axes = pyplot.subplots(len(results), len(units), figsize=(12, 6.5), constrained_layout=True)
+    for row, (case, of_case) in zip(axes, results.items(), strict=True):
+        for axis, (fact, unit) in zip(row, units.items(), strict=True):
+            values = [each[fact] / (1e6 if fact == "bytes" else 1) for each in of_case.values()]
+            colours = ["#1b7f5c" if name.startswith("s2cube") else "#9aa5ad" for name in of_case]
+            bars = axis.barh(list(of_case), values, color=colours)
+            axis.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+            axis.invert_yaxis()
+            axis.margins(x=0.2)
+            axis.tick_params(labelsize=7, labelleft=fact == "wall_s")
+            axis.spines[["top", "right"]].set_visible(False)
+            if case == next(iter(results)):
+                axis.set_title(unit, fontsize=9)
+        row[0].set_ylabel(f"{case}, {CASES[case][1]} scenes", fontsize=9)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def grow(folder: Path, latency_ms: float) -> Iterator[str]:
+    """Let whole runs grow: more slices of a small area."""
+    left, top, right, bottom = (LEFT_M + 40000, TOP_M - 42000, LEFT_M + 41500, TOP_M - 43500)
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{EPSG}"}}
+    field = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    yield "\n| slices | wall s a slice | CPU s a slice | peak memory MB, all processes |\n| --- | --- | --- | --- |"
+    for slices in (10, 100, 1000):
+        write_archive(folder, slices)
+        with tempfile.TemporaryDirectory() as scratch, serve(folder, latency_ms) as served:
+            aoi = Path(scratch) / "aoi.geojson"
+            aoi.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [field]}))
+            code = (
+                "import resource, sys, time, psutil, threading\n"
+                "from s2cube.cli import main\n"
+                "most, me = [0], psutil.Process()\n"
+                "def look():\n"
+                "    while True:\n"
+                "        try:\n"
+                "            all_of_us = [me, *me.children(recursive=True)]\n"
+                "            most[0] = max(most[0], sum(each.memory_info().rss for each in all_of_us))\n"
+                "        except psutil.Error: pass\n"
+                "        time.sleep(0.1)\n"
+                "if __name__ == '__main__':\n"
+                "    threading.Thread(target=look, daemon=True).start()\n"
+                "    began = time.perf_counter()\n"
+                "    try: main(sys.argv[1:])\n"
+                "    finally:\n"
+                "        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
+                "        cpu = sum(each.ru_utime + each.ru_stime for each in used)\n"
+                "        print(time.perf_counter() - began, cpu, most[0] / 2**20)\n"
+            )
+            script = Path(scratch) / "job.py"
+            script.write_text(code)
+            words = ["run", "--aoi", str(aoi), "--stac", f"{served.url}/items.json", "--bands", ",".join(BANDS), "-q"]
+            command = [sys.executable, str(script), *words, "--crs", f"EPSG:{EPSG}", "--out", f"{scratch}/out"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
+            if done.returncode:
+                raise RuntimeError(done.stderr[-3000:])
+            wall_s, cpu_s, peak_mb = map(float, done.stdout.split()[-3:])
+            yield f"| {slices} | {wall_s / slices:.3f} | {cpu_s / slices:.3f} | {peak_mb:.0f} |"
+
+
+def chunk_sizes(folder: Path, latency_ms: float) -> Iterator[str]:
+    """Let chunks grow: the county, exact, with chunks bounded to so many MB of sums."""
+    yield "\n| chunks, MB | wall s | CPU s | memory MB | requests | MB read |\n| --- | --- | --- | --- | --- | --- |"
+    with serve(folder, latency_ms) as served:
+        for size_mb in (1, 4, 16, None):
+            more = ("--chunk-mb", str(size_mb)) if size_mb else ()
+            it = measure("s2cube exact", "county", served, *more)
+            facts = f"{it['wall_s']:.2f} | {it['cpu_s']:.2f} | {it['peak_mb']:.0f} | {it['requests']:.0f}"
+            yield f"| {size_mb or 'default'} | {facts} | {it['bytes'] / 1e6:.1f} |"
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--latency-ms", type=float, default=50)
+    words.add_argument("--folder", type=Path)
+    words.add_argument("--growth", action="store_true")
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.folder or Path(scratch)
+        write_archive(folder, max(scenes for _, scenes in CASES.values()))
+        print(f"{os.cpu_count()} cores, {given.latency_ms:g} ms before every answer, {THREADS} threads each")
+        if given.growth:
+            for line in (*chunk_sizes(folder, given.latency_ms), *grow(folder, given.latency_ms)):
+                print(line, flush=True)
+            return
+        results = compare(folder, given.rounds, given.latency_ms)
+        print(f"{given.rounds} rounds, medians")
+        for line in tables(results, folder):
+            print(line)
+        draw(results)
+
+
+if __name__ == "__main__":
+    main()
