@@ -1,6 +1,7 @@
 """An address becomes items: a STAC API, an ItemCollection, a static catalogue, stac-geoparquet."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,13 @@ from pystac.utils import is_absolute_href, make_absolute_href
 
 from s2cube.errors import OutputError, SearchError
 from s2cube.stac_io import patient_io
+from s2cube.store import REMOTE_SCHEMES, is_remote
 
 if TYPE_CHECKING:
     from pystac_client import Client, ItemSearch
     from pystac_client.stac_api_io import StacApiIO
+
+log = logging.getLogger(__name__)
 
 _PARQUET = (".parquet", ".geoparquet")
 _JSON = (".json", ".geojson")
@@ -173,10 +177,17 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
     # As it is written: pystac would take a relative one for a path from the folder the user is in.
     own = make_absolute_href(str(link.target), make_absolute_href(base)) if link else None
     start = own if own and is_absolute_href(own) else make_absolute_href(base)
-    for asset in item.assets.values():
+    for key, asset in list(item.assets.items()):
         # A path from the root is this machine's where the catalogue is, wherever the item says that it lived.
         if not (Path(asset.href).is_absolute() and "://" not in base):
             asset.href = make_absolute_href(asset.href, start)
+        # Nobody vetted what a catalogue on the network says: it has no business with files of this machine.
+        if is_remote(base) and not is_remote(asset.href):
+            log.warning(
+                "%s: asset %s is left out, for it is at %s: a catalogue on the network may only name %s",
+                item.id, key, asset.href, ", ".join(REMOTE_SCHEMES),
+            )  # fmt: skip
+            del item.assets[key]
     alone = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False), migrate=False)
     alone.clear_links()
     if own:

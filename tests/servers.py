@@ -1,4 +1,4 @@
-"""Real servers for tests: a STAC API on PostgreSQL, and nginx. Each is a child process on loopback."""
+"""Servers for tests, on loopback: a STAC API on PostgreSQL and nginx, each a child process, and one that fails."""
 
 import json
 import os
@@ -7,9 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,83 @@ def nginx(root: Path, folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with process([binary, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], url, folder / "out.log"):
         yield url
+
+
+@dataclass
+class Asked:
+    """A request for bytes [start, stop) of a file."""
+
+    method: str
+    path: str
+    start: int
+    stop: int
+    at_s: float
+
+
+class Faulty(ThreadingHTTPServer):
+    """Serve files by HTTP ranges, but for what a fault answers instead.
+
+    `fault` is given what was asked for and the proper body, and gives a whole answer (status line, headers and body),
+    or a function of the socket that gives it, or None for no fault.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _FaultyHandler)
+        self.root = root
+        self.asked: list[Asked] = []
+        self.fault: Callable[[Asked, bytes], bytes | Callable[[socket.socket], None] | None] = lambda *_: None
+        self.etag = '"1"'
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def reads(self) -> list[Asked]:
+        return [each for each in self.asked if each.method == "GET"]
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that goes away is no error of the test's."""
+
+
+class _FaultyHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Faulty
+
+    def do_GET(self) -> None:
+        whole = (self.server.root / self.path.partition("?")[0].strip("/")).read_bytes()
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        asked = Asked(self.command, self.path, int(first), int(last or len(whole) - 1) + 1, time.monotonic())
+        self.server.asked.append(asked)
+        body = whole[asked.start : asked.stop]
+        fault = self.server.fault(asked, body)
+        if callable(fault):
+            fault(self.connection)
+        elif fault is not None:
+            self.connection.sendall(fault)
+        else:
+            place = f"Content-Range: bytes {asked.start}-{asked.start + len(body) - 1}/{len(whole)}\r\n"
+            self.connection.sendall(answer(206, body, place + f"ETag: {self.server.etag}\r\n"))
+        self.close_connection = fault is not None
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def answer(status: int, body: bytes = b"", headers: str = "") -> bytes:
+    """Write an HTTP answer."""
+    return f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+@contextmanager
+def faulty(root: Path) -> Iterator[Faulty]:
+    """Serve a folder with faults."""
+    with Faulty(root) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield server
+        server.shutdown()
