@@ -1,10 +1,11 @@
-"""A grid is cut into chunks along the tiles of its scenes' files, so that none is read, or decoded, by two."""
+"""The grids that files are read on, cut into chunks along the files' tiles, so that none is read by two."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pystac
+from odc.geo.geobox import GeoBox
 
 from s2cube.model import Plan
 from s2cube.provider import crs_code
@@ -22,6 +23,10 @@ _FINER_M = (30720, 20480, 10240)
 """So have some of them at these, where cells are too small for more."""
 
 
+_LAYER_PIXEL_M = 20
+_FINEST_STEP_M = 10
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Lengths of the chunks of a grid, in cells."""
@@ -29,9 +34,16 @@ class Chunks:
     rows: tuple[int, ...]
     columns: tuple[int, ...]
 
-    def on_steps(self, steps: int, halo_cells: int) -> "Chunks":
-        """Give the same chunks on cells cut into steps, the outer ones with a halo of so many cells."""
-        return Chunks(*(_with_halo(lengths, halo_cells, steps) for lengths in (self.rows, self.columns)))
+
+def on_steps(plan: Plan, halo_cells: int) -> tuple[GeoBox, Chunks]:
+    """Give the grid that masks are read on: the plan's with a halo, its cells cut into `steps_per_cell`; and chunks."""
+    steps = steps_per_cell(plan)
+    rows, columns = (length + 2 * halo_cells for length in plan.geobox.shape)
+    cut = chunks(plan)
+    return (
+        plan.geobox.pad(halo_cells).zoom_to((rows * steps, columns * steps)),
+        Chunks(*(_with_halo(lengths, halo_cells, steps) for lengths in (cut.rows, cut.columns))),
+    )
 
 
 def _with_halo(lengths: tuple[int, ...], halo: int, steps: int) -> tuple[int, ...]:
@@ -41,19 +53,14 @@ def _with_halo(lengths: tuple[int, ...], halo: int, steps: int) -> tuple[int, ..
     )
 
 
-def chunks(plan: Plan, steps: int) -> Chunks:
+def chunks(plan: Plan) -> Chunks:
     """Cut a plan's grid into chunks.
 
     A grid that is small enough is one. A larger one is cut at edges of tiles of the granule that lies first in the
-    grid's CRS and tells its place; where there is none, from the grid's own corner on.
-
-    Parameters
-    ----------
-    steps
-        Into how many steps a side of a cell is cut to read masks.
+    grid's CRS and tells its place; where there is none, from the grid's own corner on. Masks and bands have the same.
     """
     grid = plan.geobox
-    most = max(1, min(_CHUNK_CELLS, _STEP_PIXELS // steps))
+    most = max(1, min(_CHUNK_CELLS, _STEP_PIXELS // steps_per_cell(plan)))
     left, top = next(_corners(plan), (grid.boundingbox.left, grid.boundingbox.top))
     cell_m = grid.resolution.x
     side_m = _side_m(cell_m, most)
@@ -81,17 +88,42 @@ def _cut(length: int, most: int, first: float, apart: float) -> tuple[int, ...]:
     return tuple(after - before for before, after in zip([0, *inner], [*inner, length], strict=True))
 
 
+def halo_cells(plan: Plan, dilation_m: float) -> int:
+    """Tell how far outside the grid masks must look: clouds reach into it, and a step beside a cell may lie outside."""
+    return math.ceil(dilation_m / plan.geobox.resolution.x) + (not all(nests(plan)))
+
+
+def nests(plan: Plan) -> list[bool]:
+    """Tell of each scene whether its 20 m pixels are made of whole steps of the grid, as `on_steps` cuts it."""
+    divides = (_LAYER_PIXEL_M * steps_per_cell(plan) / plan.geobox.resolution.x).is_integer()
+    return [divides and crs_code(scene) == str(plan.geobox.crs) for scene in plan.scenes]
+
+
+def steps_per_cell(plan: Plan) -> int:
+    """Choose into how many steps a cell's side is cut to read masks, so that no source pixel is missed."""
+    resolution_m = plan.geobox.resolution.x
+    fewest, most = (max(1, math.ceil(resolution_m / step_m)) for step_m in (_LAYER_PIXEL_M, _FINEST_STEP_M))
+    # A step as wide as a pixel meets every pixel only where both run along.
+    if any(crs_code(scene) != str(plan.geobox.crs) for scene in plan.scenes):
+        return most
+    for steps in range(fewest, most):
+        if (_LAYER_PIXEL_M * steps / resolution_m).is_integer():
+            return steps
+    return most
+
+
 def _corners(plan: Plan) -> Iterator[tuple[float, float]]:
     """Yield the upper left corners of scenes in the grid's CRS, as far as their items tell them."""
     for scene in plan.scenes:
         if crs_code(scene) == str(plan.geobox.crs):
             for asset in scene.assets.values():
-                if corner := _corner(asset):
-                    yield corner
+                if place := corner(asset):
+                    yield place
                     break
 
 
-def _corner(asset: pystac.Asset) -> tuple[float, float] | None:
+def corner(asset: pystac.Asset) -> tuple[float, float] | None:
+    """Give the upper left corner of a file, (x, y) in its CRS, if its item tells."""
     transform: Sequence[float] = asset.extra_fields.get("proj:transform") or ()
     if len(transform) < 6 or not all(isinstance(number, int | float) for number in transform):
         return None

@@ -100,6 +100,7 @@ class Voice:
             print(json_format.dumps(content), flush=True)
 
 
+_Headers = Annotated[bool, Parameter(negative="", help="Read the headers of all files, so that the plan is exact.")]
 _Flags = Annotated[Flags | None, Parameter(name="*")]
 _File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
 _Voice = Annotated[Voice | None, Parameter(name="*")]
@@ -123,36 +124,65 @@ def run(
     config: _File = None,
     voice: _Voice = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Decide, but read no pixel and write nothing.")] = False,
+    headers: _Headers = False,
 ) -> int:
     """Search, cube, mask, clip, and write one COG a time slice; go on where an earlier run stopped."""
     if dry_run:
-        return plan(flags=flags, config=config, voice=voice)
+        return plan(flags=flags, config=config, voice=voice, headers=headers)
     voice = _speak(voice)
     return _run(_load(flags, config), voice)
 
 
 @app.command
-def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None) -> int:
-    """Show what run would do: the slices, their scenes, and which of them are done."""
+def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, headers: _Headers = False) -> int:
+    """Show what run would do: the slices, their scenes, which of them are done, and what the others take."""
     voice = _speak(voice)
-    from s2cube.pipeline import plan_job
+    from s2cube.model import Traffic
+    from s2cube.pipeline import forecast, plan_job
 
     job = plan_job(_load(flags, config))
     _tell_if_nothing_found(job)
-    table = Table("slice", "time (UTC)", "state", "scenes", box=None, pad_edge=False)
+    costs = forecast(job, headers)
+    table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
     for each in job.plans:
         for time_slice in each.slices:
+            cost = costs.get(time_slice.id)
+            taken = (str(cost.traffic.requests), _mb(cost.traffic.bytes)) if cost else ("", "")
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
-            table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, scenes)
+            table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
     if not voice.json:
         _paper().print(table)
     people.print(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
+    traffic = sum((cost.traffic for cost in costs.values()), Traffic())
+    total = {
+        **asdict(traffic),
+        "exact": headers,
+        "peak_bytes": max((cost.peak_bytes for cost in costs.values()), default=0),
+        "output_bytes": sum(cost.output_bytes for cost in costs.values()),
+        "by_gdal": sum(cost.by_gdal for cost in costs.values()),
+    }
+    _tell_cost(total)
     voice.print_json(
         {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
+        | total
     )
     return 0
+
+
+def _tell_cost(total: dict[str, Any]) -> None:
+    if total["requests"]:
+        about = "" if total["exact"] else "about "
+        beside = f", and what GDAL reads of {total['by_gdal']} files" if total["by_gdal"] else ""
+        people.print(
+            f"They take {about}{total['requests']} requests and {about}{_mb(total['bytes'])} MB{beside}; memory, about "
+            f"{_mb(total['peak_bytes'])} MB a worker process; and become {_mb(total['output_bytes'])} MB at most."
+        )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 @app.command
@@ -271,6 +301,11 @@ def _tell(summary: "Summary", config: JobConfig) -> None:
     if not (summary.written or summary.failed or summary.rejected):
         parts[0] = "Nothing new to do"
     people.print("; ".join(parts) + ".", markup=False)
+    if summary.requests:
+        people.print(
+            f"That took {summary.requests} requests and {_mb(summary.bytes)} MB; by the items, "
+            f"{summary.expected['requests']} and {_mb(summary.expected['bytes'])} MB were expected."
+        )
 
 
 def _paper() -> Console:

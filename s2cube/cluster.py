@@ -19,8 +19,6 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _CONNECT_TIMEOUT_S = 10
-_CORES_PER_PROCESS = 4
-_THREADS_PER_CORE = 2
 _WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
 """Python below 3.11.9 may lock up when a profiler looks at its threads (its issue 106883), and nobody looks at this
 profile: the cluster goes with the run."""
@@ -61,12 +59,11 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
                 log.warning("%s has no worker yet: waiting for one", config.scheduler)
             yield client
         return
-    workers = config.workers or max(1, CPU_COUNT // _CORES_PER_PROCESS)
     with (
         dask.config.set(_WORKER_SETTINGS),
         LocalCluster(
-            n_workers=min(workers, tasks),
-            threads_per_worker=config.threads or max(1, CPU_COUNT * _THREADS_PER_CORE // workers),
+            n_workers=min(config.workers_on(CPU_COUNT), tasks),
+            threads_per_worker=config.threads_on(CPU_COUNT),
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,

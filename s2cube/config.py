@@ -18,6 +18,8 @@ from s2cube.errors import ConfigError
 from s2cube.model import Dtype, Offset, Quality, TimeRange
 
 ENVIRONMENT_PREFIX = "S2CUBE_"
+_CORES_PER_PROCESS = 4
+_THREADS_PER_CORE = 2
 DEFAULT_FILE = Path("s2cube.toml")
 
 
@@ -172,6 +174,14 @@ class ClusterSection(_Section):
         None, ge=1, description="Worker processes on this machine; default: one for four cores."
     )
     threads: int | None = Field(None, ge=1, description="Slices at a time in a worker process; default: two a core.")
+
+    def workers_on(self, cores: int) -> int:
+        """Worker processes of a cluster on a machine of so many cores."""
+        return self.workers or max(1, cores // _CORES_PER_PROCESS)
+
+    def threads_on(self, cores: int) -> int:
+        """Slices at a time in each of them."""
+        return self.threads or max(1, cores * _THREADS_PER_CORE // self.workers_on(cores))
 
 
 class SearchSettings(TypedDict, total=False):

@@ -1,6 +1,5 @@
 """A plan becomes a lazy cube: the only file that knows stackstac."""
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import stackstac
 import xarray as xr
 from rasterio.enums import Resampling
 
-from s2cube.chunk import Chunks, chunks
+from s2cube.chunk import Chunks, chunks, nests, on_steps, steps_per_cell
 from s2cube.errors import SceneError
 from s2cube.model import Plan, Quality
 from s2cube.provider import band_key, canonical_bands, crs_code, layer_key
@@ -20,14 +19,7 @@ from s2cube.store import Access
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-_LAYER_PIXEL_M = 20
-_FINEST_STEP_M = 10
 _LAYER_DTYPE = {"scl": "uint8", "cloud": "uint8", "snow": "uint8", "qa60": "uint16"}
-
-
-def cut(plan: Plan) -> Chunks:
-    """Cut a plan's grid into chunks; masks and bands have the same."""
-    return chunks(plan, steps_per_cell(plan))
 
 
 def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality, access: Access) -> xr.DataArray:
@@ -51,7 +43,7 @@ def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality, access: Acc
     names = canonical_bands(bands)
     keys = [[band_key(scene, name) for name in names] for scene in plan.scenes]
     reader = partial(AssetReader, quality=quality, access=access)
-    stack = _stack(plan, keys, (plan.geobox, cut(plan)), (np.dtype("complex64"), reader))
+    stack = _stack(plan, keys, (plan.geobox, chunks(plan)), (np.dtype("complex64"), reader))
     return stack.assign_coords(band=list(bands))
 
 
@@ -84,35 +76,13 @@ def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int, access: Ac
         If a scene has no geometry or two projections.
     """
     steps = steps_per_cell(plan)
-    rows, columns = (length + 2 * halo_cells for length in plan.geobox.shape)
-    fine = plan.geobox.pad(halo_cells).zoom_to((rows * steps, columns * steps))
     stacks = {}
     for layer in layers:
         keys = [[layer_key(scene, layer)] for scene in plan.scenes]
         kind = (np.dtype(_LAYER_DTYPE[layer]), partial(AssetReader, access=access))
-        grid = (fine, cut(plan).on_steps(steps, halo_cells))
-        stacks[layer] = _stack(plan, keys, grid, kind).isel(band=0, drop=True)
+        stacks[layer] = _stack(plan, keys, on_steps(plan, halo_cells), kind).isel(band=0, drop=True)
     attrs = {"steps": steps, "step_m": plan.geobox.resolution.x / steps}
     return xr.Dataset(stacks, {"nests": ("scene", nests(plan))}, attrs)
-
-
-def nests(plan: Plan) -> list[bool]:
-    """Tell of each scene whether its 20 m pixels are made of whole steps of the grid, as `read_layers` cuts it."""
-    divides = (_LAYER_PIXEL_M * steps_per_cell(plan) / plan.geobox.resolution.x).is_integer()
-    return [divides and crs_code(scene) == str(plan.geobox.crs) for scene in plan.scenes]
-
-
-def steps_per_cell(plan: Plan) -> int:
-    """Choose into how many steps a cell's side is cut to read layers: see `read_layers`."""
-    resolution_m = plan.geobox.resolution.x
-    fewest, most = (max(1, math.ceil(resolution_m / step_m)) for step_m in (_LAYER_PIXEL_M, _FINEST_STEP_M))
-    # A step as wide as a pixel meets every pixel only where both run along.
-    if any(crs_code(scene) != str(plan.geobox.crs) for scene in plan.scenes):
-        return most
-    for steps in range(fewest, most):
-        if (_LAYER_PIXEL_M * steps / resolution_m).is_integer():
-            return steps
-    return most
 
 
 def _stack(

@@ -1,6 +1,5 @@
 """Scenes become images, images become files."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -94,13 +93,12 @@ def read_access(config: ReadSection) -> Access:
 
 def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":
     """Tell what is masked, as `mask.screen` does."""
-    from s2cube import cube, mask
+    from s2cube import chunk, cube, mask
 
     per_slice = plan.scenes_per_slice
     if not config.mask:
-        return mask.no_screen(sum(per_slice), len(per_slice), cube.cut(plan))
-    # Clouds outside the grid reach into it; a step beside a cell may lie outside, too.
-    halo_cells = math.ceil(config.dilation_m / plan.geobox.resolution.x) + (not all(cube.nests(plan)))
+        return mask.no_screen(sum(per_slice), len(per_slice), chunk.chunks(plan))
+    halo_cells = chunk.halo_cells(plan, config.dilation_m)
     layers = cube.read_layers(plan, config.mask, halo_cells, access)
     return mask.screen(layers, config, per_slice, halo_cells)
 

@@ -257,6 +257,26 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a slice is expected to take.
+
+    Parameters
+    ----------
+    peak_bytes
+        Memory of a worker process that makes as many slices like this one at a time as it is to; an estimate.
+    output_bytes
+        Of its files, at most: as if nothing in them could be compressed.
+    by_gdal
+        Files that GDAL will read: what that takes is not foreseen, nor counted.
+    """
+
+    traffic: Traffic
+    peak_bytes: int
+    output_bytes: int
+    by_gdal: int
+
+
+@dataclass(frozen=True)
 class SliceResult:
     """What became of a time slice.
 
@@ -287,7 +307,17 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: paths of COGs, ids of slices; `rejected` and `failed` say why; requests and bytes it took."""
+    """What a run did: paths of COGs, ids of slices.
+
+    Parameters
+    ----------
+    rejected, failed
+        With the reason.
+    requests, bytes
+        What reading took, without files that GDAL read.
+    expected
+        What it was expected to take by the items: requests and bytes.
+    """
 
     written: list[str]
     skipped: list[str]
@@ -295,3 +325,4 @@ class Summary:
     failed: list[dict[str, str]]
     requests: int
     bytes: int
+    expected: dict[str, int]

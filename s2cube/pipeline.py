@@ -5,13 +5,14 @@ What needs pixels is imported where pixels are read: deciding and searching must
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from s2cube.aoi import read_aois
 from s2cube.config import JobConfig
-from s2cube.model import Plan, SliceResult, Summary, Traffic
+from s2cube.errors import SliceError
+from s2cube.model import Cost, Plan, SliceResult, Summary, Traffic
 from s2cube.output import Output
 from s2cube.plan import make_plan
 from s2cube.provider import canonical_bands
@@ -73,6 +74,26 @@ def plan_job(config: JobConfig) -> Job:
     # Slices of one scene behind one another: tiles that two areas share are still there.
     todo.sort(key=lambda plan: plan.slices[0].time)
     return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
+
+
+def forecast(job: Job, headers: bool) -> dict[str, Cost]:
+    """Predict what the slices of a job take, by id; those that are sure to fail are named, and left out.
+
+    Parameters
+    ----------
+    headers
+        Read the headers of all files, so that it is exact; else it goes by their items.
+    """
+    from s2cube.cost import Forecast
+
+    predicting, costs = Forecast(job.config, headers), {}
+    for plan in job.todo:
+        slice_id = plan.slices[0].id
+        try:
+            costs[slice_id] = predicting.of(plan)
+        except SliceError as error:
+            log.info("%s will fail: %s", slice_id, error)
+    return costs
 
 
 def run_job(job: Job) -> Iterator[SliceResult]:
@@ -142,15 +163,16 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     job = plan_job(config)
     if watch:
         watch.begin(job)
+    expected = sum((cost.traffic for cost in forecast(job, headers=False).values()), Traffic())
     results = []
     for result in run_job(job):
         results.append(result)
         if watch:
             watch.advance(result)
-    return _summarise(job, results)
+    return _summarise(job, results, expected)
 
 
-def _summarise(job: Job, results: Iterable[SliceResult]) -> Summary:
+def _summarise(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:
     ordered = sorted(results, key=lambda result: result.slice)
     traffic = sum((result.traffic for result in ordered), Traffic())
     return Summary(
@@ -160,4 +182,5 @@ def _summarise(job: Job, results: Iterable[SliceResult]) -> Summary:
         failed=[{"slice": each.slice, "error": each.failure.error} for each in ordered if each.failure],
         requests=traffic.requests,
         bytes=traffic.bytes,
+        expected=asdict(expected),
     )

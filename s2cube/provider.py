@@ -46,6 +46,12 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
 mirrors keep. Planetary Computer and Copernicus Data Space serve the scene classification only.
 """
 
+NATIVE_M = {
+    "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
+    "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
+}  # fmt: skip
+"""Pixel of each band and layer, metres (Sentinel-2 Products Specification Document)."""
+
 SCALE = 0.0001
 """Reflectance a digital number: Sentinel-2 L2A's QUANTIFICATION_VALUE is 10000 (Products Specification Document)."""
 

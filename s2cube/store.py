@@ -15,6 +15,7 @@ import tenacity
 import urllib3
 
 from s2cube.errors import AssetReadError
+from s2cube.model import Traffic
 
 if TYPE_CHECKING:
     import obstore
@@ -42,15 +43,20 @@ class Ledger:
     """What reading took: requests, bytes, and the files that another reader than ours had to read, with the reason."""
 
     def __init__(self) -> None:
-        self.requests, self.bytes = 0, 0
+        self._traffic = Traffic()
         self.notes: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(self, requests: int, size: int) -> None:
         """Count what was asked for, and what came."""
         with self._lock:
-            self.requests += requests
-            self.bytes += size
+            self._traffic += Traffic(requests, size)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests and bytes so far."""
+        with self._lock:
+            return self._traffic
 
     def note(self, href: str, text: str) -> None:
         """Keep what is to be told of a file."""

@@ -16,7 +16,7 @@ from s2cube.errors import AssetReadError
 from s2cube.resample import Lattice
 from s2cube.store import Access, failed, fetch
 
-_HEADER_BYTES = 16 << 10
+HEADER_BYTES = 16 << 10
 """Asked for at first: a COG's directories stand in front; those of a 10 m band of Earth Search fill some 4 KB."""
 
 _LARGEST_HEADER_BYTES = 16 << 20
@@ -261,7 +261,7 @@ class _Head(io.RawIOBase):
         super().__init__()
         self._href, self._access = href, access
         self._at = 0
-        first = fetch(href, 0, _HEADER_BYTES, access)
+        first = fetch(href, 0, HEADER_BYTES, access)
         self.whole_bytes, self.version = first.whole_bytes, first.version
         self._parts = {0: first.data}
 

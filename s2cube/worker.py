@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from s2cube.config import CubeSection, JobConfig
 from s2cube.errors import AssetReadError, SceneError, SliceError, redact
 from s2cube.image import READERS_PER_SLICE, assemble, qa, read_access, screen, write_image
-from s2cube.model import Plan, SliceFailure, SliceResult, Traffic
+from s2cube.model import Plan, SliceFailure, SliceResult
 from s2cube.output import Output
 from s2cube.provider import canonical_bands
 from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, cloud_percent
@@ -26,7 +26,7 @@ def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
         result = failed(plan, error)
     ledger = access.ledger
     notes = tuple(f"{redact(href)}: {text}" for href, text in ledger.notes.items())
-    return replace(result, traffic=Traffic(ledger.requests, ledger.bytes), notes=notes)
+    return replace(result, traffic=ledger.traffic, notes=notes)
 
 
 def _make(plan: Plan, config: JobConfig, output: Output, access: Access) -> SliceResult:

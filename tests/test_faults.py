@@ -26,6 +26,7 @@ from stackstac.raster_spec import RasterSpec
 
 import s2cube
 from s2cube.errors import AssetReadError, SceneError
+from s2cube.model import Traffic
 from s2cube.reader import AssetReader
 from s2cube.shelf import SHELF
 from s2cube.source import open_source
@@ -91,7 +92,7 @@ class TestEveryByteOnce:
         np.testing.assert_allclose(sums.real, means(noise()), rtol=1e-5)
         first, last = tiles[0][0], sum(tiles[-1])
         assert [(each.start, each.stop) for each in server.reads] == [(0, HEADER_BYTES), (first, last)]
-        assert (access.ledger.requests, access.ledger.bytes) == (2, HEADER_BYTES + last - first)
+        assert access.ledger.traffic == Traffic(2, HEADER_BYTES + last - first)
         assert last - first <= 1.02 * sum(size for _, size in tiles)
 
     def test_only_tiles_that_are_needed(self, server: Faulty, tiles: list[tuple[int, int]]) -> None:
@@ -287,7 +288,7 @@ class TestWhereFilesMayLie:
 
     @pytest.mark.parametrize(
         "href",
-        ["file:///etc/passwd", "ftp://host/a.tif", "zip+https://host/a.zip!a.tif", "gopher://host/1", "C:\\a.tif"],
+        ["file:///etc/passwd", "ftp://host/a.tif", "zip+https://host/a.zip!a.tif", "gopher://host/1"],
     )
     def test_a_catalogue_on_the_network(
         self, server: Faulty, tmp_path: Path, href: str, caplog: pytest.LogCaptureFixture

@@ -13,12 +13,12 @@ import s2cube
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io"},
-    1: {"model", "store"},
-    2: {"config", "aoi", "grid", "scene", "source", "resample", "shelf", "output"},
-    3: {"provider", "tiff", "gdal_file"},
+    1: {"model"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "shelf", "output"},
+    3: {"source", "provider", "tiff", "gdal_file"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
     5: {"reader", "mask"},
-    6: {"cube"},
+    6: {"cube", "cost"},
     7: {"image"},
     8: {"worker"},
     9: {"pipeline"},
