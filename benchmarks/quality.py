@@ -43,10 +43,9 @@ def as_served(path: Path, folder: Path) -> Path:
 
 
 def means(path: Path, spec: RasterSpec, quality: str) -> np.ndarray:
-    reader = AssetReader(url=str(path), spec=spec, dtype=np.dtype("complex64"), quality=quality)
-    sums = reader.read(Window(0, 0, spec.shape[1], spec.shape[0]))
-    reader.close()
-    return np.where(sums.imag > 0.999, sums.real / np.where(sums.imag > 0, sums.imag, 1), np.nan)
+    reader = AssetReader(url=str(path), spec=spec, dtype=np.dtype("float32"), quality=quality)
+    cells = reader.read(Window(0, 0, spec.shape[1], spec.shape[0]))
+    return np.where(cells > 0, cells, np.nan)
 
 
 def compare(path: Path, band: str, folder: Path) -> str:

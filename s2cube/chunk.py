@@ -11,7 +11,7 @@ from s2cube.model import Plan
 from s2cube.provider import crs_code
 
 _CHUNK_CELLS = 2048
-"""Bound of a chunk's side: 34 MB of sums of a band; at 30 m 61 km, so that a granule is four chunks."""
+"""Bound of a chunk's side: 17 MB of a band; at 30 m 61 km, so that a granule is four chunks."""
 
 _STEP_PIXELS = 6144
 """Bound of a chunk's side on the finer grid that masks are read on: 38 MB of scene classification."""

@@ -40,7 +40,7 @@ _BYTES_PER_PIXEL = {"u2": 1.3, "u1": 0.04}
 _AT_A_TIME = 16
 """Headers that are read at a time."""
 
-_PROCESS_BYTES, _SUMS_BYTES, _STEP_BYTES, _COPIES = 500 << 20, 8, 5, 4
+_PROCESS_BYTES, _CELL_BYTES, _STEP_BYTES, _COPIES = 500 << 20, 8, 5, 4
 """What a worker takes: a process with its libraries and the tiles that it keeps; a cell of a band, and a step of a
 mask, while they are computed; an image, as often as it is held while it is written."""
 
@@ -158,7 +158,7 @@ def _files(plan: Plan, config: JobConfig) -> Iterator[_File]:
             yield _File(scene, layer_key(scene, layer), layer, np.dtype("uint8"), steps)
         for band in canonical_bands(config.cube.bands):
             grid = (plan.geobox, chunks(plan))
-            yield _File(scene, band_key(scene, band), band, np.dtype("complex64"), grid)
+            yield _File(scene, band_key(scene, band), band, np.dtype("float32"), grid)
 
 
 def _runs(reader: AssetReader, file: _File) -> list[list[Span]] | None:
@@ -188,7 +188,7 @@ class _Assumed(AssetReader):
         pixel_m = NATIVE_M[file.name]
         left, top = corner(file.asset) or self._middle()
         crs = CRS.from_user_input(crs_code(file.scene) or self.spec.epsg)
-        dtype = np.dtype("u2" if file.dtype.kind == "c" else "u1")
+        dtype = np.dtype("u2" if file.dtype.kind == "f" else "u1")
         told = file.asset.extra_fields.get("file:size")
         per_pixel = told * _FULL_SHARE / (high * wide) if told else _BYTES_PER_PIXEL[dtype.str[1:]]
         levels, at = [], HEADER_BYTES
@@ -213,7 +213,7 @@ class _Assumed(AssetReader):
 def _peak(plan: Plan, config: JobConfig) -> int:
     """Estimate the memory of a worker process that makes slices like this one."""
     cells, scenes, bands = math.prod(plan.geobox.shape), len(plan.scenes), len(config.cube.bands)
-    of_scene = _STEP_BYTES * steps_per_cell(plan) ** 2 * bool(config.cube.mask) + _SUMS_BYTES * min(bands, 4)
+    of_scene = _STEP_BYTES * steps_per_cell(plan) ** 2 * bool(config.cube.mask) + _CELL_BYTES * min(bands, 4)
     of_image = bands * np.dtype(config.cube.dtype).itemsize * _COPIES
     at_a_time = config.cluster.threads_on(os.cpu_count() or 1)
     return _PROCESS_BYTES + at_a_time * cells * (scenes * of_scene + of_image)

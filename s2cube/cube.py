@@ -28,8 +28,8 @@ def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality, access: Acc
     Returns
     -------
     xarray.DataArray
-        Lazy, dims (scene, band, y, x), complex64 as `AssetReader.read` gives them: digital numbers summed by the
-        shares of the cell's area, and the sum of these shares. Scenes stand in the plan's order.
+        Lazy, dims (scene, band, y, x), float32: `cells`, as `AssetReader.read` gives them. Scenes stand in the plan's
+        order.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_bands(plan: Plan, bands: tuple[str, ...], quality: Quality, access: Acc
     names = canonical_bands(bands)
     keys = [[band_key(scene, name) for name in names] for scene in plan.scenes]
     reader = partial(AssetReader, quality=quality, access=access)
-    stack = _stack(plan, keys, (plan.geobox, chunks(plan)), (np.dtype("complex64"), reader))
+    stack = _stack(plan, keys, (plan.geobox, chunks(plan)), (np.dtype("float32"), reader))
     return stack.assign_coords(band=list(bands))
 
 
@@ -88,7 +88,7 @@ def read_layers(plan: Plan, layers: tuple[str, ...], halo_cells: int, access: Ac
 def _stack(
     plan: Plan, keys: list[list[str]], grid: tuple["GeoBox", Chunks], kind: tuple["np.dtype[Any]", Any]
 ) -> xr.DataArray:
-    """Stack files: of classes by nearest neighbour, of digital numbers (complex) by the area-weighted mean."""
+    """Stack files: of classes by nearest neighbour, of digital numbers (floats) by the area-weighted mean."""
     (geobox, chunked), (dtype, reader) = grid, kind
     scenes = plan.scenes
     # Each file itself says where its pixels lie. What items say of it is often another grid (proj:shape of the
@@ -114,7 +114,7 @@ def _stack(
         resolution=geobox.resolution.x,
         bounds=bounds,
         snap_bounds=False,
-        resampling=Resampling.average if dtype.kind == "c" else Resampling.nearest,
+        resampling=Resampling.average if dtype.kind == "f" else Resampling.nearest,
         chunksize=(1, 1, chunked.rows, chunked.columns),
         dtype=dtype,
         fill_value=dtype.type(0),

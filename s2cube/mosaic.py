@@ -11,6 +11,7 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from odc.geo.xr import xr_coords
 
+from s2cube.cells import WHOLE, unpack
 from s2cube.config import CubeSection
 from s2cube.model import Dtype, Plan, TimeSlice
 from s2cube.provider import SCALE, offset_dn
@@ -21,8 +22,8 @@ NODATA = -9999
 
 _INT16_VALID = (NODATA + 1, 32767)
 
-_WHOLE = 0.999
-"""Share of a cell from which on it counts as seen whole: what is less is the rounding of shares."""
+_ROOM = 2 - WHOLE
+"""Of a cell, for parts that lie beside each other."""
 
 
 _CELLS_AT_ONCE = 1 << 15
@@ -94,17 +95,18 @@ def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndar
 
 
 def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
-    sums = np.zeros(dn.shape[1:], "complex64")
+    mean = np.zeros(dn.shape[1:], "float32")
+    hole = np.ones(dn.shape[1:], bool)
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
-        first = (sums.imag == 0) & (share >= _WHOLE) & (of_scene.imag >= _WHOLE)
-        harmonised = of_scene + offset * of_scene.imag if offset else of_scene
-        np.copyto(sums, harmonised, where=first)
-    cut = (sums.imag == 0) & covered[0]
+        first = hole & (of_scene > 0) & (share >= WHOLE)
+        np.copyto(mean, of_scene + offset if offset else of_scene, where=first)
+        hole ^= first
+    cut = hole & covered[0]
     if cut.any():
         shares = np.broadcast_to(seen, dn.shape)[:, cut]
-        sums[cut] = _put_together(dn[:, cut], shares, offsets)
-    hole = sums.imag == 0
-    mean = sums.real / np.where(hole, np.float32(1), sums.imag)
+        sums = _put_together(unpack(dn[:, cut]), shares, offsets)
+        hole[cut] = sums.imag == 0
+        mean[cut] = sums.real / np.where(sums.imag == 0, np.float32(1), sums.imag)
     if dtype_ == "float32":
         return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))
     # Rounded twice, so that a mean of a half goes the same way however its last decimals came about.
@@ -112,21 +114,21 @@ def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np
     return np.where(hole, np.float32(NODATA), rounded).astype(dtype_)
 
 
-def _put_together(dn: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _put_together(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Sum what scenes see of cells that none sees whole: (scene, cell) to (cell)."""
-    harmonised = dn + offsets[:, np.newaxis] * dn.imag
+    harmonised = sums + offsets[:, np.newaxis] * sums.imag
     together = np.where(seen > 0, harmonised, 0).sum(axis=0)
     # Where parts lie over each other: the largest first that has room, and of each no more than masks see of the cell,
     # though pixels may be there.
-    allowed = np.divide(seen, dn.imag, out=np.zeros_like(dn.imag), where=dn.imag > 0)
+    allowed = np.divide(seen, sums.imag, out=np.zeros_like(sums.imag), where=sums.imag > 0)
     parts = harmonised * np.minimum(allowed, 1)
     chosen = np.zeros_like(together)
     for _ in parts:
-        fits = np.where(chosen.imag + parts.imag < 2 - _WHOLE, parts.imag, 0)
+        fits = np.where(chosen.imag + parts.imag < _ROOM, parts.imag, 0)
         largest = fits.argmax(axis=0)[np.newaxis]
         chosen += np.where(fits.max(axis=0) > 0, np.take_along_axis(parts, largest, axis=0)[0], 0)
         np.put_along_axis(parts, largest, 0, axis=0)
-    return np.where(together.imag < 2 - _WHOLE, together, chosen)
+    return np.where(together.imag < _ROOM, together, chosen)
 
 
 def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:

@@ -53,7 +53,7 @@ def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", band
     for scene, offset in enumerate(offsets):
         of_bands = {band: dn.data[scene, position] for position, band in enumerate(bands)}
         if offset:
-            below = [_share_below(clear[scene], sums, _TOO_DARK_DN - offset) for sums in of_bands.values()]
+            below = [_share_below(clear[scene], cells, _TOO_DARK_DN - offset) for cells in of_bands.values()]
             verdicts.append(da.stack(below).max() >= _SHARE)
             continue
         never_dark = [da.from_array(False)]
@@ -66,9 +66,9 @@ def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", band
     return da.stack(verdicts)
 
 
-def _share_below(cells: da.Array, sums: da.Array, limit_dn: int) -> da.Array:
-    """Give the share of cells, of those that are seen, whose mean is below a limit; unknown where they are few."""
-    seen = cells & (sums.imag > 0)
+def _share_below(among: da.Array, cells: da.Array, limit_dn: int) -> da.Array:
+    """Give the share of cells, of those that are seen whole, whose mean is below a limit; unknown where few are."""
+    seen = among & (cells > 0)
     count = seen.sum()
-    below = (seen & (sums.real < limit_dn * sums.imag)).sum()
+    below = (seen & (cells < limit_dn)).sum()
     return da.where(count >= _FEWEST_CELLS, below / da.maximum(count, 1), _UNKNOWN)

@@ -14,10 +14,11 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from s2cube import gdal_file
+from s2cube.cells import pack
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.model import Quality
 from s2cube.resample import Lattice, Raster, choose_level, sum_areas, take_classes, window_under
-from s2cube.room import ARRAYS
+from s2cube.room import scratch
 from s2cube.shelf import Span
 from s2cube.store import Access, failed
 from s2cube.tiff import Unsupported, epsg
@@ -30,8 +31,8 @@ class AssetReader:
     Parameters
     ----------
     url, spec, dtype
-        As stackstac gives them; `spec` is the grid. Cells of complex64 are sums (see `read`), others are classes by
-        nearest neighbour. What else stackstac gives has no use here.
+        As stackstac gives them; `spec` is the grid. float32: means of digital numbers; else classes, by nearest
+        neighbour. What else stackstac gives has no use here.
     quality
         ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid.
     declared
@@ -54,7 +55,7 @@ class AssetReader:
         self.url, self.spec, self.dtype = url, spec, dtype
         self.quality, self.declared_crs = quality, declared.get(url)
         self.access = access or Access()
-        self._averages = dtype.kind == "c"
+        self._averages = dtype.kind == "f"
         self._rasters: Sequence[Raster] = ()
         self._has_read = False
         self._lock = threading.Lock()
@@ -65,9 +66,8 @@ class AssetReader:
         Returns
         -------
         numpy.ndarray
-            If complex64: the imaginary part is the share of the cell's area that valid pixels
-            cover, 0 to 1, the real part the sum of their digital numbers by these shares; their quotient is the mean,
-            and sums of disjoint parts of a cell add up. Else classes, 0 where there is none.
+            (rows, columns). float32: `cells`, which tell the mean of the valid pixels under each by shares of its
+            area, and where these cover but a part of it. Else classes, 0 where there is none.
 
         Raises
         ------
@@ -89,14 +89,9 @@ class AssetReader:
 
     def _read(self, window: Window) -> np.ndarray:
         grid = self._grid(window)
-        fill = sum_areas if self._averages else take_classes
         while True:
             try:
-                raster = self._raster(grid)
-                with ARRAYS.hold(grid.height * grid.width * self.dtype.itemsize):
-                    cells = np.zeros((grid.height, grid.width), self.dtype)
-                    fill(raster, grid, cells)
-                return cells
+                return self._filled(self._raster(grid), grid)
             except Changed:
                 forget(self.url)
                 self.close()
@@ -104,6 +99,15 @@ class AssetReader:
                 if self._has_read:
                     raise
                 self._has_read = True
+
+    def _filled(self, raster: Raster, grid: Lattice) -> np.ndarray:
+        if self._averages:
+            with scratch((grid.height, grid.width), np.dtype("complex64")) as sums:
+                sum_areas(raster, grid, sums)
+                return pack(sums)
+        classes = np.zeros((grid.height, grid.width), self.dtype)
+        take_classes(raster, grid, classes)
+        return classes
 
     def runs(self, window: Window) -> list[list[Span]] | None:
         """Say which bytes `read` wants, in runs that are fetched together; None if GDAL reads the file.

@@ -1,9 +1,13 @@
 """What threads of a process share out among themselves, so that they take no more memory or cores than there are."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
 
 _HELD_BYTES = 128 << 20
 """Of arrays that are being read: four chunks of 2048 x 2048 cells. More at a time are not done sooner."""
@@ -45,5 +49,24 @@ class Room:
 CORES = threading.BoundedSemaphore(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
 """One for each core: more threads that decode at a time take each other's cache, and the interpreter's lock."""
 
-ARRAYS = Room(_HELD_BYTES)
-"""Bytes of what readers fill."""
+_ARRAYS = Room(_HELD_BYTES)
+_spare: list[np.ndarray] = []
+
+
+@contextmanager
+def scratch(shape: tuple[int, int], dtype: "np.dtype[Any]") -> Iterator[np.ndarray]:
+    """Lend an array of zeros, as soon as there is room; its memory is used again, so nothing may keep a view of it."""
+    size = math.prod(shape) * dtype.itemsize
+    with _ARRAYS.hold(size):
+        try:
+            memory = _spare.pop()
+        except IndexError:
+            memory = np.empty(0, "uint8")
+        if len(memory) < size:
+            memory = np.empty(size, "uint8")
+        memory[:size] = 0
+        try:
+            yield memory[:size].view(dtype).reshape(shape)
+        finally:
+            if sum(map(len, _spare)) + len(memory) <= _HELD_BYTES:
+                _spare.append(memory)

@@ -14,7 +14,7 @@ PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io"},
     1: {"model"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "shelf", "output"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "output"},
     3: {"source", "provider", "tiff", "gdal_file"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
     5: {"reader", "mask"},
