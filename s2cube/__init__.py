@@ -9,7 +9,7 @@ from s2cube.search import search_items as search
 
 if TYPE_CHECKING:
     from s2cube.aoi import read_aoi, read_aois
-    from s2cube.config import JobConfig, load_config
+    from s2cube.config import JobConfig
     from s2cube.errors import S2CubeError
     from s2cube.image import open_cube, write_cogs
     from s2cube.pipeline import run
@@ -33,7 +33,7 @@ __all__ = [
 _HOMES = {
     "JobConfig": "config",
     "S2CubeError": "errors",
-    "load_config": "config",
+    "load_config": "settings",
     "open_cube": "image",
     "read_aoi": "aoi",
     "read_aois": "aoi",

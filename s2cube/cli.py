@@ -11,29 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import s2cube
-from s2cube.config import JobConfig, JobSection, SearchSection, load_config, settings
+from s2cube.config import JobConfig, JobSection, SearchSection
 from s2cube.errors import S2CubeError, redact
-
-if TYPE_CHECKING:
-    from s2cube.model import SliceResult, Summary
-    from s2cube.pipeline import Job
+from s2cube.settings import load_config, settings
+from s2cube.voice import (
+    LEVELS,
+    TRACEBACK_LEVEL,
+    Bar,
+    People,
+    log,
+    megabytes,
+    nothing_found,
+    paper,
+    people,
+    tell,
+    tell_cost,
+    tell_if_nothing_found,
+)
 
 _FAILED_STATUS = 1
 _USAGE_STATUS = 2
 _SOME_FAILED_STATUS = 3
 _INTERRUPTED_STATUS = 130
 
-_TRACEBACK_LEVEL = logging.DEBUG // 2
-_LEVELS = (logging.INFO, logging.DEBUG, _TRACEBACK_LEVEL)
-_WIDTH_OF_A_TABLE = 200
 
-log = logging.getLogger("s2cube")
-people = Console(stderr=True, highlight=False, soft_wrap=True)
 app = App(
     name="s2cube",
     help="Turn a polygon into analysis-ready Sentinel-2: one harmonised, cloud-masked 30 m COG a day.",
@@ -68,13 +73,6 @@ else:
     Flags.__module__ = __name__
 
 
-class _People(logging.Handler):
-    """Log lines for people, above the progress bar; other libraries log addresses with all that stands in them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        people.print(redact(f"{record.levelname.lower()}: {self.format(record)}"), markup=False)
-
-
 @dataclass(frozen=True)
 class Voice:
     """How a command speaks."""
@@ -85,13 +83,13 @@ class Voice:
 
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
-        handler = _People()
+        handler = People()
         handler.setFormatter(logging.Formatter("%(message)s"))
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
         loudest = logging.WARNING if self.verbose else logging.ERROR
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-        log.setLevel(logging.ERROR if self.quiet else _LEVELS[min(self.verbose, len(_LEVELS) - 1)])
+        log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
         people.quiet = self.quiet
 
     def print_json(self, content: object) -> None:
@@ -141,18 +139,18 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
     from s2cube.pipeline import forecast, plan_job
 
     job = plan_job(_load(flags, config))
-    _tell_if_nothing_found(job)
+    tell_if_nothing_found(job)
     costs = forecast(job, headers)
     table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
     for each in job.plans:
         for time_slice in each.slices:
             cost = costs.get(time_slice.id)
-            taken = (str(cost.traffic.requests), _mb(cost.traffic.bytes)) if cost else ("", "")
+            taken = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
             table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
     if not voice.json:
-        _paper().print(table)
+        paper().print(table)
     people.print(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
     traffic = sum((cost.traffic for cost in costs.values()), Traffic())
     total = {
@@ -162,27 +160,13 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
         "output_bytes": sum(cost.output_bytes for cost in costs.values()),
         "by_gdal": sum(cost.by_gdal for cost in costs.values()),
     }
-    _tell_cost(total)
+    tell_cost(total)
     voice.print_json(
         {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
         | total
     )
     return 0
-
-
-def _tell_cost(total: dict[str, Any]) -> None:
-    if total["requests"]:
-        about = "" if total["exact"] else "about "
-        beside = f", and what GDAL reads of {total['by_gdal']} files" if total["by_gdal"] else ""
-        people.print(
-            f"They take {about}{total['requests']} requests and {about}{_mb(total['bytes'])} MB{beside}; memory, about "
-            f"{_mb(total['peak_bytes'])} MB a worker process; and become {_mb(total['output_bytes'])} MB at most."
-        )
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f}"
 
 
 @app.command
@@ -217,9 +201,9 @@ def search(
                 str(facts.get("grid:code", "")),
                 str(facts.get("s2:processing_baseline", "")),
             )
-        _paper().print(table)
+        paper().print(table)
     if not scenes:
-        people.print(_nothing_found(asked), markup=False)
+        people.print(nothing_found(asked), markup=False)
     voice.print_json({"scenes": list(scenes)})
     return 0
 
@@ -249,68 +233,10 @@ def _run(config: JobConfig, voice: Voice) -> int:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=people, disable=not people.is_terminal, transient=True) as progress:
-        summary = run_job(config, _Bar(progress))
-    _tell(summary, config)
+        summary = run_job(config, Bar(progress))
+    tell(summary, config)
     voice.print_json(asdict(summary))
     return _SOME_FAILED_STATUS if summary.failed else 0
-
-
-class _Bar:
-    """Show how a run goes; where stderr is no terminal, only what failed."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def begin(self, job: "Job") -> None:
-        _tell_if_nothing_found(job)
-        self._slices = self._progress.add_task("slices", total=len(job.todo))
-
-    def advance(self, result: "SliceResult") -> None:
-        self._progress.advance(self._slices)
-        if result.failure:
-            log.error("%s failed: %s", result.slice, result.failure.error)
-        elif result.rejected:
-            log.info("%s rejected: %s", result.slice, result.rejected)
-        else:
-            log.debug("%s written", result.slice)
-
-
-def _tell_if_nothing_found(job: "Job") -> None:
-    for each in job.plans:
-        if not each.slices:
-            people.print(f"{each.aoi.id}: {_nothing_found(job.config)}", markup=False)
-
-
-def _nothing_found(config: JobConfig) -> str:
-    asked = config.search
-    when = f" in {asked.datetime}" if asked.datetime else ""
-    return redact(
-        f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
-        f"cloud cover up to {asked.max_cloud_percent:g} %. More dates, a greater --max-cloud or another --aoi may."
-    )
-
-
-def _tell(summary: "Summary", config: JobConfig) -> None:
-    parts = [f"{len(summary.written)} slices written to {config.job.out}"]
-    if summary.skipped:
-        parts.append(f"{len(summary.skipped)} were there already (--overwrite makes them again)")
-    if summary.rejected:
-        parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
-    if summary.failed:
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out / 'failures.jsonl'}; run again to retry")
-    if not (summary.written or summary.failed or summary.rejected):
-        parts[0] = "Nothing new to do"
-    people.print("; ".join(parts) + ".", markup=False)
-    if summary.requests:
-        people.print(
-            f"That took {summary.requests} requests and {_mb(summary.bytes)} MB; by the items, "
-            f"{summary.expected['requests']} and {_mb(summary.expected['bytes'])} MB were expected."
-        )
-
-
-def _paper() -> Console:
-    # Names are worth more than a narrow window: the terminal may wrap them, but nothing cuts them.
-    return Console(highlight=False, width=_WIDTH_OF_A_TABLE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -338,5 +264,5 @@ def _status(arguments: Sequence[str]) -> int:
 def _complain(line: str) -> None:
     people.quiet = False
     people.print(f"s2cube: {' '.join(line.split())}", markup=False)
-    if log.getEffectiveLevel() <= _TRACEBACK_LEVEL and sys.exc_info()[0]:
+    if log.getEffectiveLevel() <= TRACEBACK_LEVEL and sys.exc_info()[0]:
         people.print(redact(traceback.format_exc()), markup=False)

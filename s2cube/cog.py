@@ -9,19 +9,17 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from rasterio.io import MemoryFile
 
+from s2cube.config import OutputSection
 from s2cube.qa import QA_CLASSES
 
-_PROFILE = {
-    # Deflate is what every GIS opens; predictor 2 (3 for floats) makes neighbouring pixels small numbers.
-    "compress": "deflate",
-    "level": 6,
-    "blocksize": 512,
-    "overview_compress": "deflate",
-    "bigtiff": "if_safer",
-}
+_LEVEL = {"deflate": 4, "zstd": 3}
+"""Deflate of level 4 takes half of the time of level 6, GDAL's own default, for files as small (within 4 %, and on a
+real granule no larger): ``benchmarks/writing.py``. More threads a file help little at these levels."""
+
+_PROFILE = {"blocksize": 512, "bigtiff": "if_safer"}
 
 
-def write_cog(image: xr.DataArray, path: Path) -> None:
+def write_cog(image: xr.DataArray, path: Path, way: OutputSection = OutputSection()) -> None:  # noqa: B008  frozen
     """Write an image as a COG.
 
     Parameters
@@ -31,6 +29,8 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
         attribute `scale_factor` becomes the scale of every band.
     path
         Overwritten.
+    way
+        Compression.
 
     Raises
     ------
@@ -46,11 +46,14 @@ def write_cog(image: xr.DataArray, path: Path) -> None:
             source.scales = (image.attrs.get("scale_factor", 1.0),) * bands
             source.units = (image.attrs.get("units", ""),) * bands
             source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
-        _copy(memory, path, predictor="floating_point" if floating else "standard", overview_resampling="average")
+        # Differences of neighbouring pixels are small numbers.
+        predictor = "floating_point" if floating else "standard"
+        options = _compression(way) | ({"predictor": predictor} if way.compress != "none" else {})
+        _copy(memory, path, **options, overview_resampling="average")
     _look(image.shape, path)
 
 
-def write_qa(qa: xr.DataArray, path: Path) -> None:
+def write_qa(qa: xr.DataArray, path: Path, way: OutputSection = OutputSection()) -> None:  # noqa: B008  frozen
     """Write a QA image as a COG with a colour table and the meaning of its values as tags.
 
     Parameters
@@ -72,8 +75,13 @@ def write_qa(qa: xr.DataArray, path: Path) -> None:
             source.set_band_description(1, "qa")
             source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
         # No overview may hold a class that is nowhere below it.
-        _copy(memory, path, overview_resampling="mode")
+        _copy(memory, path, **_compression(way), overview_resampling="mode")
     _look((1, *qa.shape), path)
+
+
+def _compression(way: OutputSection) -> dict[str, str]:
+    level = way.compress_level or _LEVEL.get(way.compress)
+    return {"compress": way.compress, "overview_compress": way.compress} | ({"level": str(level)} if level else {})
 
 
 def _layout(raster: xr.DataArray) -> dict[str, Any]:

@@ -1,26 +1,31 @@
-"""TOML file, environment and flags become one validated JobConfig.
+"""What can be set, and to what.
 
 Every setting is a field below, and only there. Its key stands in the TOML file under its section, in the
 environment as ``S2CUBE_<SECTION>__<KEY>`` and on the command line as ``--<key>``.
 Flag beats environment beats file beats default.
 """
 
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from s2cube.errors import ConfigError
 from s2cube.model import Dtype, Offset, Quality, TimeRange
 
-ENVIRONMENT_PREFIX = "S2CUBE_"
 _CORES_PER_PROCESS = 4
 _THREADS_PER_CORE = 2
-DEFAULT_FILE = Path("s2cube.toml")
 
 
 def _split_names(value: object) -> object:
@@ -71,7 +76,9 @@ _Percent = Annotated[float, Field(ge=0, le=100)]
 MaskLayer = Literal["scl", "cloud", "snow", "qa60"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings of one kind."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     @classmethod
@@ -86,10 +93,10 @@ class _Section(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            raise _explain(error, cls, lambda loc: str(loc[0])) from None
+            raise explain(error, cls, lambda loc: str(loc[0])) from None
 
 
-class JobSection(_Section):
+class JobSection(Section):
     """What the job reads and where it writes."""
 
     aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the area of interest, any vector format.")
@@ -103,7 +110,7 @@ class JobSection(_Section):
     )
 
 
-class SearchSection(_Section):
+class SearchSection(Section):
     """Which scenes."""
 
     stac: str = Field(
@@ -120,7 +127,7 @@ class SearchSection(_Section):
     max_items: int | None = Field(None, ge=1, description="Keep the N newest scenes of an AOI.")
 
 
-class CubeSection(_Section):
+class CubeSection(Section):
     """How pixels are made."""
 
     bands: Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_unique)] = Field(
@@ -155,7 +162,7 @@ class CubeSection(_Section):
     )
 
 
-class ReadSection(_Section):
+class ReadSection(Section):
     """How patiently files are read."""
 
     timeout_s: float = Field(
@@ -166,7 +173,27 @@ class ReadSection(_Section):
     )
 
 
-class ClusterSection(_Section):
+class OutputSection(Section):
+    """How images are written."""
+
+    compress: Literal["deflate", "zstd", "lzw", "none"] = Field(
+        "deflate",
+        description="Compression of COGs: deflate opens everywhere; zstd is quicker and smaller, none largest.",
+    )
+    compress_level: int | None = Field(
+        None, ge=1, le=22, description="Effort of it, N to 12 for deflate, to 22 for zstd; default: 4, or 3."
+    )
+
+    @field_validator("compress_level")
+    @classmethod
+    def _check_level(cls, level: int | None, others: ValidationInfo) -> int | None:
+        compress = others.data.get("compress", "deflate")
+        if level is not None and level > {"deflate": 12, "zstd": 22}.get(compress, 0):
+            raise ValueError(f"{compress} has no level {level}")
+        return level
+
+
+class ClusterSection(Section):
     """Where it is computed."""
 
     scheduler: str | None = Field(None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine.")
@@ -218,102 +245,30 @@ class ReadSettings(TypedDict, total=False):
     retries: int
 
 
+class OutputSettings(TypedDict, total=False):
+    """Keys of OutputSection as keyword arguments."""
+
+    compress: Literal["deflate", "zstd", "lzw", "none"]
+    compress_level: int | None
+
+
 class OpenSettings(CubeSettings, ReadSettings, total=False):
     """What `open_cube` takes."""
 
 
-class JobConfig(_Section):
+class JobConfig(Section):
     """One job, whole."""
 
     job: JobSection = JobSection()
     search: SearchSection = SearchSection()
     cube: CubeSection = CubeSection()
     read: ReadSection = ReadSection()
+    output: OutputSection = OutputSection()
     cluster: ClusterSection = ClusterSection()
 
 
-def settings() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Yield section, key and field of every setting."""
-    for section, holder in JobConfig.model_fields.items():
-        model: type[_Section] = holder.annotation  # type: ignore[assignment]
-        for name, field in model.model_fields.items():
-            yield section, field.alias or name, field
-
-
-def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None) -> JobConfig:
-    """Merge flags, environment and TOML file into one configuration.
-
-    Parameters
-    ----------
-    flags
-        Values by key, only those that were given.
-    environ
-        Variables without the prefix ``S2CUBE_`` are passed over.
-    file
-        TOML file; without one, ``./s2cube.toml`` if it is there.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown, a value cannot be, or the file cannot be read; it names where that was said.
-    """
-    values: dict[str, dict[str, object]] = {}
-    origins: dict[tuple[str, str], str] = {}
-    for source in (_from_file(file), _from_environment(environ), _from_flags(flags)):
-        for section, key, value, origin in source:
-            values.setdefault(section, {})[key] = value
-            origins[section, key] = origin
-    known = {(section, key) for section, key, _ in settings()}
-    for section, key in origins.keys() - known:
-        raise _unknown(origins[section, key], section, known)
-    try:
-        return JobConfig.model_validate(values)
-    except ValidationError as error:
-        raise _explain(error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])]) from None
-
-
-_Setting = tuple[str, str, object, str]
-
-
-def _from_file(file: Path | None) -> Iterator[_Setting]:
-    if file is None and not DEFAULT_FILE.exists():
-        return
-    path = file or DEFAULT_FILE
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config"
-        ) from None
-    for section, table in tables.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {section}", "stands outside a section", "Put it under its [section]")
-        for key, value in table.items():
-            yield section, key, value, f"{path}: [{section}] {key}"
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
-    for name, value in environ.items():
-        if name.startswith(ENVIRONMENT_PREFIX):
-            section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-            yield section, key, value, name
-
-
-def _from_flags(flags: Mapping[str, object]) -> Iterator[_Setting]:
-    section_of = {key: section for section, key, _ in settings()}
-    for key, value in flags.items():
-        yield section_of[key], key, value, "--" + key.replace("_", "-")
-
-
-def _unknown(origin: str, section: str, known: set[tuple[str, str]]) -> ConfigError:
-    keys = sorted(key for its_section, key in known if its_section == section)
-    if keys:
-        return ConfigError(origin, "unknown key", f"Keys of [{section}]: {', '.join(keys)}")
-    sections = ", ".join(f"[{name}]" for name in JobConfig.model_fields)
-    return ConfigError(origin, "unknown section", f"Sections: {sections}")
-
-
-def _explain(error: ValidationError, model: type[_Section], origin: Any) -> ConfigError:
+def explain(error: ValidationError, model: type[Section], origin: Any) -> ConfigError:
+    """Say of the first thing that is wrong where it was said, by its place in the model."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "extra_forbidden":
         keys = ", ".join(field.alias or name for name, field in model.model_fields.items())

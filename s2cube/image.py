@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import pystac
 
-from s2cube.config import CubeSection, OpenSettings, ReadSection, ReadSettings
+from s2cube.config import CubeSection, OpenSettings, OutputSection, OutputSettings, ReadSection, ReadSettings
 from s2cube.errors import OutputError, SearchError
 from s2cube.model import AOI, Plan
 from s2cube.output import Output, replacing
@@ -119,7 +119,7 @@ def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry)
 
 
-def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
+def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path]:
     """Compute a cube slice by slice and write each as a COG, a QA image, a picture and a STAC Item.
 
     Parameters
@@ -128,6 +128,8 @@ def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
         From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good.
     out
         Output folder; slices that are there already are replaced.
+    compress, compress_level
+        ``deflate``, ``zstd``, ``lzw`` or ``none``, and the effort of it; deflate with 4 by default.
 
     Returns
     -------
@@ -138,7 +140,10 @@ def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
     ------
     OutputError
         If the folder cannot be written, or the cube is not one of `open_cube`.
+    ConfigError
+        If there is no such compression.
     """
+    chosen = OutputSection.of(way)
     lack = _lack(cube)
     if lack:
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
@@ -149,7 +154,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path) -> list[Path]:
     paths = []
     for position in range(cube.sizes["time"]):
         image = cube.isel(time=position).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
-        paths.append(write_image(image, output, ()))
+        paths.append(write_image(image, output, (), chosen))
     write_catalog(output)
     return paths
 
@@ -169,7 +174,7 @@ def _lack(cube: "xr.DataArray") -> str:
     return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
 
 
-def write_image(image: "xr.DataArray", output: Output, doubted: tuple[str, ...]) -> Path:
+def write_image(image: "xr.DataArray", output: Output, doubted: tuple[str, ...], way: OutputSection) -> Path:
     """Write the files of a computed image, the Item last: it is what says that the slice is done."""
     from s2cube.catalog import slice_item, write_item
     from s2cube.cog import write_cog, write_qa
@@ -182,9 +187,9 @@ def write_image(image: "xr.DataArray", output: Output, doubted: tuple[str, ...])
     output.clear(aoi_id, slice_id)
     cog = output.file(aoi_id, slice_id, ".tif")
     with replacing(cog) as part:
-        write_cog(image, part)
+        write_cog(image, part, way)
     with replacing(output.file(aoi_id, slice_id, "_qa.tif")) as part:
-        write_qa(reasons, part)
+        write_qa(reasons, part, way)
     with replacing(output.file(aoi_id, slice_id, ".png")) as part:
         write_picture(image, part)
     write_item(item, output.file(aoi_id, slice_id, ".json"))

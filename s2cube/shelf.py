@@ -12,7 +12,7 @@ from s2cube.room import Room
 
 _Value = TypeVar("_Value")
 
-_ROOM_BYTES = 128 << 20
+_ROOM_BYTES = 64 << 20
 """Kept of what was read, for the next chunk or AOI that needs it: some hundred tiles of 1.4 MB."""
 
 _AHEAD_BYTES = 64 << 20

@@ -54,7 +54,7 @@ def _make(plan: Plan, config: JobConfig, output: Output, access: Access) -> Slic
     doubts = doubtful(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
     image, doubts = compute(image, doubts, scheduler="threads", num_workers=READERS_PER_SLICE)
     names = tuple(scene.id for scene, doubted in zip(time_slice.scenes, doubts, strict=True) if doubted)
-    return SliceResult(time_slice.id, path=str(write_image(image, output, names)), doubtful=names)
+    return SliceResult(time_slice.id, path=str(write_image(image, output, names, config.output)), doubtful=names)
 
 
 def _seeing_cloud(config: CubeSection) -> CubeSection:

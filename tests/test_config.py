@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2cube.config import CubeSection, CubeSettings, SearchSection, SearchSettings, load_config, settings
+from s2cube.config import CubeSection, CubeSettings, SearchSection, SearchSettings
 from s2cube.errors import ConfigError
 from s2cube.model import TimeRange
+from s2cube.settings import load_config, settings
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:

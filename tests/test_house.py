@@ -15,14 +15,15 @@ LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io"},
     1: {"model"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "output"},
-    3: {"source", "provider", "tiff", "gdal_file"},
+    3: {"settings", "source", "provider", "tiff", "gdal_file"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
     5: {"reader", "mask"},
     6: {"cube", "cost"},
     7: {"image"},
     8: {"worker"},
     9: {"pipeline"},
-    10: {"cli"},
+    10: {"voice"},
+    11: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}
