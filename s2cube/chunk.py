@@ -64,7 +64,7 @@ def chunks(plan: Plan) -> Chunks:
     left, top = next(_corners(plan), (grid.boundingbox.left, grid.boundingbox.top))
     cell_m = grid.resolution.x
     side_m = _side_m(cell_m, most)
-    from_corner = ((top - grid.boundingbox.top) / cell_m, (left - grid.boundingbox.left) / cell_m)
+    from_corner = ((grid.boundingbox.top - top) / cell_m, (left - grid.boundingbox.left) / cell_m)
     return Chunks(
         *(_cut(length, most, first, side_m / cell_m) for length, first in zip(grid.shape, from_corner, strict=True))
     )

@@ -452,9 +452,9 @@ def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, j
 def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from odc.geo.geom import box
 
-    from s2cube.voice import nothing_found
     from s2cube.config import JobConfig, SearchSection
     from s2cube.model import AOI, Plan, TimeSlice
+    from s2cube.voice import nothing_found
     from s2cube.worker import failed
 
     secret = "https://me:secret@host/v1?sig=hidden"
