@@ -1,7 +1,7 @@
 """One reader on one case, in a process of its own: prints what it took as JSON. Called by ``readers.py``.
 
-Every contender gives the same: area means of two bands of every scene on one grid of 30 m, in memory. Each has
-`THREADS` threads, for all of them wait for the network; what else it does is its default, but for what is wrong.
+Every contender gives the same: area means of two bands of every scene on one grid of 30 m, in memory. What it does is
+its default, but for what is wrong; how many threads it has is said, for all of them wait for the network.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import pystac
 from archive import EPSG, GRANULE_M, LEFT_M, TOP_M
 
-THREADS = 16
+threads = 16
 BANDS = ["blue", "swir16"]
 RESOLUTION_M = 30
 CASES = {
@@ -59,7 +59,7 @@ def s2cube(quality: str) -> Callable[[Case], np.ndarray]:
             case.items, aoi, bands=BANDS, crs=EPSG, quality=quality, mask="none", offset="none", group_by="scene"
         )
         cube = cube.drop_vars("qa")
-        return np.asarray(cube.compute(scheduler="threads", num_workers=THREADS))
+        return np.asarray(cube.compute(scheduler="threads", num_workers=threads))
 
     return read
 
@@ -76,7 +76,7 @@ def with_stackstac(case: Case) -> np.ndarray:
         items, assets=BANDS, epsg=EPSG, resolution=RESOLUTION_M, bounds=case.bounds, snap_bounds=False,
         resampling=Resampling.average, rescale=False,
     )  # fmt: skip
-    return np.asarray(cube.compute(scheduler="threads", num_workers=THREADS))
+    return np.asarray(cube.compute(scheduler="threads", num_workers=threads))
 
 
 def with_odc_stac(case: Case) -> np.ndarray:
@@ -85,7 +85,7 @@ def with_odc_stac(case: Case) -> np.ndarray:
 
     grid = GeoBox.from_bbox(case.bounds, f"EPSG:{EPSG}", resolution=RESOLUTION_M)
     loaded = odc.stac.load(
-        case.items, BANDS, geobox=grid, resampling="average", groupby="id", dtype="uint16", nodata=0, pool=THREADS
+        case.items, BANDS, geobox=grid, resampling="average", groupby="id", dtype="uint16", nodata=0, pool=threads
     )
     return np.stack([loaded[band].values for band in BANDS], axis=1)
 
@@ -105,7 +105,7 @@ def with_rasterio(case: Case) -> np.ndarray:
                 window = from_bounds(*case.bounds, file.transform)
                 file.read(1, window=window, out=out[scene, band], resampling=Resampling.average)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, np.ndindex(out.shape[:2])))
     return out
 
@@ -154,8 +154,10 @@ def main() -> None:
     words.add_argument("contender", choices=CONTENDERS)
     words.add_argument("case", choices=CASES)
     words.add_argument("url")
+    words.add_argument("--threads", type=int, default=threads)
     words.add_argument("--chunk-mb", type=float)
     given = words.parse_args()
+    globals()["threads"] = given.threads
     read, modules = CONTENDERS[given.contender]
     for module in modules:
         importlib.import_module(module)

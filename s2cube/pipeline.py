@@ -124,7 +124,7 @@ def _compute(job: Job) -> Iterator[SliceResult]:
         for plan, result in compute(client, make, job.todo):
             outcome = failed(plan, result) if isinstance(result, BaseException) else result
             for note in outcome.notes:
-                log.info("%s", note)
+                log.debug("%s", note)
             if outcome.failure:
                 job.output.note_failure(outcome.failure)
             if outcome.doubtful:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 _HELD_BYTES = 64 << 20
-"""Of arrays that are being read: four chunks of 2048 x 2048 cells. More at a time are not done sooner."""
+"""Of arrays that are being read: two chunks of 2048 x 2048 cells. More at a time are not done sooner."""
 
 
 class Room:

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -24,8 +25,9 @@ from rio_cogeo import cog_validate
 import s2cube
 from s2cube.catalog import slice_item
 from s2cube.cog import write_cog
+from s2cube.config import OutputSection
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import OutputError
+from s2cube.errors import ConfigError, OutputError
 from s2cube.mask import final_qa
 from s2cube.output import Output, replacing
 from s2cube.picture import write_picture
@@ -78,6 +80,31 @@ class TestCOG:
             assert cog.profile["compress"] == "deflate"
             assert cog.overviews(1) == ([2, 4] if side == 1300 else [2] if side > 512 else [])
             assert cog.tags()["TIFFTAG_DATETIME"] == "2022:07:09 17:19:31"
+
+    @pytest.mark.parametrize(
+        ("way", "kind"),
+        [
+            ({"compress": "zstd"}, "zstd"), ({"compress": "lzw"}, "lzw"), ({"compress": "none"}, None),
+            ({"compress": "zstd", "compress_level": 19}, "zstd"), ({"compress_level": 12}, "deflate"),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    def test_compressed_in_any_way_it_holds_the_same(
+        self, tmp_path: Path, dtype: str, way: dict[str, Any], kind: str | None
+    ) -> None:
+        source = image(600, dtype)
+        write_cog(source, tmp_path / "x.tif", OutputSection.of(way))
+        assert cog_validate(tmp_path / "x.tif", strict=True)[0]
+        with rasterio.open(tmp_path / "x.tif") as cog:
+            np.testing.assert_array_equal(cog.read(), source.values)
+            assert cog.profile.get("compress") == kind
+
+    @pytest.mark.parametrize(
+        "way", [{"compress_level": 13}, {"compress": "lzw", "compress_level": 1}, {"compress": "zstd", "compress_level": 23}]
+    )
+    def test_levels_that_are_none(self, way: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="compress_level: "):
+            OutputSection.of(way)
 
     def test_overviews_are_means_that_leave_nodata_out(self, tmp_path: Path) -> None:
         source = image(1300)
