@@ -114,7 +114,11 @@ def write_archive(folder: Path, slices: int) -> None:
                 "bbox": list(corners),
                 "geometry": outline,
                 "links": [],
-                "properties": {"datetime": f"2020-05-{day:02}T17:00:00Z", "s2:processing_baseline": "02.14"},
+                "properties": {
+                    "datetime": f"2020-05-{day:02}T17:00:00Z",
+                    "s2:processing_baseline": "02.14",
+                    "proj:epsg": EPSG,
+                },
                 "assets": {key: {"href": f"./{day}_{key}.tif"} for key in layers},
             }
         )

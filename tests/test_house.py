@@ -52,10 +52,15 @@ def test_imports_go_down(name: str) -> None:
         assert LEVEL_OF[imported] < LEVEL_OF[name], f"{name} imports {imported}"
 
 
-@pytest.mark.parametrize(("library", "home"),
+@pytest.mark.parametrize(
+    ("library", "home"),
     [
-        ("stackstac", "cube"), ("distributed", "cluster"), ("cyclopts", "cli"), ("obstore", "store"),
-        ("imagecodecs", "tiff"), ("tifffile", "tiff"),
+        ("stackstac", "cube"),
+        ("distributed", "cluster"),
+        ("cyclopts", "cli"),
+        ("obstore", "store"),
+        ("imagecodecs", "tiff"),
+        ("tifffile", "tiff"),
     ],
 )
 def test_one_file_knows_it(library: str, home: str) -> None:

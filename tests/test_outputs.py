@@ -100,7 +100,8 @@ class TestCOG:
             assert cog.profile.get("compress") == kind
 
     @pytest.mark.parametrize(
-        "way", [{"compress_level": 13}, {"compress": "lzw", "compress_level": 1}, {"compress": "zstd", "compress_level": 23}]
+        "way",
+        [{"compress_level": 13}, {"compress": "lzw", "compress_level": 1}, {"compress": "zstd", "compress_level": 23}],
     )
     def test_levels_that_are_none(self, way: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match="compress_level: "):
