@@ -64,26 +64,29 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     of_slices = _slices(scenes_per_slice)
     seeds = da.concatenate([_seen_beside(hidden[each]) for each in of_slices]) if config.dilation_m else hidden
     reach = math.ceil(config.dilation_m / step_m) + 1
-    grown = [
-        da.map_overlap(
-            _grow, hidden[scene : scene + 1], seeds[scene : scene + 1], depth={0: 0, 1: reach, 2: reach},
-            boundary=int(QA.CLEAR), dtype="uint8", reach=config.dilation_m / step_m, widen=not nests,
-        )
-        if config.dilation_m or not nests else hidden[scene : scene + 1]
-        for scene, nests in enumerate(layers.nests.values)
-    ]  # fmt: skip
-    on_steps = _without_halo(da.concatenate(grown), halo_cells * steps, hidden.chunks[1:])
+    grown = hidden
+    if config.dilation_m or not layers.nests.all():
+        of_scenes = [
+            da.map_overlap(
+                _grow, hidden[scene : scene + 1], seeds[scene : scene + 1], depth={0: 0, 1: reach, 2: reach},
+                boundary=int(QA.CLEAR), dtype="uint8", reach=config.dilation_m / step_m, widen=not nests,
+            )
+            if config.dilation_m or not nests else hidden[scene : scene + 1]
+            for scene, nests in enumerate(layers.nests.values)
+        ]  # fmt: skip
+        grown = da.concatenate(of_scenes)
+    on_steps = _without_halo(grown, halo_cells * steps, hidden.chunks[1:])
     reason, seen = (_by_cell(each, on_steps, steps) for each in (_lowest_reason, _seen_share))
     if "scl" in layers and NO_DATA_CLASS in config.mask_classes:
-        covered = [_covered(on_steps[each], seen[each], steps) for each in of_slices]
+        covered = _by_slice(_seen_together, scenes_per_slice, seen, on_steps, steps=steps, dtype=bool)
     else:
         # That a scene hides nothing may mean that it sees nothing: what another hides of a cell is not clear, then.
-        covered = [(reason[each] == QA.CLEAR).all(axis=0) for each in of_slices]
+        covered = _by_slice(_all_clear, scenes_per_slice, reason, dtype=bool)
     if "scl" in layers:
         ground = _by_cell(_only_class, _without_halo(layers["scl"].data, halo_cells * steps, hidden.chunks[1:]), steps)
     else:
         ground = da.zeros_like(reason)
-    return _dataset(reason, seen, da.stack(covered), ground)
+    return _dataset(reason, seen, covered, ground)
 
 
 def no_screen(scenes: int, slices: int, chunked: Chunks) -> xr.Dataset:
@@ -219,20 +222,31 @@ def _only_class(fine: np.ndarray, steps: int) -> np.ndarray:
     return np.where(lowest == highest, lowest, np.uint8(0))
 
 
-def _covered(on_steps: da.Array, seen: da.Array, steps: int) -> da.Array:
-    if on_steps.shape[0] == 1:
-        return seen[0] == 1
-    together = ({0: -1}, {0: -1})
-    fine, cells = (each.rechunk(whole) for each, whole in zip((on_steps, seen), together, strict=True))
-    return da.map_blocks(_seen_together, fine, cells, steps=steps, chunks=cells.chunks[1:], drop_axis=0, dtype=bool)
+def _by_slice(
+    function: Any, scenes_per_slice: tuple[int, ...], cells: da.Array, *more: da.Array, **options: Any
+) -> da.Array:
+    """Call a function with what the scenes of each slice have: (scene, y, x) to (1, y, x)."""
+    together = {0: scenes_per_slice}
+    chunks = ((1,) * len(scenes_per_slice), *cells.chunks[1:])
+    blocks = [each.rechunk(together) for each in (cells, *more)]
+    return da.map_blocks(function, *blocks, chunks=chunks, **options)
 
 
-def _seen_together(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.ndarray:
+def _all_clear(reason: np.ndarray) -> np.ndarray:
+    return np.asarray((reason == QA.CLEAR).all(axis=0, keepdims=True))
+
+
+def _seen_together(seen: np.ndarray, on_steps: np.ndarray, steps: int) -> np.ndarray:
     """Tell which cells are seen on every step by scenes that hide nothing of the cell."""
+    if len(seen) == 1:
+        return np.asarray(seen == 1)
     usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
-    clear = ((on_steps == QA.CLEAR) & usable).any(axis=0)
-    (whole,) = functools.reduce(np.logical_and, _steps(clear[np.newaxis], steps))
-    return np.asarray(whole)
+    clear = ((on_steps == QA.CLEAR) & usable).any(axis=0, keepdims=True)
+    return np.asarray(functools.reduce(np.logical_and, _steps(clear, steps)))
+
+
+def _lowest(reason: np.ndarray) -> np.ndarray:
+    return np.where(reason == QA.CLEAR, np.uint8(_UNHIDDEN), reason).min(axis=0, keepdims=True)
 
 
 def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "GeoBox") -> xr.DataArray:
@@ -244,12 +258,9 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
         Dims (time, y, x), uint8: values of `QA`, nodata OUTSIDE. Where scenes have several, the lowest that hides;
         CLEAR where they see the cell whole and clear together.
     """
-    of_slices = []
-    for position, of_slice in enumerate(_slices(scenes_per_slice)):
-        reason = screened.reason.data[of_slice]
-        lowest = da.where(reason == QA.CLEAR, _UNHIDDEN, reason).min(axis=0)
-        of_slices.append(da.where(screened.covered.data[position], QA.CLEAR, lowest).astype("uint8"))
-    qa = xr.DataArray(da.stack(of_slices), dims=("time", "y", "x"), coords=xr_coords(geobox))
+    lowest = _by_slice(_lowest, scenes_per_slice, screened.reason.data, dtype="uint8")
+    reasons = da.where(screened.covered.data, np.uint8(QA.CLEAR), lowest)
+    qa = xr.DataArray(reasons, dims=("time", "y", "x"), coords=xr_coords(geobox))
     return qa.rio.write_nodata(QA.OUTSIDE)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from itertools import accumulate, pairwise
 from typing import Any
 
 import dask.array as da
@@ -67,31 +66,29 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     HarmonisationError
         If the offset of a scene's pixels is unknown.
     """
-    offsets = offsets_dn(plan, config)
-    seen = screened.seen.data[:, np.newaxis]
-    images, ends = [], list(accumulate(plan.scenes_per_slice, initial=0))
-    for position, (first, last) in enumerate(pairwise(ends)):
-        together = {0: last - first}
-        images.append(
-            da.map_blocks(
-                _lay, dn.data[first:last].rechunk(together), seen[first:last].rechunk(together),
-                screened.covered.data[position][np.newaxis, np.newaxis],
-                offsets=offsets[first:last], dtype_=config.dtype, drop_axis=0, dtype=config.dtype,
-            )
-        )  # fmt: skip
-    return _as_cube(plan, list(dn.band.values), da.stack(images), config)
+    per_slice = plan.scenes_per_slice
+    together = {0: per_slice}
+    offsets = da.from_array(
+        offsets_dn(plan, config)[:, np.newaxis, np.newaxis, np.newaxis], chunks=(per_slice, 1, 1, 1)
+    )
+    images = da.map_blocks(
+        _lay, dn.data.rechunk(together), screened.seen.data[:, np.newaxis].rechunk(together),
+        screened.covered.data[:, np.newaxis], offsets, dtype_=config.dtype,
+        chunks=((1,) * len(per_slice), *dn.data.chunks[1:]), dtype=config.dtype,
+    )  # fmt: skip
+    return _as_cube(plan, list(dn.band.values), images, config)
 
 
 def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
-    """Lay the scenes of a slice over each other: (scene, band, y, x) to (band, y, x)."""
+    """Lay the scenes of a slice over each other: (scene, band, y, x) to (1, band, y, x)."""
     bands, height, width = dn.shape[1:]
     out = np.empty((bands, height, width), dtype_)
     # A few rows at a time, so that what is computed on the way stays in the processor's cache.
     rows = max(1, _CELLS_AT_ONCE // width)
     for top in range(0, height, rows):
         part = np.s_[..., top : top + rows, :]
-        out[part] = _lay_rows(dn[part], seen[part], covered[part], offsets.astype("float32"), dtype_)
-    return out
+        out[part] = _lay_rows(dn[part], seen[part], covered[part], offsets.ravel().astype("float32"), dtype_)
+    return out[np.newaxis]
 
 
 def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
