@@ -115,7 +115,9 @@ def draw(results: Results) -> None:
             values = [each[fact] / (1e6 if fact == "bytes" else 1) for each in of_case.values()]
             colours = ["#1b7f5c" if name.startswith("s2cube") else "#9aa5ad" for name in of_case]
             bars = axis.barh(list(of_case), values, color=colours)
-            axis.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+            axis.bar_label(
+                bars, [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values], fontsize=7, padding=2
+            )
             axis.invert_yaxis()
             axis.margins(x=0.2)
             axis.tick_params(labelsize=7, labelleft=fact == "wall_s")

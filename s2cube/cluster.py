@@ -33,9 +33,10 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
 
     By default that is one process for every four cores, and two threads a core: slices wait for answers, and starting
     processes takes CPU time and memory. On two cores and 50 ms a request, for 12 slices, one process of four threads
-    took 1.12 of the wall time and 1.10 of the CPU time of two processes of one thread each
-    (``benchmarks/workers.py``): what it saves in starting it loses where threads wait for each other. It is a process
-    of its own, not threads of the caller's, so that a worker that dies or leaks is replaced.
+    took 1.12 of the wall time and 1.08 of the CPU time of two processes of one thread each
+    (``benchmarks/workers.py``): what it saves in starting it loses where threads wait for each other. But one process
+    fetches a tile that two slices need once, two fetch it twice. It is a process of its own, not threads of the
+    caller's, so that a worker that dies or leaks is replaced.
 
     Parameters
     ----------
