@@ -367,6 +367,14 @@ class TestHostileFiles:
         path.write_bytes(data)
         self.refused(path, told)
 
+    def test_one_tile_of_half_a_gigabyte(self, tmp_path: Path) -> None:
+        write_band(tmp_path / "one.tif", ramp(100, 10), 10, tiled=True, blockxsize=128, blockysize=128)
+        data = bytearray((tmp_path / "one.tif").read_bytes())
+        for tag in (256, 257, 322, 323):
+            struct.pack_into("<HHII", data, entry(tmp_path / "one.tif", tag), tag, 4, 1, 16384)
+        (tmp_path / "one.tif").write_bytes(data)
+        self.refused(tmp_path / "one.tif", "damaged header .*tiles of 512 MB")
+
     def test_offsets_beyond_the_end(self, path: Path) -> None:
         data = bytearray(path.read_bytes())
         (offsets,) = struct.unpack_from("<I", data, entry(path, 324) + 8)
