@@ -194,7 +194,7 @@ def main() -> None:
         write_archive(folder, max(scenes for _, scenes in CASES.values()))
         print(f"{os.cpu_count()} cores, {given.latency_ms:g} ms before every answer")
         if given.growth:
-            for line in (*chunk_sizes(folder, given.latency_ms), *grow(folder, given.latency_ms)):
+            for line in itertools.chain(chunk_sizes(folder, given.latency_ms), grow(folder, given.latency_ms)):
                 print(line, flush=True)
             return
         results = compare(folder, given.rounds, given.latency_ms)

@@ -13,7 +13,7 @@ from s2cube.room import Room
 _Value = TypeVar("_Value")
 
 _ROOM_BYTES = 64 << 20
-"""Kept of what was read, for the next chunk or AOI that needs it: some hundred tiles of 1.4 MB."""
+"""Kept of what was read, for the next chunk or AOI that needs it: some forty tiles of 1.4 MB."""
 
 _AHEAD_BYTES = 64 << 20
 """On the way or waiting to be decoded, of all readers: enough for 1 GB/s at 50 ms a request."""
