@@ -125,7 +125,7 @@ def _corners(plan: Plan) -> Iterator[tuple[float, float]]:
 def corner(asset: pystac.Asset) -> tuple[float, float] | None:
     """Give the upper left corner of a file, (x, y) in its CRS, if its item tells."""
     transform: Sequence[float] = asset.extra_fields.get("proj:transform") or ()
-    if len(transform) < 6 or not all(isinstance(number, int | float) for number in transform):
+    if len(transform) < 6 or not all(isinstance(each, int | float) and math.isfinite(each) for each in transform):
         return None
     across, _, left, _, down, top = transform[:6]
     return (left, top) if across > 0 > down else None

@@ -13,10 +13,12 @@ import pystac
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.windows import Window
 
 from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps, steps_per_cell
 from s2cube.config import JobConfig
+from s2cube.errors import SceneError
 from s2cube.model import Cost, Plan, Traffic
 from s2cube.provider import NATIVE_M, band_key, canonical_bands, crs_code, layer_key
 from s2cube.reader import AssetReader
@@ -120,7 +122,7 @@ class Forecast:
         box, _ = file.grid
         options: dict[str, Any] = {
             "url": file.asset.href,
-            "spec": _Grid(epsg_of(box), box.affine, (box.shape.y, box.shape.x)),
+            "spec": _Grid(_epsg_of(box), box.affine, (box.shape.y, box.shape.x)),
             "dtype": file.dtype,
             "quality": self.config.cube.quality,
             "access": Access(self.config.read.timeout_s, self.config.read.retries),
@@ -140,7 +142,7 @@ class Forecast:
         return Traffic(len(sizes), sum(sizes))
 
 
-def epsg_of(box: GeoBox) -> int:
+def _epsg_of(box: GeoBox) -> int:
     """Give the EPSG code of a grid's CRS: `grid` makes no other."""
     assert box.crs is not None
     assert box.crs.epsg is not None
@@ -183,14 +185,20 @@ class _Assumed(AssetReader):
 
     def _open(self) -> list[TiledRaster]:
         file = self._file
-        side = round(_GRANULE_M / NATIVE_M[file.name])
-        high, wide = file.asset.extra_fields.get("proj:shape") or (side, side)
         pixel_m = NATIVE_M[file.name]
+        high, wide = _shape(file.asset, round(_GRANULE_M / pixel_m))
         left, top = corner(file.asset) or self._middle()
-        crs = CRS.from_user_input(crs_code(file.scene) or self.spec.epsg)
+        try:
+            crs = CRS.from_user_input(crs_code(file.scene) or self.spec.epsg)
+        except CRSError:
+            raise SceneError(file.scene.id, "names a CRS that is none", "Tell whoever runs the catalogue") from None
         dtype = np.dtype("u2" if file.dtype.kind == "f" else "u1")
         told = file.asset.extra_fields.get("file:size")
-        per_pixel = told * _FULL_SHARE / (high * wide) if told else _BYTES_PER_PIXEL[dtype.str[1:]]
+        per_pixel = (
+            told * _FULL_SHARE / (high * wide)
+            if isinstance(told, int) and told > 0
+            else _BYTES_PER_PIXEL[dtype.str[1:]]
+        )
         levels, at = [], HEADER_BYTES
         for factor in (1, *_OVERVIEW_FACTORS):
             height, width = math.ceil(high / factor), math.ceil(wide / factor)
@@ -208,6 +216,14 @@ class _Assumed(AssetReader):
         """Take the middle of the area for that of the granule."""
         x, y = self._file.grid[0].center_pixel.extent.centroid.coords[0]
         return x - _GRANULE_M / 2, y + _GRANULE_M / 2
+
+
+def _shape(asset: pystac.Asset, side: int) -> tuple[int, int]:
+    """Give the rows and columns that an item tells of, where they may be a granule's; else a granule's."""
+    told = asset.extra_fields.get("proj:shape")
+    if isinstance(told, list) and len(told) == 2 and all(isinstance(each, int) and 0 < each <= side for each in told):
+        return told[0], told[1]
+    return side, side
 
 
 def _peak(plan: Plan, config: JobConfig) -> int:

@@ -39,6 +39,8 @@ class GdalRaster:
     ----------
     nodata
         Nothing: `blocks` gives it with the mask.
+    version
+        GDAL does not tell whether a file has changed.
     """
 
     href: str
@@ -47,6 +49,7 @@ class GdalRaster:
     driver: str
     overview: int | None
     nodata: float | None = None
+    version: str = "unknown"
 
     def blocks(self, window: Window) -> Iterator[Block]:
         """Yield the pixels of a window in stripes of whole rows, bounded in size."""

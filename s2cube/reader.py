@@ -17,12 +17,14 @@ from s2cube import gdal_file
 from s2cube.cells import pack
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.model import Quality
-from s2cube.resample import Lattice, Raster, choose_level, sum_areas, take_classes, window_under
+from s2cube.resample import Lattice, choose_level, sum_areas, take_classes, window_under
 from s2cube.room import scratch
 from s2cube.shelf import Span
 from s2cube.store import Access, failed
 from s2cube.tiff import Unsupported, epsg
 from s2cube.tiles import Changed, TiledRaster, forget, header
+
+_Raster = TiledRaster | gdal_file.GdalRaster
 
 
 class AssetReader:
@@ -56,8 +58,8 @@ class AssetReader:
         self.quality, self.declared_crs = quality, declared.get(url)
         self.access = access or Access()
         self._averages = dtype.kind == "f"
-        self._rasters: Sequence[Raster] = ()
-        self._has_read = False
+        self._rasters: Sequence[_Raster] = ()
+        self._version: str | None = None
         self._lock = threading.Lock()
 
     def read(self, window: Window) -> np.ndarray:
@@ -77,30 +79,33 @@ class AssetReader:
             If the file lies in another CRS than its item says.
         """
         try:
-            cells = self._read(window)
+            return self._read(window)
         except (AssetReadError, SceneError):
             raise
         except Changed:
             raise failed(self.url, "changed while it was read") from None
         except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy trip over, it is this file
             raise failed(self.url, f"cannot be read ({gdal_file.cause(error)})") from None
-        self._has_read = True
-        return cells
 
     def _read(self, window: Window) -> np.ndarray:
         grid = self._grid(window)
-        while True:
-            try:
-                return self._filled(self._raster(grid), grid)
-            except Changed:
-                forget(self.url)
-                self.close()
-                # As long as nothing of the old file was given away, the new one may be read from its beginning; once.
-                if self._has_read:
-                    raise
-                self._has_read = True
+        raster = self._raster(grid)
+        try:
+            cells = self._filled(raster, grid)
+        except Changed:
+            # The header was of an older file, so it may be read from its beginning; once.
+            forget(self.url)
+            self.close()
+            raster = self._raster(grid)
+            cells = self._filled(raster, grid)
+        with self._lock:
+            # Parts of two files are no image, whichever of two threads came first.
+            self._version = self._version or raster.version
+            if raster.version != self._version:
+                raise Changed(self.url)
+        return cells
 
-    def _filled(self, raster: Raster, grid: Lattice) -> np.ndarray:
+    def _filled(self, raster: _Raster, grid: Lattice) -> np.ndarray:
         if self._averages:
             with scratch((grid.height, grid.width), np.dtype("complex64")) as sums:
                 sum_areas(raster, grid, sums)
@@ -127,17 +132,17 @@ class AssetReader:
     def _grid(self, window: Window) -> Lattice:
         return Lattice(epsg(self.spec.epsg), self.spec.transform, *self.spec.shape).part(window)
 
-    def _raster(self, grid: Lattice) -> Raster:
+    def _raster(self, grid: Lattice) -> _Raster:
         """Choose what is read of the file: its pixels, or an overview."""
         with self._lock:
             self._rasters = self._rasters or self._open()
             rasters = self._rasters
         return choose_level(rasters, grid) if self.quality == "fast" and self._averages else rasters[0]
 
-    def _open(self) -> Sequence[Raster]:
+    def _open(self) -> Sequence[_Raster]:
         try:
             tiff = header(self.url, self.access)
-            rasters: Sequence[Raster] = [TiledRaster(tiff, level, self.access) for level in tiff.levels]
+            rasters: Sequence[_Raster] = [TiledRaster(tiff, level, self.access) for level in tiff.levels]
         except Unsupported as kind:
             self.access.ledger.note(self.url, f"read by GDAL, for it is {kind}")
             rasters = gdal_file.rasters(self.url, self.access, kind.driver)

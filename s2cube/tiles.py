@@ -66,6 +66,11 @@ class TiledRaster:
         """What the file calls so."""
         return self.tiff.nodata
 
+    @property
+    def version(self) -> str:
+        """Changes when the file does."""
+        return self.tiff.version
+
     def runs(self, window: Window) -> list[list[Span]]:
         """Say which bytes hold a window: a span a tile, in runs that lie together in the file."""
         level, tiff = self.level, self.tiff

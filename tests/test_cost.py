@@ -96,6 +96,29 @@ def test_plan_without_headers_reads_nothing(served: Faulty, s2cube_command: Comm
     assert "They take about" in done.err
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("proj:shape", [10**9, 10**9]), ("proj:shape", [0, 0]), ("proj:shape", "x"), ("proj:shape", [None, 3]),
+        ("file:size", "many"), ("file:size", -1), ("file:size", 10**18),
+        ("proj:transform", [10, 0, 1e300, 0, -10, -1e300]), ("proj:transform", ["10"]),
+    ],
+)  # fmt: skip
+def test_what_an_item_tells_of_its_files_ends_no_run(
+    served: Faulty, s2cube_command: CommandLine, archive: Archive, small_aoi: Path, key: str, value: Any
+) -> None:
+    """A forecast is a courtesy: nothing that a catalogue says there may cost a slice, or memory."""
+    features = json.loads(archive.items.read_text())["features"][:1]
+    for asset in features[0]["assets"].values():
+        asset["href"] = f"{served.url}/{asset['href'].removeprefix('./')}"
+        asset[key] = value
+    Path("items.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    done = s2cube_command("run", "--aoi", small_aoi, "--stac", "items.json", "--bands", "blue", "--json")
+    assert done.status == 0, done.err
+    assert len(done.json["written"]) == 1
+    assert done.json["expected"]["requests"] > 0
+
+
 def test_a_rejected_slice_costs_its_classification_only(
     served: Faulty, s2cube_command: CommandLine, archive: Archive
 ) -> None:

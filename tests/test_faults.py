@@ -272,6 +272,32 @@ class TestFaultsThatStay:
             one.read(Window(150, 150, 20, 20))
 
 
+def test_two_threads_never_give_parts_of_two_files(server: Faulty) -> None:
+    """One has the old file's last tile in hand while the other finds a new file, and reads that."""
+    one = reader(f"{server.url}/a.tif")
+    old, new = Window(0, 0, 20, 20), Window(150, 150, 20, 20)
+    filled, both = one._filled, threading.Barrier(2, timeout=20)
+
+    def late(raster: Any, grid: Any) -> np.ndarray:
+        cells = filled(raster, grid)
+        both.wait()
+        both.wait()
+        return cells
+
+    one._filled = late  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(one.read, old)
+        both.wait()
+        one._filled = filled  # type: ignore[method-assign]
+        write_cog(server.root / "a.tif", noise(2))
+        server.etag = '"2"'
+        cells = one.read(new)
+        both.wait()
+        with pytest.raises(AssetReadError, match="changed while it was read"):
+            first.result()
+    np.testing.assert_allclose(cells, means(noise(2))[150:170, 150:170], rtol=1e-5)
+
+
 def test_a_slice_fails_by_name_and_the_others_are_right(server: Faulty, tmp_path: Path) -> None:
     first = scene(tmp_path, "good", blue=ramp(600, 10), scl=CLEAR)
     for key in first.assets:
