@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from itertools import groupby
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, Raster
 
 from s2cube.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
-from s2cube.output import DATA, RECIPE, Output, replacing
+from s2cube.output import CATALOG, DATA, RECIPE, Output, name
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
 
 log = logging.getLogger(__name__)
+
+_READERS = 16
+"""Threads that read Items: in a bucket each takes an answer's time."""
 
 _PICTURE = "thumbnail"
 _QA = "qa"
@@ -96,22 +100,53 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
     return item
 
 
-def write_item(item: pystac.Item, path: Path) -> None:
-    """Write an Item, whole or not at all."""
-    _write_json(item.to_dict(include_self_link=False, transform_hrefs=False), path)
+def item_json(item: pystac.Item) -> bytes:
+    """Write an Item down."""
+    return _json(item.to_dict(include_self_link=False, transform_hrefs=False))
 
 
-def write_catalog(output: Output) -> None:
-    """Write the collection of every AOI in an output folder and the catalogue over them, where they are not yet so."""
-    aois: dict[str, pystac.Extent] = {}
-    for collection, paths in groupby(output.slice_items(), key=lambda path: path.parent.parent):
-        items = [item for path in paths if (item := _own_item(path, collection.name))]
-        if not items:
-            continue
-        aois[collection.name] = _extent(items)
-        _write_json(_collection(collection.name, items, aois[collection.name]), output.collection(collection.name))
+def write_catalog(output: Output, changed: Container[str] | None) -> None:
+    """Write the collection of every AOI in an output and the catalogue over them, where they are not yet so.
+
+    Parameters
+    ----------
+    changed
+        AOIs that slices may have been made of since their collection was written, None for all; of others only the
+        names of slices are looked at.
+
+    Raises
+    ------
+    WriteError
+        If they cannot be written.
+    """
+    aois = []
+    for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
+        slice_ids = [slice_id for _, slice_id in found]
+        collection = f"{aoi_id}/collection.json"
+        old = output.place.read(collection)
+        if changed is None or aoi_id in changed or _linked(old) != slice_ids:
+            items = _own_items(output, aoi_id, slice_ids)
+            if not items:
+                continue
+            _write(output, collection, old, _collection(aoi_id, items, _extent(items)))
+        aois.append(aoi_id)
     if aois:
-        _write_json(_catalog(list(aois)), output.catalog)
+        _write(output, CATALOG, output.place.read(CATALOG), _catalog(aois))
+
+
+def _linked(collection: bytes | None) -> list[str]:
+    """Name the slices that a collection holds."""
+    try:
+        links = json.loads(collection or b"")["links"]
+        return [PurePosixPath(link["href"]).stem for link in links if link["rel"] == "item"]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _own_items(output: Output, aoi_id: str, slice_ids: list[str]) -> list[pystac.Item]:
+    with ThreadPoolExecutor(_READERS) as threads:
+        read = threads.map(lambda slice_id: _own_item(output, aoi_id, slice_id), slice_ids)
+        return [item for item in read if item]
 
 
 def _extent(items: list[pystac.Item]) -> pystac.Extent:
@@ -121,13 +156,14 @@ def _extent(items: list[pystac.Item]) -> pystac.Extent:
     return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.Extent.from_items(items).temporal)
 
 
-def _own_item(path: Path, aoi_id: str) -> pystac.Item | None:
+def _own_item(output: Output, aoi_id: str, slice_id: str) -> pystac.Item | None:
     """Read an Item that s2cube wrote; None for what else lies about in the folder."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(output.place.read(name(aoi_id, slice_id)) or b"")
         own = content["collection"] == aoi_id and RECIPE in content["properties"]
         return pystac.Item.from_dict(content) if own else None
     except (ValueError, KeyError, TypeError):
+        path = output.path(aoi_id, slice_id, ".json")
         log.warning("%s is no Item of s2cube's: it is left out of the catalogue", path)
         return None
 
@@ -211,9 +247,11 @@ def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
     return catalog.to_dict(include_self_link=False, transform_hrefs=False)
 
 
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> None:
+    new = _json(content)
+    if new != old:
+        output.place.put(name_, new)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()

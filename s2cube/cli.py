@@ -62,7 +62,9 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
             text = f"{text} Choices: {', '.join(choices)}."
-        yield key, Annotated[kind | None, Parameter(help=text, group=groups[section])], field(default=None)
+        # A key may be a word of Python, a field may not.
+        name = f"--{key.replace('_', '-')}"
+        yield f"{key}_", Annotated[kind | None, Parameter(name, help=text, group=groups[section])], field(default=None)
 
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ _Voice = Annotated[Voice | None, Parameter(name="*")]
 
 
 def _load(flags: Flags | None, file: Path | None) -> JobConfig:
-    given = {key: value for key, value in asdict(flags).items() if value is not None} if flags else {}
+    given = {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
     return load_config(given, os.environ, file)
 
 
@@ -135,10 +137,12 @@ def run(
 def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, headers: _Headers = False) -> int:
     """Show what run would do: the slices, their scenes, which of them are done, and what the others take."""
     voice = _speak(voice)
-    from s2cube.model import Traffic
-    from s2cube.pipeline import forecast, plan_job
+    from s2cube.job import forecast, plan_job
+    from s2cube.outcome import Traffic
+    from s2cube.output import Output
 
-    job = plan_job(_load(flags, config))
+    asked = _load(flags, config)
+    job = plan_job(asked, Output.at(asked.job.out))
     tell_if_nothing_found(job)
     costs = forecast(job, headers)
     table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
@@ -217,9 +221,9 @@ def demo(
     """Write a small simulated Sentinel-2 archive and run the job on it, offline."""
     voice = _speak(voice)
     from s2cube.demo import write_archive
-    from s2cube.output import Output
+    from s2cube.place import place_at
 
-    Output(out).prepare()
+    place_at(out).prepare()
     archive = write_archive(out / "archive")
     job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
     status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), voice)

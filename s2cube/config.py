@@ -5,6 +5,8 @@ environment as ``S2CUBE_<SECTION>__<KEY>`` and on the command line as ``--<key>`
 Flag beats environment beats file beats default.
 """
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -19,6 +21,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from s2cube.errors import ConfigError
@@ -67,6 +70,19 @@ def _check_unique(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _path_or_address(value: object) -> object:
+    return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else Path(str(value)).expanduser()
+
+
+def _parse_table(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError("no JSON object") from error
+
+
 def _no_layers(value: object) -> object:
     return () if value in ("none", ["none"], ("none",)) else value
 
@@ -101,8 +117,13 @@ class JobSection(Section):
 
     aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the area of interest, any vector format.")
     aoi_id: str | None = Field(None, description="PROPERTY that names each feature; default: id, else name.")
-    out: _Path = Field(Path("out"), description="Output DIR.")
+    out: Annotated[Path | str, BeforeValidator(_path_or_address)] = Field(
+        Path("out"), description="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER."
+    )
     overwrite: bool = Field(False, description="Make slices again that are there already.")
+    slice_retries: int = Field(
+        2, ge=0, le=20, description="N times that a slice is made again that failed in a way that may pass."
+    )
     max_aoi_cloud_percent: _Percent | None = Field(
         None,
         alias="max_aoi_cloud",
@@ -197,10 +218,32 @@ class ClusterSection(Section):
     """Where it is computed."""
 
     scheduler: str | None = Field(None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine.")
-    workers: int | None = Field(
-        None, ge=1, description="Worker processes on this machine; default: one for four cores."
+    cluster_class: str | None = Field(
+        None, alias="class", description="Dotted NAME of a Dask cluster's class, as dask_jobqueue.SLURMCluster."
     )
-    threads: int | None = Field(None, ge=1, description="Slices at a time in a worker process; default: two a core.")
+    options: Annotated[dict[str, Any] | None, BeforeValidator(_parse_table)] = Field(
+        None, description="What that class is called with: a TOML table, or JSON."
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Worker processes: of a class, as many as it is to have; here, one for four cores."
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Slices at a time in a worker process on this machine; default: two a core."
+    )
+    worker_wait_s: float = Field(
+        3600, alias="worker_wait", ge=0, description="SECONDS without any worker, after which a run gives up."
+    )
+    tls_ca: _Path | None = Field(None, description="FILE with the certificate of who signs certificates, for tls://.")
+    tls_cert: _Path | None = Field(None, description="FILE with the client's certificate.")
+    tls_key: _Path | None = Field(None, description="FILE with the client's key.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.scheduler and self.cluster_class:
+            raise ValueError("a scheduler and a class are two clusters")
+        if self.cluster_class and not self.workers:
+            raise ValueError("how many workers is a cluster of a class to have?")
+        return self
 
     def workers_on(self, cores: int) -> int:
         """Worker processes of a cluster on a machine of so many cores."""
@@ -266,6 +309,10 @@ class JobConfig(Section):
     output: OutputSection = OutputSection()
     cluster: ClusterSection = ClusterSection()
 
+    def for_workers(self) -> Self:
+        """Leave out what workers have no use for, and what may hold secrets: where to search, and the cluster."""
+        return self.model_copy(update={"search": SearchSection(), "cluster": ClusterSection()})
+
 
 def explain(error: ValidationError, model: type[Section], origin: Any) -> ConfigError:
     """Say of the first thing that is wrong where it was said, by its place in the model."""
@@ -274,4 +321,5 @@ def explain(error: ValidationError, model: type[Section], origin: Any) -> Config
         keys = ", ".join(field.alias or name for name, field in model.model_fields.items())
         return ConfigError(str(first["loc"][0]), "unknown setting", f"Settings: {keys}")
     problem = first["msg"].removeprefix("Value error, ")
-    return ConfigError(str(origin(first["loc"])), f"{problem} (given: {first['input']!r})", "Correct the value")
+    given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
+    return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

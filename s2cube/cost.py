@@ -19,7 +19,8 @@ from rasterio.windows import Window
 from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps, steps_per_cell
 from s2cube.config import JobConfig
 from s2cube.errors import SceneError
-from s2cube.model import Cost, Plan, Traffic
+from s2cube.model import Plan
+from s2cube.outcome import Cost, Traffic
 from s2cube.provider import NATIVE_M, band_key, canonical_bands, crs_code, layer_key
 from s2cube.reader import AssetReader
 from s2cube.resample import Lattice

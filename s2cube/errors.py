@@ -6,9 +6,11 @@
     ├── UsageError              wrong usage or configuration             exit status 2
     │   ├── ConfigError         a setting: flag, variable or TOML key
     │   ├── AOIError            the file with the area of interest
-    │   └── OutputError         the output folder
+    │   └── OutputError         the output folder or bucket
     ├── SearchError             the catalogue did not give its scenes
     ├── ClusterError            no Dask cluster to compute on
+    ├── BusyError               another run writes there
+    ├── WriteError              what was made cannot be written
     └── SliceError              one time slice failed; the others go on  exit status 3
         ├── AssetMissingError   a scene lacks an asset
         ├── AssetReadError      an asset could not be read
@@ -82,7 +84,7 @@ class AOIError(UsageError):
 
 
 class OutputError(UsageError):
-    """The output folder cannot be written or is not one of s2cube's."""
+    """The output folder or bucket cannot be written or is not one of s2cube's."""
 
 
 class SearchError(S2CubeError):
@@ -93,6 +95,14 @@ class ClusterError(S2CubeError):
     """No Dask cluster can be reached or started; `subject` is its address."""
 
 
+class BusyError(S2CubeError):
+    """Another run writes to the output folder; `subject` is its address."""
+
+
+class WriteError(S2CubeError):
+    """A disk is full, a store refuses: no slice can be written any more; `subject` is the file."""
+
+
 @dataclass(eq=False)
 class SliceError(S2CubeError):
     """One time slice cannot be made; `subject` is the scene to blame.
@@ -101,9 +111,12 @@ class SliceError(S2CubeError):
     ----------
     asset
         Key of the asset to blame in the scene, empty where the whole scene is.
+    may_pass
+        Whether it may be well if it is tried again later.
     """
 
     asset: str = ""
+    may_pass: bool = False
 
     exit_status = 3
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Unpack
 import pystac
 
 from s2cube.config import CubeSection, OpenSettings, OutputSection, OutputSettings, ReadSection, ReadSettings
-from s2cube.errors import OutputError, SearchError
+from s2cube.errors import OutputError, SearchError, WriteError
+from s2cube.lease import held
 from s2cube.model import AOI, Plan
-from s2cube.output import Output, replacing
+from s2cube.output import Output
+from s2cube.place import Folder
 from s2cube.plan import make_plan
 from s2cube.store import Access
 
@@ -119,7 +121,7 @@ def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry)
 
 
-def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path]:
+def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path | str]:
     """Compute a cube slice by slice and write each as a COG, a QA image, a picture and a STAC Item.
 
     Parameters
@@ -127,19 +129,23 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     cube
         From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good.
     out
-        Output folder; slices that are there already are replaced.
+        Output folder, or an address in an object store; slices that are there already are replaced.
     compress, compress_level
         ``deflate``, ``zstd``, ``lzw`` or ``none``, and the effort of it; deflate with 4 by default.
 
     Returns
     -------
-    list of Path
-        The COGs, in the order of time.
+    list of Path or str
+        The COGs, in the order of time: paths, or addresses in an object store.
 
     Raises
     ------
     OutputError
         If the folder cannot be written, or the cube is not one of `open_cube`.
+    BusyError
+        If a run writes there.
+    WriteError
+        If a disk is full, or a store refuses.
     ConfigError
         If there is no such compression.
     """
@@ -149,13 +155,16 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
     from s2cube.catalog import write_catalog
 
-    output = Output(Path(out))
-    output.prepare()
-    paths = []
-    for position in range(cube.sizes["time"]):
-        image = cube.isel(time=position).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
-        paths.append(write_image(image, output, (), chosen))
-    write_catalog(output)
+    with held(Output.at(out)) as lease:
+        paths: list[Path | str] = []
+        for position in range(cube.sizes["time"]):
+            image = cube.isel(time=position).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
+            aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+            with lease.output.place.staging() as folder:
+                write_image(image, folder, (), chosen)
+                path = lease.output.publish(aoi_id, slice_id, folder)
+            paths.append(Path(path) if isinstance(lease.output.place, Folder) else path)
+        write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths
 
 
@@ -174,23 +183,29 @@ def _lack(cube: "xr.DataArray") -> str:
     return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
 
 
-def write_image(image: "xr.DataArray", output: Output, doubted: tuple[str, ...], way: OutputSection) -> Path:
-    """Write the files of a computed image, the Item last: it is what says that the slice is done."""
-    from s2cube.catalog import slice_item, write_item
+def write_image(image: "xr.DataArray", folder: Path, doubted: tuple[str, ...], way: OutputSection) -> None:
+    """Write the files of a computed image to a folder.
+
+    Raises
+    ------
+    OutputError
+        If it holds values outside its area of interest.
+    WriteError
+        If they cannot be written whole.
+    """
+    from s2cube.catalog import item_json, slice_item
     from s2cube.cog import write_cog, write_qa
     from s2cube.mask import final_qa
     from s2cube.picture import write_picture
 
-    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+    slice_id = str(image["slice"].item())
     reasons = final_qa(image)
     item = slice_item(image, reasons, doubted)
-    output.clear(aoi_id, slice_id)
-    cog = output.file(aoi_id, slice_id, ".tif")
-    with replacing(cog) as part:
-        write_cog(image, part, way)
-    with replacing(output.file(aoi_id, slice_id, "_qa.tif")) as part:
-        write_qa(reasons, part, way)
-    with replacing(output.file(aoi_id, slice_id, ".png")) as part:
-        write_picture(image, part)
-    write_item(item, output.file(aoi_id, slice_id, ".json"))
-    return cog
+    try:
+        write_cog(image, folder / f"{slice_id}.tif", way)
+        write_qa(reasons, folder / f"{slice_id}_qa.tif", way)
+        write_picture(image, folder / f"{slice_id}.png")
+        (folder / f"{slice_id}.json").write_bytes(item_json(item))
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or error})"
+        raise WriteError(f"{folder}/{slice_id}", problem, "Make room there, then run again") from None

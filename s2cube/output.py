@@ -1,17 +1,14 @@
-"""Where things lie in an output folder, and how a file gets there whole or not at all."""
+"""Where things lie in an output folder, and when a slice is done."""
 
 import json
-import os
-import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from uuid import uuid4
+from typing import Literal
 
-from s2cube.errors import OutputError
-from s2cube.model import SliceFailure
+from s2cube.errors import BusyError
+from s2cube.outcome import SliceFailure
+from s2cube.place import OWN, Place, place_at
 
 DATA = "data"
 """Key of the asset that is the COG."""
@@ -19,112 +16,136 @@ DATA = "data"
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of what decided its pixels."""
 
-_PART_SUFFIX = ".part"
-_SCHEME = re.compile(r"[a-zA-Z][\w+.-]+:/")
+CATALOG = "catalog.json"
+FAILURES = "failures.jsonl"
+RUN = f"{OWN}/run"
+"""Who writes there, and how it goes."""
+
+State = Literal["made", "other", "none"]
+"""Of a slice: as it is asked for, otherwise, not there."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output folder.
+    """An output folder, or a bucket.
 
     ::
 
-        ROOT/catalog.json
-        ROOT/<aoi>/collection.json
-        ROOT/<aoi>/<slice>/<slice>.tif .png .json
-        ROOT/failures.jsonl
+        catalog.json
+        <aoi>/collection.json
+        <aoi>/<slice>/<slice>.tif _qa.tif .png .json
+        failures.jsonl
+        .s2cube/run
+
+    Parameters
+    ----------
+    run
+        Id of the run that writes there; empty where nobody asks.
     """
 
-    root: Path
+    place: Place
+    run: str = ""
 
-    @property
-    def catalog(self) -> Path:
-        """The catalogue over all AOIs."""
-        return self.root / "catalog.json"
-
-    @property
-    def failures(self) -> Path:
-        """The list of slices that failed."""
-        return self.root / "failures.jsonl"
-
-    def collection(self, aoi_id: str) -> Path:
-        """Path of the collection of an AOI."""
-        return self.root / aoi_id / "collection.json"
-
-    def file(self, aoi_id: str, slice_id: str, suffix: str) -> Path:
-        """Path of one of a slice's files: suffix ``.tif``, ``.png`` or ``.json``."""
-        return self.root / aoi_id / slice_id / f"{slice_id}{suffix}"
-
-    def slice_items(self) -> Iterator[Path]:
-        """Yield the Item of every slice that is done, by AOI and slice."""
-        for collection in sorted(self.root.iterdir()):
-            for folder in sorted(collection.iterdir()) if collection.is_dir() else ():
-                item = folder / f"{folder.name}.json"
-                if item.exists():
-                    yield item
-
-    def is_made(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> bool:
-        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order."""
-        try:
-            item = json.loads(self.file(aoi_id, slice_id, ".json").read_text(encoding="utf-8"))
-            names = [band["name"] for band in item["assets"][DATA]["eo:bands"]]
-            return bool(item["properties"].get(RECIPE) == recipe and names == list(bands))
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
-    def clear(self, aoi_id: str, slice_id: str) -> None:
-        """Make a slice undone, its Item first, and sweep what a broken run left half written.
+    @classmethod
+    def at(cls, out: str | Path) -> "Output":
+        """Give the output at an address.
 
         Raises
         ------
         OutputError
-            If the folder cannot be written.
+            If nothing can be written at such an address.
         """
-        item = self.file(aoi_id, slice_id, ".json")
+        return cls(place_at(out))
+
+    def of(self, run: str) -> "Output":
+        """Give the same output, for what a run writes."""
+        return replace(self, run=run)
+
+    def path(self, aoi_id: str, slice_id: str, suffix: str = ".tif") -> str:
+        """Give the path or address of one of a slice's files."""
+        return f"{self.place.address}/{name(aoi_id, slice_id, suffix)}"
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield AOI and slice of every Item that is there, in their order."""
+        for each in self.place.names():
+            aoi_id, slice_id, file = each.split("/")
+            if file == f"{slice_id}.json":
+                yield aoi_id, slice_id
+
+    def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> State:
+        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order."""
+        item = self.place.read(name(aoi_id, slice_id))
+        if item is None:
+            return "none"
+        return "made" if _made_by(item) == (recipe, bands) else "other"
+
+    def publish(self, aoi_id: str, slice_id: str, folder: Path) -> str:
+        """Put the files of a slice where they belong, from a folder of this machine; give the path of the COG.
+
+        The Item is put last, and before anything else is changed an Item of other pixels is taken away: whenever this
+        ends, an Item stands beside its own files.
+
+        Raises
+        ------
+        BusyError
+            If another run writes there now.
+        WriteError
+            If it cannot be written.
+        """
+        self.check_run()
+        item = name(aoi_id, slice_id)
+        own = (folder / f"{slice_id}.json").read_bytes()
+        if _made_by(self.place.read(item)) != _made_by(own):
+            self.place.remove(item)
+        for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
+            self.place.put(f"{aoi_id}/{slice_id}/{path.name}", path)
+        return self.path(aoi_id, slice_id)
+
+    def check_run(self) -> None:
+        """Make sure that the run still is the one that writes there.
+
+        Raises
+        ------
+        BusyError
+            If it is not.
+        """
+        if self.run and not self.is_reached():
+            raise BusyError(self.place.address, "is written by another run now", "Wait for it, then run again")
+
+    def is_reached(self) -> bool:
+        """Tell whether this is, seen from this machine, the output that the run writes to."""
         try:
-            item.unlink(missing_ok=True)
-            for part in item.parent.glob(f".*{_PART_SUFFIX}"):
-                part.unlink()
-        except OSError as error:
-            raise _unwritable(item.parent, error) from None
+            return bool(json.loads(self.place.read(RUN) or b"{}").get("run") == self.run)
+        except ValueError:
+            return False
 
     def note_failure(self, failure: SliceFailure) -> None:
         """Add a line to the list of failures."""
-        with self.failures.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+        line = json.dumps(asdict(failure), ensure_ascii=False) + "\n"
+        self.place.put(FAILURES, (self.place.read(FAILURES) or b"") + line.encode())
 
     def forget_failures(self, slice_ids: set[str]) -> None:
         """Take slices that are done, or about to be tried again, off the list of failures."""
-        if not self.failures.exists():
-            return
-        lines = self.failures.read_text(encoding="utf-8").splitlines()
+        lines = (self.place.read(FAILURES) or b"").decode(errors="replace").splitlines()
         standing = [line for line in lines if _slice_of(line) not in slice_ids | {None}]
-        if not standing:
-            self.failures.unlink()
+        if lines and not standing:
+            self.place.remove(FAILURES)
         elif len(standing) < len(lines):
-            with replacing(self.failures) as part:
-                part.write_text("\n".join(standing) + "\n", encoding="utf-8")
-
-    def prepare(self) -> None:
-        """Make the folder and try to write in it.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        if _SCHEME.match(str(self.root)):
-            raise OutputError(str(self.root), "is no folder of this machine", "Give --out a local folder")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise _unwritable(self.root, error) from None
+            self.place.put(FAILURES, ("\n".join(standing) + "\n").encode())
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(str(path), f"cannot be written ({error.strerror or error})", "Choose another folder by --out")
+def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
+    """Name one of a slice's files: suffix ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
+    return f"{aoi_id}/{slice_id}/{slice_id}{suffix}"
+
+
+def _made_by(item: bytes | None) -> tuple[str, tuple[str, ...]] | None:
+    """Read off an Item by which recipe and with which bands it was made; None if it is none of s2cube's."""
+    try:
+        content = json.loads(item or b"")
+        return content["properties"][RECIPE], tuple(band["name"] for band in content["assets"][DATA]["eo:bands"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _slice_of(line: str) -> str | None:
@@ -133,20 +154,3 @@ def _slice_of(line: str) -> str | None:
         return str(json.loads(line)["slice"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; rename it to `path` when that went well.
-
-    The file is on disk before it has its name, so a crash leaves the old file, or none, but never half of one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}{_PART_SUFFIX}")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,139 +4,26 @@ What needs pixels is imported where pixels are read: deciding and searching must
 """
 
 import logging
+import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Protocol
 
-from s2cube.aoi import read_aois
 from s2cube.config import JobConfig
-from s2cube.errors import SliceError
-from s2cube.model import Cost, Plan, SliceResult, Summary, Traffic
+from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError
+from s2cube.job import Job, forecast, plan_job
+from s2cube.lease import Lease, held
+from s2cube.model import Plan
+from s2cube.outcome import Progress, SliceResult, Summary, Traffic
 from s2cube.output import Output
-from s2cube.plan import make_plan
-from s2cube.provider import canonical_bands
-from s2cube.search import find_scenes, open_catalogue
 from s2cube.worker import failed, make_slice
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Job:
-    """What a run is going to do.
-
-    Parameters
-    ----------
-    plans
-        One an AOI, with every slice found.
-    todo
-        One a slice that is to be made.
-    skipped
-        Ids of the slices that are there already, made of the same scenes by the same settings.
-    """
-
-    config: JobConfig
-    output: Output
-    plans: tuple[Plan, ...]
-    todo: tuple[Plan, ...]
-    skipped: tuple[str, ...]
-
-
-def plan_job(config: JobConfig) -> Job:
-    """Decide what is to be made, without reading a pixel.
-
-    Raises
-    ------
-    UsageError
-        If a setting or the AOI cannot be.
-    SearchError
-        If the catalogue does not give its scenes.
-    """
-    canonical_bands(config.cube.bands)
-    aois = read_aois(config.job.aoi, config.job.aoi_id)
-    output = Output(config.job.out)
-    catalogue = open_catalogue(config.search)
-    plans, todo, skipped = [], [], []
-    for aoi in aois:
-        items = find_scenes(aoi, config.search, catalogue)
-        plan = make_plan(items, aoi, config.cube)
-        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
-        plans.append(plan)
-        for each in plan.slices:
-            made = output.is_made(aoi.id, each.id, each.recipe, config.cube.bands)
-            if made and not config.job.overwrite:
-                skipped.append(each.id)
-            else:
-                if output.file(aoi.id, each.id, ".json").exists() and not config.job.overwrite:
-                    log.info("%s: will be made again, for its scenes or settings have changed", each.id)
-                todo.append(replace(plan, slices=(each,)))
-    # Slices of one scene behind one another: tiles that two areas share are still there.
-    todo.sort(key=lambda plan: plan.slices[0].time)
-    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
-
-
-def forecast(job: Job, headers: bool) -> dict[str, Cost]:
-    """Predict what the slices of a job take, by id; those that are sure to fail are named, and left out.
-
-    Parameters
-    ----------
-    headers
-        Read the headers of all files, so that it is exact; else it goes by their items.
-    """
-    from s2cube.cost import Forecast
-
-    predicting, costs = Forecast(job.config, headers), {}
-    for plan in job.todo:
-        slice_id = plan.slices[0].id
-        try:
-            costs[slice_id] = predicting.of(plan)
-        except SliceError as error:
-            log.info("%s will fail: %s", slice_id, error)
-    return costs
-
-
-def run_job(job: Job) -> Iterator[SliceResult]:
-    """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end.
-
-    A slice that fails does not stop the others; why it failed goes to ``failures.jsonl``.
-
-    Raises
-    ------
-    ClusterError
-        If there is no Dask cluster to compute on.
-    """
-    job.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
-    from s2cube.catalog import write_catalog
-
-    try:
-        if job.todo:
-            yield from _compute(job)
-    finally:
-        write_catalog(job.output)
-
-
-def _compute(job: Job) -> Iterator[SliceResult]:
-    from s2cube.cluster import compute, open_client
-
-    make = partial(make_slice, config=job.config, output=Output(job.output.root.absolute()))
-    with open_client(job.config.cluster, len(job.todo)) as client:
-        for plan, result in compute(client, make, job.todo):
-            outcome = failed(plan, result) if isinstance(result, BaseException) else result
-            for note in outcome.notes:
-                log.debug("%s", note)
-            if outcome.failure:
-                job.output.note_failure(outcome.failure)
-            if outcome.doubtful:
-                log.warning(
-                    "%s: the pixels of %s disagree with what its item says of the offset; if they are off by 0.1, "
-                    "make the slice again with --offset none or --offset -1000",
-                    outcome.slice,
-                    ", ".join(outcome.doubtful),
-                )
-            if outcome.rejected and job.output.file(plan.aoi.id, outcome.slice, ".json").exists():
-                log.warning("%s is rejected, but what was made of it before, otherwise, stays", outcome.slice)
-            yield outcome
+_FIRST_PAUSE_S = 2
+"""Before a slice is made again, and doubled each time: the reader has been patient for a minute by then."""
 
 
 class Watch(Protocol):
@@ -157,19 +44,121 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     Raises
     ------
     S2CubeError
-        If the job could not be done. A failed slice raises nothing: it stands in the summary.
+        If the job could not be done: a setting or the AOI cannot be, the catalogue does not give its scenes, there is
+        no cluster or it goes away, nothing can be written any more, or another run writes there. A failed slice raises
+        nothing: it stands in the summary and in ``failures.jsonl``.
     """
-    Output(config.job.out).prepare()
-    job = plan_job(config)
+    with held(Output.at(config.job.out)) as lease:
+        return run_job(plan_job(config, lease.output), lease, watch)
+
+
+def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
+    """Do what a job says, in an output that is held for it; raises as `run` does."""
     if watch:
         watch.begin(job)
     expected = sum((cost.traffic for cost in forecast(job, headers=False).values()), Traffic())
     results = []
-    for result in run_job(job):
+    for result in _make_slices(job, lease):
         results.append(result)
         if watch:
             watch.advance(result)
     return _summarise(job, results, expected)
+
+
+def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
+    """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
+    lease.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
+    lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
+    from s2cube.catalog import write_catalog
+
+    try:
+        if job.todo:
+            yield from _compute(job, lease)
+    finally:
+        write_catalog(lease.output, {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None)
+
+
+def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
+    from s2cube.cluster import Stream, open_client
+
+    make = partial(make_slice, config=job.config.for_workers(), output=lease.output)
+    tries: Counter[str] = Counter()
+    with open_client(job.config.cluster, len(job.todo)) as client:
+        tasks = ((plan.slices[0].id, plan) for plan in job.todo)
+        stream = Stream(client, make, tasks, job.config.cluster.worker_wait_s)
+        for slice_id, plan, result in stream:
+            tries[slice_id] += 1
+            outcome = _judge(plan, result, last=tries[slice_id] > job.config.job.slice_retries)
+            if outcome is None:
+                pause_s = _FIRST_PAUSE_S * 2 ** (tries[slice_id] - 1) * random.uniform(1, 1.5)
+                log.info("%s failed in a way that may pass: it is made again in %.0f s", slice_id, pause_s)
+                stream.again(slice_id, plan, pause_s)
+                continue
+            outcome = _bring_home(plan, outcome, lease.output)
+            _tell(plan, outcome, lease.output)
+            if outcome.failure:
+                lease.output.note_failure(outcome.failure)
+            lease.progress = _counted(lease.progress, outcome, stream.running)
+            yield outcome
+
+
+def _judge(plan: Plan, result: SliceResult | BaseException, last: bool) -> SliceResult | None:
+    """Tell what became of a slice; None where it is to be made again.
+
+    Raises
+    ------
+    S2CubeError
+        If it makes no sense to go on with any slice.
+    """
+    from s2cube.cluster import is_loss
+
+    if isinstance(result, ImportError):
+        raise ClusterError("a worker", f"cannot load s2cube ({result})", "Install s2cube there, as it is here")
+    if isinstance(result, WriteError) and not last:
+        return None
+    if isinstance(result, S2CubeError) and not isinstance(result, SliceError):
+        raise result
+    if isinstance(result, BaseException):
+        outcome = failed(plan, result)
+        passing = is_loss(result)
+    else:
+        outcome, passing = result, result.may_pass
+    return None if passing and not last else outcome
+
+
+def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
+    """Write what a worker could not, for it does not see the folder."""
+    if not result.files:
+        return result
+    with output.place.staging() as folder:
+        for name, content in result.files.items():
+            (folder / name).write_bytes(content)
+        path = output.publish(plan.aoi.id, result.slice, folder)
+    return replace(result, path=path, files={})
+
+
+def _tell(plan: Plan, result: SliceResult, output: Output) -> None:
+    for note in result.notes:
+        log.debug("%s", note)
+    if result.doubtful:
+        log.warning(
+            "%s: the pixels of %s disagree with what its item says of the offset; if they are off by 0.1, "
+            "make the slice again with --offset none or --offset -1000",
+            result.slice,
+            ", ".join(result.doubtful),
+        )
+    if result.rejected and output.state(plan.aoi.id, result.slice, "", ()) != "none":
+        log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice)
+
+
+def _counted(progress: Progress, result: SliceResult, running: int) -> Progress:
+    return replace(
+        progress,
+        written=progress.written + bool(result.path),
+        failed=progress.failed + bool(result.failure),
+        rejected=progress.rejected + bool(result.rejected),
+        running=running,
+    )
 
 
 def _summarise(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:

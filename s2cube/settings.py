@@ -51,7 +51,9 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     try:
         return JobConfig.model_validate(values)
     except ValidationError as error:
-        raise explain(error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])]) from None
+        raise explain(
+            error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])] if loc[1:] else f"[{loc[0]}]"
+        ) from None
 
 
 _Setting = tuple[str, str, object, str]

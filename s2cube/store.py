@@ -15,7 +15,7 @@ import tenacity
 import urllib3
 
 from s2cube.errors import AssetReadError
-from s2cube.model import Traffic
+from s2cube.outcome import Traffic
 
 if TYPE_CHECKING:
     import obstore
@@ -260,11 +260,11 @@ def _store(scheme: str, place: str, query: str, timeout_s: float) -> "obstore.st
     if scheme in ("http", "https"):
         return HTTPStore.from_url(f"{scheme}://{place}/" + (f"?{query}" if query else ""), **options)
     if scheme == "s3":
-        options |= _s3_settings(os.environ)
+        options |= s3_settings(os.environ)
     return from_url(f"{scheme}://{place}", **options)
 
 
-def _s3_settings(environ: Any) -> dict[str, Any]:
+def s3_settings(environ: Any) -> dict[str, Any]:
     """Take from the environment what GDAL calls otherwise than obstore, which reads all others (AWS_…) itself."""
     settings: dict[str, Any] = {}
     if endpoint := environ.get("AWS_S3_ENDPOINT"):

@@ -10,8 +10,8 @@ from s2cube.config import JobConfig
 from s2cube.errors import redact
 
 if TYPE_CHECKING:
-    from s2cube.model import SliceResult, Summary
-    from s2cube.pipeline import Job
+    from s2cube.job import Job
+    from s2cube.outcome import SliceResult, Summary
 
 TRACEBACK_LEVEL = logging.DEBUG // 2
 LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
@@ -76,7 +76,7 @@ def tell(summary: "Summary", config: JobConfig) -> None:
     if summary.rejected:
         parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
     if summary.failed:
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out / 'failures.jsonl'}; run again to retry")
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl; run again to retry")
     if not (summary.written or summary.failed or summary.rejected):
         parts[0] = "Nothing new to do"
     people.print("; ".join(parts) + ".", markup=False)

@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config import CubeSection, JobConfig
-from s2cube.errors import AssetReadError, SceneError, SliceError, redact
+from s2cube.errors import AssetReadError, SceneError, SliceError, UsageError, WriteError, redact
 from s2cube.image import READERS_PER_SLICE, assemble, qa, read_access, screen, write_image
-from s2cube.model import Plan, SliceFailure, SliceResult
+from s2cube.model import Plan
+from s2cube.outcome import SliceFailure, SliceResult
 from s2cube.output import Output
+from s2cube.place import Folder
 from s2cube.provider import canonical_bands
 from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, cloud_percent
 from s2cube.store import Access
@@ -18,18 +23,61 @@ if TYPE_CHECKING:
 
 
 def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
-    """Make the one slice of a plan, on a worker; what goes wrong becomes the result, and so does what it took."""
+    """Make the one slice of a plan, on a worker; what goes wrong becomes the result, and so does what it took.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written: that is not the slice's fault.
+    BusyError
+        If another run writes there now.
+    """
+    reached = _reaches(output)
+    (time_slice,) = plan.slices
+    if (
+        reached
+        and not config.job.overwrite
+        and output.state(plan.aoi.id, time_slice.id, time_slice.recipe, config.cube.bands) == "made"
+    ):
+        # By a worker that was lost before it could say so.
+        return SliceResult(time_slice.id, path=output.path(plan.aoi.id, time_slice.id))
     access = read_access(config.read)
     try:
-        result = _make(plan, config, output, access)
-    except Exception as error:  # noqa: BLE001  one slice must not end the others
+        result = _make(plan, config, output if reached else None, access)
+    except (SliceError, UsageError) as error:
         result = failed(plan, error)
+    except (OSError, MemoryError) as error:
+        result = replace(failed(plan, error), may_pass=True)
     ledger = access.ledger
     notes = tuple(f"{redact(href)}: {text}" for href, text in ledger.notes.items())
     return replace(result, traffic=ledger.traffic, notes=notes)
 
 
-def _make(plan: Plan, config: JobConfig, output: Output, access: Access) -> SliceResult:
+@lru_cache(maxsize=4)
+def _reaches(output: Output) -> bool:
+    """Find out whether this process can write to the output of a run; a folder may be another machine's.
+
+    Raises
+    ------
+    BusyError
+        If another run writes to the bucket now.
+    WriteError
+        If this process may not write to it.
+    """
+    if not isinstance(output.place, Folder):
+        output.check_run()
+        output.place.probe()
+        return True
+    try:
+        if output.is_reached():
+            output.place.probe()
+            return True
+    except WriteError:
+        pass
+    return False
+
+
+def _make(plan: Plan, config: JobConfig, output: Output | None, access: Access) -> SliceResult:
     from dask.base import compute
 
     from s2cube.cube import read_bands
@@ -54,7 +102,15 @@ def _make(plan: Plan, config: JobConfig, output: Output, access: Access) -> Slic
     doubts = doubtful(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
     image, doubts = compute(image, doubts, scheduler="threads", num_workers=READERS_PER_SLICE)
     names = tuple(scene.id for scene, doubted in zip(time_slice.scenes, doubts, strict=True) if doubted)
-    return SliceResult(time_slice.id, path=str(write_image(image, output, names, config.output)), doubtful=names)
+    if output:
+        with output.place.staging() as folder:
+            write_image(image, folder, names, config.output)
+            path = output.publish(plan.aoi.id, time_slice.id, folder)
+        return SliceResult(time_slice.id, path=path, doubtful=names)
+    with TemporaryDirectory(prefix="s2cube-") as desk:
+        write_image(image, Path(desk), names, config.output)
+        files = {path.name: path.read_bytes() for path in Path(desk).iterdir()}
+    return SliceResult(time_slice.id, files=files, doubtful=names)
 
 
 def _seeing_cloud(config: CubeSection) -> CubeSection:
@@ -87,6 +143,7 @@ def failed(plan: Plan, error: BaseException) -> SliceResult:
             error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
             time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
+        may_pass=isinstance(error, SliceError) and error.may_pass,
     )
 
 

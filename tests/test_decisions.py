@@ -20,8 +20,9 @@ from werkzeug.utils import send_file
 
 from s2cube import demo
 from s2cube.demo import PASSES, Archive
-from s2cube.model import SliceResult
-from s2cube.pipeline import Job as RunJob
+from s2cube.job import Job as RunJob
+from s2cube.lease import Lease
+from s2cube.outcome import SliceResult
 from s2cube.qa import QA, QA_CLASSES
 from s2cube.worker import make_slice
 
@@ -54,10 +55,10 @@ def of_day(items: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
     return [item for item in items if day in item["id"]]
 
 
-def in_this_process(job: RunJob) -> Iterator[SliceResult]:
+def in_this_process(job: RunJob, lease: Lease) -> Iterator[SliceResult]:
     """Make slices here instead of on a cluster, so that what a test patches holds."""
     for plan in job.todo:
-        yield make_slice(plan, job.config, job.output)
+        yield make_slice(plan, job.config, lease.output)
 
 
 class TestOffset:

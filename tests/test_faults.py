@@ -26,7 +26,7 @@ from stackstac.raster_spec import RasterSpec
 
 import s2cube
 from s2cube.errors import AssetReadError, SceneError
-from s2cube.model import Traffic
+from s2cube.outcome import Traffic
 from s2cube.reader import AssetReader
 from s2cube.shelf import SHELF
 from s2cube.source import open_source

@@ -27,10 +27,10 @@ from s2cube.catalog import slice_item
 from s2cube.cog import write_cog
 from s2cube.config import OutputSection
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import ConfigError, OutputError
+from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.mask import final_qa
-from s2cube.output import Output, replacing
 from s2cube.picture import write_picture
+from s2cube.place import Folder, place_at
 from s2cube.provider import COMMON_NAMES
 
 BANDS = ("blue", "green", "red")
@@ -263,47 +263,53 @@ class TestSTAC:
 
 
 class TestWhole:
-    def test_replacing_leaves_the_old_file_when_writing_fails(self, tmp_path: Path) -> None:
-        path = tmp_path / "x.json"
-        path.write_text("old")
-
-        def write() -> None:
-            with replacing(path) as part:
-                part.write_text("half")
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            write()
-        assert path.read_text() == "old"
-
-    def test_a_reader_of_the_old_file_sees_nothing_of_the_new(self, tmp_path: Path) -> None:
-        path = tmp_path / "x.json"
-        path.write_text("old")
-        with path.open() as reader:
-            with replacing(path) as part:
-                part.write_text("new")
-            assert reader.read() == "old"
-        assert path.read_text() == "new"
-        assert list(tmp_path.iterdir()) == [path]
-
-    def test_the_item_goes_first_and_comes_last(
-        self, written: Path, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A slice that breaks while it is made again is undone, not half old and half new."""
+    @pytest.fixture
+    def cube(self, archive: Archive) -> xr.DataArray:
         aoi = s2cube.read_aoi(archive.aoi)
-        cube = s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
-        s2cube.write_cogs(cube, tmp_path)
-        item = Output(tmp_path).file("farm", "farm_20210724", ".json")
-        assert item.exists()
+        return s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
+
+    def test_a_file_is_replaced_whole(self, tmp_path: Path) -> None:
+        place = place_at(tmp_path)
+        place.put("x.json", b"old")
+        with (tmp_path / "x.json").open() as reader:
+            place.put("x.json", b"new")
+            assert reader.read() == "old"
+        assert place.read("x.json") == b"new"
+        assert {path.name for path in tmp_path.iterdir()} == {"x.json", ".s2cube"}
+
+    def test_a_slice_that_cannot_be_made_again_stays_as_it_was(
+        self, cube: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = s2cube.write_cogs(cube, tmp_path)
+        before = {path: path.read_bytes() for path in Path(paths[0]).parent.iterdir()}
+        assert len(before) == 4
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("s2cube.picture.write_picture", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WriteError, match=r"farm_20210724: cannot be written \(No space left on device\)"):
             s2cube.write_cogs(cube, tmp_path)
-        assert not item.exists()
-        assert not list(tmp_path.rglob("*.part"))
+        assert {path: path.read_bytes() for path in Path(paths[0]).parent.iterdir()} == before
+        assert not list(tmp_path.rglob("parts/*"))
+
+    @pytest.mark.parametrize("breaks_at", [".png", ".tif", ".json"])
+    def test_an_item_never_stands_beside_files_that_are_not_its_own(
+        self, cube: xr.DataArray, tmp_path: Path, breaks_at: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        s2cube.write_cogs(cube, tmp_path)
+        put = Folder.put
+
+        def breaking(place: Folder, name: str, content: bytes | Path) -> None:
+            if name.endswith(f"24{breaks_at}"):
+                raise KeyboardInterrupt
+            put(place, name, content)
+
+        monkeypatch.setattr(Folder, "put", breaking)
+        other = cube.assign_coords(provenance=cube.provenance.str.replace('"recipe": "', '"recipe": "other'))
+        with pytest.raises(KeyboardInterrupt):
+            s2cube.write_cogs(other, tmp_path)
+        assert not list(tmp_path.rglob("farm_20210724.json"))
 
     def test_killed_at_any_moment_leaves_whole_slices(self, archive: Archive, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]
@@ -322,11 +328,11 @@ class TestWhole:
                     assert cog.read().max() > 0
         assert subprocess.run(list(map(str, command)), check=False).returncode == 0
         assert len(list(items.glob("*/*.json"))) == len(PASSES)
-        assert not list(tmp_path.rglob("*.part"))
+        assert not list(tmp_path.rglob("parts/*"))
         catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
         assert len(list(catalog.get_items(recursive=True))) == len(PASSES)
 
     def test_folder_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError, match="cannot be written"):
-            Output(tmp_path / "file" / "out").prepare()
+            place_at(tmp_path / "file" / "out").prepare()

@@ -1,0 +1,140 @@
+"""What a job takes, and what becomes of it: frozen values that several stages share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SliceFailure:
+    """Why a time slice could not be written; a line of ``failures.jsonl``.
+
+    Parameters
+    ----------
+    asset
+        Key of the asset to blame; empty where it is none's.
+    time
+        When it failed, RFC 3339, UTC.
+    """
+
+    slice: str
+    scenes: tuple[str, ...]
+    asset: str
+    error: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What reading files takes: requests for parts of them, and the bytes that come."""
+
+    requests: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.requests + other.requests, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a slice is expected to take.
+
+    Parameters
+    ----------
+    peak_bytes
+        Memory of a worker process that makes as many slices like this one at a time as it is to; an estimate.
+    output_bytes
+        Of its files, at most: as if nothing in them could be compressed.
+    by_gdal
+        Files that GDAL will read: what that takes is not foreseen, nor counted.
+    """
+
+    traffic: Traffic
+    peak_bytes: int
+    output_bytes: int
+    by_gdal: int
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """What became of a time slice.
+
+    Parameters
+    ----------
+    path
+        Of its COG, where it was written.
+    failure
+        Where it failed.
+    rejected
+        Why it was not to be written.
+    doubtful
+        Scenes whose pixels disagree with what their items say of the offset.
+    traffic
+        What it took; without files that GDAL read, which `notes` name.
+    notes
+        What is to be told of files, a line each.
+    files
+        By name, where the worker does not see the folder that they belong in.
+    may_pass
+        Whether it may be well if it is tried again, where it failed.
+    """
+
+    slice: str
+    path: str | None = None
+    failure: SliceFailure | None = None
+    rejected: str | None = None
+    doubtful: tuple[str, ...] = ()
+    traffic: Traffic = Traffic()
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    may_pass: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: time slices.
+
+    Parameters
+    ----------
+    total
+        To be made, of which the others below are a part.
+    skipped
+        There before, and not among these.
+    began
+        When the first one was handed out, RFC 3339, UTC; empty before that.
+    """
+
+    total: int = 0
+    written: int = 0
+    failed: int = 0
+    rejected: int = 0
+    running: int = 0
+    skipped: int = 0
+    began: str = ""
+
+    @property
+    def over(self) -> int:
+        """Slices of which it is known what became of them."""
+        return self.written + self.failed + self.rejected
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: paths of COGs, ids of slices.
+
+    Parameters
+    ----------
+    rejected, failed
+        With the reason.
+    requests, bytes
+        What reading took, without files that GDAL read.
+    expected
+        What it was expected to take by the items: requests and bytes.
+    """
+
+    written: list[str]
+    skipped: list[str]
+    rejected: list[dict[str, str]]
+    failed: list[dict[str, str]]
+    requests: int
+    bytes: int
+    expected: dict[str, int]
