@@ -1,42 +1,45 @@
-"""Arguments, progress, exit status."""
+"""Commands and their exit status."""
 
-import json as json_format
-import logging
 import os
+import signal
 import sys
-import traceback
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import s2cube
 from s2cube.config import JobConfig, JobSection, SearchSection
 from s2cube.errors import S2CubeError, redact
-from s2cube.settings import load_config, settings
+from s2cube.flags import Flags, Voice, load, words
 from s2cube.voice import (
-    LEVELS,
-    TRACEBACK_LEVEL,
     Bar,
-    People,
-    log,
+    complain,
     megabytes,
     nothing_found,
     paper,
     people,
+    say,
     tell,
     tell_cost,
     tell_if_nothing_found,
+    tell_record,
 )
 
 _FAILED_STATUS = 1
 _USAGE_STATUS = 2
 _SOME_FAILED_STATUS = 3
-_INTERRUPTED_STATUS = 130
+_SIGNALLED = 128
+"""And the number of the signal, as shells have it."""
+
+_WATCH_S = 2
 
 
 app = App(
@@ -49,66 +52,10 @@ app = App(
 )
 
 
-def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
-    groups = {
-        section: Group.create_ordered(section, help=getattr(holder.annotation, "__doc__", ""))
-        for section, holder in JobConfig.model_fields.items()
-    }
-    for section, key, setting in settings():
-        kind = bool if setting.annotation is bool else str
-        text = setting.description or ""
-        if setting.default not in (None, False):
-            default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
-            text = f"{text} Default: {default}."
-        if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
-            text = f"{text} Choices: {', '.join(choices)}."
-        # A key may be a word of Python, a field may not.
-        name = f"--{key.replace('_', '-')}"
-        yield f"{key}_", Annotated[kind | None, Parameter(name, help=text, group=groups[section])], field(default=None)
-
-
-if TYPE_CHECKING:
-    Flags = Any
-else:
-    # The flags are the settings of config.py, read off its models: a new setting is one line there.
-    Flags = make_dataclass("Flags", list(_flag_fields()), frozen=True)
-    Flags.__module__ = __name__
-
-
-@dataclass(frozen=True)
-class Voice:
-    """How a command speaks."""
-
-    json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
-    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v, -vv: tell more")] = 0
-    quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
-
-    def set_up_logging(self) -> None:
-        """Send log lines to people, as many as they asked for."""
-        handler = People()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
-        loudest = logging.WARNING if self.verbose else logging.ERROR
-        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
-        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-        log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
-        people.quiet = self.quiet
-
-    def print_json(self, content: object) -> None:
-        """Print one line for programs, if asked to."""
-        if self.json:
-            print(json_format.dumps(content), flush=True)
-
-
 _Headers = Annotated[bool, Parameter(negative="", help="Read the headers of all files, so that the plan is exact.")]
 _Flags = Annotated[Flags | None, Parameter(name="*")]
 _File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
 _Voice = Annotated[Voice | None, Parameter(name="*")]
-
-
-def _load(flags: Flags | None, file: Path | None) -> JobConfig:
-    given = {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
-    return load_config(given, os.environ, file)
 
 
 def _speak(voice: Voice | None) -> Voice:
@@ -130,7 +77,7 @@ def run(
     if dry_run:
         return plan(flags=flags, config=config, voice=voice, headers=headers)
     voice = _speak(voice)
-    return _run(_load(flags, config), voice)
+    return _run(load(flags, config), voice)
 
 
 @app.command
@@ -141,7 +88,7 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
     from s2cube.outcome import Traffic
     from s2cube.output import Output
 
-    asked = _load(flags, config)
+    asked = load(flags, config)
     job = plan_job(asked, Output.at(asked.job.out))
     tell_if_nothing_found(job)
     costs = forecast(job, headers)
@@ -155,7 +102,7 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
             table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
     if not voice.json:
         paper().print(table)
-    people.print(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
+    say(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
     traffic = sum((cost.traffic for cost in costs.values()), Traffic())
     total = {
         **asdict(traffic),
@@ -183,7 +130,7 @@ def search(
 ) -> int:
     """List the scenes found; --save keeps them for --stac."""
     voice = _speak(voice)
-    asked = _load(flags, config)
+    asked = load(flags, config)
     from s2cube.aoi import read_aois
     from s2cube.search import find_scenes, open_catalogue
     from s2cube.source import save_items
@@ -193,7 +140,7 @@ def search(
     scenes = {item.id: item for aoi in aois for item in find_scenes(aoi, asked.search, catalogue)}
     if save:
         save_items(scenes.values(), save)
-        people.print(f"{len(scenes)} scenes written to {save}", markup=False)
+        say(f"{len(scenes)} scenes written to {save}")
     elif not voice.json:
         table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
         for item in scenes.values():
@@ -207,7 +154,7 @@ def search(
             )
         paper().print(table)
     if not scenes:
-        people.print(nothing_found(asked), markup=False)
+        say(nothing_found(asked))
     voice.print_json({"scenes": list(scenes)})
     return 0
 
@@ -227,17 +174,71 @@ def demo(
     archive = write_archive(out / "archive")
     job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
     status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), voice)
-    people.print(f"The archive: {archive.items.parent}", markup=False)
-    people.print(f"COGs and pictures: {job.out}/<aoi>/<slice>/", markup=False)
+    say(f"The archive: {archive.items.parent}")
+    say(f"COGs and pictures: {job.out}/<aoi>/<slice>/")
     return status
+
+
+@app.command
+def submit(*, flags: _Flags = None, config: _File = None, voice: _Voice = None) -> int:
+    """Hand the job of run to a cluster and leave; s2cube status tells how it goes."""
+    voice = _speak(voice)
+    asked = load(flags, config)
+    from s2cube.submit import detach, hand_over
+
+    told = hand_over(asked) if asked.cluster.scheduler else detach(asked, words(flags, config))
+    say(f"{told}. s2cube status --out {asked.job.out} tells how it goes.")
+    voice.print_json({"out": str(asked.job.out)})
+    return 0
+
+
+@app.command
+def status(
+    *,
+    flags: _Flags = None,
+    config: _File = None,
+    voice: _Voice = None,
+    watch: Annotated[bool, Parameter(negative="", help="Tell again and again, until the run has ended.")] = False,
+) -> int:
+    """Tell how the run goes that writes to --out, or how the last one ended."""
+    voice = _speak(voice)
+    asked = load(flags, config)
+    from s2cube.lease import read_record
+    from s2cube.output import Output
+
+    output = Output.at(asked.job.out)
+    told = None
+    while (record := read_record(output)) and watch and record.is_alive:
+        if told != record.progress:
+            tell_record(record)
+        told = record.progress
+        time.sleep(_WATCH_S)
+    if record is None:
+        complain(f"{asked.job.out}: no run has written there")
+        return _FAILED_STATUS
+    tell_record(record)
+    left_s = round(record.progress.left / record.pace, 1) if record.pace else None
+    alive = {"alive": record.is_alive, "slices_per_s": round(record.pace, 3), "left_s": left_s}
+    voice.print_json(asdict(record) | alive)
+    if record.state == "done":
+        return _SOME_FAILED_STATUS if record.progress.failed else 0
+    return 0 if record.is_alive else _FAILED_STATUS
 
 
 def _run(config: JobConfig, voice: Voice) -> int:
     from s2cube.pipeline import run as run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=people, disable=not people.is_terminal, transient=True) as progress:
-        summary = run_job(config, Bar(progress))
+    with Progress(
+        *columns, console=people, disable=not people.is_terminal or voice.quiet or voice.log_json, transient=True
+    ) as progress:
+        bar = Bar(progress)
+        try:
+            summary = run_job(config, bar)
+        except KeyboardInterrupt:
+            if bar.total:
+                say(f"{bar.written} of {bar.total} slices are done")
+            raise
     tell(summary, config)
     voice.print_json(asdict(summary))
     return _SOME_FAILED_STATUS if summary.failed else 0
@@ -245,28 +246,51 @@ def _run(config: JobConfig, voice: Voice) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 not, 2 wrong usage, 3 some slices failed."""
-    sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    # For what is wrong with the flags, before they tell how to speak.
+    Voice(log_json="--log-json" in given).set_up_logging()
+    with _stopped_by_signals():
+        status = _status(given)
+    sys.exit(status)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Stop in order when asked to, and at once when asked again."""
+
+    def at_once(signum: int, _: object) -> None:
+        os._exit(_SIGNALLED + signum)
+
+    def in_order(signum: int, _: object) -> None:
+        for each in before:
+            signal.signal(each, at_once)
+        before.clear()
+        say("stopping; again to stop at once")
+        raise KeyboardInterrupt(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, in_order) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _status(arguments: Sequence[str]) -> int:
     try:
         return app(arguments, exit_on_error=False, print_error=False) or 0
     except CycloptsError as error:
-        _complain(f"{error} Try s2cube --help.")
+        complain(f"{error} Try s2cube --help.")
         return _USAGE_STATUS
     except S2CubeError as error:
-        _complain(str(error))
+        complain(str(error))
         return _FAILED_STATUS if error.exit_status == _SOME_FAILED_STATUS else error.exit_status
-    except KeyboardInterrupt:
-        _complain("stopped; what is written stays, and the next run goes on from there")
-        return _INTERRUPTED_STATUS
+    except KeyboardInterrupt as signal_:
+        complain("stopped; what is written stays, and the next run goes on from there")
+        return _SIGNALLED + (signal_.args[0] if signal_.args else signal.SIGINT)
     except Exception as error:  # noqa: BLE001  people get a line, not a traceback
-        _complain(f"unexpected {type(error).__name__}: {redact(str(error))} (-vv shows where)")
+        complain(f"unexpected {type(error).__name__}: {redact(str(error))} (-vv shows where)")
         return _FAILED_STATUS
-
-
-def _complain(line: str) -> None:
-    people.quiet = False
-    people.print(f"s2cube: {' '.join(line.split())}", markup=False)
-    if log.getEffectiveLevel() <= TRACEBACK_LEVEL and sys.exc_info()[0]:
-        people.print(redact(traceback.format_exc()), markup=False)

@@ -1,5 +1,6 @@
 """Scenes become images, images become files."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -207,5 +208,7 @@ def write_image(image: "xr.DataArray", folder: Path, doubted: tuple[str, ...], w
         write_picture(image, folder / f"{slice_id}.png")
         (folder / f"{slice_id}.json").write_bytes(item_json(item))
     except OSError as error:
-        problem = f"cannot be written ({error.strerror or error})"
+        # GDAL does not say why.
+        free = shutil.disk_usage(folder).free
+        problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
         raise WriteError(f"{folder}/{slice_id}", problem, "Make room there, then run again") from None

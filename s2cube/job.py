@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from s2cube.aoi import read_aois
 from s2cube.config import JobConfig
@@ -11,7 +12,7 @@ from s2cube.errors import SliceError
 from s2cube.model import Plan
 from s2cube.outcome import Cost
 from s2cube.output import Output, State
-from s2cube.plan import make_plan
+from s2cube.plan import lean, make_plan
 from s2cube.provider import canonical_bands
 from s2cube.search import find_scenes, open_catalogue
 
@@ -57,7 +58,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     catalogue = open_catalogue(config.search)
     plans, todo, skipped = [], [], []
     for aoi in aois:
-        items = find_scenes(aoi, config.search, catalogue)
+        items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
         plan = make_plan(items, aoi, config.cube)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)

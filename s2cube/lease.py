@@ -70,9 +70,33 @@ class Record:
             return None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether it goes on, as far as that is to be seen from here."""
+        return self.state == "submitted" or (self.is_open and not self.is_dead and self._silent_s <= _DEAD_S)
+
+    @property
+    def _silent_s(self) -> float:
+        return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
+
+    @property
     def is_open(self) -> bool:
         """Whether it has not ended, as far as it says itself."""
         return self.state == "running"
+
+    @property
+    def told(self) -> str:
+        """The state, as far as it is to be believed, in words."""
+        if self.is_open and not self.is_alive:
+            return f"dead (no sign of life for {self._silent_s:.0f} s; run again to go on)"
+        return f"{self.state} ({self.error})" if self.error else self.state
+
+    @property
+    def pace(self) -> float:
+        """Slices a second, of those that this run made itself; 0 as long as there is none."""
+        if not self.progress.began or not self.progress.over:
+            return 0
+        began, now = (datetime.fromisoformat(each) for each in (self.progress.began, self.updated))
+        return self.progress.over / max((now - began).total_seconds(), 0.001)
 
     @property
     def is_dead(self) -> bool:
@@ -105,7 +129,7 @@ class Lease:
         self.progress = Progress()
         self.follows_an_end = False
         self._facts = {"run": self.id, "where": f"{socket.gethostname()}:{os.getpid()}", "machine": _machine()}
-        self._started = _now()
+        self._started = now()
         self._beats = 0
         self._content: bytes | None = None
         self._ended = threading.Event()
@@ -141,6 +165,7 @@ class Lease:
         """Say how the run ended; another may write there then."""
         self._ended.set()
         try:
+            self.output.place.sweep()
             self._write(state, error)
         except WriteError as problem:
             log.warning("%s", problem)
@@ -158,7 +183,7 @@ class Lease:
             if self._ended.is_set() and state == "running":
                 return True
             self._beats += 1
-            record = {**self._facts, "state": state, "pid": os.getpid(), "started": self._started, "updated": _now()}
+            record = {**self._facts, "state": state, "pid": os.getpid(), "started": self._started, "updated": now()}
             record |= {"beats": self._beats, "progress": asdict(self.progress), "error": error}
             content = json.dumps(record, indent=2, ensure_ascii=False).encode()
             if not self.output.place.swap(RUN, self._content, content):
@@ -192,7 +217,7 @@ class Lease:
 
 
 @contextmanager
-def held(output: Output) -> Iterator[Lease]:
+def held(output: Output, ends_as: State = "done") -> Iterator[Lease]:
     """Hold an output for a while.
 
     Raises
@@ -212,7 +237,7 @@ def held(output: Output) -> Iterator[Lease]:
     except BaseException as error:
         lease.give_back("stopped" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__)
         raise
-    lease.give_back("done")
+    lease.give_back(ends_as)
 
 
 def read_record(output: Output) -> Record | None:
@@ -220,12 +245,8 @@ def read_record(output: Output) -> Record | None:
     return Record.parse(output.place.read(RUN))
 
 
-def age_s(record: Record) -> float:
-    """Tell how long ago a run last said something, by the clock of this machine."""
-    return (datetime.now(UTC) - datetime.fromisoformat(record.updated)).total_seconds()
-
-
-def _now() -> str:
+def now() -> str:
+    """Give this moment, RFC 3339, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

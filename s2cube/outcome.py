@@ -116,6 +116,11 @@ class Progress:
         """Slices of which it is known what became of them."""
         return self.written + self.failed + self.rejected
 
+    @property
+    def left(self) -> int:
+        """Slices of which it is not known yet."""
+        return self.total - self.over
+
 
 @dataclass(frozen=True)
 class Summary:

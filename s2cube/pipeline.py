@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from s2cube.config import JobConfig
-from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError
+from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.job import Job, forecast, plan_job
-from s2cube.lease import Lease, held
+from s2cube.lease import Lease, held, now
 from s2cube.model import Plan
 from s2cube.outcome import Progress, SliceResult, Summary, Traffic
 from s2cube.output import Output
@@ -68,7 +68,7 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
     """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
     lease.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
-    lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
+    lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped), began=now())
     from s2cube.catalog import write_catalog
 
     try:
@@ -79,7 +79,8 @@ def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
-    from s2cube.cluster import Stream, open_client
+    from s2cube.cluster import open_client
+    from s2cube.stream import Stream
 
     make = partial(make_slice, config=job.config.for_workers(), output=lease.output)
     tries: Counter[str] = Counter()
@@ -91,7 +92,10 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             outcome = _judge(plan, result, last=tries[slice_id] > job.config.job.slice_retries)
             if outcome is None:
                 pause_s = _FIRST_PAUSE_S * 2 ** (tries[slice_id] - 1) * random.uniform(1, 1.5)
-                log.info("%s failed in a way that may pass: it is made again in %.0f s", slice_id, pause_s)
+                log.info(
+                    "%s: will be made again in %.0f s, for this may pass: %s",
+                    slice_id, pause_s, _why(result), extra=_facts(plan),
+                )  # fmt: skip
                 stream.again(slice_id, plan, pause_s)
                 continue
             outcome = _bring_home(plan, outcome, lease.output)
@@ -110,7 +114,7 @@ def _judge(plan: Plan, result: SliceResult | BaseException, last: bool) -> Slice
     S2CubeError
         If it makes no sense to go on with any slice.
     """
-    from s2cube.cluster import is_loss
+    from s2cube.stream import is_loss
 
     if isinstance(result, ImportError):
         raise ClusterError("a worker", f"cannot load s2cube ({result})", "Install s2cube there, as it is here")
@@ -137,18 +141,36 @@ def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
     return replace(result, path=path, files={})
 
 
+def _why(result: SliceResult | BaseException) -> str:
+    if isinstance(result, BaseException):
+        return redact(f"{type(result).__name__}: {result}")
+    return result.failure.error if result.failure else ""
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """Say what a line of the log is about."""
+    (time_slice,) = plan.slices
+    return {"slice": time_slice.id, "scenes": [scene.id for scene in time_slice.scenes]}
+
+
 def _tell(plan: Plan, result: SliceResult, output: Output) -> None:
+    facts = _facts(plan)
     for note in result.notes:
-        log.debug("%s", note)
+        log.debug("%s: %s", result.slice, note, extra=facts)
     if result.doubtful:
         log.warning(
             "%s: the pixels of %s disagree with what its item says of the offset; if they are off by 0.1, "
             "make the slice again with --offset none or --offset -1000",
-            result.slice,
-            ", ".join(result.doubtful),
-        )
-    if result.rejected and output.state(plan.aoi.id, result.slice, "", ()) != "none":
-        log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice)
+            result.slice, ", ".join(result.doubtful), extra=facts,
+        )  # fmt: skip
+    if result.failure:
+        log.error("%s failed: %s", result.slice, result.failure.error, extra=facts | {"asset": result.failure.asset})
+    elif result.rejected:
+        log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
+        if output.state(plan.aoi.id, result.slice, "", ()) != "none":
+            log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice, extra=facts)
+    else:
+        log.debug("%s written", result.slice, extra=facts)
 
 
 def _counted(progress: Progress, result: SliceResult, running: int) -> Progress:

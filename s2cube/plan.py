@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from copy import copy
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -12,15 +13,27 @@ from typing import Any
 import pystac
 
 from s2cube.config import CubeSection
-from s2cube.errors import HarmonisationError
+from s2cube.errors import SliceError
 from s2cube.grid import aoi_geobox
 from s2cube.model import AOI, Dropped, Offset, Plan, TimeSlice, file_name
-from s2cube.provider import crs_codes, offset_dn, provider
-from s2cube.scene import acquired, granule, processed
+from s2cube.provider import (
+    LAYER_ASSETS,
+    band_key,
+    canonical_bands,
+    crs_code,
+    crs_codes,
+    layer_key,
+    offset_dn,
+    provider,
+)
+from s2cube.scene import acquired, granule, processed, version
 
 log = logging.getLogger(__name__)
 
 _SUN_DEG_PER_HOUR = 15
+
+_DATA_VERSION = 1
+"""Grows when the same scenes and settings give other pixels, so that slices are made again. A test holds it to them."""
 
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
@@ -51,7 +64,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
                 time=acquired(group[0]),
                 scenes=tuple(sorted(group, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
                 dropped=tuple(each for each in dropped if each.kept in ids),
-                recipe=_recipe(ground, group, config.offset),
+                recipe=_recipe(ground, group, config),
             )
         )
     return Plan(aoi, geobox, tuple(slices))
@@ -70,16 +83,58 @@ def solar_day(instant: datetime, lon: float) -> str:
     return f"{instant + timedelta(hours=lon / _SUN_DEG_PER_HOUR):%Y%m%d}"
 
 
-def _recipe(ground: list[Any], scenes: list[pystac.Item], wanted: Offset) -> str:
-    of_scenes = [(scene.id, processed(scene), _offset_or_none(scene, wanted)) for scene in scenes]
-    content = json.dumps([*ground, of_scenes], default=str)
+def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
+    """Leave out the assets that nothing will be read from: a plan of ten thousand scenes is kept, and sent to workers.
+
+    A scene that cannot be used stays as it is, so that its slice fails for the reason that it has.
+    """
+    try:
+        offset_dn(item, config.offset)
+        crs_code(item)
+        keys = used_keys(item, config)
+    except SliceError:
+        return item
+    light = copy(item)
+    light.links, light.assets = [], {}
+    if own := item.get_self_href():
+        light.set_self_href(own)
+    for key in keys:
+        light.add_asset(key, item.assets[key].clone())
+    return light
+
+
+def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
+    """Name the assets that a scene may be read by, or is known by.
+
+    Raises
+    ------
+    AssetMissingError
+        If it lacks one.
+    """
+    keys = [band_key(item, band) for band in canonical_bands(config.bands)]
+    keys += [layer_key(item, layer) for layer in config.mask]
+    known = provider(item)
+    keys += [known.blue_key] if known else []
+    return list(dict.fromkeys([*keys, *(key for key in LAYER_ASSETS["scl"] if key in item.assets)]))
+
+
+def _recipe(ground: list[Any], scenes: list[pystac.Item], config: CubeSection) -> str:
+    of_scenes = [
+        (scene.id, processed(scene), _or_none(offset_dn, scene, config.offset), _or_none(_versions, scene, config))
+        for scene in scenes
+    ]
+    content = json.dumps([_DATA_VERSION, *ground, of_scenes], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _offset_or_none(scene: pystac.Item, wanted: Offset) -> int | None:
+def _versions(scene: pystac.Item, config: CubeSection) -> list[str]:
+    return [version(scene.assets[key]) for key in used_keys(scene, config)]
+
+
+def _or_none(ask: Callable[..., Any], scene: pystac.Item, wanted: Any) -> Any:
     try:
-        return offset_dn(scene, wanted)
-    except HarmonisationError:
+        return ask(scene, wanted)
+    except SliceError:
         return None  # its slice will fail by name
 
 

@@ -29,9 +29,16 @@ def acquired(item: pystac.Item) -> datetime:
 def address(item: pystac.Item) -> str | None:
     """Give the address of a scene without user name, password, signature or token; None where it has none."""
     own = item.get_self_href()
-    if own is None:
-        return None
-    parts = urlsplit(own)
+    return None if own is None else _without_secrets(own)
+
+
+def version(asset: pystac.Asset) -> str:
+    """Name what a file holds: its checksum where the item tells it (file extension), else its address."""
+    return str(asset.extra_fields.get("file:checksum") or _without_secrets(asset.href))
+
+
+def _without_secrets(href: str) -> str:
+    parts = urlsplit(href)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

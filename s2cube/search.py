@@ -2,7 +2,7 @@
 
 import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Unpack
@@ -85,11 +85,16 @@ def open_catalogue(config: SearchSection) -> Catalogue:
         return source
 
 
-def find_scenes(aoi: AOI, config: SearchSection, catalogue: Catalogue) -> list[pystac.Item]:
-    """Do what `search_items` does, in a catalogue that is open."""
+def find_scenes(
+    aoi: AOI,
+    config: SearchSection,
+    catalogue: Catalogue,
+    keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
+) -> list[pystac.Item]:
+    """Do what `search_items` does, in a catalogue that is open; of each scene keep what `keep` makes of it."""
     with _named(config):
         candidates = iter(catalogue) if isinstance(catalogue, list) else _ask(catalogue, aoi, config)
-        matching = (item for item in candidates if _matches(item, aoi, config))
+        matching = (keep(item) for item in candidates if _matches(item, aoi, config))
         kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
         return sorted(kept, key=_age)
 

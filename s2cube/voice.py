@@ -1,6 +1,10 @@
 """What commands say to people, on stderr."""
 
+import json
 import logging
+import sys
+import traceback
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,11 +15,18 @@ from s2cube.errors import redact
 
 if TYPE_CHECKING:
     from s2cube.job import Job
+    from s2cube.lease import Record
     from s2cube.outcome import SliceResult, Summary
 
 TRACEBACK_LEVEL = logging.DEBUG // 2
 LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
 _WIDTH_OF_A_TABLE = 200
+
+SAY = (logging.INFO + logging.WARNING) // 2
+"""Level of what a command has to say: not a warning, but more than how it goes."""
+
+FACTS = ("run", "slice", "scenes", "asset")
+"""What a line of the log is about, where it is about one."""
 
 log = logging.getLogger("s2cube")
 people = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -26,36 +37,58 @@ class People(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line."""
-        people.print(redact(f"{record.levelname.lower()}: {self.format(record)}"), markup=False)
+        kind = {SAY: "", logging.CRITICAL: "s2cube: "}.get(record.levelno, f"{record.levelname.lower()}: ")
+        people.print(redact(f"{kind}{self.format(record)}"), markup=False)
+
+
+class JsonLines(logging.Handler):
+    """Log lines for programs: one JSON object each, on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line."""
+        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        level = "info" if record.levelno == SAY else record.levelname.lower()
+        facts = {"time": now.replace("+00:00", "Z"), "level": level, "event": redact(self.format(record))}
+        facts |= {key: value for key in FACTS if (value := getattr(record, key, None))}
+        print(json.dumps(facts, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Say what a command has to say."""
+    log.log(SAY, "%s", text)
+
+
+def complain(line: str) -> None:
+    """Say why a command ends."""
+    log.critical("%s", " ".join(line.split()))
+    if log.getEffectiveLevel() <= TRACEBACK_LEVEL and sys.exc_info()[0]:
+        log.critical("%s", redact(traceback.format_exc()))
 
 
 class Bar:
-    """Show how a run goes; where stderr is no terminal, only what failed."""
+    """Show how a run goes; where stderr is no terminal, nothing."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self.written = self.total = 0
 
     def begin(self, job: "Job") -> None:
         """Take the number of slices for the whole."""
         tell_if_nothing_found(job)
-        self._slices = self._progress.add_task("slices", total=len(job.todo))
+        self.total = len(job.todo)
+        self._slices = self._progress.add_task("slices", total=self.total)
 
     def advance(self, result: "SliceResult") -> None:
-        """Move on by a slice, and say what became of it."""
+        """Move on by a slice."""
+        self.written += bool(result.path)
         self._progress.advance(self._slices)
-        if result.failure:
-            log.error("%s failed: %s", result.slice, result.failure.error)
-        elif result.rejected:
-            log.info("%s rejected: %s", result.slice, result.rejected)
-        else:
-            log.debug("%s written", result.slice)
 
 
 def tell_if_nothing_found(job: "Job") -> None:
     """Say for which areas there is no scene."""
     for each in job.plans:
         if not each.slices:
-            people.print(f"{each.aoi.id}: {nothing_found(job.config)}", markup=False)
+            say(f"{each.aoi.id}: {nothing_found(job.config)}")
 
 
 def nothing_found(config: JobConfig) -> str:
@@ -79,9 +112,9 @@ def tell(summary: "Summary", config: JobConfig) -> None:
         parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl; run again to retry")
     if not (summary.written or summary.failed or summary.rejected):
         parts[0] = "Nothing new to do"
-    people.print("; ".join(parts) + ".", markup=False)
+    say("; ".join(parts) + ".")
     if summary.requests:
-        people.print(
+        say(
             f"That took {summary.requests} requests and {megabytes(summary.bytes)} MB; by the items, "
             f"{summary.expected['requests']} and {megabytes(summary.expected['bytes'])} MB were expected."
         )
@@ -99,7 +132,7 @@ def tell_cost(total: dict[str, Any]) -> None:
         about = "" if total["exact"] else "about "
         beside = f", and what GDAL reads of {total['by_gdal']} files" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
-        people.print(
+        say(
             f"They take {about}{total['requests']} requests and {about}{read} MB{beside}; "
             f"about {peak} MB of memory a worker process; and become {written} MB at most."
         )
@@ -108,3 +141,16 @@ def tell_cost(total: dict[str, Any]) -> None:
 def megabytes(size: int) -> str:
     """Write a number of bytes."""
     return f"{size / 1e6:.1f}"
+
+
+def tell_record(record: "Record") -> None:
+    """Say how a run goes, or how it ended."""
+    progress, pace = record.progress, record.pace
+    parts = [f"{progress.over} of {progress.total} slices done"]
+    parts += [f"{progress.failed} FAILED"] if progress.failed else []
+    parts += [f"{progress.rejected} rejected"] if progress.rejected else []
+    parts += [f"{progress.skipped} were there already"] if progress.skipped else []
+    parts += [f"{progress.running} running"] if record.state == "running" else []
+    if record.state == "running" and pace:
+        parts.append(f"{60 * pace:.1f} slices a minute, {timedelta(seconds=round(progress.left / pace))} left")
+    say(f"{record.told}: {', '.join(parts)} ({record.where}, began {record.started})")

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config import CubeSection, JobConfig
-from s2cube.errors import AssetReadError, SceneError, SliceError, UsageError, WriteError, redact
+from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, redact
 from s2cube.image import READERS_PER_SLICE, assemble, qa, read_access, screen, write_image
 from s2cube.model import Plan
 from s2cube.outcome import SliceFailure, SliceResult
@@ -32,6 +32,15 @@ def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     BusyError
         If another run writes there now.
     """
+    try:
+        return _make_slice(plan, config, output)
+    except S2CubeError as error:
+        # On the way home causes are pickled too, and some (GDAL's) cannot be: all would be lost but a text.
+        error.__cause__ = error.__context__ = None
+        raise
+
+
+def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     reached = _reaches(output)
     (time_slice,) = plan.slices
     if (

@@ -477,7 +477,7 @@ def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.Monke
     """Slices are handed over as others are done, so that ten thousand weigh no more than ten."""
     from distributed import Client
 
-    from s2cube.cluster import Stream
+    from s2cube.stream import Stream
 
     submit, handed_out = Client.submit, []
     monkeypatch.setattr(Client, "submit", lambda *words, **more: handed_out.append(words) or submit(*words, **more))

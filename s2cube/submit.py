@@ -1,0 +1,89 @@
+"""A job goes on where its user does not wait for it: on a cluster, or in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from s2cube.config import JobConfig
+from s2cube.errors import ClusterError, OutputError
+from s2cube.job import Job, plan_job
+from s2cube.lease import held, read_record
+from s2cube.outcome import Progress
+from s2cube.output import Output
+from s2cube.pipeline import run_job
+from s2cube.place import Folder
+
+_START_S = 120
+"""So long a process of its own may take to begin: to search, mostly."""
+
+_LOOK_S = 0.2
+_LOG = "run.log"
+_TOLD_BYTES = 2000
+
+
+def hand_over(config: JobConfig) -> str:
+    """Plan a job here, hand it to the cluster's scheduler to be looked after by a worker, and tell where it is.
+
+    Raises
+    ------
+    S2CubeError
+        As `pipeline.run` does; and if workers do not see the output, for nobody would bring it home.
+    """
+    from s2cube.cluster import ask_a_worker, leave
+
+    with held(Output.at(config.job.out), ends_as="submitted") as lease:
+        job = plan_job(config, lease.output)
+        lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
+        if ask_a_worker(config.cluster, _sees, lease.output) is False:
+            remedy = "Give --out an object store or a folder that they share; or use run, and stay"
+            raise OutputError(str(config.job.out), "is not seen by the workers of the cluster", remedy)
+        leave(config.cluster, f"s2cube-job-{lease.id}", _look_after, replace(job, config=config.for_workers()))
+    return f"Handed {len(job.todo)} slices to {config.cluster.scheduler}"
+
+
+def _sees(output: Output) -> bool:
+    return output.is_reached()
+
+
+def _look_after(job: Job) -> None:
+    """Do a job, on a worker."""
+    with held(job.output) as lease:
+        run_job(replace(job, output=lease.output), lease)
+
+
+def detach(config: JobConfig, words: list[str]) -> str:
+    """Run a job in a process of its own, which goes on when its user leaves; tell where it is.
+
+    It looks after a cluster of this machine, or of a class, and both end with it.
+
+    Parameters
+    ----------
+    words
+        The command line of `run`.
+
+    Raises
+    ------
+    ClusterError
+        If it ends before it has begun; the message holds what it said.
+    """
+    output = Output.at(config.job.out)
+    log = Path(config.job.out) / ".s2cube" / _LOG if isinstance(output.place, Folder) else Path(f"s2cube-{_LOG}")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "s2cube", "run", *words],
+            stdin=subprocess.DEVNULL, stdout=told, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if status := process.poll():
+            said = log.read_text(errors="replace")[-_TOLD_BYTES:]
+            raise ClusterError("the run", f"ended with status {status}: {said}", f"See {log}")
+        record = read_record(output)
+        if status == 0 or (record and record.pid == process.pid and record.progress.began):
+            break
+        time.sleep(_LOOK_S)
+    return f"A run goes on as process {process.pid} of {os.uname().nodename}; its log is {log}"
