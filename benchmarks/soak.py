@@ -1,0 +1,192 @@
+"""Many slices on three workers, one of which is killed every so often, from an archive that fails now and then.
+
+    python benchmarks/soak.py [--slices 2000] [--kill-every-s 20] [--failing 0.02] [--plot docs/soak.png]
+
+Starts a scheduler and three workers as processes of their own, runs the job, kills a worker (SIGKILL, and its nanny)
+and starts another one in its place again and again, and samples the memory of all processes and the number of tasks
+that the scheduler knows. At the end every slice is opened and compared with what it must be.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import many
+import numpy as np
+import psutil
+import rasterio
+from distributed import Client
+
+WORKERS = 3
+ENVIRONMENT = os.environ | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "OMP_NUM_THREADS": "1"}
+
+
+def dask(*words: str) -> subprocess.Popen[bytes]:
+    """Start a process of Dask, in a group of its own."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:], "--no-dashboard"]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def megabytes(pid: int) -> float:
+    """Memory of a process and its children."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6
+    return 0
+
+
+@dataclass
+class Samples:
+    """What was seen, once a second or so."""
+
+    at_s: list[float] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+    scheduler: list[float] = field(default_factory=list)
+    workers: list[list[float]] = field(default_factory=list)
+    killed_at_s: list[float] = field(default_factory=list)
+
+
+def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, dict[str, object], int]:
+    """Run the job; give what was seen, what it said at its end, and how many requests failed."""
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(folder / "at.json"))
+    while not (folder / "at.json").exists():
+        time.sleep(0.1)
+    address = json.loads((folder / "at.json").read_text())["address"]
+    workers = [dask("worker", address, "--nthreads", "1") for _ in range(WORKERS)]
+    samples, out = Samples(), folder / "out"
+    try:
+        with many.served(folder, latency_s=0.005, failing=failing) as archive, Client(address) as client:
+            client.wait_for_workers(WORKERS)
+            url = f"http://127.0.0.1:{archive.server_port}/items.json"
+            words = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out]
+            words += ["--scheduler", address, "--json", "--log-json", "-v"]
+            with (folder / "log").open("wb") as log:
+                run = subprocess.Popen(
+                    [sys.executable, "-m", "s2cube", "run", *map(str, words)], stdout=subprocess.PIPE, stderr=log
+                )
+            began_s = killed_s = time.monotonic()
+            while run.poll() is None:
+                time.sleep(1)
+                now_s = time.monotonic()
+                _sample(samples, now_s - began_s, client, (run, scheduler, workers), out)
+                if now_s - killed_s > kill_every_s:
+                    killed_s = now_s
+                    victim = random.randrange(WORKERS)
+                    kill(workers[victim])
+                    workers[victim] = dask("worker", address, "--nthreads", "1")
+                    samples.killed_at_s.append(now_s - began_s)
+            assert run.stdout is not None
+            told = run.stdout.read()
+            failed = archive.failed
+        return samples, json.loads(told) | {"status": run.returncode}, failed
+    finally:
+        for process in (*workers, scheduler):
+            kill(process)
+
+
+def _sample(samples: Samples, at_s: float, client: Client, processes: tuple[object, ...], out: Path) -> None:
+    run, scheduler, workers = processes
+    samples.at_s.append(at_s)
+    samples.tasks.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+    with suppress(OSError, ValueError, KeyError):
+        samples.done.append(json.loads((out / ".s2cube" / "run").read_text())["progress"]["written"])
+    samples.done += [samples.done[-1] if samples.done else 0] * (len(samples.at_s) - len(samples.done))
+    samples.client.append(megabytes(run.pid))
+    samples.scheduler.append(megabytes(scheduler.pid))
+    samples.workers.append([megabytes(worker.pid) for worker in workers])
+
+
+def wrong_slices(out: Path, slices: int) -> list[str]:
+    """Name the slices that are missing or hold anything but what they must."""
+    wrong = []
+    for day in range(slices):
+        name = many.slice_name(day)
+        path = out / "field" / name / f"{name}.tif"
+        try:
+            json.loads(path.with_suffix(".json").read_text())
+            with rasterio.open(path) as cog:
+                values = cog.read()
+        except (OSError, ValueError) as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        for band, key in zip(values, ("blue", "swir16"), strict=True):
+            if set(np.unique(band[band != -9999])) != {many.right_value(day, key)} or (band != -9999).mean() < 0.9:
+                wrong.append(f"{name}: {key}")
+    return wrong
+
+
+def plot(samples: Samples, slices: int, path: Path) -> None:
+    """Draw memory, tasks and slices over time."""
+    import matplotlib.pyplot as plt
+
+    figure, (memory, tasks) = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    memory.plot(samples.at_s, samples.client, label="client")
+    memory.plot(samples.at_s, samples.scheduler, label="scheduler")
+    for number, each in enumerate(zip(*samples.workers, strict=True)):
+        memory.plot(samples.at_s, each, label=f"worker {number + 1}", alpha=0.6, linewidth=1)
+    memory.set(ylabel="memory, MB", ylim=0)
+    memory.legend(ncols=5, fontsize="small", loc="upper right")
+    tasks.plot(samples.at_s, samples.tasks, label="tasks that the scheduler knows")
+    tasks.set(ylabel="tasks", xlabel="s", ylim=(0, max(samples.tasks) * 1.5))
+    done = tasks.twinx()
+    done.plot(samples.at_s, samples.done, color="black", label="slices done")
+    done.set(ylabel="slices done", ylim=(0, slices * 1.05))
+    for axes in (memory, tasks):
+        for at_s in samples.killed_at_s:
+            axes.axvline(at_s, color="red", alpha=0.3, linewidth=0.8)
+    memory.set_title(f"{slices} slices; a worker is killed at each red line", fontsize="medium")
+    tasks.legend(loc="upper left", fontsize="small")
+    done.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--slices", type=int, default=2000)
+    options.add_argument("--kill-every-s", type=float, default=20)
+    options.add_argument("--failing", type=float, default=0.02)
+    options.add_argument("--plot", type=Path)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        many.write_archive(folder, chosen.slices)
+        samples, told, failed = soak(folder, chosen.kill_every_s, chosen.failing)
+        written = [str(each) for each in told["written"]]
+        wrong = wrong_slices(folder / "out", chosen.slices)
+        log = [json.loads(line) for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
+    again = sum("will be made again" in line["event"] for line in log)
+    print(f"exit status {told['status']}; {len(written)} written, {len(set(written))} of them once, {len(wrong)} wrong")
+    print(f"{len(samples.killed_at_s)} workers killed, {failed} requests failed, {again} slices tried again")
+    print(f"{told['requests']} requests in {samples.at_s[-1]:.0f} s; tasks known at most {max(samples.tasks)}")
+    half = len(samples.at_s) // 4
+    for who in ("client", "scheduler"):
+        seen = getattr(samples, who)
+        print(f"{who}: {max(seen[:half]):.0f} MB at most in the first quarter, {max(seen[-half:]):.0f} in the last")
+    for line in wrong[:10]:
+        print(line)
+    if chosen.plot:
+        plot(samples, chosen.slices, chosen.plot)
+
+
+if __name__ == "__main__":
+    main()
