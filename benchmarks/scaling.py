@@ -1,0 +1,171 @@
+"""What more slices, more workers, a cluster and a second run cost.
+
+    python benchmarks/scaling.py [--rounds 3]
+
+Ratios within one run, of medians over rounds: a run with nothing new to the first (200 slices); 1,000 slices to 100
+(time a slice, peak memory of the client and of the scheduler); one worker of one thread to two, where it is the
+processor that is waited for; s2cube's own cluster to plain threads in one process (200 slices).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import many
+import psutil
+from soak import dask, kill, megabytes
+
+from s2cube import load_config
+from s2cube.job import plan_job
+from s2cube.lease import held
+from s2cube.output import Output
+from s2cube.worker import make_slice
+
+
+def words(folder: Path, stac: str, out: Path, *more: object) -> list[str]:
+    usual = ["--aoi", folder / "aoi.geojson", "--stac", stac, "--bands", "blue,swir16", "--out", out, "-q", *more]
+    return [sys.executable, "-m", "s2cube", "run", "--json", *map(str, usual)]
+
+
+def run(command: list[str], *watched: int) -> tuple[float, list[float], dict[str, object]]:
+    """Run a command; give its wall time, the peak memory of it alone and of other processes, and what it said."""
+    began_s = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peaks = [0.0] * (1 + len(watched))
+    while process.poll() is None:
+        alone = psutil.Process(process.pid).memory_info().rss / 1e6
+        for number, size in enumerate((alone, *map(megabytes, watched))):
+            peaks[number] = max(peaks[number], size)
+        time.sleep(0.05)
+    assert process.stdout is not None
+    told = json.loads(process.stdout.read().splitlines()[-1])
+    assert process.returncode == 0, told
+    return time.perf_counter() - began_s, peaks, told
+
+
+class Cluster:
+    """A scheduler and workers as processes of their own."""
+
+    def __init__(self, folder: Path, workers: int, threads: int) -> None:
+        place = folder / f"at{time.monotonic_ns()}.json"
+        self.scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(place))
+        while not place.exists():
+            time.sleep(0.1)
+        self.address = json.loads(place.read_text())["address"]
+        self.workers = [dask("worker", self.address, "--nthreads", str(threads)) for _ in range(workers)]
+        # The first slice of a worker waits for libraries to be loaded: not what is measured here.
+        time.sleep(6)
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.workers, self.scheduler):
+            kill(process)
+
+
+def again(folder: Path, url: str) -> float:
+    out = folder / f"again{time.monotonic_ns()}"
+    first_s, _, told = run(words(folder, url, out, "--max-items", 200))
+    assert len(told["written"]) == 200
+    second_s, _, told = run(words(folder, url, out, "--max-items", 200))
+    assert (len(told["skipped"]), told["requests"]) == (200, 0)
+    print(f"  200 slices: {first_s:.1f} s, again {second_s:.1f} s")
+    return second_s / first_s
+
+
+def growth(folder: Path, url: str) -> tuple[float, float, float]:
+    found = {}
+    for slices in (100, 1000):
+        with Cluster(folder, 2, 1) as cluster:
+            out = folder / f"growth{time.monotonic_ns()}"
+            run(
+                words(
+                    folder, url, folder / f"warm{time.monotonic_ns()}", "--max-items", 4, "--scheduler", cluster.address
+                )
+            )
+            wall_s, (client, scheduler), _ = run(
+                words(folder, url, out, "--max-items", slices, "--scheduler", cluster.address), cluster.scheduler.pid
+            )
+        found[slices] = wall_s / slices, client, scheduler
+        print(
+            f"  {slices} slices: {1000 * wall_s / slices:.0f} ms each, client {client:.0f} MB, scheduler {scheduler:.0f} MB"
+        )
+    return tuple(more / less for more, less in zip(found[1000], found[100], strict=True))  # type: ignore[return-value]
+
+
+def two_to_one(folder: Path, url: str) -> float:
+    """Compare wall times of slices that keep the processor busy: 2 m cells of a small area."""
+    taken = []
+    for workers in (1, 2):
+        with Cluster(folder, workers, 1) as cluster:
+            more = ("--scheduler", cluster.address, "--resolution", 2, "--compress-level", 9)
+            run(words(folder, url, folder / f"warm{time.monotonic_ns()}", "--max-items", 4, *more))
+            wall_s, _, _ = run(words(folder, url, folder / f"two{time.monotonic_ns()}", "--max-items", 40, *more))
+        taken.append(wall_s)
+    print(f"  40 slices: one worker {taken[0]:.1f} s, two {taken[1]:.1f} s")
+    return taken[0] / taken[1]
+
+
+def cluster_to_threads(folder: Path, url: str) -> float:
+    own_s, _, _ = run(words(folder, url, folder / f"own{time.monotonic_ns()}", "--max-items", 200))
+    began_s = time.perf_counter()
+    subprocess.run([sys.executable, __file__, "--plain", folder, url], check=True)
+    plain_s = time.perf_counter() - began_s
+    print(f"  200 slices: own cluster {own_s:.1f} s, plain threads {plain_s:.1f} s")
+    return own_s / plain_s
+
+
+def plain(folder: Path, url: str) -> None:
+    """Make 200 slices by threads of this process, as many as s2cube's own cluster has."""
+    out = folder / f"plain{time.monotonic_ns()}"
+    flags = {
+        "aoi": str(folder / "aoi.geojson"),
+        "stac": url,
+        "bands": "blue,swir16",
+        "out": str(out),
+        "max_items": "200",
+    }
+    config = load_config(flags, {})
+    with held(Output.at(out)) as lease:
+        job = plan_job(config, lease.output)
+        threads = config.cluster.workers_on(os.cpu_count() or 1) * config.cluster.threads_on(os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
+            made = list(pool.map(lambda each: make_slice(each, config, lease.output), job.todo))
+    assert sum(bool(each.path) for each in made) == 200
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.plain:
+        plain(Path(chosen.plain[0]), chosen.plain[1])
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        many.write_archive(folder, 1000)
+        with many.served(folder, latency_s=0.01) as archive:
+            url = f"http://127.0.0.1:{archive.server_port}/items.json"
+            for title, measure in (
+                ("nothing new / first run, wall", again),
+                ("1,000 / 100 slices: time a slice, client's memory, scheduler's", growth),
+                ("one worker / two, wall", two_to_one),
+                ("own cluster / plain threads, wall", cluster_to_threads),
+            ):
+                print(f"{title}, {chosen.rounds} rounds")
+                ratios = [measure(folder, url) for _ in range(chosen.rounds)]
+                columns = zip(*(each if isinstance(each, tuple) else (each,) for each in ratios), strict=True)
+                print("  median ratio", *(f"{statistics.median(column):.3f}" for column in columns))
+
+
+if __name__ == "__main__":
+    main()
