@@ -101,6 +101,9 @@ class Archive(ThreadingHTTPServer):
         self.latency_s, self.failing = latency_s, failing
         self.asked = self.failed = 0
 
+    def handle_error(self, *_: object) -> None:
+        """A worker that is killed hangs up."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

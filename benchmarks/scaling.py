@@ -36,18 +36,20 @@ def words(folder: Path, stac: str, out: Path, *more: object) -> list[str]:
 
 def run(command: list[str], *watched: int) -> tuple[float, list[float], dict[str, object]]:
     """Run a command; give its wall time, the peak memory of it alone and of other processes, and what it said."""
-    began_s = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peaks = [0.0] * (1 + len(watched))
-    while process.poll() is None:
-        alone = psutil.Process(process.pid).memory_info().rss / 1e6
-        for number, size in enumerate((alone, *map(megabytes, watched))):
-            peaks[number] = max(peaks[number], size)
-        time.sleep(0.05)
-    assert process.stdout is not None
-    told = json.loads(process.stdout.read().splitlines()[-1])
-    assert process.returncode == 0, told
-    return time.perf_counter() - began_s, peaks, told
+    with tempfile.TemporaryFile("w+") as told:
+        began_s = time.perf_counter()
+        process = subprocess.Popen(command, stdout=told)
+        while process.poll() is None:
+            alone = psutil.Process(process.pid).memory_info().rss / 1e6
+            for number, size in enumerate((alone, *map(megabytes, watched))):
+                peaks[number] = max(peaks[number], size)
+            time.sleep(0.05)
+        taken_s = time.perf_counter() - began_s
+        told.seek(0)
+        said = told.read()
+    assert process.returncode == 0, said
+    return taken_s, peaks, json.loads(said.splitlines()[-1])
 
 
 class Cluster:
@@ -95,9 +97,8 @@ def growth(folder: Path, url: str) -> tuple[float, float, float]:
                 words(folder, url, out, "--max-items", slices, "--scheduler", cluster.address), cluster.scheduler.pid
             )
         found[slices] = wall_s / slices, client, scheduler
-        print(
-            f"  {slices} slices: {1000 * wall_s / slices:.0f} ms each, client {client:.0f} MB, scheduler {scheduler:.0f} MB"
-        )
+        each_ms = 1000 * wall_s / slices
+        print(f"  {slices} slices: {each_ms:.0f} ms each, client {client:.0f} MB, scheduler {scheduler:.0f} MB")
     return tuple(more / less for more, less in zip(found[1000], found[100], strict=True))  # type: ignore[return-value]
 
 

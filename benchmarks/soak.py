@@ -80,10 +80,9 @@ def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, di
             url = f"http://127.0.0.1:{archive.server_port}/items.json"
             words = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out]
             words += ["--scheduler", address, "--json", "--log-json", "-v"]
-            with (folder / "log").open("wb") as log:
-                run = subprocess.Popen(
-                    [sys.executable, "-m", "s2cube", "run", *map(str, words)], stdout=subprocess.PIPE, stderr=log
-                )
+            with (folder / "log").open("wb") as log, (folder / "told").open("wb") as told:
+                command = [sys.executable, "-m", "s2cube", "run", *map(str, words)]
+                run = subprocess.Popen(command, stdout=told, stderr=log)
             began_s = killed_s = time.monotonic()
             while run.poll() is None:
                 time.sleep(1)
@@ -95,10 +94,8 @@ def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, di
                     kill(workers[victim])
                     workers[victim] = dask("worker", address, "--nthreads", "1")
                     samples.killed_at_s.append(now_s - began_s)
-            assert run.stdout is not None
-            told = run.stdout.read()
             failed = archive.failed
-        return samples, json.loads(told) | {"status": run.returncode}, failed
+        return samples, json.loads((folder / "told").read_text()) | {"status": run.returncode}, failed
     finally:
         for process in (*workers, scheduler):
             kill(process)

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker
+from distributed import CancelledError, Client, Future, KilledWorker
+from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 
 from s2cube.cluster import call, check_versions
@@ -22,6 +23,9 @@ _Result = TypeVar("_Result")
 
 _IN_FLIGHT_PER_THREAD = 2
 """Tasks a thread has at hand: one it computes, one that is on its way to it."""
+
+_LOSSES = (CommClosedError, CancelledError, ClosedClientError, TimeoutError)
+"""What is raised when the scheduler has gone, or a result with its worker."""
 
 _TICK_S = 1
 _TELL_S = 60
@@ -81,12 +85,11 @@ class Stream(Generic[_Task, _Result]):
                 except queue.Empty:
                     continue
                 name, task = self._at_hand.pop(future)
-                if future.status in ("cancelled", "lost"):
+                try:
+                    result = _result(future)
+                except _LOSSES:
                     self._lose(name, task)
                     continue
-                error = future.exception()
-                result = future.result() if error is None else error
-                future.release()
                 yield name, task, result
         finally:
             with suppress(Exception):  # a scheduler that is gone has forgotten them anyway
@@ -125,7 +128,10 @@ class Stream(Generic[_Task, _Result]):
             self._handed_out[name] += 1
             # One prefix: a scheduler remembers each that it has seen.
             key = ("s2cube", name, self._handed_out[name], self._id)
-            future = call(self._client, key, self._function, task)
+            try:
+                future = call(self._client, key, self._function, task)
+            except _LOSSES:
+                return self._lose(name, task)
             self._at_hand[future] = name, task
             future.add_done_callback(self._over.put)
 
@@ -138,6 +144,16 @@ class Stream(Generic[_Task, _Result]):
     def _gone(self, problem: str, remedy: str) -> ClusterError:
         scheduler = self._client.scheduler
         return ClusterError(str(scheduler.address if scheduler else "the scheduler"), problem, remedy)
+
+
+def _result(future: "Future[Any]") -> Any:
+    """Give what a call returned or raised, and forget it; raise if it is lost."""
+    if future.status in ("cancelled", "lost"):
+        raise CancelledError
+    error = future.exception()
+    result = future.result() if error is None else error
+    future.release()
+    return result
 
 
 def is_loss(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """A job goes on where its user does not wait for it: on a cluster, or in a process of its own."""
 
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -72,18 +71,22 @@ def detach(config: JobConfig, words: list[str]) -> str:
     output = Output.at(config.job.out)
     log = Path(config.job.out) / ".s2cube" / _LOG if isinstance(output.place, Folder) else Path(f"s2cube-{_LOG}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "s2cube", "run", *words],
-            stdin=subprocess.DEVNULL, stdout=told, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+    command = [sys.executable, "-m", "s2cube", "run", *words]
+    # Not by subprocess, which wants to see the end of what it starts.
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files, setsid=True)
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if status := process.poll():
+        ended, how = os.waitpid(pid, os.WNOHANG)
+        if ended and (status := os.waitstatus_to_exitcode(how)):
             said = log.read_text(errors="replace")[-_TOLD_BYTES:]
             raise ClusterError("the run", f"ended with status {status}: {said}", f"See {log}")
         record = read_record(output)
-        if status == 0 or (record and record.pid == process.pid and record.progress.began):
+        if ended or (record and record.pid == pid and record.progress.began):
             break
         time.sleep(_LOOK_S)
-    return f"A run goes on as process {process.pid} of {os.uname().nodename}; its log is {log}"
+    return f"A run goes on as process {pid} of {os.uname().nodename}; its log is {log}"
