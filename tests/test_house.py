@@ -12,8 +12,8 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io"},
-    1: {"model"},
+    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
+    1: {"model", "sign"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "output"},
     3: {"settings", "source", "provider", "tiff", "gdal_file"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "catalog", "cluster", "demo"},
