@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypedDict
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -85,6 +86,22 @@ def _parse_table(value: object) -> object:
 
 def _no_layers(value: object) -> object:
     return () if value in ("none", ["none"], ("none",)) else value
+
+
+def _split_rules(value: object) -> object:
+    if isinstance(value, str):
+        value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def _check_rules(value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    for url in (each for rule in value for each in rule):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'{url}' is no http or https address")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("an address with a user, a password or a query: it would travel to all workers")
+    return value
 
 
 _Path = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -184,13 +201,16 @@ class CubeSection(Section):
 
 
 class ReadSection(Section):
-    """How patiently files are read."""
+    """How files are read."""
 
     timeout_s: float = Field(
         60, alias="timeout", gt=0, le=3600, description="SECONDS that a request for a part of a file may take."
     )
     retries: int = Field(
         5, ge=0, le=20, description="N times that a request is made again when it fails in a way that may pass."
+    )
+    tokens: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_split_rules), AfterValidator(_check_rules)] = Field(
+        (), description="PREFIX=ADDRESS, comma-separated: who gives tokens for files whose links begin so."
     )
 
 
@@ -286,6 +306,7 @@ class ReadSettings(TypedDict, total=False):
 
     timeout: float
     retries: int
+    tokens: dict[str, str]
 
 
 class OutputSettings(TypedDict, total=False):

@@ -21,17 +21,44 @@ Every error names what it is about, what is wrong and what to do; it survives
 pickling, so it comes home whole from a Dask worker; it holds no credential.
 """
 
+import os
 import re
 from dataclasses import dataclass, fields
 from typing import Any
 
 _URL_USER = re.compile(r"(\w+://)[^/\s'\"]+@")
 _QUERY = re.compile(r"((?:\w+:/)?/[^\s'\"?#]*)[?#][^\s'\"()]*")
+_NAMED = re.compile(
+    r"(?i)\b((?:sig|signature|credential|password|secret|token|googleaccessid|awsaccesskeyid|x-(?:amz|goog)-[\w-]+"
+    r"|[\w-]{0,30}(?:api|access|account|subscription)[_-]?key(?:[_-]id)?|[\w-]{1,30}[_-]token)"
+    r"(?:=|[\"']: ?[\"']))[^\s&,;\"'<>)]+"
+)
+_HEADER = re.compile(
+    r"(?i)\b((?:(?:proxy-)?authorization|ocp-apim-subscription-key|x-(?:amz|goog)-[\w-]+)[\"']?: ?[\"']?|bearer )"
+    r"[^\n\"']+"
+)
+_ELEMENT = re.compile(r"(<(?:AWSAccessKeyId|SignatureProvided|StringToSign\w*|CanonicalRequest\w*)>)[^<]+")
+"""Of what stores answer who sign: it holds what was signed."""
+
+_SECRET_VARIABLE = re.compile(
+    r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
+)
+_SHORTEST_SECRET = 6
 
 
 def redact(text: str) -> str:
-    """Take user names, passwords and query strings (signatures, tokens) out of the URLs and paths in a text."""
-    return _QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
+    """Take secrets out of a text.
+
+    User names, passwords and queries (signatures, tokens) of URLs and paths; what stands behind the name of a secret;
+    keys that stand in the environment.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_VARIABLE.fullmatch(name):
+            text = text.replace(value, "…")
+    text = _QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
+    for secret in (_HEADER, _NAMED, _ELEMENT):
+        text = secret.sub(r"\1…", text)
+    return text
 
 
 @dataclass(eq=False)

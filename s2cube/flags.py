@@ -23,7 +23,7 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
     for section, key, setting in settings():
         kind = bool if setting.annotation is bool else str
         text = setting.description or ""
-        if setting.default not in (None, False):
+        if setting.default not in (None, False, ()):
             default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:

@@ -1,18 +1,21 @@
 """Files that only GDAL reads: JPEG 2000, internal masks, uncommon compressions, CRS without a code."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from s2cube.errors import AssetReadError
 from s2cube.resample import Block, Lattice
-from s2cube.store import Access, failed, is_remote, local_path
+from s2cube.store import Access, address, failed, is_remote, local_path
 
 _BLOCK_PIXELS = 4_000_000
+_REFUSED = re.compile(r"\b40[13]\b")
 
 
 def _options(access: Access) -> dict[str, object]:
@@ -28,6 +31,8 @@ def _options(access: Access) -> dict[str, object]:
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_PAM_ENABLED": "NO",
+        # What fails in threads of GDAL's JPEG 2000 driver comes back as pixels, of nothing.
+        "GDAL_NUM_THREADS": 1,
     }
 
 
@@ -54,7 +59,7 @@ class GdalRaster:
     def blocks(self, window: Window) -> Iterator[Block]:
         """Yield the pixels of a window in stripes of whole rows, bounded in size."""
         rows = max(1, _BLOCK_PIXELS // window.width)
-        with rasterio.Env(**_options(self.access)), _opened(self.href, self.driver, self.overview) as file:
+        with rasterio.Env(**_options(self.access)), _opened(self.href, self.access, self.driver, self.overview) as file:
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]
             for top in range(window.row_off, window.row_off + window.height, rows):
                 height = min(rows, window.row_off + window.height - top)
@@ -82,7 +87,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
         If it cannot be read, or holds something else than one band of integers on a known grid.
     """
     try:
-        with rasterio.Env(**_options(access)), _opened(href, driver, None) as file:
+        with rasterio.Env(**_options(access)), _opened(href, access, driver, None) as file:
             if file.count != 1:
                 raise failed(href, f"has {file.count} bands, not one")
             if file.crs is None or file.transform.is_identity:
@@ -92,7 +97,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
             factors = file.overviews(1) if driver == "GTiff" else []
             places = [Lattice(file.crs, file.transform, *file.shape)]
         for position in range(len(factors)):
-            with rasterio.Env(**_options(access)), _opened(href, driver, position) as file:
+            with rasterio.Env(**_options(access)), _opened(href, access, driver, position) as file:
                 places.append(Lattice(file.crs, file.transform, *file.shape))
     except AssetReadError:
         raise
@@ -111,7 +116,15 @@ def cause(error: BaseException) -> BaseException:
     return error
 
 
-def _opened(href: str, driver: str, overview: int | None) -> rasterio.DatasetReader:
-    options = {} if overview is None else {"overview_level": overview}
-    place = href if is_remote(href) else local_path(href)
-    return rasterio.open(place, driver=driver, sharing=False, **options)
+def _opened(href: str, access: Access, driver: str, overview: int | None) -> rasterio.DatasetReader:
+    options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
+    if not is_remote(href):
+        return rasterio.open(local_path(href), **options)
+    place = address(href, access)
+    try:
+        return rasterio.open(place, **options)
+    except RasterioError as error:
+        another = address(href, access, place) if _REFUSED.search(f"{error} {cause(error)}") else place
+        if another == place:
+            raise
+        return rasterio.open(another, **options)

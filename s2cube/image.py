@@ -59,6 +59,8 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
         ``int16`` or ``float32``.
     timeout, retries
         Seconds that a request for a part of a file may take, 60 by default; how often it is made again, 5.
+    tokens
+        Addresses that give tokens, by how the links begin that want them; Planetary Computer's is known.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
 
 def read_access(config: ReadSection) -> Access:
     """Begin to count what is read."""
-    return Access(config.timeout_s, config.retries)
+    return Access(config.timeout_s, config.retries, config.tokens)
 
 
 def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":

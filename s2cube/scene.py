@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pystac
 
 from s2cube.errors import SearchError
+from s2cube.sign import unsigned
 
 _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
@@ -29,17 +30,15 @@ def acquired(item: pystac.Item) -> datetime:
 def address(item: pystac.Item) -> str | None:
     """Give the address of a scene without user name, password, signature or token; None where it has none."""
     own = item.get_self_href()
-    return None if own is None else _without_secrets(own)
+    if own is None:
+        return None
+    parts = urlsplit(own)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def version(asset: pystac.Asset) -> str:
     """Name what a file holds: its checksum where the item tells it (file extension), else its address."""
-    return str(asset.extra_fields.get("file:checksum") or _without_secrets(asset.href))
-
-
-def _without_secrets(href: str) -> str:
-    parts = urlsplit(href)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return str(asset.extra_fields.get("file:checksum") or unsigned(asset.href))
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:

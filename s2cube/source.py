@@ -3,13 +3,16 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pystac
 from pystac.utils import is_absolute_href, make_absolute_href
 
 from s2cube.errors import OutputError, SearchError
+from s2cube.sign import endpoint, unsigned
 from s2cube.stac_io import patient_io
 from s2cube.store import REMOTE_SCHEMES, is_remote
 
@@ -188,8 +191,35 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
                 item.id, key, asset.href, ", ".join(REMOTE_SCHEMES),
             )  # fmt: skip
             del item.assets[key]
-    alone = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False), migrate=False)
+    content = item.to_dict(include_self_link=False, transform_hrefs=False)
+    content["assets"] = _unsigned(content["assets"], base)
+    alone = pystac.Item.from_dict(content, migrate=False)
     alone.clear_links()
     if own:
-        alone.add_link(pystac.Link(pystac.RelType.SELF, own, pystac.MediaType.GEOJSON))
+        alone.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
     return alone
+
+
+def _unsigned(content: Any, base: str) -> Any:
+    """Take signatures and passwords out of hrefs, however deep: an asset may have alternates."""
+    if isinstance(content, list):
+        return [_unsigned(each, base) for each in content]
+    if not isinstance(content, dict):
+        return content
+    out = {key: _unsigned(value, base) for key, value in content.items()}
+    href = out.get("href")
+    if isinstance(href, str) and (bare := unsigned(href)) != href:
+        out["href"] = bare
+        if endpoint(bare) is None:
+            _tell_of_signatures(base, urlsplit(bare).netloc)
+    return out
+
+
+@lru_cache(maxsize=64)
+def _tell_of_signatures(base: str, host: str) -> None:
+    """Warn of a catalogue that links to a host, once."""
+    log.warning(
+        "%s: links to %s come with a signature or a password, which is left out: it is secret and runs out. Unless the "
+        "files are open to all, name who gives tokens for them by --tokens ([read] tokens), or give s3:// links and "
+        "keys in the environment", base, host,
+    )  # fmt: skip

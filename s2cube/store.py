@@ -1,7 +1,6 @@
 """Hrefs become bytes: parts of files, asked for patiently, and counted."""
 
 import os
-import random
 import re
 import threading
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import tenacity
 import urllib3
 
 from s2cube.errors import AssetReadError
 from s2cube.outcome import Traffic
+from s2cube.sign import Rules, sign
+from s2cube.web import BUSY, CONNECT_TIMEOUT_S, Passing, ask, busy, patience
 
 if TYPE_CHECKING:
     import obstore
@@ -24,19 +24,16 @@ if TYPE_CHECKING:
 REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az")
 """Where a catalogue on the network may say that its assets lie."""
 
-_BUSY = (408, 429, 500, 502, 503, 504)
-"""Answers after which asking again may help (RFC 9110, RFC 6585)."""
-
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _FINAL = (
     "InvalidPathError", "NotFoundError", "PermissionDeniedError", "UnauthenticatedError", "UnknownConfigurationKeyError"
 )  # fmt: skip
 """Of obstore's exceptions."""
 
-_CONNECT_TIMEOUT_S = 10
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
-_LONGEST_ASKED_S = 120
-"""So long a server may ask us to stay away; who wants longer is asked again in the next run."""
+_TRUE = ("YES", "TRUE", "ON", "1")
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_PRESIGNED_S = 3600
+"""For GDAL, which gets an address once a window."""
 
 
 class Ledger:
@@ -77,16 +74,19 @@ class Access:
         So long a request may take, whole.
     retries
         So often it is made again when it fails in a way that may pass.
+    tokens
+        Who gives tokens for which files, besides what `sign` knows.
     ledger
         Where it is counted.
     """
 
     timeout_s: float = 60
     retries: int = 5
+    tokens: Rules = ()
     ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     def __dask_tokenize__(self) -> object:
-        return id(self.ledger), self.timeout_s, self.retries
+        return id(self.ledger), self.timeout_s, self.retries, self.tokens
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,6 @@ class Part:
     data: memoryview
     whole_bytes: int
     version: str
-
-
-class _Passing(Exception):
-    """What may pass: asked again, it may be well."""
-
-    def __init__(self, problem: str, pause_s: float | None = None) -> None:
-        super().__init__(problem)
-        self.pause_s = pause_s
 
 
 def is_remote(href: str) -> bool:
@@ -119,35 +111,20 @@ def fetch(href: str, start: int, stop: int, access: Access) -> Part:
     AssetReadError
         If they cannot be had, after as many retries as may be.
     """
-    patience = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(access.retries + 1),
-        retry=tenacity.retry_if_exception(_is_worth_waiting_for),
-        wait=_pause,
-        reraise=True,
-    )
+    asking = patience(access.retries)
     try:
-        part: Part = patience(_source(href), href, start, stop, access)
-    except _Passing as error:
+        part: Part = asking(_source(href), href, start, stop, access)
+    except Passing as error:
         again = f" after {access.retries} retries" if access.retries else ""
-        raise failed(href, f"cannot be read ({error}){again}") from None
+        raise failed(href, f"cannot be read ({error}){again}", may_pass=True) from None
+    if (times := asking.statistics["attempt_number"]) > 1:
+        access.ledger.note(href, f"was asked for {times} times")
     return part
 
 
-def failed(href: str, problem: str) -> AssetReadError:
+def failed(href: str, problem: str, may_pass: bool = False) -> AssetReadError:
     """Say that a file cannot be read."""
-    return AssetReadError(href, problem, "Run again; look at the file if it persists")
-
-
-def _is_worth_waiting_for(error: BaseException) -> bool:
-    return isinstance(error, _Passing) and (error.pause_s or 0) <= _LONGEST_ASKED_S
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    # Not all at the same moment again.
-    grown = min(_FIRST_PAUSE_S * 2 ** (state.attempt_number - 1), _LONGEST_PAUSE_S) * random.uniform(1, 1.5)
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.pause_s if isinstance(error, _Passing) else None
-    return float(max(grown, asked_s or 0))
+    return AssetReadError(href, problem, "Run again; look at the file if it persists", may_pass=may_pass)
 
 
 def _source(href: str) -> Any:
@@ -193,6 +170,8 @@ def _from_network(href: str, start: int, stop: int, access: Access) -> Part:
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError
 
+    if (url := _signed(href, access)) != href:
+        return _by_token(href, url, start, stop, access)
     place = urlsplit(href)
     access.ledger.add(1, 0)
     try:
@@ -201,13 +180,62 @@ def _from_network(href: str, start: int, stop: int, access: Access) -> Part:
         answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
         data, whole, version = memoryview(answer.bytes()), answer.meta["size"], _version(answer.meta)
     except NotSupportedError:
-        raise failed(href, "cannot be read in parts: its server ignores HTTP ranges") from None
+        raise _ignores_ranges(href) from None
     except (BaseError, OSError, ValueError) as error:
         raise _judged(href, error, access) from None
+    return _part(data, whole, version, (start, stop), access)
+
+
+def _part(data: memoryview, whole: int, version: str, asked: tuple[int, int], access: Access) -> Part:
     access.ledger.add(0, len(data))
+    start, stop = asked
     if len(data) != min(stop, whole) - start:
-        raise _Passing(f"{len(data)} bytes came of {min(stop, whole) - start}")
+        raise Passing(f"{len(data)} bytes came of {min(stop, whole) - start}")
     return Part(data, whole, version)
+
+
+def _signed(href: str, access: Access, refused: str = "") -> str:
+    return sign(href, access.tokens, access.timeout_s, access.retries, refused)
+
+
+def address(href: str, access: Access, refused: str = "") -> str:
+    """Give the address of a file for another reader than ours: with a token or a signature, if it wants one.
+
+    Keys, endpoint and who pays are those of the environment, as `fetch` takes them.
+
+    Parameters
+    ----------
+    refused
+        An address that this gave before, and that was not taken.
+    """
+    place = urlsplit(href)
+    if place.scheme.lower() != "s3":
+        return _signed(href, access, refused)
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        store: Any = _store("s3", place.netloc, "", access.timeout_s)
+        url = obstore.sign(store, "GET", unquote(place.path).lstrip("/"), timedelta(seconds=_PRESIGNED_S))
+    except (BaseError, OSError, ValueError) as error:
+        raise failed(href, f"cannot be signed ({str(error).split(chr(10))[0][:300]})") from None
+    return url.partition("?")[0] if "skip_signature" in s3_settings(os.environ) else url
+
+
+def _by_token(href: str, url: str, start: int, stop: int, access: Access) -> Part:
+    """Do what `_from_network` does where a token is sent."""
+    access.ledger.add(1, 0)
+    answer = ask(url, {"Range": f"bytes={start}-{stop - 1}"}, access.timeout_s, stop - start)
+    if answer.status in (401, 403) and (again := _signed(href, access, refused=url)) != url:
+        return _by_token(href, again, start, stop, access)
+    if answer.status != 206:
+        raise _ignores_ranges(href) if answer.status == 200 else _refused(href, answer.status)
+    place = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if place is None or int(place[1]) != start:
+        raise Passing("other bytes came than were asked for")
+    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    whole = int(place[2])
+    return _part(memoryview(answer.body), whole, f"{mark}-{whole}", (start, stop), access)
 
 
 def _version(facts: "obstore.ObjectMeta") -> str:
@@ -218,17 +246,21 @@ def _judged(href: str, error: Exception, access: Access) -> Exception:
     """Tell what may pass from what will not."""
     text = str(error).split("\n")[0]
     status = int(found[1]) if (found := _STATUS.search(text)) else None
-    if status in _BUSY:
-        pause_s = _asked_pause_s(href, access)
-        told = f", and asks to wait {pause_s:.0f} s" if pause_s else ""
-        return _Passing(f"answers {status}{told}", pause_s)
-    if status == 416:
-        return failed(href, "is shorter than its header says")
+    if status in BUSY:
+        return busy(status, _asked_pause_s(href, access))
     if status:
-        return failed(href, f"answers {status}")
+        return _refused(href, status)
     if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
         return failed(href, f"cannot be read ({text[:300]})")
-    return _Passing(text.rpartition(" - ")[2][:300])
+    return Passing(text.rpartition(" - ")[2][:300])
+
+
+def _refused(href: str, status: int) -> AssetReadError:
+    return failed(href, "is shorter than its header says" if status == 416 else f"answers {status}")
+
+
+def _ignores_ranges(href: str) -> AssetReadError:
+    return failed(href, "cannot be read in parts: its server ignores HTTP ranges")
 
 
 def _asked_pause_s(href: str, access: Access) -> float | None:
@@ -237,7 +269,7 @@ def _asked_pause_s(href: str, access: Access) -> float | None:
         return None
     access.ledger.add(1, 0)
     try:
-        answer = urllib3.request("HEAD", href, timeout=_CONNECT_TIMEOUT_S, retries=False)
+        answer = urllib3.request("HEAD", href, timeout=CONNECT_TIMEOUT_S, retries=False)
         return urllib3.Retry().get_retry_after(answer)
     except urllib3.exceptions.HTTPError:
         return None
@@ -251,7 +283,7 @@ def _store(scheme: str, place: str, query: str, timeout_s: float) -> "obstore.st
     options: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=timeout_s),
-            "connect_timeout": timedelta(seconds=min(_CONNECT_TIMEOUT_S, timeout_s)),
+            "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)),
             "allow_http": True,
         },
         # Asked again, and counted, by `fetch`.
@@ -270,8 +302,9 @@ def s3_settings(environ: Any) -> dict[str, Any]:
     if endpoint := environ.get("AWS_S3_ENDPOINT"):
         safe = environ.get("AWS_HTTPS", "YES").upper() not in ("NO", "FALSE", "OFF", "0")
         settings["endpoint"] = endpoint if "://" in endpoint else f"{'https' if safe else 'http'}://{endpoint}"
-    if environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1"):
-        settings["skip_signature"] = True
+    if any(environ.get(name, "").upper() in _TRUE for name in ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")):
+        # Where nothing is signed, an address is made by keys that are none, and cut.
+        settings |= {"skip_signature": True, "access_key_id": "none", "secret_access_key": "none"}
     if environ.get("AWS_REQUEST_PAYER", "") == "requester":
         settings["request_payer"] = True
     if not environ.get("AWS_REGION") and (region := environ.get("AWS_DEFAULT_REGION")):

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -153,8 +155,8 @@ class Faulty(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _FaultyHandler)
+    def __init__(self, root: Path, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or FaultyHandler)
         self.root = root
         self.asked: list[Asked] = []
         self.fault: Callable[[Asked, bytes], bytes | Callable[[socket.socket], None] | None] = lambda *_: None
@@ -172,7 +174,7 @@ class Faulty(ThreadingHTTPServer):
         """A client that goes away is no error of the test's."""
 
 
-class _FaultyHandler(BaseHTTPRequestHandler):
+class FaultyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Faulty
@@ -204,13 +206,92 @@ def answer(status: int, body: bytes = b"", headers: str = "") -> bytes:
     return f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
+
+
 @contextmanager
 def faulty(root: Path) -> Iterator[Faulty]:
     """Serve a folder with faults."""
-    with Faulty(root) as server:
+    with served(Faulty(root)) as server:
+        yield server
+
+
+@contextmanager
+def served(server: Server) -> Iterator[Server]:
+    """Run a server in a thread."""
+    with server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()
+
+
+class Gate(Faulty):
+    """Give tokens at ``/token``, and files, by ranges, to those who have one that is good by this server's own clock.
+
+    Parameters
+    ----------
+    step_s
+        So much time a request for a file takes, by that clock.
+    """
+
+    def __init__(self, root: Path, life_s: float = 3600, step_s: float = 0) -> None:
+        super().__init__(root, _GateHandler)
+        self.life_s, self.step_s = life_s, step_s
+        self.now_s = 1000.0
+        self.begin = datetime(2026, 1, 1, tzinfo=UTC)
+        self.ends: dict[str, float] = {}
+        self.token_headers: list[Any] = []
+        self.at_token: Callable[[], bytes | None] = lambda: None
+        self._lock = threading.Lock()
+
+    @property
+    def rule(self) -> dict[str, str]:
+        return {f"{self.url}/archive": f"{self.url}/token"}
+
+    @property
+    def given(self) -> int:
+        return len(self.token_headers)
+
+    @property
+    def secrets(self) -> list[str]:
+        return [query.partition("sig=")[2] for query in self.ends]
+
+    def give(self) -> bytes:
+        """Make a token."""
+        now, end = (self.begin + timedelta(seconds=each) for each in (self.now_s, self.now_s + self.life_s))
+        query = f"st=1&se={end:%Y-%m-%dT%H%%3A%M%%3A%SZ}&sp=rl&sv=2024-05-04&sig=TOPSECRET{self.given}%2Fx%3D"
+        self.ends[query] = self.now_s + self.life_s
+        content = {"token": query, "msft:expiry": end.isoformat().replace("+00:00", "Z")}
+        return answer(200, json.dumps(content).encode(), f"Date: {format_datetime(now, usegmt=True)}\r\n")
+
+    def is_open(self, query: str) -> bool:
+        with self._lock:
+            self.now_s += self.step_s
+            return self.ends.get(query, 0) > self.now_s - self.step_s
+
+
+class _GateHandler(FaultyHandler):
+    server: Gate
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == "/token":
+            self.server.token_headers.append(self.headers)
+            fault = self.server.at_token()
+            self.connection.sendall(self.server.give() if fault is None else fault)
+            self.close_connection = fault is not None
+        elif path.startswith("/archive/") and not self.server.is_open(query):
+            self.server.asked.append(Asked(self.command, self.path, -1, -1, time.monotonic()))
+            self.connection.sendall(answer(403, f"<Error>sig={query}</Error>".encode()))
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        path, _, query = self.path.partition("?")
+        size = (self.server.root / path.strip("/")).stat().st_size
+        status = 200 if self.server.is_open(query) else 403
+        self.connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: {size}\r\n\r\n".encode())
+        self.close_connection = True
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def means(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setattr("s2cube.store._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
     write_cog(tmp_path / "a.tif", noise())
     with faulty(tmp_path) as server:
         yield server

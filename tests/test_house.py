@@ -12,8 +12,8 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io"},
-    1: {"model", "outcome"},
+    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
+    1: {"model", "outcome", "sign"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf"},
     3: {"settings", "source", "provider", "tiff", "gdal_file", "place"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},

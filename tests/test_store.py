@@ -1,5 +1,6 @@
 """Parts of files from object stores and odd addresses, by real servers."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import obstore
 import pytest
+import rasterio
+import rasterio.shutil
 import requests
 from obstore.store import S3Store
 from scenes import ramp, write_band
-from servers import Faulty, answer, faulty, object_store
+from servers import Faulty, FaultyHandler, answer, faulty, object_store, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
-from s2cube import store
+from s2cube import gdal_file, store
 from s2cube.errors import AssetReadError
 from s2cube.reader import AssetReader
 from s2cube.shelf import Shelf
@@ -23,6 +26,13 @@ from s2cube.store import Access, fetch
 def read(href: str, access: Access | None = None) -> np.ndarray:
     kept = access or Access(timeout_s=10, retries=1)
     return AssetReader(url=href, spec=SPEC, dtype=np.dtype("float32"), access=kept).read(WHOLE)
+
+
+def masked() -> np.ndarray:
+    """A mask of two 30 m cells: the rest is valid."""
+    mask = np.full((600, 600), 255, "uint8")
+    mask[:3, :6] = 0
+    return mask
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +48,13 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         requests.put(obstore.sign(store, "PUT", "", timedelta(minutes=1)), timeout=30).raise_for_status()
         write_cog(folder / "a.tif", noise())
         obstore.put(store, "tiles/14/a b+c.tif", (folder / "a.tif").read_bytes())
+        with rasterio.open(folder / "a.tif") as file:
+            rasterio.shutil.copy(file, folder / "a.jp2", driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+        write_band(folder / "a.tif", noise(), 10)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(folder / "a.tif", "r+") as file:
+            file.write_mask(masked())
+        for name in ("a.jp2", "a.tif"):
+            obstore.put(store, f"by gdal/{name}", (folder / name).read_bytes())
         yield url
 
 
@@ -64,6 +81,27 @@ class TestS3:
         assert access.ledger.traffic.requests == 2
 
     @pytest.mark.usefixtures("keys")
+    @pytest.mark.parametrize("name", ["a.jp2", "a.tif"])
+    def test_gdal_reads_it_too(self, name: str) -> None:
+        """By an address that is signed: it knows no key."""
+        wanted = means(noise())
+        access = Access()
+        cells = read(f"s3://archive/by gdal/{name}", access)
+        assert list(access.ledger.notes) == [f"s3://archive/by gdal/{name}"]
+        if name == "a.tif":
+            assert (cells[0, :2] == 0).all()
+            wanted[0, :2] = 0
+        np.testing.assert_allclose(cells, wanted, rtol=1e-5)
+
+    @pytest.mark.usefixtures("keys")
+    def test_a_wrong_key_of_gdals_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONGSECRET")
+        store._store.cache_clear()
+        with pytest.raises(AssetReadError, match=r"s3://archive/by gdal/a\.jp2: cannot be read .*403") as caught:
+            gdal_file.rasters("s3://archive/by gdal/a.jp2", Access(retries=0), "JP2OpenJPEG")
+        assert not re.search("SECRET|AKTEST|Amz", str(caught.value))
+
+    @pytest.mark.usefixtures("keys")
     def test_what_is_not_there(self) -> None:
         with pytest.raises(
             AssetReadError, match=r"s3://archive/nothing\.tif: (answers 404|cannot be read .*not found)"
@@ -77,6 +115,50 @@ class TestS3:
         with pytest.raises(AssetReadError, match=r"s3://archive/tiles/.*403") as caught:
             read("s3://archive/tiles/14/a b+c.tif")
         assert "WRONGSECRET" not in str(caught.value)
+
+
+class TestWhoPays:
+    """Requests as a server sees them."""
+
+    @pytest.fixture
+    def heard(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+        heard: list[str] = []
+
+        class Listening(FaultyHandler):
+            def do_GET(self) -> None:
+                heard.append(f"{self.path} {self.headers}")
+                super().do_GET()
+
+            do_HEAD = do_GET
+
+        (tmp_path / "archive").mkdir()
+        write_cog(tmp_path / "archive" / "a.tif", noise())
+        store._store.cache_clear()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, "us-east-1")
+        with served(Faulty(tmp_path, Listening)) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            yield heard
+
+    @pytest.mark.parametrize("said", [True, False])
+    def test_the_requester(self, heard: list[str], said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        if said:
+            monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+        fetch("s3://archive/a.tif", 0, 8, Access())
+        assert ("x-amz-request-payer: requester" in heard[0]) is said
+        assert bool(re.search("SignedHeaders=[^,]*x-amz-request-payer", heard[0])) is said
+        with pytest.raises(AssetReadError):
+            gdal_file.rasters("s3://archive/a.tif", Access(retries=0), "JP2OpenJPEG")
+        assert ("&x-amz-request-payer=requester" in heard[1]) is said
+        assert "X-Amz-Signature=" in heard[1]
+
+    def test_nobody_where_nothing_is_signed(self, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+        fetch("s3://archive/a.tif", 0, 8, Access())
+        with pytest.raises(AssetReadError):
+            gdal_file.rasters("s3://archive/a.tif", Access(retries=0), "JP2OpenJPEG")
+        assert len(heard) > 1
+        assert not re.search("amz|authorization", str(heard), re.IGNORECASE)
 
 
 class TestAddresses:
