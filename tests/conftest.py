@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clusters
 import dask.config
 import geopandas
 import pytest
@@ -69,6 +70,29 @@ def scheduler() -> Iterator[str]:
         LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
     ):
         yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
+    """A Dask cluster of three hosts, by TLS; not for tests that kill."""
+    with clusters.dask_cluster(tmp_path_factory.mktemp("hosts"), hosts=True, tls=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Options of `dask_jobqueue.SLURMCluster`; SLURM's commands find it."""
+    with clusters.slurm(tmp_path_factory.mktemp("slurm")) as slurm, pytest.MonkeyPatch.context() as patch:
+        for name, value in slurm.environment.items():
+            patch.setenv(name, value)
+        yield slurm.options
+
+
+@pytest.fixture(scope="session")
+def gateway_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Options of `dask_gateway.GatewayCluster`."""
+    with clusters.gateway(tmp_path_factory.mktemp("gateway")) as options:
+        yield options
 
 
 @dataclass(frozen=True)
