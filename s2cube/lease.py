@@ -118,7 +118,7 @@ class Lease:
     Parameters
     ----------
     progress
-        Set it: it is told with the next beat.
+        Set it: it is told with the next beat, or by `tell`.
     follows_an_end
         Whether the run before came to its end.
     """
@@ -170,13 +170,17 @@ class Lease:
         except WriteError as problem:
             log.warning("%s", problem)
 
+    def tell(self) -> None:
+        """Say that the run lives, and how it goes."""
+        try:
+            # Who has lost it sees that when it next writes a slice.
+            self._write("running")
+        except WriteError as error:
+            log.warning("%s", error)
+
     def _keep(self) -> None:
         while not self._ended.wait(_BEAT_S):
-            try:
-                # Who has lost it sees that when it next writes a slice.
-                self._write("running")
-            except WriteError as error:
-                log.warning("%s", error)
+            self.tell()
 
     def _write(self, state: State, error: str = "") -> bool:
         with self._writing:

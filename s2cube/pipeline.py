@@ -69,6 +69,7 @@ def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
     """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
     lease.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
     lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped), began=now())
+    lease.tell()
     from s2cube.catalog import write_catalog
 
     try:

@@ -83,7 +83,7 @@ class AssetReader:
         except (AssetReadError, SceneError):
             raise
         except Changed:
-            raise failed(self.url, "changed while it was read") from None
+            raise failed(self.url, "changed while it was read", may_pass=True) from None
         except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy trip over, it is this file
             raise failed(self.url, f"cannot be read ({gdal_file.cause(error)})") from None
 

@@ -74,8 +74,10 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
-    """A Dask cluster of three hosts, by TLS; not for tests that kill."""
-    with clusters.dask_cluster(tmp_path_factory.mktemp("hosts"), hosts=True, tls=True) as cluster:
+    """A Dask cluster of three hosts, by TLS, and a folder that they do not see; not for tests that kill."""
+    folder = tmp_path_factory.mktemp("hosts")
+    (folder / "private").mkdir()
+    with clusters.dask_cluster(folder, hosts=True, tls=True, private=folder / "private") as cluster:
         yield cluster
 
 
