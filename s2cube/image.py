@@ -11,7 +11,7 @@ from s2cube.config import CubeSection, OpenSettings, OutputSection, OutputSettin
 from s2cube.errors import OutputError, SearchError, WriteError
 from s2cube.lease import held
 from s2cube.model import AOI, Plan
-from s2cube.output import Output
+from s2cube.output import Output, name
 from s2cube.place import Folder
 from s2cube.plan import make_plan
 from s2cube.store import Access
@@ -166,7 +166,8 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
             with lease.output.place.staging() as folder:
                 write_image(image, folder, (), chosen)
                 path = lease.output.publish(aoi_id, slice_id, folder)
-            paths.append(Path(path) if isinstance(lease.output.place, Folder) else path)
+            here = isinstance(lease.output.place, Folder)
+            paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
         write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths
 

@@ -334,7 +334,7 @@ class TestClasses:
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be had"),
             (["--class", "distributed.LocalCluster"], 2, "[cluster]: how many workers"),
-            (["--class", "dask_jobqueue.SLURMCluster", "--workers", "1"], 2, "does not take these options"),
+            (["--class", "distributed.SpecCluster", "--workers", "1", "--options", '{"colour": 1}'], 2, "colour"),
             (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: no JSON"),
             (["--class", "x.Y", "--workers", "1", "--scheduler", "tcp://x:1"], 2, "are two clusters"),
         ],
