@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from conftest import CommandLine, Job
 import s2cube
 from s2cube.config import CubeSection
 from s2cube.demo import PASSES, Archive
+from s2cube.job import plan_job
 from s2cube.model import AOI
+from s2cube.output import Output
 from s2cube.plan import _DATA_VERSION, lean, make_plan
+from s2cube.worker import make_slice
 
 ONE_DAY = ("--bands", "blue", "--datetime", "2021")
 Change = Callable[[dict[str, Any]], None]
@@ -61,6 +65,8 @@ def test_of_a_scene(archive_items: list[dict[str, Any]], archive: Archive, chang
         "s2:processing_baseline": "04.00", "s2:generation_time": "2022-01-01T00:00:00Z",
         "earthsearch:boa_offset_applied": True,
     }  # fmt: skip
+    for asset in before["assets"].values():
+        asset["href"] = f"https://host/{asset['href']}"
     after = copy.deepcopy(before)
     change(after)
     assert (_recipe(before, aoi) != _recipe(after, aoi)) == again
@@ -168,3 +174,25 @@ def _middle(item: pystac.Item) -> Any:
     west, south, east, north = item.bbox or ()
     x, y = (west + east) / 2, (south + north) / 2
     return box(x - 0.01, y - 0.01, x + 0.01, y + 0.01, "EPSG:4326")
+
+
+def test_what_is_shipped_holds_no_secret(archive: Archive, tmp_path: Path) -> None:
+    """Neither where scenes are searched, nor what a cluster is started with, nor signatures of links."""
+    page = json.loads(archive.items.read_text())
+    for item in page["features"]:
+        for asset in item["assets"].values():
+            asset["href"] = f"https://user:word1@host/{asset['href']}?sv=1&se=2030&sig=word2"
+    stac = tmp_path / "items.json"
+    stac.write_text(json.dumps(page))
+    flags = {"aoi": str(archive.aoi), "stac": str(stac), "out": str(tmp_path / "out")}
+    flags |= {"class": "x.Y", "workers": "1", "options": '{"password": "word3"}'}
+    config = s2cube.load_config(flags, {})
+    job = plan_job(config, Output.at(config.job.out))
+    search = config.search.model_copy(update={"stac": "https://me:word4@host/?token=word5"})
+    secretive = config.model_copy(update={"search": search})
+    assert all(f"word{number}".encode() in pickle.dumps((secretive, page)) for number in range(1, 6))
+    shipped = pickle.dumps(partial(make_slice, config=secretive.for_workers(), output=job.output)) + pickle.dumps(
+        job.todo
+    )
+    assert len(job.todo) == len(PASSES)
+    assert b"word" not in shipped
