@@ -23,7 +23,7 @@ from servers import Faulty, FaultyHandler, Gate, answer, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
 import s2cube
-from s2cube import cluster, sign, source
+from s2cube import sign, source, stream
 from s2cube.config import ReadSection
 from s2cube.demo import Archive
 from s2cube.errors import AssetReadError, ConfigError
@@ -372,13 +372,13 @@ class TestItems:
         refused = Path(page["features"][0]["assets"]["blue"]["href"].partition("?")[0]).name
         gate.fault = lambda asked, _: answer(403) if refused in asked.path else None
         sent: list[bytes] = []
-        compute = cluster.compute
+        call = stream.call
 
-        def seen(client: Any, make: Any, plans: Any) -> Any:
-            sent.append(cloudpickle.dumps((make, plans)))
-            return compute(client, make, plans)
+        def seen(client: Any, key: Any, function: Any, task: Any) -> Any:
+            sent.append(cloudpickle.dumps((key, function, task)))
+            return call(client, key, function, task)
 
-        monkeypatch.setattr(cluster, "compute", seen)
+        monkeypatch.setattr(stream, "call", seen)
         rule = ",".join(f"{prefix}={address}" for prefix, address in gate.rule.items())
         words = ["--bands", "blue", "--stac", gate.root / "signed.json", "--tokens", rule, "-vv"]
         done = s2cube_command(*job(*words))
