@@ -8,15 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError
-from s2cube.store import s3_settings
+from s2cube.remote import store_to_write
 
 if TYPE_CHECKING:
     import obstore.store
@@ -31,10 +29,6 @@ _PARTS = f"{OWN}/parts"
 
 _DEPTH = 3
 """Of a slice's files: aoi, slice, name."""
-
-_TIMEOUT_S = 60
-_RETRY_S = 120
-"""So long a store that is busy is asked again, by obstore, with growing pauses."""
 
 
 class Place(Protocol):
@@ -262,7 +256,7 @@ class Bucket:
 
     @property
     def _store(self) -> "obstore.store.ObjectStore":
-        return _open(self.address)
+        return store_to_write(self.address)
 
     @contextmanager
     def _named(self, name: str, verb: str = "written") -> Iterator[None]:
@@ -286,16 +280,3 @@ def _reason(error: Exception) -> str:
     text = str(error)
     told = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
     return ": ".join(told) if told else text.split("\n")[0][:300]
-
-
-@lru_cache(maxsize=8)
-def _open(address: str) -> "obstore.store.ObjectStore":
-    from obstore.store import from_url
-
-    options: dict[str, Any] = {
-        "client_options": {"timeout": timedelta(seconds=_TIMEOUT_S), "allow_http": True},
-        "retry_config": {"retry_timeout": timedelta(seconds=_RETRY_S)},
-    }
-    if address.startswith("s3"):
-        options |= s3_settings(os.environ)
-    return from_url(address, **options)

@@ -12,9 +12,9 @@ import pystac
 from pystac.utils import is_absolute_href, make_absolute_href
 
 from s2cube.errors import OutputError, SearchError
+from s2cube.remote import REMOTE_SCHEMES, is_remote
 from s2cube.sign import endpoint, unsigned
 from s2cube.stac_io import patient_io
-from s2cube.store import REMOTE_SCHEMES, is_remote
 
 if TYPE_CHECKING:
     from pystac_client import Client, ItemSearch

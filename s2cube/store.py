@@ -5,7 +5,6 @@ import re
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -14,6 +13,7 @@ import urllib3
 
 from s2cube.errors import AssetReadError
 from s2cube.outcome import Traffic
+from s2cube.remote import REMOTE_SCHEMES, is_remote, s3_settings, store_to_read
 from s2cube.sign import Rules, sign
 from s2cube.web import BUSY, CONNECT_TIMEOUT_S, Passing, ask, busy, patience
 
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     import obstore
     import obstore.store
 
-REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az")
-"""Where a catalogue on the network may say that its assets lie."""
-
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _FINAL = (
     "InvalidPathError", "NotFoundError", "PermissionDeniedError", "UnauthenticatedError", "UnknownConfigurationKeyError"
 )  # fmt: skip
 """Of obstore's exceptions."""
 
-_TRUE = ("YES", "TRUE", "ON", "1")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _PRESIGNED_S = 3600
 """For GDAL, which gets an address once a window."""
@@ -96,11 +92,6 @@ class Part:
     data: memoryview
     whole_bytes: int
     version: str
-
-
-def is_remote(href: str) -> bool:
-    """Tell whether an href lies on the network, where a catalogue on the network may point to."""
-    return urlsplit(href).scheme.lower() in REMOTE_SCHEMES
 
 
 def fetch(href: str, start: int, stop: int, access: Access) -> Part:
@@ -175,7 +166,7 @@ def _from_network(href: str, start: int, stop: int, access: Access) -> Part:
     place = urlsplit(href)
     access.ledger.add(1, 0)
     try:
-        store = _store(place.scheme.lower(), place.netloc, place.query, access.timeout_s)
+        store = store_to_read(place.scheme.lower(), place.netloc, place.query, access.timeout_s)
         # It writes a path anew as an address.
         answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
         data, whole, version = memoryview(answer.bytes()), answer.meta["size"], _version(answer.meta)
@@ -215,7 +206,7 @@ def address(href: str, access: Access, refused: str = "") -> str:
     from obstore.exceptions import BaseError
 
     try:
-        store: Any = _store("s3", place.netloc, "", access.timeout_s)
+        store: Any = store_to_read("s3", place.netloc, "", access.timeout_s)
         url = obstore.sign(store, "GET", unquote(place.path).lstrip("/"), timedelta(seconds=_PRESIGNED_S))
     except (BaseError, OSError, ValueError) as error:
         raise failed(href, f"cannot be signed ({str(error).split(chr(10))[0][:300]})") from None
@@ -273,40 +264,3 @@ def _asked_pause_s(href: str, access: Access) -> float | None:
         return urllib3.Retry().get_retry_after(answer)
     except urllib3.exceptions.HTTPError:
         return None
-
-
-@lru_cache(maxsize=64)
-def _store(scheme: str, place: str, query: str, timeout_s: float) -> "obstore.store.ObjectStore":
-    """Give what keeps the connections to a server; a query, as a signature, is sent with every request."""
-    from obstore.store import HTTPStore, from_url
-
-    options: dict[str, Any] = {
-        "client_options": {
-            "timeout": timedelta(seconds=timeout_s),
-            "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)),
-            "allow_http": True,
-        },
-        # Asked again, and counted, by `fetch`.
-        "retry_config": {"max_retries": 0},
-    }
-    if scheme in ("http", "https"):
-        return HTTPStore.from_url(f"{scheme}://{place}/" + (f"?{query}" if query else ""), **options)
-    if scheme == "s3":
-        options |= s3_settings(os.environ)
-    return from_url(f"{scheme}://{place}", **options)
-
-
-def s3_settings(environ: Any) -> dict[str, Any]:
-    """Take from the environment what GDAL calls otherwise than obstore, which reads all others (AWS_…) itself."""
-    settings: dict[str, Any] = {}
-    if endpoint := environ.get("AWS_S3_ENDPOINT"):
-        safe = environ.get("AWS_HTTPS", "YES").upper() not in ("NO", "FALSE", "OFF", "0")
-        settings["endpoint"] = endpoint if "://" in endpoint else f"{'https' if safe else 'http'}://{endpoint}"
-    if any(environ.get(name, "").upper() in _TRUE for name in ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")):
-        # Where nothing is signed, an address is made by keys that are none, and cut.
-        settings |= {"skip_signature": True, "access_key_id": "none", "secret_access_key": "none"}
-    if environ.get("AWS_REQUEST_PAYER", "") == "requester":
-        settings["request_payer"] = True
-    if not environ.get("AWS_REGION") and (region := environ.get("AWS_DEFAULT_REGION")):
-        settings["region"] = region
-    return settings

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from clusters import DaskCluster, dask_cluster
 from conftest import CommandLine, Job
@@ -368,6 +369,24 @@ class TestSubmit:
         assert over.status == 0
         assert over.json["state"] == "done"
         assert over.json["progress"]["written"] + over.json["progress"]["skipped"] == len(DAYS)
+        assert files(Path("out")) == expected
+
+    def test_the_worker_that_looks_after_it_is_killed(
+        self, s2cube_command: CommandLine, job: Job, slow: Faulty, tmp_path: Path, expected: dict[str, bytes]
+    ) -> None:
+        with dask_cluster(tmp_path / "c", workers=2) as cluster:
+            words = [*BANDS, "--stac", f"{slow.url}/items.json", "--scheduler", cluster.address]
+            assert s2cube_command(*job(*words, command="submit")).status == 0
+            until(partial(enough, 1))
+            first = read_record(Output.at("out"))
+            assert first
+            children = [[each.pid for each in psutil.Process(one.pid).children(True)] for one in cluster.workers]
+            (number,) = (number for number, pids in enumerate(children) if first.pid in pids)
+            cluster.kill_worker(number)
+            until(lambda: (record := read_record(Output.at("out"))) and record.run != first.run)
+            over = s2cube_command("status", "--out", "out", "--json", "--watch")
+        assert over.status == 0
+        assert over.json["state"] == "done"
         assert files(Path("out")) == expected
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:

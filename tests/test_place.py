@@ -19,7 +19,7 @@ from obstore.store import S3Store
 from servers import object_store
 
 import s2cube
-from s2cube import place, store
+from s2cube import remote
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import OutputError, WriteError
 from s2cube.place import Bucket, Folder, place_at
@@ -44,11 +44,11 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keys that may write, in the environment."""
     for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
         monkeypatch.setenv(name, value)
-    place._open.cache_clear()
-    store._store.cache_clear()
+    remote.store_to_write.cache_clear()
+    remote.store_to_read.cache_clear()
     yield
-    place._open.cache_clear()
-    store._store.cache_clear()
+    remote.store_to_write.cache_clear()
+    remote.store_to_read.cache_clear()
 
 
 def names(s3: S3Store, prefix: str) -> set[str]:
@@ -167,7 +167,7 @@ class TestBucket:
     ) -> None:  # fmt: skip
         for name, value in change.items():
             monkeypatch.setenv(name, value)
-        place._open.cache_clear()
+        remote.store_to_write.cache_clear()
         monkeypatch.setattr("s2cube.job.open_catalogue", lambda *_: pytest.fail("searched"))
         done = s2cube_command(*job("--out", out))
         assert done.status == 2

@@ -16,7 +16,7 @@ from scenes import ramp, write_band
 from servers import Faulty, FaultyHandler, answer, faulty, object_store, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
-from s2cube import gdal_file, store
+from s2cube import gdal_file, remote
 from s2cube.errors import AssetReadError
 from s2cube.reader import AssetReader
 from s2cube.shelf import Shelf
@@ -62,7 +62,7 @@ class TestS3:
     @pytest.fixture(params=["AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL"])
     def keys(self, bucket: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         """Keys and place, as GDAL or as AWS calls them."""
-        store._store.cache_clear()
+        remote.store_to_read.cache_clear()
         monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKTEST")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SKTEST")
@@ -96,7 +96,7 @@ class TestS3:
     @pytest.mark.usefixtures("keys")
     def test_a_wrong_key_of_gdals_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONGSECRET")
-        store._store.cache_clear()
+        remote.store_to_read.cache_clear()
         with pytest.raises(AssetReadError, match=r"s3://archive/by gdal/a\.jp2: cannot be read .*403") as caught:
             gdal_file.rasters("s3://archive/by gdal/a.jp2", Access(retries=0), "JP2OpenJPEG")
         assert not re.search("SECRET|AKTEST|Amz", str(caught.value))
@@ -111,7 +111,7 @@ class TestS3:
     @pytest.mark.usefixtures("keys")
     def test_a_wrong_key_is_named_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONGSECRET")
-        store._store.cache_clear()
+        remote.store_to_read.cache_clear()
         with pytest.raises(AssetReadError, match=r"s3://archive/tiles/.*403") as caught:
             read("s3://archive/tiles/14/a b+c.tif")
         assert "WRONGSECRET" not in str(caught.value)
@@ -133,7 +133,7 @@ class TestWhoPays:
 
         (tmp_path / "archive").mkdir()
         write_cog(tmp_path / "archive" / "a.tif", noise())
-        store._store.cache_clear()
+        remote.store_to_read.cache_clear()
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
             monkeypatch.setenv(name, "us-east-1")
         with served(Faulty(tmp_path, Listening)) as server:
