@@ -128,7 +128,7 @@ def _read(io: "StacApiIO", stac: str) -> dict[str, Any]:
 def _from_features(features: list[dict[str, Any]], base: str) -> Iterator[pystac.Item]:
     for feature in features:
         try:
-            item = pystac.Item.from_dict(feature, migrate=False)
+            item = pystac.Item.from_dict(feature, migrate=False, preserve_dict=False)
         except (KeyError, ValueError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
             raise SearchError(base, f"holds a feature that is no STAC Item ({error})", "Check --stac") from None
         yield _detached(item, base)
@@ -193,7 +193,7 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
             del item.assets[key]
     content = item.to_dict(include_self_link=False, transform_hrefs=False)
     content["assets"] = _unsigned(content["assets"], base)
-    alone = pystac.Item.from_dict(content, migrate=False)
+    alone = pystac.Item.from_dict(content, migrate=False, preserve_dict=False)
     alone.clear_links()
     if own:
         alone.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
