@@ -97,7 +97,7 @@ class Archive(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, latency_s: float, failing: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self.latency_s, self.failing = latency_s, failing
         self.asked = self.failed = 0
 
