@@ -165,7 +165,9 @@ class Lease:
         """Say how the run ended; another may write there then."""
         self._ended.set()
         try:
-            self.output.place.sweep()
+            if self.output.is_reached():
+                # Who has lost it must leave alone what another is writing.
+                self.output.place.sweep()
             self._write(state, error)
         except WriteError as problem:
             log.warning("%s", problem)

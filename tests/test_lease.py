@@ -112,6 +112,17 @@ def test_who_has_lost_it_writes_no_more(
     assert record(output)["run"] == "another"
 
 
+def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> None:
+    asleep = Lease(output)
+    asleep.take()
+    asleep._ended.set()  # it beats no more
+    output.place.put(RUN, json.dumps(record(output) | {"state": "stopped"}).encode())
+    with held(output) as lease, lease.output.place.staging() as folder:
+        asleep.give_back("failed")
+        assert folder.exists()
+        assert record(output)["state"] == "running"
+
+
 def test_beats_go_on_while_it_is_held(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s2cube.lease._BEAT_S", 0.05)
     with held(output):
