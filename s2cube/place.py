@@ -5,16 +5,17 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError
-from s2cube.remote import store_to_write
+from s2cube.remote import heed, store_to_write
 
 if TYPE_CHECKING:
     import obstore.store
@@ -26,6 +27,9 @@ OWN = ".s2cube"
 
 _PARTS = f"{OWN}/parts"
 """What is being written. It is on the same disk, so that a file can be moved from there in one step."""
+
+_LOCK_WAIT_S = 10
+"""What is done under a lock takes milliseconds: who holds it for longer sleeps, and would hold it for ever."""
 
 _DEPTH = 3
 """Of a slice's files: aoi, slice, name."""
@@ -151,14 +155,25 @@ class Folder:
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
         # Of two runs that find the same, one goes first.
-        (self.root / OWN).mkdir(exist_ok=True)
-        with (self.root / OWN / "lock").open("w") as guard:
-            with suppress(OSError):  # not every network file system has locks
-                fcntl.flock(guard, fcntl.LOCK_EX)
+        with self._locked():
             if self.read(name) != old:
                 return False
             self.put(name, new)
             return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self.root / OWN / "lock"
+        with self._named(lock):
+            lock.parent.mkdir(exist_ok=True)
+            guard = lock.open("w")
+        with guard:
+            deadline = time.monotonic() + _LOCK_WAIT_S
+            # Not every network file system has locks.
+            with suppress(OSError):
+                while not _lock(guard) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            yield
 
     @contextmanager
     def _named(self, path: Path) -> Iterator[None]:
@@ -167,6 +182,14 @@ class Folder:
         except OSError as error:
             remedy = "Make room, or choose another --out; then run again"
             raise WriteError(str(path), _unwritable(error), remedy) from None
+
+
+def _lock(guard: IO[str]) -> bool:
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _unwritable(error: OSError) -> str:
@@ -206,8 +229,8 @@ class Bucket:
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         with self._named(name):
-            obstore.put(self._store, name, content)
-            there = obstore.head(self._store, name)["size"]
+            heed(lambda: obstore.put(self._store, name, content))
+            there = heed(lambda: obstore.head(self._store, name)["size"])
         if there != size:
             raise self._failed(name, f"{there} bytes are there of {size}")
 
@@ -219,13 +242,13 @@ class Bucket:
         import obstore
 
         with self._named(name), suppress(FileNotFoundError):
-            obstore.delete(self._store, name)
+            heed(lambda: obstore.delete(self._store, name))
 
     def names(self) -> Iterator[str]:  # noqa: D102
         import obstore
 
         with self._named(""):
-            found = [each["path"] for page in obstore.list(self._store) for each in page]
+            found = heed(lambda: [each["path"] for page in obstore.list(self._store) for each in page])
         yield from sorted(name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
@@ -237,7 +260,7 @@ class Bucket:
             return False
         try:
             with self._named(name):
-                obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create")
+                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
         except WriteError as error:
             if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
                 return False
@@ -247,12 +270,13 @@ class Bucket:
     def _find(self, name: str) -> tuple[bytes, str | None] | None:
         import obstore
 
-        with self._named(name, "read"):
-            try:
-                answer = obstore.get(self._store, name)
-            except FileNotFoundError:
-                return None
+        def get() -> tuple[bytes, str | None]:
+            answer = obstore.get(self._store, name)
             return bytes(answer.bytes()), answer.meta["e_tag"]
+
+        with self._named(name, "read"), suppress(FileNotFoundError):
+            return heed(get)
+        return None
 
     @property
     def _store(self) -> "obstore.store.ObjectStore":

@@ -1,10 +1,14 @@
 """Where a run writes: folders and real object stores, and how they refuse."""
 
+import fcntl
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -187,6 +191,24 @@ def _local(words: list[object]) -> list[object]:
     return [*words[1:at], *words[at + 2 :]]
 
 
+def test_a_store_that_does_not_answer_keeps_nobody_from_stopping(job: Job) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        environment = os.environ | dict(zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", address, "true"), strict=True))
+        words = ["-m", "s2cube", "run", *map(str, _local(job("--out", "s3://results/x")))]
+        run = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
+        deaf.settimeout(60)
+        asked, _ = deaf.accept()
+        run.send_signal(signal.SIGINT)
+        try:
+            _, err = run.communicate(timeout=10)
+        finally:
+            run.kill()
+            asked.close()
+    assert run.returncode == 130
+    assert "stopped; what is written stays" in err
+
+
 class TestFullDisk:
     @pytest.fixture
     def small_disk(self, tmp_path: Path) -> Iterator[Path]:
@@ -223,6 +245,34 @@ class TestFullDisk:
         healed = s2cube_command(*job(*words))
         assert healed.status == 0, healed.err
         assert len(healed.json["written"]) + len(healed.json["skipped"]) == len(PASSES)
+
+
+def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.prepare()
+    folder.root.rmdir()
+    with pytest.raises(WriteError, match=r"out/.s2cube/lock: cannot be written \(No such file or directory\)"):
+        folder.swap("x", None, b"1")
+
+
+def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: Job) -> None:
+    Path("out").mkdir()
+    Path("out/.s2cube").write_text("")
+    ran = s2cube_command(*job())
+    assert ran.status == 2
+    assert "out/.s2cube/lock: cannot be written (File exists)" in ran.err
+
+
+def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2cube.place._LOCK_WAIT_S", 0.5)
+    (tmp_path / ".s2cube").mkdir()
+    with (tmp_path / ".s2cube" / "lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        done: list[bool] = []
+        thread = threading.Thread(target=lambda: done.append(Folder(tmp_path).swap("x", None, b"1")), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert done == [True]
 
 
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
