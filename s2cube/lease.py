@@ -194,8 +194,8 @@ class Lease:
             content = json.dumps(record, indent=2, ensure_ascii=False).encode()
             if not self.output.place.swap(RUN, self._content, content):
                 # What was written may be there though the answer was lost.
-                self._content = self.output.place.read(RUN)
-                if not _is_of(self.id, self._content) or not self.output.place.swap(RUN, self._content, content):
+                there = self.output.place.read(RUN)
+                if not _is_of(self.id, there) or not self.output.place.swap(RUN, there, content):
                     return False
             self._content = content
             return True
