@@ -19,8 +19,12 @@ from conftest import CommandLine, Job
 from servers import Faulty, answer, faulty, free_port
 
 from s2cube.demo import PASSES, Archive
-from s2cube.lease import read_record
+from s2cube.errors import ClusterError, OutputError
+from s2cube.job import Job as PlannedJob
+from s2cube.lease import held, read_record
 from s2cube.output import Output
+from s2cube.settings import load_config
+from s2cube.submit import _look_after
 
 BANDS = ("--bands", "blue,swir16")
 DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
@@ -199,6 +203,37 @@ class TestFaults:
         status, _, err = run.end(40)
         assert status == 1
         assert f"{cluster.address}: has had no worker for 3 s. Start workers" in err
+
+    def test_the_last_worker_gone_with_what_it_has_made(
+        self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is done, but has not come home: it is to be made again, by others."""
+        from s2cube import stream
+
+        result, handed_out = stream._result, []
+
+        def too_late(future: Any) -> object:
+            handed_out.append(future.key)
+            for number in range(2):
+                cluster.kill_worker(number)
+            return result(future)
+
+        monkeypatch.setattr(stream, "_result", too_late)
+        monkeypatch.setattr(stream, "_FETCH_S", 1)
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            with cluster.client() as client:
+                try:
+                    list(stream.Stream(client, abs, [("x", -1)], worker_wait_s=3))
+                except ClusterError as error:
+                    raised.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert len(handed_out) == 1
+        assert "has had no worker for 3 s" in str(raised[0])
 
     def test_the_scheduler_gone(self, cluster: DaskCluster, slow: Faulty, job: Job, expected: dict[str, bytes]) -> None:
         run = Run(self.words(job, slow, cluster))
@@ -389,6 +424,27 @@ class TestSubmit:
         assert over.json["state"] == "done"
         assert files(Path("out")) == expected
 
+    def test_that_is_begun_before_its_client_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client still beats, while it closes its connection."""
+        monkeypatch.setattr("s2cube.lease._BEAT_S", 0.05)
+        config = load_config({"out": "out"}, {})
+        with held(Output.at("out"), ends_as="submitted") as lease:
+            doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))
+            doing.start()
+            time.sleep(1)
+        doing.join(60)
+        record = read_record(Output.at("out"))
+        assert record
+        assert record.state == "done"
+        assert record.run != lease.id
+
+    def test_is_not_done_where_nobody_will_look(self) -> None:
+        """There was no worker to ask when it was submitted, and the first that came does not see the folder."""
+        config = load_config({"out": "out"}, {})
+        with pytest.raises(OutputError, match="out: is not seen by this worker"):
+            _look_after(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
+        assert not Path("out").exists()
+
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:
         handed = s2cube_command("submit", *_without_scheduler(job(*BANDS)))
         assert handed.status == 0, handed.err
@@ -403,6 +459,15 @@ class TestSubmit:
         handed = s2cube_command("submit", *_without_scheduler(job("--stac", "nothing.json")))
         assert handed.status == 1
         assert "nothing.json" in handed.err
+
+    @pytest.mark.parametrize(
+        ("flag", "value", "told"),
+        [("--aoi", "none.geojson", "none.geojson: there is no such file"), ("--out", "/proc/x", "/proc/x: cannot be")],
+    )
+    def test_that_is_wrong(self, s2cube_command: CommandLine, job: Job, flag: str, value: str, told: str) -> None:
+        handed = s2cube_command("submit", *_without_scheduler(job(flag, value)))
+        assert handed.status == 2
+        assert told in handed.err
 
 
 def test_log_lines_for_programs(
@@ -426,6 +491,27 @@ def test_log_lines_for_programs(
     assert failed["scenes"] == [items[0]["id"]]
     wrong = s2cube_command("run", "--log-json", "--nonsense", "1")
     assert json.loads(wrong.err.splitlines()[-1])["level"] == "critical"
+
+
+def test_a_scheduler_that_goes_while_versions_are_compared_may_come_back(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+    from distributed.comm.core import CommClosedError
+
+    from s2cube import stream
+
+    check, checked = stream.check_versions, []
+
+    def broken_off(client: Client) -> None:
+        checked.append(client)
+        if len(checked) == 1:
+            raise CommClosedError
+        check(client)
+
+    monkeypatch.setattr(stream, "check_versions", broken_off)
+    with Client(scheduler, set_as_default=False) as client:
+        assert [result for _, _, result in stream.Stream(client, abs, [("x", -1)], 10)] == [1]
 
 
 def test_one_client_at_a_time_is_enough_for_many_threads(scheduler: str) -> None:
