@@ -19,7 +19,6 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 from s2cube.antimeridian import bounds_lonlat
-from s2cube.errors import OutputError
 from s2cube.output import CATALOG, DATA, RECIPE, Output, name
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
@@ -34,15 +33,15 @@ _QA = "qa"
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
-def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) -> pystac.Item:
+def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
     """Describe an image.
 
     Parameters
     ----------
     image
-        Computed, dims (band, y, x), as `image.open_cube` makes them.
-    qa
-        Of `mask.final_qa`.
+        Dims (band, y, x), as `image.open_cube` makes them; its values are not looked at.
+    counts
+        Of the classes of its QA, see `qa.count_classes`.
     doubted
         Ids of scenes whose pixels disagree with what their items say of the offset.
 
@@ -54,11 +53,6 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
         pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
         `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
         every source item that has an address.
-
-    Raises
-    ------
-    OutputError
-        If the image holds values outside its area of interest.
     """
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
     provenance = json.loads(str(image.provenance.item()))
@@ -77,14 +71,13 @@ def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) 
             "s2cube:dropped": provenance["dropped"],
             "s2cube:settings": provenance["settings"],
             RECIPE: provenance["recipe"],
-            "s2cube:clear_percent": clear_percent(qa.values),
+            "s2cube:clear_percent": clear_percent(counts),
         },
         collection=aoi_id,
     )
-    _check_outside(image, qa)
     item.stac_extensions.append(_CLASSIFICATION)
     EOExtension.ext(item, add_if_missing=True).cloud_cover = (
-        cloud_percent(qa.values) if _looked_for_cloud(provenance["settings"]) else None
+        cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None
     )
     item.add_asset(
         DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
@@ -211,17 +204,6 @@ def _qa_asset(href: str) -> pystac.Asset:
     ]
     asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
     return asset
-
-
-def _check_outside(image: xr.DataArray, qa: xr.DataArray) -> None:
-    values = image.values
-    hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    if (~hole & (qa.values == QA.OUTSIDE)).any():
-        raise OutputError(
-            f"the cube of {image.attrs['aoi']}",
-            "holds values outside its area of interest, so it is not what open_cube made",
-            "Write a cube of open_cube, or use its .rio.to_raster",
-        )
 
 
 def _collection(aoi_id: str, items: list[pystac.Item], extent: pystac.Extent) -> dict[str, Any]:

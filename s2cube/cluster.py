@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dask.config
 from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, Security
+from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
 from distributed.comm.core import CommClosedError
 
 from s2cube.config import ClusterSection
@@ -283,3 +283,11 @@ class Stream(Generic[_Task, _Result]):
 def is_loss(error: BaseException) -> bool:
     """Tell whether an error says that workers died under a task, not that it failed."""
     return isinstance(error, KilledWorker | CommClosedError)
+
+
+def memory_limit() -> int | None:
+    """Give the bytes that the worker may take that this runs in; None where there is no worker, or no limit."""
+    try:
+        return get_worker().memory_manager.memory_limit
+    except ValueError:
+        return None
