@@ -1,108 +1,23 @@
-"""Images become STAC Items, Items become collections and a catalogue."""
+"""Items become collections and a catalogue."""
 
 import json
 import logging
 from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import pystac
-import rioxarray  # noqa: F401  registers .rio
 import shapely
-import xarray as xr
-from pystac.extensions.eo import Band, EOExtension
-from pystac.extensions.projection import ProjectionExtension
-from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 from s2cube.antimeridian import bounds_lonlat
-from s2cube.errors import OutputError
-from s2cube.output import CATALOG, DATA, RECIPE, Output, name
-from s2cube.provider import COMMON_NAMES, canonical_bands
-from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
+from s2cube.output import CATALOG, RECIPE, Output, as_json, name
 
 log = logging.getLogger(__name__)
 
 _READERS = 16
 """Threads that read Items: in a bucket each takes an answer's time."""
-
-_PICTURE = "thumbnail"
-_QA = "qa"
-_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
-
-
-def slice_item(image: xr.DataArray, qa: xr.DataArray, doubted: tuple[str, ...]) -> pystac.Item:
-    """Describe an image.
-
-    Parameters
-    ----------
-    image
-        Computed, dims (band, y, x), as `image.open_cube` makes them.
-    qa
-        Of `mask.final_qa`.
-    doubted
-        Ids of scenes whose pixels disagree with what their items say of the offset.
-
-    Returns
-    -------
-    pystac.Item
-        Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
-        and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
-        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
-        `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
-        every source item that has an address.
-
-    Raises
-    ------
-    OutputError
-        If the image holds values outside its area of interest.
-    """
-    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
-    provenance = json.loads(str(image.provenance.item()))
-    outline = shapely.from_wkt(image.attrs["aoi_wkt_lonlat"])
-    item = pystac.Item(
-        slice_id,
-        shapely.geometry.mapping(outline),
-        list(bounds_lonlat(outline)),
-        image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
-        {
-            "constellation": "sentinel-2",
-            "instruments": ["msi"],
-            "s2cube:scenes": str(image.scenes.item()).splitlines(),
-            "s2cube:offset_dn": provenance["offset_dn"],
-            "s2cube:offset_doubts": list(doubted),
-            "s2cube:dropped": provenance["dropped"],
-            "s2cube:settings": provenance["settings"],
-            RECIPE: provenance["recipe"],
-            "s2cube:clear_percent": clear_percent(qa.values),
-        },
-        collection=aoi_id,
-    )
-    _check_outside(image, qa)
-    item.stac_extensions.append(_CLASSIFICATION)
-    EOExtension.ext(item, add_if_missing=True).cloud_cover = (
-        cloud_percent(qa.values) if _looked_for_cloud(provenance["settings"]) else None
-    )
-    item.add_asset(
-        DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
-    )
-    item.add_asset(_QA, _qa_asset(f"./{slice_id}_qa.tif"))
-    item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
-    _describe(item, image)
-    item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
-    item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
-    item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
-    for href in provenance["derived_from"]:
-        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
-    return item
-
-
-def item_json(item: pystac.Item) -> bytes:
-    """Write an Item down."""
-    return _json(item.to_dict(include_self_link=False, transform_hrefs=False))
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
@@ -171,62 +86,6 @@ def _own_item(output: Output, aoi_id: str, slice_id: str) -> pystac.Item | None:
         return None
 
 
-def _describe(item: pystac.Item, image: xr.DataArray) -> None:
-    names = [str(name) for name in image.band.values]
-    floating = image.dtype.kind == "f"
-    projection = ProjectionExtension.ext(item, add_if_missing=True)
-    geobox = image.odc.geobox
-    projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
-    data = item.assets[DATA]
-    band = RasterBand.create(
-        nodata=NoDataStrings.NAN if floating else int(image.rio.nodata),
-        data_type=DataType(image.dtype.name),
-        spatial_resolution=geobox.resolution.x,
-        scale=float(image.attrs.get("scale_factor", 1)),
-        offset=0,
-        unit="1",
-    )
-    RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
-    EOExtension.ext(data, add_if_missing=True).apply(
-        [
-            Band.create(name, common_name=COMMON_NAMES[band])
-            for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
-        ]
-    )
-
-
-def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
-    by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
-    return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
-
-
-def _qa_asset(href: str) -> pystac.Asset:
-    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
-    asset.extra_fields["classification:classes"] = [
-        {
-            "value": int(value),
-            "name": each.name,
-            "description": each.description,
-            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
-            "nodata": value == QA.OUTSIDE,
-        }
-        for value, each in QA_CLASSES.items()
-    ]
-    asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
-    return asset
-
-
-def _check_outside(image: xr.DataArray, qa: xr.DataArray) -> None:
-    values = image.values
-    hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    if (~hole & (qa.values == QA.OUTSIDE)).any():
-        raise OutputError(
-            f"the cube of {image.attrs['aoi']}",
-            "holds values outside its area of interest, so it is not what open_cube made",
-            "Write a cube of open_cube, or use its .rio.to_raster",
-        )
-
-
 def _collection(aoi_id: str, items: list[pystac.Item], extent: pystac.Extent) -> dict[str, Any]:
     collection = pystac.Collection(
         aoi_id,
@@ -251,10 +110,6 @@ def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
 
 
 def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> None:
-    new = _json(content)
+    new = as_json(content)
     if new != old:
         output.place.put(name_, new)
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()

@@ -209,3 +209,12 @@ class _Call:
 def call(client: Client, key: Any, function: Callable[[_Task], object], task: _Task) -> "Future[Any]":
     """Have a function called on a worker."""
     return client.submit(pickle.loads, pickle.dumps(_Call(function, task)), key=key, pure=False)
+
+
+def memory_limit() -> int | None:
+    """Give the bytes that the worker may take that this runs in; None where there is no worker, or no limit."""
+    try:
+        limit: int | None = distributed.get_worker().memory_manager.memory_limit
+    except ValueError:
+        return None
+    return limit

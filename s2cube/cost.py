@@ -16,9 +16,10 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.windows import Window
 
-from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps, steps_per_cell
+from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps
 from s2cube.config import JobConfig
 from s2cube.errors import SceneError
+from s2cube.memory import PROCESS_BYTES, of_slice
 from s2cube.model import Plan
 from s2cube.outcome import Cost, Traffic
 from s2cube.provider import NATIVE_M, band_key, canonical_bands, crs_code, layer_key
@@ -42,10 +43,6 @@ _BYTES_PER_PIXEL = {"u2": 1.3, "u1": 0.04}
 
 _AT_A_TIME = 16
 """Headers that are read at a time."""
-
-_PROCESS_BYTES, _CELL_BYTES, _STEP_BYTES, _COPIES = 500 << 20, 8, 5, 4
-"""What a worker takes: a process with its libraries and the tiles that it keeps; a cell of a band, and a step of a
-mask, while they are computed; an image, as often as it is held while it is written."""
 
 
 class _Grid(NamedTuple):
@@ -111,10 +108,11 @@ class Forecast:
                 self._known.add(reader.url)
                 traffic += reader.access.ledger.traffic if self.headers else Traffic(1, HEADER_BYTES)
             traffic = sum(map(self._take, runs or ()), traffic)
+        at_a_time = self.config.cluster.threads_on(os.cpu_count() or 1)
         cells, pixel_bytes = math.prod(plan.geobox.shape), np.dtype(self.config.cube.dtype).itemsize
         return Cost(
             traffic,
-            peak_bytes=_peak(plan, self.config),
+            peak_bytes=PROCESS_BYTES + at_a_time * of_slice(plan, self.config.cube),
             output_bytes=math.ceil(cells * (len(self.config.cube.bands) * pixel_bytes + 1) / _FULL_SHARE),
             by_gdal=sum(runs is None for runs in wanted),
         )
@@ -225,12 +223,3 @@ def _shape(asset: pystac.Asset, side: int) -> tuple[int, int]:
     if isinstance(told, list) and len(told) == 2 and all(isinstance(each, int) and 0 < each <= side for each in told):
         return told[0], told[1]
     return side, side
-
-
-def _peak(plan: Plan, config: JobConfig) -> int:
-    """Estimate the memory of a worker process that makes slices like this one."""
-    cells, scenes, bands = math.prod(plan.geobox.shape), len(plan.scenes), len(config.cube.bands)
-    of_scene = _STEP_BYTES * steps_per_cell(plan) ** 2 * bool(config.cube.mask) + _CELL_BYTES * min(bands, 4)
-    of_image = bands * np.dtype(config.cube.dtype).itemsize * _COPIES
-    at_a_time = config.cluster.threads_on(os.cpu_count() or 1)
-    return _PROCESS_BYTES + at_a_time * cells * (scenes * of_scene + of_image)

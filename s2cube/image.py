@@ -1,6 +1,5 @@
 """Scenes become images, images become files."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 import pystac
 
 from s2cube.config import CubeSection, OpenSettings, OutputSection, OutputSettings, ReadSection, ReadSettings
-from s2cube.errors import OutputError, SearchError, WriteError
+from s2cube.errors import OutputError, SearchError
 from s2cube.lease import held
 from s2cube.model import AOI, Plan
 from s2cube.output import Output, name
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 READ_KEYS = frozenset(ReadSettings.__annotations__)
-
-READERS_PER_SLICE = 4
-"""Threads that read a slice's files: most of their time they wait for an answer."""
 
 
 def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSettings]) -> "xr.DataArray":
@@ -110,8 +106,8 @@ def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":
 
 def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
     """Put together what bands and masks give: an image as `open_cube` describes it."""
-    from s2cube.mask import clip
     from s2cube.mosaic import mosaic
+    from s2cube.outline import clip
 
     image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry)
     return image.assign_coords(qa=qa(plan, screened).variable)
@@ -119,7 +115,8 @@ def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.
 
 def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     """Tell why pixels are masked, or outside the AOI."""
-    from s2cube.mask import clip, explain
+    from s2cube.mask import explain
+    from s2cube.outline import clip
 
     return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry)
 
@@ -157,14 +154,18 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     if lack:
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
     from s2cube.catalog import write_catalog
+    from s2cube.files import write_files
+    from s2cube.memory import MOST_READERS
 
+    # What is told of slices may be lazy too, of a cube that was cut into other chunks.
+    cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
         for position in range(cube.sizes["time"]):
-            image = cube.isel(time=position).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
-            aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+            image = cube.isel(time=position)
             with lease.output.place.staging() as folder:
-                write_image(image, folder, (), chosen)
+                write_files(image, folder, chosen, MOST_READERS)
+                aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
                 path = lease.output.publish(aoi_id, slice_id, folder)
             here = isinstance(lease.output.place, Folder)
             paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
@@ -185,33 +186,3 @@ def _lack(cube: "xr.DataArray") -> str:
     scaled = cube.dtype == "int16" and nodata == NODATA and "scale_factor" in cube.attrs
     plain = cube.dtype == "float32" and nodata != nodata and "scale_factor" not in cube.attrs
     return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
-
-
-def write_image(image: "xr.DataArray", folder: Path, doubted: tuple[str, ...], way: OutputSection) -> None:
-    """Write the files of a computed image to a folder.
-
-    Raises
-    ------
-    OutputError
-        If it holds values outside its area of interest.
-    WriteError
-        If they cannot be written whole.
-    """
-    from s2cube.catalog import item_json, slice_item
-    from s2cube.cog import write_cog, write_qa
-    from s2cube.mask import final_qa
-    from s2cube.picture import write_picture
-
-    slice_id = str(image["slice"].item())
-    reasons = final_qa(image)
-    item = slice_item(image, reasons, doubted)
-    try:
-        write_cog(image, folder / f"{slice_id}.tif", way)
-        write_qa(reasons, folder / f"{slice_id}_qa.tif", way)
-        write_picture(image, folder / f"{slice_id}.png")
-        (folder / f"{slice_id}.json").write_bytes(item_json(item))
-    except OSError as error:
-        # GDAL does not say why.
-        free = shutil.disk_usage(folder).free
-        problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
-        raise WriteError(f"{folder}/{slice_id}", problem, "Make room there, then run again") from None

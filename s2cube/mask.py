@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import rasterio.features
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from odc.geo.xr import xr_coords
@@ -19,7 +18,6 @@ from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, QA
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-    from odc.geo.geom import Geometry
 
 _SHADOW_CLASS = 3
 _UNSURE_CLASS = 7
@@ -264,41 +262,20 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
     return qa.rio.write_nodata(QA.OUTSIDE)
 
 
-def clip(raster: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
-    """Set to nodata what lies outside a polygon or in its holes.
-
-    A cell is inside when its centre is. A polygon that holds no centre at all, being smaller than a cell or narrower,
-    keeps the cells it touches.
-
-    Parameters
-    ----------
-    raster
-        Last dims (y, x), with CRS and nodata.
-    geometry
-        Polygon or MultiPolygon with any CRS.
-    """
-    outline = geometry.to_crs(raster.rio.crs, resolution="auto").geom
-    narrow = rasterio.features.geometry_mask([outline], raster.shape[-2:], raster.rio.transform()).all()
-    clipped = raster.rio.clip([outline], raster.rio.crs, all_touched=bool(narrow), drop=False)
-    return clipped.assign_attrs(raster.attrs)
-
-
-def final_qa(image: xr.DataArray) -> xr.DataArray:
+def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:
     """Explain an image by its own pixels, too: clear is what is valid in every band, and nothing else.
 
     Parameters
     ----------
-    image
-        Computed, dims (band, y, x), with nodata and the coordinate `qa`.
+    hole
+        Whether there is nodata in any band.
+    reasons
+        Of `explain`, clipped.
 
     Returns
     -------
-    xarray.DataArray
-        Dims (y, x), uint8: values of `QA`.
+    numpy.ndarray
+        uint8: values of `QA`.
     """
-    values = image.values
-    hole = np.isnan(values) if values.dtype.kind == "f" else values == image.rio.nodata
-    qa = image.qa.values
-    of_holes = np.where(qa == QA.CLEAR, QA.NO_DATA, qa)
-    reasons = np.where(hole.any(axis=0) | (qa == QA.OUTSIDE), of_holes, QA.CLEAR).astype("uint8")
-    return image.qa.copy(data=reasons).rio.write_nodata(QA.OUTSIDE)
+    of_holes = np.where(reasons == QA.CLEAR, np.uint8(QA.NO_DATA), reasons)
+    return np.where(hole | (reasons == QA.OUTSIDE), of_holes, np.uint8(QA.CLEAR))

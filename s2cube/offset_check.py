@@ -6,14 +6,22 @@ of 0.1 that was taken off twice makes it negative, one that was never taken off 
 lies far from both. That is one comparison a cell, and it needs no other scene.
 """
 
+from dataclasses import dataclass
+
 import dask.array as da
 import numpy as np
 import xarray as xr
 
 from s2cube.qa import QA
 
-_DARK_BANDS = {4: ("coastal", "blue", "red"), 6: ("nir", "nir08", "nir09", "swir16", "swir22")}
+_DARK_BANDS: dict[int | None, tuple[str, ...]] = {
+    4: ("coastal", "blue", "red"),
+    6: ("nir", "nir08", "nir09", "swir16", "swir22"),
+}
 """Where vegetation (scene class 4) and water (6) are dark."""
+
+_GROUNDS = (None, *_DARK_BANDS)
+"""What is looked at: anything clear, and each of these."""
 
 _TOO_DARK_DN = -400
 _DARK_DN = 900
@@ -27,8 +35,9 @@ _FEWEST_CELLS = 100
 _UNKNOWN = -1.0
 
 
-def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", bands: tuple[str, ...]) -> da.Array:
-    """Tell of each scene whether its pixels disagree with the offset that is added to them.
+@dataclass(frozen=True)
+class OffsetCheck:
+    """Whether the pixels of scenes disagree with the offset that is added to them.
 
     Parameters
     ----------
@@ -40,35 +49,64 @@ def doubtful(dn: xr.DataArray, screened: xr.Dataset, offsets: "np.ndarray", band
         What is added to the digital numbers of each scene.
     bands
         Names of the bands in `BAND_ASSETS`.
-
-    Returns
-    -------
-    dask.array.Array
-        Bool, one a scene. An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes
-        darker than -0.04 in a band; none that is added, where vegetation is dark in no band in which it must be, or
-        water is. False also where fewer than 100 cells tell.
     """
-    clear = screened.reason.data == QA.CLEAR
-    verdicts = []
-    for scene, offset in enumerate(offsets):
-        of_bands = {band: dn.data[scene, position] for position, band in enumerate(bands)}
-        if offset:
-            below = [_share_below(clear[scene], cells, _TOO_DARK_DN - offset) for cells in of_bands.values()]
-            verdicts.append(da.stack(below).max() >= _SHARE)
-            continue
-        never_dark = [da.from_array(False)]
-        for ground, dark_bands in _DARK_BANDS.items():
-            cells = clear[scene] & (screened.ground.data[scene] == ground)
-            dark = [_share_below(cells, of_bands[band], _DARK_DN) for band in dark_bands if band in of_bands]
-            darkest = da.stack([da.from_array(_UNKNOWN), *dark]).max()
-            never_dark.append((darkest > _UNKNOWN) & (darkest < _SHARE))
-        verdicts.append(da.stack(never_dark).any())
-    return da.stack(verdicts)
+
+    dn: xr.DataArray
+    screened: xr.Dataset
+    offsets: np.ndarray
+    bands: tuple[str, ...]
+
+    def tallies(self) -> da.Array:
+        """Count dark cells.
+
+        Returns
+        -------
+        dask.array.Array
+            Lazy, int64: one a scene, a band, and a chunk down and across; of each, a kind of ground (anything clear,
+            vegetation, water) a row, how many cells tell, and how many of these are dark.
+        """
+        cells = self.dn.data
+        layers = [each.data[:, np.newaxis] for each in (self.screened.reason, self.screened.ground)]
+        added = da.from_array(self.offsets[:, np.newaxis, np.newaxis, np.newaxis], chunks=1)
+        chunks = (*((1,) * count for count in cells.numblocks), (len(_GROUNDS),), (2,))
+        nothing = np.empty((0,) * 6, "int64")
+        return da.map_blocks(_tally, cells, *layers, added, new_axis=(4, 5), chunks=chunks, dtype="int64", meta=nothing)
+
+    def doubtful(self, tallies: np.ndarray) -> list[bool]:
+        """Judge scenes by tallies, summed over chunks.
+
+        An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes darker than -0.04 in
+        a band; none that is added, where vegetation is dark in no band in which it must be, or water is. False also
+        where fewer than 100 cells tell.
+        """
+        return [
+            _is_wrong(dict(zip(self.bands, of_scene, strict=True)), bool(offset))
+            for of_scene, offset in zip(tallies, self.offsets, strict=True)
+        ]
 
 
-def _share_below(among: da.Array, cells: da.Array, limit_dn: int) -> da.Array:
-    """Give the share of cells, of those that are seen whole, whose mean is below a limit; unknown where few are."""
-    seen = among & (cells > 0)
-    count = seen.sum()
-    below = (seen & (cells < limit_dn)).sum()
-    return da.where(count >= _FEWEST_CELLS, below / da.maximum(count, 1), _UNKNOWN)
+def _tally(dn: np.ndarray, reason: np.ndarray, ground: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Count cells that are seen whole, by ground, and of these the dark ones."""
+    clear = (reason == QA.CLEAR) & (dn > 0)
+    out = []
+    for each in _GROUNDS:
+        seen = clear if each is None else clear & (ground == each)
+        limit_dn = _TOO_DARK_DN - offset if each is None else _DARK_DN
+        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (dn < limit_dn))))
+    return np.array(out).reshape(1, 1, 1, 1, len(out), 2)
+
+
+def _is_wrong(of_bands: dict[str, np.ndarray], is_added: bool) -> bool:
+    if is_added:
+        return any(_share(tallies[0]) >= _SHARE for tallies in of_bands.values())
+    for position, ground in enumerate(_GROUNDS):
+        shares = [_share(of_bands[band][position]) for band in _DARK_BANDS.get(ground, ()) if band in of_bands]
+        if _UNKNOWN < max(shares, default=_UNKNOWN) < _SHARE:
+            return True
+    return False
+
+
+def _share(tally: np.ndarray) -> float:
+    """Give the share of dark cells; unknown where few are seen."""
+    seen, dark = tally.tolist()
+    return dark / seen if seen >= _FEWEST_CELLS else _UNKNOWN

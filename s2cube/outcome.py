@@ -41,7 +41,8 @@ class Cost:
     Parameters
     ----------
     peak_bytes
-        Memory of a worker process that makes as many slices like this one at a time as it is to; an estimate.
+        Memory of a worker process that makes as many slices like this one at a time as it is to; an estimate. One that
+        has less makes fewer at a time.
     output_bytes
         Of its files, at most: as if nothing in them could be compressed.
     by_gdal

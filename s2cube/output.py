@@ -1,10 +1,10 @@
 """Where things lie in an output folder, and when a slice is done."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from s2cube.errors import BusyError
 from s2cube.outcome import SliceFailure
@@ -139,6 +139,11 @@ class Output:
 def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
     """Name one of a slice's files: suffix ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
     return f"{aoi_id}/{slice_id}/{slice_id}{suffix}"
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Write down an Item, a collection or a catalogue."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _made_by(item: bytes | None) -> tuple[str, tuple[str, ...]] | None:

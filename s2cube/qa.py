@@ -47,12 +47,25 @@ QA_CLASSES = {
 }
 
 
-def clear_percent(qa: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear."""
-    return round(100 * float((qa == QA.CLEAR).sum()) / max(1, int((qa != QA.OUTSIDE).sum())), 2)
+def count_classes(qa: "np.ndarray") -> "np.ndarray":
+    """Count the pixels of each class, in the order of `QA`."""
+    import numpy as np
+
+    return np.array([np.count_nonzero(qa == value) for value in QA])
 
 
-def cloud_percent(qa: "np.ndarray") -> float | None:
+def clear_percent(counts: "np.ndarray") -> float:
+    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    of = _by_class(counts)
+    return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
+
+
+def cloud_percent(counts: "np.ndarray") -> float | None:
     """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
-    seen = int(((qa != QA.OUTSIDE) & (qa != QA.NO_DATA)).sum())
-    return round(100 * float((qa == QA.CLOUD).sum()) / seen, 2) if seen else None
+    of = _by_class(counts)
+    seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
+    return round(100 * of[QA.CLOUD] / seen, 2) if seen else None
+
+
+def _by_class(counts: "np.ndarray") -> dict[QA, int]:
+    return dict(zip(QA, counts.tolist(), strict=True))

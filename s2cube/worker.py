@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 from s2cube.config import CubeSection, JobConfig
 from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, redact
-from s2cube.image import READERS_PER_SLICE, assemble, qa, read_access, screen, write_image
+from s2cube.image import assemble, qa, read_access, screen
 from s2cube.model import Plan
 from s2cube.outcome import SliceFailure, SliceResult
 from s2cube.output import Output
 from s2cube.place import Folder
 from s2cube.provider import canonical_bands
-from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, cloud_percent
+from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, QA, cloud_percent
 from s2cube.store import Access
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_KEPT_BYTES = 64 << 20
+"""Of masks that are looked at before bands are read. Those of a larger slice are computed again; what was fetched for
+them is kept, as far as there is room."""
 
 
 def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
@@ -50,9 +54,12 @@ def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     ):
         # By a worker that was lost before it could say so.
         return SliceResult(time_slice.id, path=output.path(plan.aoi.id, time_slice.id))
+    from s2cube.memory import share
+
     access = read_access(config.read)
     try:
-        result = _make(plan, config, output if reached else None, access)
+        with share(plan, config.cube) as readers:
+            result = _make(plan, config, output if reached else None, access, readers)
     except (SliceError, UsageError) as error:
         result = failed(plan, error)
     except (OSError, MemoryError) as error:
@@ -86,40 +93,35 @@ def _reaches(output: Output) -> bool:
     return False
 
 
-def _make(plan: Plan, config: JobConfig, output: Output | None, access: Access) -> SliceResult:
-    from dask.base import compute
-
+def _make(plan: Plan, config: JobConfig, output: Output | None, access: Access, readers: int) -> SliceResult:
     from s2cube.cube import read_bands
+    from s2cube.files import write_files
     from s2cube.mosaic import offsets_dn
-    from s2cube.offset_check import doubtful
+    from s2cube.offset_check import OffsetCheck
 
     (time_slice,) = plan.slices
     screened = screen(plan, config.cube, access)
     limit = config.job.max_aoi_cloud_percent
     if limit is not None:
         judging = _seeing_cloud(config.cube)
-        if judging == config.cube:
-            # Read once, for this and for the image.
-            screened = judged = screened.persist(scheduler="threads", num_workers=READERS_PER_SLICE)
-        else:
-            judged = screen(plan, judging, access)
-        reason = _rejection(plan, judged, limit)
+        judged = screened if judging == config.cube else screen(plan, judging, access)
+        if judged is screened and screened.nbytes <= _KEPT_BYTES:
+            # Computed once, for this and for the image.
+            screened = judged = screened.persist(scheduler="threads", num_workers=readers)
+        reason = _rejection(plan, judged, limit, readers)
         if reason:
             return SliceResult(time_slice.id, rejected=reason)
     dn = read_bands(plan, config.cube.bands, config.cube.quality, access)
     (image,) = assemble(plan, config.cube, dn, screened)
-    doubts = doubtful(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
-    image, doubts = compute(image, doubts, scheduler="threads", num_workers=READERS_PER_SLICE)
-    names = tuple(scene.id for scene, doubted in zip(time_slice.scenes, doubts, strict=True) if doubted)
-    if output:
-        with output.place.staging() as folder:
-            write_image(image, folder, names, config.output)
+    check = OffsetCheck(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
+    with output.place.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
+        folder = Path(place)
+        doubted = write_files(image, folder, config.output, readers, check)
+        if output:
             path = output.publish(plan.aoi.id, time_slice.id, folder)
-        return SliceResult(time_slice.id, path=path, doubtful=names)
-    with TemporaryDirectory(prefix="s2cube-") as desk:
-        write_image(image, Path(desk), names, config.output)
-        files = {path.name: path.read_bytes() for path in Path(desk).iterdir()}
-    return SliceResult(time_slice.id, files=files, doubtful=names)
+            return SliceResult(time_slice.id, path=path, doubtful=doubted)
+        files = {each.name: each.read_bytes() for each in folder.iterdir()}
+    return SliceResult(time_slice.id, files=files, doubtful=doubted)
 
 
 def _seeing_cloud(config: CubeSection) -> CubeSection:
@@ -131,10 +133,13 @@ def _seeing_cloud(config: CubeSection) -> CubeSection:
     return config.model_copy(update={"mask": mask, "mask_classes": tuple(sorted(classes))})
 
 
-def _rejection(plan: Plan, screened: "xr.Dataset", limit_percent: float) -> str | None:
+def _rejection(plan: Plan, screened: "xr.Dataset", limit_percent: float, readers: int) -> str | None:
     """Say why a slice is not to be written: too much cloud inside the AOI, by what masks alone tell."""
-    reasons = qa(plan, screened).compute(scheduler="threads", num_workers=READERS_PER_SLICE)
-    cloud = cloud_percent(reasons.values)
+    import dask.array as da
+
+    reasons = qa(plan, screened).data
+    counts = da.stack([(reasons == value).sum() for value in QA])
+    cloud = cloud_percent(counts.compute(scheduler="threads", num_workers=readers))
     if cloud is None:
         return "no source data inside the AOI"
     return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None

@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from s2cube.model import AOI
 
 LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
-NATIVE_M = {"blue": 10, "red": 10, "nir": 10, "swir16": 20, "coastal": 60}
+NATIVE_M = {"blue": 10, "green": 10, "red": 10, "nir": 10, "swir16": 20, "coastal": 60}
 NATIVE_M |= {"scl": 20, "cloud": 20, "snow": 20, "qa60": 60}
 
 

@@ -24,8 +24,8 @@ from werkzeug.utils import send_file
 import s2cube
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, HarmonisationError, OutputError, SearchError
-from s2cube.mask import clip
 from s2cube.model import AOI
+from s2cube.outline import clip
 from s2cube.qa import QA
 
 

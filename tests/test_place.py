@@ -283,6 +283,14 @@ def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monke
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
     assert isinstance(place_at(tmp_path), Folder)
     assert isinstance(place_at("gs://bucket/x"), Bucket)
-    for address in ("http://host/x", "s3:/bucket/x", "s3://", "ftp://x/y", "s3://bucket/x?sig=1", "s3://bucket/x/../y", "s3://b//x"):
+    for address in (
+        "http://host/x",
+        "s3:/bucket/x",
+        "s3://",
+        "ftp://x/y",
+        "s3://bucket/x?sig=1",
+        "s3://bucket/x/../y",
+        "s3://b//x",
+    ):
         with pytest.raises(OutputError, match="is nowhere that s2cube writes to"):
             place_at(address)

@@ -1,0 +1,129 @@
+"""An image becomes a STAC Item."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+import numpy as np
+import pystac
+import rioxarray  # noqa: F401  registers .rio
+import shapely
+import xarray as xr
+from pystac.extensions.eo import Band, EOExtension
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+
+from s2cube.antimeridian import bounds_lonlat
+from s2cube.output import DATA, RECIPE
+from s2cube.provider import COMMON_NAMES, canonical_bands
+from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
+
+_PICTURE = "thumbnail"
+_QA = "qa"
+_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
+
+
+def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
+    """Describe an image.
+
+    Parameters
+    ----------
+    image
+        Dims (band, y, x), as `image.open_cube` makes them; its values are not looked at.
+    counts
+        Of the classes of its QA, see `qa.count_classes`.
+    doubted
+        Ids of scenes whose pixels disagree with what their items say of the offset.
+
+    Returns
+    -------
+    pystac.Item
+        Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
+        and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
+        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
+        `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
+        every source item that has an address.
+    """
+    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+    provenance = json.loads(str(image.provenance.item()))
+    outline = shapely.from_wkt(image.attrs["aoi_wkt_lonlat"])
+    item = pystac.Item(
+        slice_id,
+        shapely.geometry.mapping(outline),
+        list(bounds_lonlat(outline)),
+        image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
+        {
+            "constellation": "sentinel-2",
+            "instruments": ["msi"],
+            "s2cube:scenes": str(image.scenes.item()).splitlines(),
+            "s2cube:offset_dn": provenance["offset_dn"],
+            "s2cube:offset_doubts": list(doubted),
+            "s2cube:dropped": provenance["dropped"],
+            "s2cube:settings": provenance["settings"],
+            RECIPE: provenance["recipe"],
+            "s2cube:clear_percent": clear_percent(counts),
+        },
+        collection=aoi_id,
+    )
+    item.stac_extensions.append(_CLASSIFICATION)
+    EOExtension.ext(item, add_if_missing=True).cloud_cover = (
+        cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None
+    )
+    item.add_asset(
+        DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
+    )
+    item.add_asset(_QA, _qa_asset(f"./{slice_id}_qa.tif"))
+    item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
+    _describe(item, image)
+    item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
+    item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
+    item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
+    for href in provenance["derived_from"]:
+        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
+    return item
+
+
+def _describe(item: pystac.Item, image: xr.DataArray) -> None:
+    names = [str(name) for name in image.band.values]
+    floating = image.dtype.kind == "f"
+    projection = ProjectionExtension.ext(item, add_if_missing=True)
+    geobox = image.odc.geobox
+    projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
+    data = item.assets[DATA]
+    band = RasterBand.create(
+        nodata=NoDataStrings.NAN if floating else int(image.rio.nodata),
+        data_type=DataType(image.dtype.name),
+        spatial_resolution=geobox.resolution.x,
+        scale=float(image.attrs.get("scale_factor", 1)),
+        offset=0,
+        unit="1",
+    )
+    RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
+    EOExtension.ext(data, add_if_missing=True).apply(
+        [
+            Band.create(name, common_name=COMMON_NAMES[band])
+            for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
+        ]
+    )
+
+
+def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
+    by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
+    return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
+
+
+def _qa_asset(href: str) -> pystac.Asset:
+    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
+    asset.extra_fields["classification:classes"] = [
+        {
+            "value": int(value),
+            "name": each.name,
+            "description": each.description,
+            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
+            "nodata": value == QA.OUTSIDE,
+        }
+        for value, each in QA_CLASSES.items()
+    ]
+    asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
+    return asset
