@@ -89,6 +89,8 @@ def forecast(job: Job, headers: bool) -> dict[str, Cost]:
     headers
         Read the headers of all files, so that it is exact; else it goes by their items.
     """
+    if not job.todo:
+        return {}
     from s2cube.cost import Forecast
 
     predicting, costs = Forecast(job.config, headers), {}

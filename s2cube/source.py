@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pystac
 from pystac.utils import is_absolute_href, make_absolute_href
@@ -149,7 +149,7 @@ def _from_static(root: dict[str, Any], io: "StacApiIO", base: str) -> Iterator[p
         catalog = kind.from_dict(root, href=make_absolute_href(base))
         catalog._stac_io = StaticIO()
         for item in catalog.get_items(recursive=True):
-            yield _detached(item, base)
+            yield _detached(item.clone(), base)
     except (APIError, OSError, KeyError, ValueError, pystac.STACError, pystac.STACTypeError) as error:
         raise SearchError(base, f"has a broken link ({error})", "Check the catalogue") from error
 
@@ -182,8 +182,8 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
     start = own if own and is_absolute_href(own) else make_absolute_href(base)
     for key, asset in list(item.assets.items()):
         # A path from the root is this machine's where the catalogue is, wherever the item says that it lived.
-        if not (Path(asset.href).is_absolute() and "://" not in base):
-            asset.href = make_absolute_href(asset.href, start)
+        if "://" not in asset.href and not (Path(asset.href).is_absolute() and "://" not in base):
+            asset.href = urljoin(start, asset.href) if "://" in start else make_absolute_href(asset.href, start)
         # Nobody vetted what a catalogue on the network says: it has no business with files of this machine.
         if is_remote(base) and not is_remote(asset.href):
             log.warning(
@@ -191,13 +191,14 @@ def _detached(item: pystac.Item, base: str) -> pystac.Item:
                 item.id, key, asset.href, ", ".join(REMOTE_SCHEMES),
             )  # fmt: skip
             del item.assets[key]
-    content = item.to_dict(include_self_link=False, transform_hrefs=False)
-    content["assets"] = _unsigned(content["assets"], base)
-    alone = pystac.Item.from_dict(content, migrate=False, preserve_dict=False)
-    alone.clear_links()
+            continue
+        open_to_all = _unsigned({"href": asset.href, **asset.extra_fields}, base)
+        asset.href = open_to_all.pop("href")
+        asset.extra_fields = open_to_all
+    item.clear_links()
     if own:
-        alone.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
-    return alone
+        item.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
+    return item
 
 
 def _unsigned(content: Any, base: str) -> Any:
