@@ -193,7 +193,10 @@ class Lease:
             record |= {"beats": self._beats, "progress": asdict(self.progress), "error": error}
             content = json.dumps(record, indent=2, ensure_ascii=False).encode()
             if not self.output.place.swap(RUN, self._content, content):
-                return False
+                # What was written may be there though the answer was lost.
+                there = self.output.place.read(RUN)
+                if not _is_of(self.id, there) or not self.output.place.swap(RUN, there, content):
+                    return False
             self._content = content
             return True
 
@@ -249,6 +252,11 @@ def held(output: Output, ends_as: State = "done") -> Iterator[Lease]:
 def read_record(output: Output) -> Record | None:
     """Read what the last run in an output says of itself; None where there was none."""
     return Record.parse(output.place.read(RUN))
+
+
+def _is_of(run: str, content: bytes | None) -> bool:
+    record = Record.parse(content)
+    return record is not None and record.run == run
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ import pytest
 from conftest import CommandLine, Job
 
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import BusyError
+from s2cube.errors import BusyError, WriteError
 from s2cube.lease import Lease, held, now, read_record
 from s2cube.output import RUN, Output
 
@@ -119,6 +119,7 @@ def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> N
     output.place.put(RUN, json.dumps(record(output) | {"state": "stopped"}).encode())
     with held(output) as lease, lease.output.place.staging() as folder:
         asleep.give_back("failed")
+        asleep.give_back("failed")
         assert folder.exists()
         assert record(output)["state"] == "running"
 
@@ -134,6 +135,30 @@ def test_beats_go_on_while_it_is_held(output: Output, monkeypatch: pytest.Monkey
     last = record(output)
     time.sleep(0.2)
     assert record(output) == last
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_beat_whose_answer_is_lost_is_not_the_last(
+    output: Output, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """It was written, but who wrote it was told otherwise: by an error, or by the answer to a second try."""
+    swap, calls = type(output.place).swap, []
+
+    def unheard(*arguments: object) -> bool:
+        calls.append(arguments)
+        answer = bool(swap(*arguments))  # type: ignore[arg-type]
+        if len(calls) != lost:
+            return answer
+        if lost == 1:
+            return False
+        raise WriteError("run", "cannot be written (no answer)", "Run again")
+
+    monkeypatch.setattr(type(output.place), "swap", unheard)
+    with held(output) as lease:
+        lease.tell()
+        lease.tell()
+        assert record(output)["beats"] == lease._beats
+    assert record(output)["state"] == "done"
 
 
 def test_status(s2cube_command: CommandLine, job: Job, archive: Archive, output: Output) -> None:
