@@ -151,14 +151,22 @@ class Folder:
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
         # Of two runs that find the same, one goes first.
-        (self.root / OWN).mkdir(exist_ok=True)
-        with (self.root / OWN / "lock").open("w") as guard:
-            with suppress(OSError):  # not every network file system has locks
-                fcntl.flock(guard, fcntl.LOCK_EX)
+        with self._locked():
             if self.read(name) != old:
                 return False
             self.put(name, new)
             return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self.root / OWN / "lock"
+        with self._named(lock):
+            lock.parent.mkdir(exist_ok=True)
+            guard = lock.open("w")
+        with guard:
+            with suppress(OSError):  # not every network file system has locks
+                fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def _named(self, path: Path) -> Iterator[None]:

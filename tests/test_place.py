@@ -225,6 +225,22 @@ class TestFullDisk:
         assert len(healed.json["written"]) + len(healed.json["skipped"]) == len(PASSES)
 
 
+def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.prepare()
+    folder.root.rmdir()
+    with pytest.raises(WriteError, match=r"out/.s2cube/lock: cannot be written \(No such file or directory\)"):
+        folder.swap("x", None, b"1")
+
+
+def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: Job) -> None:
+    Path("out").mkdir()
+    Path("out/.s2cube").write_text("")
+    ran = s2cube_command(*job())
+    assert ran.status == 2
+    assert "out/.s2cube/lock: cannot be written (File exists)" in ran.err
+
+
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
     assert isinstance(place_at(tmp_path), Folder)
     assert isinstance(place_at("gs://bucket/x"), Bucket)
