@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -26,6 +27,9 @@ OWN = ".s2cube"
 
 _PARTS = f"{OWN}/parts"
 """What is being written. It is on the same disk, so that a file can be moved from there in one step."""
+
+_LOCK_WAIT_S = 10
+"""What is done under a lock takes milliseconds: who holds it for longer sleeps, and would hold it for ever."""
 
 _DEPTH = 3
 """Of a slice's files: aoi, slice, name."""
@@ -164,8 +168,11 @@ class Folder:
             lock.parent.mkdir(exist_ok=True)
             guard = lock.open("w")
         with guard:
-            with suppress(OSError):  # not every network file system has locks
-                fcntl.flock(guard, fcntl.LOCK_EX)
+            deadline = time.monotonic() + _LOCK_WAIT_S
+            # Not every network file system has locks.
+            with suppress(OSError):
+                while not _lock(guard) and time.monotonic() < deadline:
+                    time.sleep(0.02)
             yield
 
     @contextmanager
@@ -175,6 +182,14 @@ class Folder:
         except OSError as error:
             remedy = "Make room, or choose another --out; then run again"
             raise WriteError(str(path), _unwritable(error), remedy) from None
+
+
+def _lock(guard: IO[str]) -> bool:
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _unwritable(error: OSError) -> str:

@@ -1,10 +1,12 @@
 """Where a run writes: folders and real object stores, and how they refuse."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -239,6 +241,18 @@ def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: J
     ran = s2cube_command(*job())
     assert ran.status == 2
     assert "out/.s2cube/lock: cannot be written (File exists)" in ran.err
+
+
+def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2cube.place._LOCK_WAIT_S", 0.5)
+    (tmp_path / ".s2cube").mkdir()
+    with (tmp_path / ".s2cube" / "lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        done: list[bool] = []
+        thread = threading.Thread(target=lambda: done.append(Folder(tmp_path).swap("x", None, b"1")), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert done == [True]
 
 
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
