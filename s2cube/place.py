@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError
-from s2cube.remote import store_to_write
+from s2cube.remote import heed, store_to_write
 
 if TYPE_CHECKING:
     import obstore.store
@@ -229,8 +229,8 @@ class Bucket:
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         with self._named(name):
-            obstore.put(self._store, name, content)
-            there = obstore.head(self._store, name)["size"]
+            heed(lambda: obstore.put(self._store, name, content))
+            there = heed(lambda: obstore.head(self._store, name)["size"])
         if there != size:
             raise self._failed(name, f"{there} bytes are there of {size}")
 
@@ -242,13 +242,13 @@ class Bucket:
         import obstore
 
         with self._named(name), suppress(FileNotFoundError):
-            obstore.delete(self._store, name)
+            heed(lambda: obstore.delete(self._store, name))
 
     def names(self) -> Iterator[str]:  # noqa: D102
         import obstore
 
         with self._named(""):
-            found = [each["path"] for page in obstore.list(self._store) for each in page]
+            found = heed(lambda: [each["path"] for page in obstore.list(self._store) for each in page])
         yield from sorted(name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
@@ -260,7 +260,7 @@ class Bucket:
             return False
         try:
             with self._named(name):
-                obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create")
+                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
         except WriteError as error:
             if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
                 return False
@@ -270,12 +270,13 @@ class Bucket:
     def _find(self, name: str) -> tuple[bytes, str | None] | None:
         import obstore
 
-        with self._named(name, "read"):
-            try:
-                answer = obstore.get(self._store, name)
-            except FileNotFoundError:
-                return None
+        def get() -> tuple[bytes, str | None]:
+            answer = obstore.get(self._store, name)
             return bytes(answer.bytes()), answer.meta["e_tag"]
+
+        with self._named(name, "read"), suppress(FileNotFoundError):
+            return heed(get)
+        return None
 
     @property
     def _store(self) -> "obstore.store.ObjectStore":

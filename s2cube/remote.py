@@ -1,15 +1,20 @@
 """Object stores and web servers, as the environment says: what keeps the connections to them."""
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from s2cube.web import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:
     import obstore.store
+
+_Answer = TypeVar("_Answer")
 
 REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az")
 """Where a catalogue on the network may say that its assets lie."""
@@ -43,6 +48,22 @@ def store_to_read(scheme: str, place: str, query: str, timeout_s: float) -> "obs
     if scheme in ("http", "https"):
         return HTTPStore.from_url(f"{scheme}://{place}/" + (f"?{query}" if query else ""), **options)
     return from_url(f"{scheme}://{place}", **options, **_keys(scheme))
+
+
+def heed(call: Callable[[], _Answer]) -> _Answer:
+    """Call what is deaf to signals for minutes, as obstore is, so that they are heard."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    answer: Future[_Answer] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001  it belongs to who waits
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="s2cube-store", daemon=True).start()
+    return answer.result()
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,8 @@ import fcntl
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -187,6 +189,24 @@ def _local(words: list[object]) -> list[object]:
     """Leave out the scheduler that all tests share: its workers do not know this test's keys."""
     at = words.index("--scheduler")
     return [*words[1:at], *words[at + 2 :]]
+
+
+def test_a_store_that_does_not_answer_keeps_nobody_from_stopping(job: Job) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        environment = os.environ | dict(zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", address, "true"), strict=True))
+        words = ["-m", "s2cube", "run", *map(str, _local(job("--out", "s3://results/x")))]
+        run = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
+        deaf.settimeout(60)
+        asked, _ = deaf.accept()
+        run.send_signal(signal.SIGINT)
+        try:
+            _, err = run.communicate(timeout=10)
+        finally:
+            run.kill()
+            asked.close()
+    assert run.returncode == 130
+    assert "stopped; what is written stays" in err
 
 
 class TestFullDisk:
