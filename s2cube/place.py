@@ -82,11 +82,14 @@ def place_at(out: str | Path) -> Place:
     match = _SCHEME.match(text)
     if match is None:
         return Folder(Path(text).expanduser().absolute())
+    text = text.rstrip("/")
     parts = urlsplit(text)
-    if match[1].lower() not in _SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
+    # Stores would go by another name than was given.
+    crooked = {"", ".", ".."} & set(parts.path.split("/")[1:])
+    if match[1].lower() not in _SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or crooked:
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in _SCHEMES)
         raise OutputError(text, "is nowhere that s2cube writes to", f"Give --out a local folder or one of {known}")
-    return Bucket(text.rstrip("/"))
+    return Bucket(text)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from s2cube.web import CONNECT_TIMEOUT_S
 
@@ -75,7 +75,8 @@ def store_to_write(address: str) -> "obstore.store.ObjectStore":
         "client_options": {"timeout": timedelta(seconds=_WRITE_TIMEOUT_S), "allow_http": True},
         "retry_config": {"retry_timeout": timedelta(seconds=_WRITE_RETRY_S)},
     }
-    return from_url(address, **options, **_keys(urlsplit(address).scheme.lower()))
+    # An address is taken as it is written: what is a name in it must not be read as an escape or a fragment.
+    return from_url(quote(address, safe=":/"), **options, **_keys(urlsplit(address).scheme.lower()))
 
 
 def _keys(scheme: str) -> dict[str, Any]:

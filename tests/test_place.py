@@ -179,6 +179,11 @@ class TestBucket:
         assert told in done.err
         assert "WRONGSECRET" not in done.err
 
+    @pytest.mark.parametrize("folder", ["my folder/grün", "a#b", "a%20b", "100 %", "a+b", "end/"])
+    def test_a_folder_is_called_as_it_is_written(self, s3: S3Store, folder: str) -> None:
+        place_at(f"s3://results/odd/{folder}").put("farm/x", b"1")
+        assert f"{folder.rstrip('/')}/farm/x" in names(s3, "odd")
+
     def test_an_upload_that_is_not_whole_is_found_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("obstore.head", lambda *_: {"size": 3})
         with pytest.raises(WriteError, match=r"s3://results/y/a: cannot be written \(3 bytes are there of 4\)"):
@@ -278,6 +283,14 @@ def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monke
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
     assert isinstance(place_at(tmp_path), Folder)
     assert isinstance(place_at("gs://bucket/x"), Bucket)
-    for address in ("http://host/x", "s3:/bucket/x", "s3://", "ftp://x/y", "s3://bucket/x?sig=1"):
+    for address in (
+        "http://host/x",
+        "s3:/bucket/x",
+        "s3://",
+        "ftp://x/y",
+        "s3://bucket/x?sig=1",
+        "s3://bucket/x/../y",
+        "s3://b//x",
+    ):
         with pytest.raises(OutputError, match="is nowhere that s2cube writes to"):
             place_at(address)
