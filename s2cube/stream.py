@@ -27,6 +27,9 @@ _IN_FLIGHT_PER_THREAD = 2
 _LOSSES = (CommClosedError, CancelledError, ClosedClientError, TimeoutError)
 """What is raised when the scheduler has gone, or a result with its worker."""
 
+_FETCH_S = 30
+"""So long a result may be on its way before it is asked whether it still is somewhere."""
+
 _TICK_S = 1
 _TELL_S = 60
 _MOST_LOSSES = 10
@@ -151,9 +154,21 @@ def _result(future: "Future[Any]") -> Any:
     if future.status in ("cancelled", "lost"):
         raise CancelledError
     error = future.exception()
-    result = future.result() if error is None else error
+    result = _fetched(future) if error is None else error
     future.release()
     return result
+
+
+def _fetched(future: "Future[Any]") -> Any:
+    wait_s = _FETCH_S
+    while True:
+        try:
+            return future.result(timeout=wait_s)
+        except TimeoutError:
+            if future.status != "finished":
+                # It went with its worker, and whether another makes it anew is for the stream to see.
+                raise CancelledError from None
+            wait_s *= 2
 
 
 def is_loss(error: BaseException) -> bool:

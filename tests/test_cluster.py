@@ -19,6 +19,7 @@ from conftest import CommandLine, Job
 from servers import Faulty, answer, faulty, free_port
 
 from s2cube.demo import PASSES, Archive
+from s2cube.errors import ClusterError
 from s2cube.lease import read_record
 from s2cube.output import Output
 
@@ -199,6 +200,37 @@ class TestFaults:
         status, _, err = run.end(40)
         assert status == 1
         assert f"{cluster.address}: has had no worker for 3 s. Start workers" in err
+
+    def test_the_last_worker_gone_with_what_it_has_made(
+        self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is done, but has not come home: it is to be made again, by others."""
+        from s2cube import stream
+
+        result, handed_out = stream._result, []
+
+        def too_late(future: Any) -> object:
+            handed_out.append(future.key)
+            for number in range(2):
+                cluster.kill_worker(number)
+            return result(future)
+
+        monkeypatch.setattr(stream, "_result", too_late)
+        monkeypatch.setattr(stream, "_FETCH_S", 1)
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            with cluster.client() as client:
+                try:
+                    list(stream.Stream(client, abs, [("x", -1)], worker_wait_s=3))
+                except ClusterError as error:
+                    raised.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert len(handed_out) == 1
+        assert "has had no worker for 3 s" in str(raised[0])
 
     def test_the_scheduler_gone(self, cluster: DaskCluster, slow: Faulty, job: Job, expected: dict[str, bytes]) -> None:
         run = Run(self.words(job, slow, cluster))
