@@ -107,10 +107,10 @@ class Stream(Generic[_Task, _Result]):
             raise self._gone("is gone", "What is done stays; run again when it is back")
         try:
             workers = self._client.nthreads() if self._client.status == "running" else {}
+            if workers.keys() - self._workers.keys():
+                check_versions(self._client)
         except (OSError, TimeoutError):
             workers = {}
-        if workers.keys() - self._workers.keys():
-            check_versions(self._client)
         self._workers = workers
         if workers:
             self._alive_s = self._told_s = now_s

@@ -460,6 +460,27 @@ def test_log_lines_for_programs(
     assert json.loads(wrong.err.splitlines()[-1])["level"] == "critical"
 
 
+def test_a_scheduler_that_goes_while_versions_are_compared_may_come_back(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+    from distributed.comm.core import CommClosedError
+
+    from s2cube import stream
+
+    check, checked = stream.check_versions, []
+
+    def broken_off(client: Client) -> None:
+        checked.append(client)
+        if len(checked) == 1:
+            raise CommClosedError
+        check(client)
+
+    monkeypatch.setattr(stream, "check_versions", broken_off)
+    with Client(scheduler, set_as_default=False) as client:
+        assert [result for _, _, result in stream.Stream(client, abs, [("x", -1)], 10)] == [1]
+
+
 def test_one_client_at_a_time_is_enough_for_many_threads(scheduler: str) -> None:
     """A stream is used from whatever thread calls it."""
     from distributed import Client
