@@ -18,6 +18,9 @@ from s2cube.place import Folder
 _START_S = 120
 """So long a process of its own may take to begin: to search, mostly."""
 
+_LET_GO_S = 30
+"""So long who hands a job over may take to leave."""
+
 _LOOK_S = 0.2
 _LOG = "run.log"
 _TOLD_BYTES = 2000
@@ -48,7 +51,12 @@ def _sees(output: Output) -> bool:
 
 
 def _look_after(job: Job) -> None:
-    """Do a job, on a worker."""
+    """Do a job, on a worker, as soon as who hands it over has let it go."""
+    deadline = time.monotonic() + _LET_GO_S
+    while (record := read_record(job.output)) and record.run == job.output.run and record.is_open:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LOOK_S)
     with held(job.output) as lease:
         run_job(replace(job, output=lease.output), lease)
 

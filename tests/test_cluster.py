@@ -20,8 +20,11 @@ from servers import Faulty, answer, faulty, free_port
 
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import ClusterError
-from s2cube.lease import read_record
+from s2cube.job import Job as PlannedJob
+from s2cube.lease import held, read_record
 from s2cube.output import Output
+from s2cube.settings import load_config
+from s2cube.submit import _look_after
 
 BANDS = ("--bands", "blue,swir16")
 DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
@@ -420,6 +423,20 @@ class TestSubmit:
         assert over.status == 0
         assert over.json["state"] == "done"
         assert files(Path("out")) == expected
+
+    def test_that_is_begun_before_its_client_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client still beats, while it closes its connection."""
+        monkeypatch.setattr("s2cube.lease._BEAT_S", 0.05)
+        config = load_config({"out": "out"}, {})
+        with held(Output.at("out"), ends_as="submitted") as lease:
+            doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))
+            doing.start()
+            time.sleep(1)
+        doing.join(60)
+        record = read_record(Output.at("out"))
+        assert record
+        assert record.state == "done"
+        assert record.run != lease.id
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:
         handed = s2cube_command("submit", *_without_scheduler(job(*BANDS)))
