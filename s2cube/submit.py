@@ -57,6 +57,8 @@ def _look_after(job: Job) -> None:
         if time.monotonic() > deadline:
             break
         time.sleep(_LOOK_S)
+    if record is None:
+        raise OutputError(str(job.config.job.out), "is not seen by this worker", "Give --out a place that all share")
     with held(job.output) as lease:
         run_job(replace(job, output=lease.output), lease)
 

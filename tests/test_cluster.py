@@ -19,7 +19,7 @@ from conftest import CommandLine, Job
 from servers import Faulty, answer, faulty, free_port
 
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import ClusterError
+from s2cube.errors import ClusterError, OutputError
 from s2cube.job import Job as PlannedJob
 from s2cube.lease import held, read_record
 from s2cube.output import Output
@@ -437,6 +437,13 @@ class TestSubmit:
         assert record
         assert record.state == "done"
         assert record.run != lease.id
+
+    def test_is_not_done_where_nobody_will_look(self) -> None:
+        """There was no worker to ask when it was submitted, and the first that came does not see the folder."""
+        config = load_config({"out": "out"}, {})
+        with pytest.raises(OutputError, match="out: is not seen by this worker"):
+            _look_after(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
+        assert not Path("out").exists()
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:
         handed = s2cube_command("submit", *_without_scheduler(job(*BANDS)))
