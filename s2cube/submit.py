@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from s2cube.config import JobConfig
-from s2cube.errors import ClusterError, OutputError
+from s2cube.errors import ClusterError, OutputError, UsageError
 from s2cube.job import Job, plan_job
 from s2cube.lease import held, read_record
 from s2cube.outcome import Progress
@@ -75,10 +75,13 @@ def detach(config: JobConfig, words: list[str]) -> str:
 
     Raises
     ------
-    ClusterError
+    OutputError
+        If the output cannot be written.
+    ClusterError, UsageError
         If it ends before it has begun; the message holds what it said.
     """
     output = Output.at(config.job.out)
+    output.place.prepare()
     log = Path(config.job.out) / ".s2cube" / _LOG if isinstance(output.place, Folder) else Path(f"s2cube-{_LOG}")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "s2cube", "run", *words]
@@ -94,7 +97,8 @@ def detach(config: JobConfig, words: list[str]) -> str:
         ended, how = os.waitpid(pid, os.WNOHANG)
         if ended and (status := os.waitstatus_to_exitcode(how)):
             said = log.read_text(errors="replace")[-_TOLD_BYTES:]
-            raise ClusterError("the run", f"ended with status {status}: {said}", f"See {log}")
+            kind = UsageError if status == UsageError.exit_status else ClusterError
+            raise kind("the run", f"ended with status {status}: {said}", f"See {log}")
         record = read_record(output)
         if ended or (record and record.pid == pid and record.progress.began):
             break

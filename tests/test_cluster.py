@@ -460,6 +460,15 @@ class TestSubmit:
         assert handed.status == 1
         assert "nothing.json" in handed.err
 
+    @pytest.mark.parametrize(
+        ("flag", "value", "told"),
+        [("--aoi", "none.geojson", "none.geojson: there is no such file"), ("--out", "/proc/x", "/proc/x: cannot be")],
+    )
+    def test_that_is_wrong(self, s2cube_command: CommandLine, job: Job, flag: str, value: str, told: str) -> None:
+        handed = s2cube_command("submit", *_without_scheduler(job(flag, value)))
+        assert handed.status == 2
+        assert told in handed.err
+
 
 def test_log_lines_for_programs(
     s2cube_command: CommandLine, job: Job, archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path
