@@ -116,9 +116,12 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
 
     Raises
     ------
+    BusyError
+        If another run writes there now.
     WriteError
         If they cannot be written.
     """
+    output.check_run()
     aois = []
     for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
         slice_ids = [slice_id for _, slice_id in found]

@@ -121,11 +121,13 @@ class Output:
 
     def note_failure(self, failure: SliceFailure) -> None:
         """Add a line to the list of failures."""
+        self.check_run()
         line = json.dumps(asdict(failure), ensure_ascii=False) + "\n"
         self.place.put(FAILURES, (self.place.read(FAILURES) or b"") + line.encode())
 
     def forget_failures(self, slice_ids: set[str]) -> None:
         """Take slices that are done, or about to be tried again, off the list of failures."""
+        self.check_run()
         lines = (self.place.read(FAILURES) or b"").decode(errors="replace").splitlines()
         standing = [line for line in lines if _slice_of(line) not in slice_ids | {None}]
         if lines and not standing:

@@ -112,6 +112,30 @@ def test_who_has_lost_it_writes_no_more(
     assert record(output)["run"] == "another"
 
 
+def test_who_has_lost_it_writes_neither_failures_nor_a_catalogue(
+    s2cube_command: CommandLine, job: Job, output: Output, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert s2cube_command(*job("--bands", "blue", "--datetime", "2021")).status == 0
+    Path("out/catalog.json").unlink()
+    items = json.loads(archive.items.read_text())
+    for item in items["features"]:
+        for asset in item["assets"].values():
+            asset["href"] = str(archive.items.parent / "gone" / asset["href"])
+    Path("items.json").write_text(json.dumps(items))
+    tell = Lease.tell
+
+    def lose_it(lease: Lease) -> None:
+        tell(lease)
+        output.place.put(RUN, json.dumps(record(output) | {"run": "another", "machine": "another"}).encode())
+
+    monkeypatch.setattr(Lease, "tell", lose_it)
+    lost = s2cube_command(*job("--bands", "blue", "--stac", "items.json", "--slice-retries", "0"))
+    assert lost.status == 1
+    assert "is written by another run now" in lost.err
+    assert not Path("out/catalog.json").exists()
+    assert not Path("out/failures.jsonl").exists()
+
+
 def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> None:
     asleep = Lease(output)
     asleep.take()
