@@ -26,6 +26,9 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _CONNECT_TIMEOUT_S = 10
+_ANSWER_S = 10
+"""So long all workers may take to say what they have installed."""
+
 _WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
 """Python below 3.11.9 may lock up when a profiler looks at its threads (its issue 106883), and nobody looks at this
 profile: the cluster goes with the run."""
@@ -171,7 +174,13 @@ def check_versions(client: Client) -> None:
     ClusterError
         If a worker has another s2cube or Python, or lacks something.
     """
-    found: Any = client.get_versions(packages=[*_MUST_AGREE, *_MUST_BE_THERE])
+    packages = [*_MUST_AGREE, *_MUST_BE_THERE]
+    try:
+        # As `get_versions` does, which waits for a worker that is frozen, and with it for ever.
+        found: Any = client.sync(client._get_versions, packages=packages, callback_timeout=_ANSWER_S)
+    except TimeoutError:
+        log.warning("some worker does not answer: what workers have installed is not compared")
+        return
     own = found["client"]["packages"]
     told = set()
     for address, worker in found["workers"].items():
