@@ -28,7 +28,6 @@ from pydantic import (
 from s2cube.errors import ConfigError
 from s2cube.model import Dtype, Offset, Quality, TimeRange
 
-_CORES_PER_PROCESS = 4
 _THREADS_PER_CORE = 2
 
 
@@ -245,10 +244,10 @@ class ClusterSection(Section):
         None, description="What that class is called with: a TOML table, or JSON."
     )
     workers: int | None = Field(
-        None, ge=1, description="Worker processes: of a class, as many as it is to have; here, one for four cores."
+        None, ge=1, description="Worker processes: of a class, as many as it is to have; here, one a core."
     )
     threads: int | None = Field(
-        None, ge=1, description="Slices at a time in a worker process on this machine; default: two a core."
+        None, ge=1, description="Slices at a time in a worker process on this machine; default: 2 a core."
     )
     worker_wait_s: float = Field(
         3600, alias="worker_wait", ge=0, description="SECONDS without any worker, after which a run gives up."
@@ -267,7 +266,7 @@ class ClusterSection(Section):
 
     def workers_on(self, cores: int) -> int:
         """Worker processes of a cluster on a machine of so many cores."""
-        return self.workers or max(1, cores // _CORES_PER_PROCESS)
+        return self.workers or cores
 
     def threads_on(self, cores: int) -> int:
         """Slices at a time in each of them."""

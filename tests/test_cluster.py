@@ -204,6 +204,24 @@ class TestFaults:
         assert status == 1
         assert f"{cluster.address}: has had no worker for 3 s. Start workers" in err
 
+    def test_a_frozen_worker_does_not_hold_up_others(
+        self, cluster: DaskCluster, slow: Faulty, job: Job, expected: dict[str, bytes]
+    ) -> None:
+        worker = psutil.Process(cluster.workers[0].pid)
+        frozen = [worker, *worker.children(True)]
+        for each in frozen:
+            each.suspend()
+        run = Run(self.words(job, slow, cluster))
+        try:
+            until(partial(enough, 1), 45)
+        finally:
+            for each in frozen:
+                each.resume()
+        status, _, err = run.end()
+        assert status == 0, err
+        assert "some worker does not answer" in err
+        assert files(Path("out")) == expected
+
     def test_the_last_worker_gone_with_what_it_has_made(
         self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:

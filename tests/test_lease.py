@@ -143,6 +143,7 @@ def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> N
     output.place.put(RUN, json.dumps(record(output) | {"state": "stopped"}).encode())
     with held(output) as lease, lease.output.place.staging() as folder:
         asleep.give_back("failed")
+        asleep.give_back("failed")
         assert folder.exists()
         assert record(output)["state"] == "running"
 
