@@ -154,6 +154,8 @@ def _start(config: ClusterSection) -> Any:
         extra = _EXTRAS.get(path.partition(".")[0])
         remedy = f"Install it: pip install 's2cube[{extra}]'" if extra else "Correct --class, or install its package"
         raise ConfigError(f"--class {path}", f"cannot be had ({error})", remedy) from None
+    if not hasattr(kind, "get_client"):
+        raise ConfigError(f"--class {path}", "is no class of Dask clusters", "Correct it")
     try:
         return kind(**(config.options or {}))
     except (TypeError, ValueError) as error:

@@ -74,6 +74,11 @@ def _path_or_address(value: object) -> object:
     return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else Path(str(value)).expanduser()
 
 
+def _or_none(value: object) -> object:
+    """Let a flag take back what a file says."""
+    return None if value == "" else value
+
+
 def _parse_table(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -236,8 +241,10 @@ class OutputSection(Section):
 class ClusterSection(Section):
     """Where it is computed."""
 
-    scheduler: str | None = Field(None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine.")
-    cluster_class: str | None = Field(
+    scheduler: Annotated[str | None, BeforeValidator(_or_none)] = Field(
+        None, description="ADDRESS of a Dask scheduler; default: a cluster of this machine."
+    )
+    cluster_class: Annotated[str | None, BeforeValidator(_or_none)] = Field(
         None, alias="class", description="Dotted NAME of a Dask cluster's class, as dask_jobqueue.SLURMCluster."
     )
     options: Annotated[dict[str, Any] | None, BeforeValidator(_parse_table)] = Field(
@@ -260,6 +267,8 @@ class ClusterSection(Section):
     def _check_together(self) -> Self:
         if self.scheduler and self.cluster_class:
             raise ValueError("a scheduler and a class are two clusters")
+        if self.options and not self.cluster_class:
+            raise ValueError("options are a class's, and none is named")
         if self.cluster_class and not self.workers:
             raise ValueError("how many workers is a cluster of a class to have?")
         return self
@@ -331,7 +340,8 @@ class JobConfig(Section):
 
     def for_workers(self) -> Self:
         """Leave out what workers have no use for, and what may hold secrets: where to search, and the cluster."""
-        return self.model_copy(update={"search": SearchSection(), "cluster": ClusterSection()})
+        cluster = ClusterSection(worker_wait=self.cluster.worker_wait_s)
+        return self.model_copy(update={"search": SearchSection(), "cluster": cluster})
 
 
 def explain(error: ValidationError, model: type[Section], origin: Any) -> ConfigError:

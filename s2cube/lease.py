@@ -29,6 +29,10 @@ _DEAD_S = 30
 """Who has said nothing for so long is dead; ten beats, so that a slow store kills nobody."""
 
 
+_BEGIN_S = 3600
+"""What was handed over and has not begun after so long is taken for lost by who asks how it goes."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a run says of itself.
@@ -72,7 +76,9 @@ class Record:
     @property
     def is_alive(self) -> bool:
         """Whether it goes on, as far as that is to be seen from here."""
-        return self.state == "submitted" or (self.is_open and not self.is_dead and self._silent_s <= _DEAD_S)
+        if self.state == "submitted":
+            return self._silent_s <= _BEGIN_S
+        return self.is_open and not self.is_dead and self._silent_s <= _DEAD_S
 
     @property
     def _silent_s(self) -> float:

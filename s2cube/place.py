@@ -145,8 +145,11 @@ class Folder:
     def read(self, name: str) -> bytes | None:  # noqa: D102
         try:
             return (self.root / name).read_bytes()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+            raise WriteError(str(self.root / name), problem, "See to the folder, then run again") from None
 
     def remove(self, name: str) -> None:  # noqa: D102
         with self._named(self.root / name):
@@ -252,7 +255,8 @@ class Bucket:
 
         with self._named(""):
             found = heed(lambda: [each["path"] for page in obstore.list(self._store) for each in page])
-        yield from sorted(name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
+        own = (name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
+        yield from sorted(own, key=lambda name: name.split("/"))
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
         import obstore

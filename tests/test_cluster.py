@@ -386,6 +386,8 @@ class TestClasses:
             (["--class", "coiled.Cluster", "--workers", "2"], 2, "Install it: pip install 's2cube[coiled]'"),
             (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "'s2cube[kubernetes]'"),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
+            (["--class", "builtins.dict", "--workers", "2"], 2, "is no class of Dask clusters"),
+            (["--options", '{"queue": "x"}'], 2, "options are a class's, and none is named"),
             (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be had"),
             (["--class", "distributed.LocalCluster"], 2, "[cluster]: how many workers"),
             (["--class", "distributed.SpecCluster", "--workers", "1", "--options", '{"colour": 1}'], 2, "colour"),

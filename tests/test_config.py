@@ -63,6 +63,12 @@ def test_home_is_known() -> None:
     assert load_config({"out": "~/x"}, {}).job.out == Path.home() / "x"
 
 
+def test_a_flag_takes_back_what_a_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('[cluster]\nscheduler = "tcp://host:8786"\n')
+    assert load_config({"scheduler": ""}, {}, file).cluster.scheduler is None
+
+
 @pytest.mark.parametrize("text", ["max_cloud = 3\n", "[search.more]\nx = 1\n"])
 def test_misplaced_keys(tmp_path: Path, text: str) -> None:
     file = tmp_path / "job.toml"

@@ -206,6 +206,10 @@ def test_status(s2cube_command: CommandLine, job: Job, archive: Archive, output:
     output.place.put(RUN, json.dumps(content | {"state": "done"}).encode())
     assert s2cube_command("status", "--out", "out").status == 3
 
+    for updated, status in ((now(), 0), ("2020-01-01T00:00:00Z", 1)):
+        output.place.put(RUN, json.dumps(content | {"state": "submitted", "updated": updated}).encode())
+        assert s2cube_command("status", "--out", "out").status == status
+
 
 def test_a_record_of_another_kind_is_none(output: Output) -> None:
     output.place.prepare()
