@@ -8,10 +8,10 @@ import pystac
 
 from s2cube.config import CubeSection, OpenSettings, OutputSection, OutputSettings, ReadSection, ReadSettings
 from s2cube.errors import OutputError, SearchError
+from s2cube.folder import Folder
 from s2cube.lease import held
 from s2cube.model import AOI, Plan
 from s2cube.output import Output, name
-from s2cube.place import Folder
 from s2cube.plan import make_plan
 from s2cube.store import Access
 

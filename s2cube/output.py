@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2cube.errors import BusyError
+from s2cube.folder import OWN
 from s2cube.outcome import SliceFailure
-from s2cube.place import OWN, Place, place_at
+from s2cube.place import Place, place_at
 
 DATA = "data"
 """Key of the asset that is the COG."""

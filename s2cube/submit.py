@@ -8,12 +8,12 @@ from pathlib import Path
 
 from s2cube.config import JobConfig
 from s2cube.errors import ClusterError, OutputError, UsageError
+from s2cube.folder import Folder
 from s2cube.job import Job, plan_job
 from s2cube.lease import held, read_record
 from s2cube.outcome import Progress
 from s2cube.output import Output
 from s2cube.pipeline import run_job
-from s2cube.place import Folder
 
 _START_S = 120
 """So long a process of its own may take to begin: to search, mostly."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from s2cube.config import CubeSection, JobConfig
 from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, redact
+from s2cube.folder import Folder
 from s2cube.image import assemble, qa, read_access, screen
 from s2cube.model import Plan
 from s2cube.outcome import SliceFailure, SliceResult
 from s2cube.output import Output
-from s2cube.place import Folder
 from s2cube.provider import canonical_bands
 from s2cube.qa import CLOUD_CLASSES, NO_DATA_CLASS, QA, cloud_percent
 from s2cube.store import Access

@@ -13,9 +13,9 @@ import s2cube
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
-    1: {"model", "outcome", "sign", "remote"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf"},
-    3: {"settings", "source", "provider", "tiff", "gdal_file", "place", "draft", "outline"},
+    1: {"model", "outcome", "sign", "remote", "folder"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket"},
+    3: {"settings", "source", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},
     5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory"},
     6: {"cube", "cost", "files"},
@@ -59,7 +59,7 @@ def test_imports_go_down(name: str) -> None:
         ("stackstac", {"cube"}),
         ("distributed", {"cluster", "stream"}),
         ("cyclopts", {"cli", "flags"}),
-        ("obstore", {"remote", "store", "place"}),
+        ("obstore", {"remote", "store", "bucket"}),
         ("imagecodecs", {"tiff"}),
         ("tifffile", {"tiff"}),
     ],

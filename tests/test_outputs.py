@@ -30,9 +30,10 @@ from s2cube.config import OutputSection
 from s2cube.demo import PASSES, Archive
 from s2cube.draft import Draft, draft, layout
 from s2cube.errors import ConfigError, OutputError, WriteError
+from s2cube.folder import Folder
 from s2cube.item import slice_item
 from s2cube.picture import write_picture
-from s2cube.place import Folder, place_at
+from s2cube.place import place_at
 from s2cube.provider import COMMON_NAMES
 
 BANDS = ("blue", "green", "red")

@@ -24,9 +24,11 @@ from servers import object_store
 
 import s2cube
 from s2cube import remote
+from s2cube.bucket import Bucket
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import OutputError, WriteError
-from s2cube.place import Bucket, Folder, place_at
+from s2cube.folder import Folder
+from s2cube.place import place_at
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
 
@@ -114,7 +116,7 @@ class TestPlaces:
             assert somewhere.read("x") == b"other's"
         else:
             code = (
-                "import sys; from s2cube.place import Folder; from pathlib import Path; f = Folder(Path(sys.argv[1]));"
+                "import sys; from s2cube.folder import Folder; from pathlib import Path; f = Folder(Path(sys.argv[1]));"
             )
             code += "print(sum(f.swap('x', f.read('x'), str(n).encode() * 9) for n in range(200)))"
             runs = [
@@ -269,7 +271,7 @@ def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: J
 
 
 def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.place._LOCK_WAIT_S", 0.5)
+    monkeypatch.setattr("s2cube.folder._LOCK_WAIT_S", 0.5)
     (tmp_path / ".s2cube").mkdir()
     with (tmp_path / ".s2cube" / "lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)

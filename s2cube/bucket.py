@@ -1,0 +1,130 @@
+"""An object store to write to: a file is there whole or not at all, and looked at once it is."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from s2cube.errors import OutputError, WriteError
+from s2cube.remote import heed, store_to_write
+
+if TYPE_CHECKING:
+    import obstore.store
+
+_DEPTH = 3
+"""Of a slice's files: aoi, slice, name."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A folder of an object store, or the whole bucket."""
+
+    address: str
+
+    def prepare(self) -> None:  # noqa: D102
+        try:
+            # Some stores make a bucket that is written to.
+            next(self.names(), None)
+            self.probe()
+        except WriteError as error:
+            remedy = "Check --out, and that the keys in the environment may write there"
+            raise OutputError(self.address, error.problem, remedy) from None
+
+    def sweep(self) -> None:
+        """Do nothing: what was not put whole is nowhere to be seen."""
+
+    def probe(self) -> None:  # noqa: D102
+        name = f".s2cube-{uuid4().hex}"
+        self.put(name, b"")
+        self.remove(name)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:  # noqa: D102
+        with tempfile.TemporaryDirectory(prefix="s2cube-") as folder:
+            yield Path(folder)
+
+    def put(self, name: str, content: bytes | Path) -> None:  # noqa: D102
+        import obstore
+
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        with self._named(name):
+            heed(lambda: obstore.put(self._store, name, content))
+            there = heed(lambda: obstore.head(self._store, name)["size"])
+        if there != size:
+            raise self._failed(name, f"{there} bytes are there of {size}")
+
+    def read(self, name: str) -> bytes | None:  # noqa: D102
+        found = self._find(name)
+        return found[0] if found else None
+
+    def remove(self, name: str) -> None:  # noqa: D102
+        import obstore
+
+        with self._named(name), suppress(FileNotFoundError):
+            heed(lambda: obstore.delete(self._store, name))
+
+    def names(self) -> Iterator[str]:  # noqa: D102
+        import obstore
+
+        with self._named(""):
+            found = heed(lambda: [each["path"] for page in obstore.list(self._store) for each in page])
+        own = (name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
+        yield from sorted(own, key=lambda name: name.split("/"))
+
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        found = self._find(name)
+        if (found[0] if found else None) != old:
+            return False
+        try:
+            with self._named(name):
+                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
+        except WriteError as error:
+            if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
+                return False
+            raise
+        return True
+
+    def _find(self, name: str) -> tuple[bytes, str | None] | None:
+        import obstore
+
+        def get() -> tuple[bytes, str | None]:
+            answer = obstore.get(self._store, name)
+            return bytes(answer.bytes()), answer.meta["e_tag"]
+
+        with self._named(name, "read"), suppress(FileNotFoundError):
+            return heed(get)
+        return None
+
+    @property
+    def _store(self) -> "obstore.store.ObjectStore":
+        return store_to_write(self.address)
+
+    @contextmanager
+    def _named(self, name: str, verb: str = "written") -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            raise self._failed(name, _reason(error), verb) from None
+
+    def _failed(self, name: str, reason: str, verb: str = "written") -> WriteError:
+        remedy = "Check the bucket and the keys in the environment; then run again"
+        return WriteError(f"{self.address}/{name}", f"cannot be {verb} ({reason})", remedy)
+
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    told = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
+    return ": ".join(told) if told else text.split("\n")[0][:300]
