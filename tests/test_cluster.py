@@ -16,15 +16,18 @@ import psutil
 import pytest
 from clusters import DaskCluster, dask_cluster
 from conftest import CommandLine, Job
+from distributed.core import clean_exception, error_message
+from rasterio._err import CPLE_AppDefinedError
 from servers import Faulty, answer, faulty, free_port
 
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import ClusterError, OutputError
+from s2cube.errors import ClusterError, OutputError, WriteError
 from s2cube.job import Job as PlannedJob
 from s2cube.lease import held, read_record
 from s2cube.output import Output
 from s2cube.settings import load_config
 from s2cube.submit import _look_after
+from s2cube.worker import make_slice
 
 BANDS = ("--bands", "blue,swir16")
 DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
@@ -123,8 +126,9 @@ class TestHosts:
     def test_a_folder_that_only_the_client_sees(
         self, hosts: DaskCluster, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]
     ) -> None:
+        """In its place workers have a folder of their own, which they could write to: but the run is not there."""
         assert hosts.shape.private
-        out = hosts.shape.private / "out"
+        out = hosts.shape.private
         ran = s2cube_command(*job(*BANDS, *self.words(hosts), "--out", out))
         assert ran.status == 0, ran.err
         assert files(out) == expected
@@ -315,6 +319,22 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     assert refused == {"busy": 2, "gone": 1}
     assert "corner_20210724: will be made again" in ran.err
     assert len(ran.json["written"]) == len(DAYS) - 1
+
+
+def test_an_error_comes_home_whole_whatever_it_came_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask pickles causes too, and GDAL's cannot be unpickled."""
+
+    def full(*_: object) -> None:
+        try:
+            raise CPLE_AppDefinedError(3, 1, "No space left")
+        except CPLE_AppDefinedError:
+            raise WriteError("a.tif", "cannot be written", "Make room") from None
+
+    monkeypatch.setattr("s2cube.worker._make_slice", full)
+    with pytest.raises(WriteError) as caught:
+        make_slice(None, None, None)  # type: ignore[arg-type]
+    message = error_message(caught.value)
+    assert isinstance(clean_exception(message["exception"].data)[1], WriteError)
 
 
 def test_nobody_there(s2cube_command: CommandLine, job: Job) -> None:
