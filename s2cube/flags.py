@@ -74,15 +74,17 @@ def load(flags: Flags | None, file: Path | None) -> JobConfig:
     ConfigError
         If they cannot be.
     """
-    given = {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
-    return load_config(given, os.environ, file)
+    return load_config(_given(flags), os.environ, file)
+
+
+def _given(flags: Flags | None) -> dict[str, Any]:
+    return {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
 
 
 def words(flags: Flags | None, file: Path | None) -> list[str]:
     """Write flags down as they are given on a command line."""
-    given = {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
     out = ["--config", str(file)] if file else []
-    for key, value in given.items():
+    for key, value in _given(flags).items():
         name = key.replace("_", "-")
         out += [f"--{name}={value}"] if isinstance(value, str) else [f"--{name}" if value else f"--no-{name}"]
     return out

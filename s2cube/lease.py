@@ -114,7 +114,7 @@ class Record:
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass
+            return False  # it is another user's, and lives
         return False
 
 

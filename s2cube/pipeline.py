@@ -136,8 +136,12 @@ def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
     if not result.files:
         return result
     with output.place.staging() as folder:
-        for name, content in result.files.items():
-            (folder / name).write_bytes(content)
+        try:
+            for name, content in result.files.items():
+                (folder / name).write_bytes(content)
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error})"
+            raise WriteError(f"{folder}/{result.slice}", problem, "Make room there, then run again") from None
         path = output.publish(plan.aoi.id, result.slice, folder)
     return replace(result, path=path, files={})
 

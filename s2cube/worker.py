@@ -89,7 +89,7 @@ def _reaches(output: Output) -> bool:
             output.place.probe()
             return True
     except WriteError:
-        pass
+        return False  # it is there to be seen, not to be written: the files go home
     return False
 
 

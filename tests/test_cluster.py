@@ -24,7 +24,9 @@ from s2cube.demo import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
 from s2cube.job import Job as PlannedJob
 from s2cube.lease import held, read_record
+from s2cube.outcome import SliceResult
 from s2cube.output import Output
+from s2cube.pipeline import _bring_home
 from s2cube.settings import load_config
 from s2cube.submit import _look_after
 from s2cube.worker import make_slice
@@ -335,6 +337,16 @@ def test_an_error_comes_home_whole_whatever_it_came_of(monkeypatch: pytest.Monke
         make_slice(None, None, None)  # type: ignore[arg-type]
     message = error_message(caught.value)
     assert isinstance(clean_exception(message["exception"].data)[1], WriteError)
+
+
+def test_a_disk_that_is_full_at_home_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    brought = SliceResult("corner_1", files={"corner_1.tif": b"1"})
+    with pytest.raises(WriteError, match=r"corner_1: cannot be written \(No space left on device\)"):
+        _bring_home(None, brought, Output.at(tmp_path))  # type: ignore[arg-type]
 
 
 def test_nobody_there(s2cube_command: CommandLine, job: Job) -> None:
