@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Unpack
+from typing import Unpack
 
 import pystac
 from pystac_client import Client, ConformanceClasses
@@ -13,11 +13,12 @@ from pystac_client.exceptions import APIError
 from pystac_client.warnings import PystacClientWarning
 
 from s2cube.antimeridian import split, unwrap
+from s2cube.api import Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
 from s2cube.model import AOI
 from s2cube.scene import acquired
-from s2cube.source import open_source, pages
+from s2cube.source import open_source
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +78,9 @@ def open_catalogue(config: SearchSection) -> Catalogue:
         source = open_source(config.stac)
         if isinstance(source, Iterator):
             return _of_collection(list(source), config)
-        for part in (ConformanceClasses.SORT, ConformanceClasses.QUERY):
-            # pystac-client knows these only as of version 1.0; servers announce 1.1.
-            if any(uri.endswith(part.value) for uri in source.get_conforms_to()):
-                source.add_conforms_to(part.name)
+        # pystac-client knows it only as of version 1.0; servers announce 1.1.
+        if any(uri.endswith(ConformanceClasses.SORT.value) for uri in source.get_conforms_to()):
+            source.add_conforms_to(ConformanceClasses.SORT.name)
         _check_collection(source, config)
         return source
 
@@ -93,7 +93,7 @@ def find_scenes(
 ) -> list[pystac.Item]:
     """Do what `search_items` does, in a catalogue that is open; of each scene keep what `keep` makes of it."""
     with _named(config):
-        candidates = iter(catalogue) if isinstance(catalogue, list) else _ask(catalogue, aoi, config)
+        candidates = iter(catalogue) if isinstance(catalogue, list) else _asked(catalogue, aoi, config)
         matching = (keep(item) for item in candidates if _matches(item, aoi, config))
         kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
         return sorted(kept, key=_age)
@@ -132,24 +132,10 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
     return bool(footprint.intersects(area) and not footprint.touches(area))
 
 
-def _ask(client: Client, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
-    sorts = client.conforms_to(ConformanceClasses.SORT)
-    question: dict[str, Any] = {"sortby": "-properties.datetime"} if sorts else {}
-    if config.max_cloud_percent < 100 and client.conforms_to(ConformanceClasses.QUERY):
-        question["query"] = {"eo:cloud_cover": {"lte": config.max_cloud_percent}}
-    methods = {link.extra_fields.get("method", "GET") for link in client.get_links("search")}
-    found = pages(
-        client.search(
-            method="POST" if "POST" in methods or not methods else "GET",
-            collections=[config.collection],
-            intersects=aoi.geometry_lonlat.json,
-            datetime=None if config.datetime is None else str(config.datetime),
-            limit=_PAGE_SIZE,
-            **question,
-        ),
-        config.stac,
-    )
-    yield from _newest(found, aoi, config) if sorts and config.max_items else found
+def _asked(client: Client, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
+    when = None if config.datetime is None else str(config.datetime)
+    found = ask(client, Question(config.stac, config.collection, aoi.geometry_lonlat, when))
+    return _newest(found, aoi, config) if sorts(client) and config.max_items else found
 
 
 def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:

@@ -14,8 +14,8 @@ PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
     1: {"model", "outcome", "sign", "remote", "folder"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket"},
-    3: {"settings", "source", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},
+    3: {"settings", "source", "api", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
     4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},
     5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory"},
     6: {"cube", "cost", "files"},
