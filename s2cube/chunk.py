@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pystac
 from odc.geo.geobox import GeoBox
 
+from s2cube.assets import crs_code
 from s2cube.model import Plan
-from s2cube.provider import crs_code
 
 _CHUNK_CELLS = 2048
 """Bound of a chunk's side: 17 MB of a band; at 30 m 61 km, so that a granule is four chunks."""

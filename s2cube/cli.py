@@ -27,6 +27,7 @@ from s2cube.voice import (
     paper,
     people,
     say,
+    say_what_is_unusable,
     tell,
     tell_cost,
     tell_if_nothing_found,
@@ -91,7 +92,9 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
     asked = load(flags, config)
     job = plan_job(asked, Output.at(asked.job.out))
     tell_if_nothing_found(job)
-    costs = forecast(job, headers)
+    forecasts = forecast(job, headers)
+    job, costs = job.without(forecasts.unusable), forecasts.costs
+    say_what_is_unusable(job)
     table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
     for each in job.plans:
         for time_slice in each.slices:
@@ -100,9 +103,13 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
             table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
+    for unusable in job.unusable:
+        when = f"{unusable.time:%Y-%m-%d %H:%M}" if unusable.time else ""
+        table.add_row(unusable.id, when, "cannot be made", "", "", " ".join(unusable.scenes))
     if not voice.json:
         paper().print(table)
-    say(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
+    fail = f", {len(job.unusable)} that cannot be made" if job.unusable else ""
+    say(f"{len(job.todo)} slices to do, {len(job.skipped)} done{fail}.")
     traffic = sum((cost.traffic for cost in costs.values()), Traffic())
     total = {
         **asdict(traffic),
@@ -114,6 +121,7 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
     tell_cost(total)
     voice.print_json(
         {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
+        | {"failed": [{"slice": each.id, "error": str(each.error)} for each in job.unusable]}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
         | total
     )

@@ -16,13 +16,14 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.windows import Window
 
+from s2cube.assets import band_key, crs_code, layer_key
 from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps
 from s2cube.config import JobConfig
 from s2cube.errors import SceneError
 from s2cube.memory import PROCESS_BYTES, of_slice
 from s2cube.model import Plan
 from s2cube.outcome import Cost, Traffic
-from s2cube.provider import NATIVE_M, band_key, canonical_bands, crs_code, layer_key
+from s2cube.provider import NATIVE_M, canonical_bands
 from s2cube.reader import AssetReader
 from s2cube.resample import Lattice
 from s2cube.shelf import Span

@@ -9,10 +9,11 @@ import stackstac
 import xarray as xr
 from rasterio.enums import Resampling
 
+from s2cube.assets import band_key, crs_code, layer_key
 from s2cube.chunk import Chunks, chunks, nests, on_steps, steps_per_cell
 from s2cube.errors import SceneError
 from s2cube.model import Plan, Quality
-from s2cube.provider import band_key, canonical_bands, crs_code, layer_key
+from s2cube.provider import canonical_bands
 from s2cube.reader import AssetReader
 from s2cube.store import Access
 

@@ -11,9 +11,9 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from s2cube.errors import AssetReadError
-from s2cube.remote import is_remote
+from s2cube.remote import is_remote, local_path
 from s2cube.resample import Block, Lattice
-from s2cube.store import Access, address, failed, local_path
+from s2cube.store import Access, address, failed
 
 _BLOCK_PIXELS = 4_000_000
 _REFUSED = re.compile(r"\b40[13]\b")

@@ -80,6 +80,8 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     config = CubeSection.of({key: value for key, value in settings.items() if key not in READ_KEYS})
     access = read_access(ReadSection.of(patience))
     plan = make_plan(items, aoi, config)
+    for each in plan.unusable:
+        raise each.error
     if not plan.slices:
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     from s2cube.cube import read_bands

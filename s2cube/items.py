@@ -1,53 +1,156 @@
-"""Features of a catalogue's answer become items that stand for themselves."""
+"""Features of a catalogue's answer become items that stand for themselves.
 
+A catalogue may write anything. Where no item can be made of a member (id, geometry, datetime, an asset), the item is
+made without it, and the property `scene.UNREADABLE` keeps what was there: the time slice of that scene fails by name,
+and nothing else does.
+"""
+
+import hashlib
+import json
 import logging
-from collections.abc import Iterator
+import os.path
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import pystac
-from pystac.utils import is_absolute_href, make_absolute_href
 
-from s2cube.errors import SearchError
-from s2cube.remote import REMOTE_SCHEMES, is_remote
+from s2cube.members import instant, numbers, shown, without_surrogates
+from s2cube.remote import REMOTE_SCHEMES, existing_path, is_remote, local_path
+from s2cube.scene import UNREADABLE, check_geometry
 from s2cube.sign import endpoint, unsigned
 
 log = logging.getLogger(__name__)
 
+_Value = TypeVar("_Value")
 
-def from_features(features: list[dict[str, Any]], base: str) -> Iterator[pystac.Item]:
+_MEMBERS = {
+    "type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "properties", "links", "assets", "collection",
+}  # fmt: skip
+"""Of a STAC Item, by its specification; what else stands there is kept as it is."""
+
+
+def from_features(features: list[Any], base: str) -> Iterator[pystac.Item]:
     """Make items of features: with absolute asset hrefs, and no link but their own to the catalogue.
 
     Parameters
     ----------
+    features
+        GeoJSON features; where one is something else, its item says so.
     base
         Address of the catalogue.
-
-    Raises
-    ------
-    SearchError
-        If a feature is no STAC Item.
     """
     for feature in features:
+        yield detached(_item(feature), base)
+
+
+def _item(feature: Any) -> pystac.Item:
+    """Make an item of what can be read of a feature; what cannot is noted in its properties."""
+    told: dict[str, Any] = feature if isinstance(feature, dict) else {}
+    unreadable: dict[str, str] = {}
+
+    def take(name: str, value: Any, check: Callable[[Any], _Value]) -> _Value | None:
         try:
-            item = pystac.Item.from_dict(feature, migrate=False, preserve_dict=False)
-        except (KeyError, ValueError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
-            raise SearchError(base, f"holds a feature that is no STAC Item ({error})", "Check --stac") from None
-        yield detached(item, base)
+            return None if value is None else check(value)
+        except (ValueError, TypeError, RecursionError):
+            unreadable[name] = shown(value)
+            return None
+
+    take("type", told.get("type", "none"), _feature)
+    properties = take("properties", told.get("properties"), _dict) or {}
+    # pystac reads times leniently: "12" would be the 12th of this month.
+    when = take("datetime", properties.get("datetime"), instant)
+    if when is None:
+        properties = {"start_datetime": None, "end_datetime": None, **properties}
+    assets = take("assets", told.get("assets"), _dict) or {}
+    item = pystac.Item(
+        take("id", told.get("id"), _id) or _made_up_id(feature),
+        take("geometry", told.get("geometry"), _geometry),
+        _bbox(told.get("bbox")),
+        when,
+        properties,
+        collection=take("collection", told.get("collection"), _text),
+        stac_extensions=[each for each in _list(told.get("stac_extensions")) if isinstance(each, str)],
+        extra_fields={key: value for key, value in told.items() if key not in _MEMBERS},
+        assets={
+            without_surrogates(key): asset
+            for key, each in assets.items()
+            if (asset := take(f"assets.{key}", each, _asset))
+        },
+    )
+    own = next((each["href"] for each in _list(told.get("links")) if _is_own(each)), None)
+    if own is not None:
+        item.add_link(pystac.Link(pystac.RelType.SELF, without_surrogates(own), pystac.MediaType.GEOJSON))
+    if unreadable:
+        # Beside what is noted of an item that was read before, and saved.
+        noted = properties.get(UNREADABLE)
+        properties[UNREADABLE] = (noted if isinstance(noted, dict) else {}) | unreadable
+    return item
+
+
+def _made_up_id(feature: Any) -> str:
+    content = json.dumps(feature, sort_keys=True, default=repr)
+    return f"without-id-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _id(value: Any) -> str:
+    return _text(f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return without_surrogates(value)
+
+
+def _dict(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _geometry(value: Any) -> dict[str, Any]:
+    check_geometry(value)
+    return _dict(value)
+
+
+def _bbox(value: Any) -> list[float] | None:
+    """Give a box of numbers; nothing that matters is read of it."""
+    try:
+        return list(numbers(value))
+    except ValueError:
+        return None
+
+
+def _asset(value: Any) -> pystac.Asset:
+    return pystac.Asset.from_dict(_dict(value) | {"href": _text(_dict(value).get("href"))})
+
+
+def _feature(value: Any) -> None:
+    if value != "Feature":
+        raise ValueError
+
+
+def _is_own(link: Any) -> bool:
+    return isinstance(link, dict) and link.get("rel") == "self" and isinstance(link.get("href"), str)
 
 
 def detached(item: pystac.Item, base: str) -> pystac.Item:
     """Make the asset hrefs of an item absolute, without secrets, and keep no link but its own; see `from_features`."""
+    start = base if "://" in base else str(Path(base).absolute())
     link = item.get_single_link(pystac.RelType.SELF)
     # As it is written: pystac would take a relative one for a path from the folder the user is in.
-    own = make_absolute_href(str(link.target), make_absolute_href(base)) if link else None
-    start = own if own and is_absolute_href(own) else make_absolute_href(base)
+    own = _resolved(str(link.target), start) if link else None
     for key, asset in list(item.assets.items()):
         # A path from the root is this machine's where the catalogue is, wherever the item says that it lived.
-        if "://" not in asset.href and not (Path(asset.href).is_absolute() and "://" not in base):
-            asset.href = urljoin(start, asset.href) if "://" in start else make_absolute_href(asset.href, start)
+        from_root = Path(asset.href).is_absolute() and "://" not in base
+        asset.href = _resolved(asset.href, start if from_root else own or start)
         # Nobody vetted what a catalogue on the network says: it has no business with files of this machine.
         if is_remote(base) and not is_remote(asset.href):
             log.warning(
@@ -63,6 +166,26 @@ def detached(item: pystac.Item, base: str) -> pystac.Item:
     if own:
         item.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
     return item
+
+
+def _resolved(href: str, start: str) -> str:
+    """Make an href absolute; of a file of this machine, a path.
+
+    Parameters
+    ----------
+    start
+        Absolute address or path of what the href stands in.
+    """
+    if href.lower().startswith("file:"):
+        return local_path(href)
+    if "://" in href:
+        return href
+    if start.lower().startswith("file:"):
+        start = local_path(start)
+    if "://" in start:
+        return urljoin(start, href)
+    # In a name of a file, # and ? are letters like others.
+    return existing_path(os.path.normpath(Path(start).parent / href))
 
 
 def _unsigned(content: Any, base: str) -> Any:

@@ -1,18 +1,20 @@
 """What a run is going to do: search and plan, held against what is there."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 from s2cube.aoi import read_aois
+from s2cube.assets import lean
 from s2cube.config import JobConfig
 from s2cube.errors import SliceError
-from s2cube.model import Plan
+from s2cube.model import Plan, UnusableSlice
 from s2cube.outcome import Cost
 from s2cube.output import Output, State
-from s2cube.plan import lean, make_plan
+from s2cube.plan import make_plan, narrow
 from s2cube.provider import canonical_bands
 from s2cube.search import find_scenes, open_catalogue
 
@@ -34,6 +36,8 @@ class Job:
         One a slice that is to be made.
     skipped
         Ids of the slices that are there already, made of the same scenes by the same settings.
+    unusable
+        Slices that cannot be made: they fail without being tried.
     """
 
     config: JobConfig
@@ -41,6 +45,18 @@ class Job:
     plans: tuple[Plan, ...]
     todo: tuple[Plan, ...]
     skipped: tuple[str, ...]
+    unusable: tuple[UnusableSlice, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many slices are to be made, or to fail."""
+        return len(self.todo) + len(self.unusable)
+
+    def without(self, unusable: Iterable[UnusableSlice]) -> Self:
+        """Give the job that does not try some of its slices, for they cannot be made."""
+        found = {each.id: each for each in unusable}
+        todo = tuple(plan for plan in self.todo if plan.slices[0].id not in found)
+        return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
 def plan_job(config: JobConfig, output: Output) -> Job:
@@ -59,7 +75,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     plans, todo, skipped = [], [], []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
-        plan = make_plan(items, aoi, config.cube)
+        plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         for each, state in zip(plan.slices, _states(plan, output, config), strict=True):
@@ -71,7 +87,8 @@ def plan_job(config: JobConfig, output: Output) -> Job:
             todo.append(replace(plan, slices=(each,)))
     # Slices of one scene behind one another: tiles that two areas share are still there.
     todo.sort(key=lambda plan: plan.slices[0].time)
-    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped))
+    unusable = tuple(each for plan in plans for each in plan.unusable)
+    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped), unusable)
 
 
 def _states(plan: Plan, output: Output, config: JobConfig) -> Iterator[State]:
@@ -81,8 +98,16 @@ def _states(plan: Plan, output: Output, config: JobConfig) -> Iterator[State]:
         )
 
 
-def forecast(job: Job, headers: bool) -> dict[str, Cost]:
-    """Predict what the slices of a job take, by id; those that are sure to fail are named, and left out.
+@dataclass(frozen=True)
+class Forecasts:
+    """What the slices of a job take, by id; and those that turn out to be unusable."""
+
+    costs: dict[str, Cost]
+    unusable: tuple[UnusableSlice, ...] = ()
+
+
+def forecast(job: Job, headers: bool) -> Forecasts:
+    """Predict what the slices of a job take.
 
     Parameters
     ----------
@@ -90,14 +115,15 @@ def forecast(job: Job, headers: bool) -> dict[str, Cost]:
         Read the headers of all files, so that it is exact; else it goes by their items.
     """
     if not job.todo:
-        return {}
+        return Forecasts({})
     from s2cube.cost import Forecast
 
-    predicting, costs = Forecast(job.config, headers), {}
+    predicting, costs, unusable = Forecast(job.config, headers), {}, []
     for plan in job.todo:
-        slice_id = plan.slices[0].id
+        (each,) = plan.slices
         try:
-            costs[slice_id] = predicting.of(plan)
+            costs[each.id] = predicting.of(plan)
         except SliceError as error:
-            log.info("%s will fail: %s", slice_id, error)
-    return costs
+            ids = tuple(scene.id for scene in each.scenes)
+            unusable.append(UnusableSlice(each.id, ids, error, each.time, each.end))
+    return Forecasts(costs, tuple(unusable))

@@ -1,15 +1,19 @@
 """Frozen values that two or more stages share."""
 
+import hashlib
 import math
 import re
 import unicodedata
 from calendar import monthrange
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
+from s2cube.errors import SliceError
 
 if TYPE_CHECKING:
     import pystac
@@ -29,6 +33,8 @@ _INSTANT = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
 )
 
+SUN_DEG_PER_HOUR = 15
+
 _STRAIGHT_M = 10_000
 """So far a line that is straight in metres is bent by 20 m at most in degrees, up to latitude 84."""
 
@@ -43,6 +49,18 @@ def file_name(text: str) -> str:
     """Make a name that no file system, shell or URL minds: letters and digits of any script, dashes, underscores."""
     plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text))
     return plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
+
+
+def unique_file_names(texts: Sequence[str]) -> list[str]:
+    """Make file names of texts, unique without regard to case."""
+    names = [file_name(each) for each in texts]
+    counts = Counter(name.casefold() for name in names)
+    return [
+        f"{name}-{hashlib.sha256(f'{text}{position}'.encode()).hexdigest()[:8]}"
+        if counts[name.casefold()] > 1 or not name
+        else name
+        for position, (name, text) in enumerate(zip(names, texts, strict=True))
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,10 +131,21 @@ class AOI:
 
 @dataclass(frozen=True)
 class TimeRange:
-    """A closed interval of UTC instants; None leaves a side open."""
+    """A closed interval of time; None leaves a side open.
+
+    Parameters
+    ----------
+    start, end
+        Instants, UTC.
+    starts_with_day, ends_with_day
+        Whether that side is a date, which asks for whole solar days: those of the place that is asked about. As they
+        stand, `start` and `end` are those of the dates in UTC.
+    """
 
     start: datetime | None
     end: datetime | None
+    starts_with_day: bool = False
+    ends_with_day: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -138,13 +167,54 @@ class TimeRange:
         end = None if last in ("", "..") else _last_instant(last)
         if start and end and start > end:
             raise ValueError(f"'{text}' runs backwards: {first} is later than {last}")
-        return cls(start, end)
+        return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
+
+    def at(self, lon: float) -> Self:
+        """Give the instants that are meant at a longitude, degrees east: a date is there the solar day."""
+        # The solar day is that of UTC + lon / 15 h.
+        shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
+        start = self.start + shift if self.start and self.starts_with_day else self.start
+        end = self.end + shift if self.end and self.ends_with_day else self.end
+        return type(self)(start, end)
+
+    def whole_days_at(self, lon: float) -> Self:
+        """Give the instants of all solar days at a longitude, degrees east, that the range touches."""
+        exact = self.at(lon)
+        start = exact.start and day_begin(exact.start, lon)
+        end = exact.end and day_begin(exact.end, lon) + timedelta(days=1, microseconds=-1)
+        return type(self)(start, end)
+
+    def holds(self, first: datetime | None, last: datetime | None) -> bool:
+        """Tell whether all of another range lies in this one; so does one that is unknown."""
+        return all(each is None or each in self for each in (first, last))
+
+    def meets(self, first: datetime | None, last: datetime | None) -> bool:
+        """Tell whether a part of another range lies in this one."""
+        after = first is None or self.end is None or first <= self.end
+        return after and (last is None or self.start is None or self.start <= last)
 
     def __contains__(self, instant: datetime) -> bool:
         return (self.start is None or self.start <= instant) and (self.end is None or instant <= self.end)
 
     def __str__(self) -> str:
-        return f"{_rfc3339(self.start)}/{_rfc3339(self.end)}"
+        return f"{_written(self.start, self.starts_with_day)}/{_written(self.end, self.ends_with_day)}"
+
+
+def solar_day(instant: datetime, lon: float) -> str:
+    """Name the day at a longitude (degrees east) by the sun: UTC + longitude / 15 h, as YYYYMMDD."""
+    return f"{instant + timedelta(hours=lon / SUN_DEG_PER_HOUR):%Y%m%d}"
+
+
+def day_begin(instant: datetime, lon: float) -> datetime:
+    """Give the instant at which the solar day of an instant begins at a longitude, degrees east."""
+    by_the_sun = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
+    midnight = by_the_sun.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(hours=lon / SUN_DEG_PER_HOUR)
+
+
+def _is_date(text: str) -> bool:
+    match = _INSTANT.fullmatch(text)
+    return match is not None and match["clock"] is None
 
 
 def _first_instant(text: str) -> datetime:
@@ -169,8 +239,11 @@ def _last_instant(text: str) -> datetime:
     return end - timedelta(microseconds=1)
 
 
-def _rfc3339(instant: datetime | None) -> str:
-    return ".." if instant is None else instant.isoformat().replace("+00:00", "Z")
+def _written(instant: datetime | None, is_date: bool) -> str:
+    """Write RFC 3339, or a date."""
+    if instant is None:
+        return ".."
+    return f"{instant:%Y-%m-%d}" if is_date else instant.isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -190,8 +263,8 @@ class TimeSlice:
     ----------
     id
         ``<aoi>_<YYYYMMDD>`` (solar day) or ``<aoi>_<scene id>``.
-    time
-        Acquisition of the earliest scene, UTC.
+    time, end
+        Acquisition of the earliest scene and of the latest, UTC.
     scenes
         In the order in which they fill the mosaic: the first valid pixel wins.
     dropped
@@ -202,18 +275,41 @@ class TimeSlice:
 
     id: str
     time: datetime
+    end: datetime
     scenes: "tuple[pystac.Item, ...]"
     dropped: "tuple[Dropped, ...]"
     recipe: str
 
 
 @dataclass(frozen=True)
+class UnusableSlice:
+    """A time slice that cannot be made, as the items of its scenes tell already.
+
+    Parameters
+    ----------
+    id
+        As that of a `TimeSlice`; ``<aoi>_<scene id>`` also where a scene does not say when it was acquired.
+    scenes
+        Ids of its scenes.
+    time, end
+        As those of a `TimeSlice`, where they are known.
+    """
+
+    id: str
+    scenes: tuple[str, ...]
+    error: SliceError
+    time: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What is to be made of an AOI: the grid and the time slices, oldest first."""
+    """What is to be made of an AOI: the grid and the time slices, oldest first; and those that cannot be made."""
 
     aoi: AOI
     geobox: "GeoBox"
     slices: tuple[TimeSlice, ...]
+    unusable: tuple[UnusableSlice, ...] = ()
 
     @property
     def scenes(self) -> "list[pystac.Item]":

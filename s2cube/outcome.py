@@ -130,7 +130,7 @@ class Summary:
     Parameters
     ----------
     rejected, failed
-        With the reason.
+        With the reason; of what failed, whether it may be well if it is tried again.
     requests, bytes
         What reading took, without files that GDAL read.
     expected
@@ -140,7 +140,7 @@ class Summary:
     written: list[str]
     skipped: list[str]
     rejected: list[dict[str, str]]
-    failed: list[dict[str, str]]
+    failed: list[dict[str, str | bool]]
     requests: int
     bytes: int
     expected: dict[str, int]

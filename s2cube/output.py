@@ -1,7 +1,7 @@
 """Where things lie in an output folder, and when a slice is done."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -120,11 +120,12 @@ class Output:
         except ValueError:
             return False
 
-    def note_failure(self, failure: SliceFailure) -> None:
-        """Add a line to the list of failures."""
+    def note_failures(self, failures: Iterable[SliceFailure]) -> None:
+        """Add lines to the list of failures."""
         self.check_run()
-        line = json.dumps(asdict(failure), ensure_ascii=False) + "\n"
-        self.place.put(FAILURES, (self.place.read(FAILURES) or b"") + line.encode())
+        lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in failures)
+        if lines:
+            self.place.put(FAILURES, (self.place.read(FAILURES) or b"") + lines.encode())
 
     def forget_failures(self, slice_ids: set[str]) -> None:
         """Take slices that are done, or about to be tried again, off the list of failures."""

@@ -15,8 +15,8 @@ from s2cube.config import JobConfig
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.job import Job, forecast, plan_job
 from s2cube.lease import Lease, held, now
-from s2cube.model import Plan
-from s2cube.outcome import Progress, SliceResult, Summary, Traffic
+from s2cube.model import Plan, UnusableSlice
+from s2cube.outcome import Progress, SliceFailure, SliceResult, Summary, Traffic
 from s2cube.output import Output
 from s2cube.worker import failed, make_slice
 
@@ -54,9 +54,11 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
 
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     """Do what a job says, in an output that is held for it; raises as `run` does."""
+    forecasts = forecast(job, headers=False)
+    job = job.without(forecasts.unusable)
     if watch:
         watch.begin(job)
-    expected = sum((cost.traffic for cost in forecast(job, headers=False).values()), Traffic())
+    expected = sum((cost.traffic for cost in forecasts.costs.values()), Traffic())
     results = []
     for result in _make_slices(job, lease):
         results.append(result)
@@ -67,16 +69,25 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 
 def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
     """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
-    lease.output.forget_failures({plan.slices[0].id for plan in job.todo} | set(job.skipped))
-    lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped), began=now())
+    unusable = [_failed(each) for each in job.unusable]
+    ids = {plan.slices[0].id for plan in job.todo} | {each.slice for each in unusable}
+    lease.output.forget_failures(ids | set(job.skipped))
+    lease.output.note_failures(each.failure for each in unusable if each.failure)
+    lease.progress = Progress(total=job.total, failed=len(unusable), skipped=len(job.skipped), began=now())
     lease.tell()
     from s2cube.catalog import write_catalog
 
     try:
+        yield from unusable
         if job.todo:
             yield from _compute(job, lease)
     finally:
         write_catalog(lease.output, {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None)
+
+
+def _failed(each: UnusableSlice) -> SliceResult:
+    failure = SliceFailure(each.id, each.scenes, each.error.asset, str(each.error), now())
+    return SliceResult(each.id, failure=failure)
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
@@ -102,7 +113,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             outcome = _bring_home(plan, outcome, lease.output)
             _tell(plan, outcome, lease.output)
             if outcome.failure:
-                lease.output.note_failure(outcome.failure)
+                lease.output.note_failures([outcome.failure])
             lease.progress = _counted(lease.progress, outcome, stream.running)
             yield outcome
 
@@ -195,7 +206,11 @@ def _summarise(job: Job, results: Iterable[SliceResult], expected: Traffic) -> S
         written=[result.path for result in ordered if result.path],
         skipped=list(job.skipped),
         rejected=[{"slice": each.slice, "reason": each.rejected} for each in ordered if each.rejected],
-        failed=[{"slice": each.slice, "error": each.failure.error} for each in ordered if each.failure],
+        failed=[
+            {"slice": each.slice, "error": each.failure.error, "may_pass": each.may_pass}
+            for each in ordered
+            if each.failure
+        ],
         requests=traffic.requests,
         bytes=traffic.bytes,
         expected=asdict(expected),

@@ -4,33 +4,31 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from copy import copy
-from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from s2cube.config import CubeSection
+from s2cube.assets import check_scene, crs_codes, used_keys
+from s2cube.config import CubeSection, SearchSection
 from s2cube.errors import SliceError
+from s2cube.granules import Granule, find_granules, log_dropped
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, Dropped, Offset, Plan, TimeSlice, file_name
-from s2cube.provider import (
-    LAYER_ASSETS,
-    band_key,
-    canonical_bands,
-    crs_code,
-    crs_codes,
-    layer_key,
-    offset_dn,
-    provider,
-)
-from s2cube.scene import acquired, granule, processed, version
+from s2cube.members import guarded
+from s2cube.model import AOI, Offset, Plan, TimeSlice, UnusableSlice, solar_day, unique_file_names
+from s2cube.provider import offset_dn, provider
+from s2cube.scene import acquired, processed, tile, version
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 log = logging.getLogger(__name__)
 
-_SUN_DEG_PER_HOUR = 15
+_UNKNOWN = datetime.max.replace(tzinfo=UTC)
+"""Time of what does not say its own: later than all others, so that a limit to the newest does not hide it."""
 
 _DATA_VERSION = 1
 """Grows when the same scenes and settings give other pixels, so that slices are made again. A test holds it to them."""
@@ -41,87 +39,119 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
 
     Of one datatake and tile the newest processing is kept; what is left out is logged and stands in the slice. Slices
     come oldest first. The scenes of a slice that lie in the grid's CRS, so that they need no warp, come before others;
-    then the order is by acquisition and id, whatever the order of `items`.
+    then the order is by acquisition and id, whatever the order of `items`. A slice with a scene that cannot be used
+    is no slice of the plan, but one of its `unusable`.
     """
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
-    kept, dropped = _newest_processing(items)
-    _tell_what_is_assumed(kept, config.offset)
-    scenes = sorted(kept, key=lambda item: (acquired(item), item.id))
-    if config.group_by == "scene":
-        groups = list(zip(_unique_names([item.id for item in scenes]), ([item] for item in scenes), strict=True))
-    else:
-        days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
-        groups = [(day, list(of_day)) for day, of_day in days]
-    # The grid and the offset of each scene stand in the recipe themselves.
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
-    ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
-    slices = []
-    for name, group in groups:
-        ids = {item.id for item in group}
+    granules = find_granules(items)
+    log_dropped(granules)
+    dated, undated = _dated(granules)
+    _warn_about_assumptions([each.scene for each in granules], config.offset)
+    ground = _ground(aoi, geobox, config)
+    slices, unusable = [], []
+    for name, group in _groups(dated, aoi, config):
+        slice_id = f"{aoi.id}_{name}"
+        scenes = [each.scene for each in group]
+        if error := _why_not(scenes, config):
+            ids = tuple(scene.id for scene in scenes)
+            unusable.append(UnusableSlice(slice_id, ids, error, acquired(scenes[0]), acquired(scenes[-1])))
+            continue
         slices.append(
             TimeSlice(
-                id=f"{aoi.id}_{name}",
-                time=acquired(group[0]),
-                scenes=tuple(sorted(group, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
-                dropped=tuple(each for each in dropped if each.kept in ids),
-                recipe=_recipe(ground, group, config),
+                id=slice_id,
+                time=acquired(scenes[0]),
+                end=acquired(scenes[-1]),
+                scenes=tuple(sorted(scenes, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
+                dropped=tuple(dropped for each in group for dropped in each.dropped),
+                recipe=_recipe(ground, scenes, config),
             )
         )
-    return Plan(aoi, geobox, tuple(slices))
+    names = unique_file_names([scene.id for scene, _ in undated])
+    unusable += [
+        UnusableSlice(f"{aoi.id}_{name}", (scene.id,), error)
+        for name, (scene, error) in zip(names, undated, strict=True)
+    ]
+    return Plan(aoi, geobox, tuple(slices), tuple(unusable))
 
 
-def _unique_names(ids: list[str]) -> list[str]:
-    """Make file names of ids; of those that would become one name each gets a digest of its own."""
-    names = [file_name(each) for each in ids]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    digests = (hashlib.sha256(each.encode()).hexdigest()[:8] for each in ids)
-    return [f"{name}-{digest}" if name in twice else name for name, digest in zip(names, digests, strict=True)]
+def narrow(plan: Plan, config: SearchSection) -> Plan:
+    """Leave out of a plan what was found only so that slices are whole, and what is older than the newest wanted.
 
-
-def solar_day(instant: datetime, lon: float) -> str:
-    """Name the day at a longitude (degrees east) by the sun: UTC + longitude / 15 h, as YYYYMMDD."""
-    return f"{instant + timedelta(hours=lon / _SUN_DEG_PER_HOUR):%Y%m%d}"
-
-
-def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
-    """Leave out the assets that nothing will be read from: a plan of ten thousand scenes is kept, and sent to workers.
-
-    A scene that cannot be used stays as it is, so that its slice fails for the reason that it has.
+    A slice that `config.datetime` cuts, as a time of day may, is left out and logged. Of the rest the newest slices
+    stay, as many as `config.max_items` scenes need.
     """
+    slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
+    if config.datetime:
+        times = config.datetime.at(plan.aoi.lon)
+        for each in slices:
+            if not times.holds(each.time, each.end) and times.meets(each.time, each.end):
+                log.warning("%s: left out, for the times that are asked for cut its day", each.id)
+        slices = [each for each in slices if times.holds(each.time, each.end)]
+    if config.max_items is not None:
+        slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)
+        counts = accumulate((len(each.scenes) for each in slices), initial=0)
+        slices = [each for each, before in zip(slices, counts, strict=False) if before < config.max_items]
+    wanted = {each.id for each in slices}
+    return replace(
+        plan,
+        slices=tuple(each for each in plan.slices if each.id in wanted),
+        unusable=tuple(each for each in plan.unusable if each.id in wanted),
+    )
+
+
+def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
+    """Sort granules by time and id; those whose time is unknown come apart, with the reason."""
+    dated, undated = [], []
+    for each in granules:
+        try:
+            dated.append((acquired(each.scene), each.scene.id, _tile(each.scene), each))
+        except SliceError as error:
+            undated.append((each.scene, error))
+    dated.sort(key=lambda each: each[:3])
+    undated.sort(key=lambda each: each[0].id)
+    return [each for *_, each in dated], undated
+
+
+def _groups(granules: list[Granule], aoi: AOI, config: CubeSection) -> Iterator[tuple[str, list[Granule]]]:
+    """Yield what becomes one image, with its name."""
+    if config.group_by == "solar_day":
+        for day, of_day in groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon)):
+            yield day, list(of_day)
+        return
+    ids = Counter(each.scene.id for each in granules)
+    # Two scenes may share an id: their tiles tell them apart.
+    texts = [each.scene.id if ids[each.scene.id] == 1 else f"{each.scene.id}_{_tile(each.scene)}" for each in granules]
+    for name, each in zip(unique_file_names(texts), granules, strict=True):
+        yield name, [each]
+
+
+def _tile(item: pystac.Item) -> str:
     try:
-        offset_dn(item, config.offset)
-        crs_code(item)
-        keys = used_keys(item, config)
+        return tile(item)
     except SliceError:
-        return item
-    light = copy(item)
-    light.links, light.assets = [], {}
-    if own := item.get_self_href():
-        light.set_self_href(own)
-    for key in keys:
-        light.add_asset(key, item.assets[key].clone())
-    return light
+        return ""
 
 
-def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
-    """Name the assets that a scene may be read by, or is known by.
+def _why_not(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
+    """Say why an image of some scenes cannot be made, as far as their items tell."""
+    for scene in scenes:
+        try:
+            with guarded(scene):
+                check_scene(scene, config)
+        except SliceError as error:
+            return error
+    return None
 
-    Raises
-    ------
-    AssetMissingError
-        If it lacks one.
-    """
-    keys = [band_key(item, band) for band in canonical_bands(config.bands)]
-    keys += [layer_key(item, layer) for layer in config.mask]
-    known = provider(item)
-    keys += [known.blue_key] if known else []
-    return list(dict.fromkeys([*keys, *(key for key in LAYER_ASSETS["scl"] if key in item.assets)]))
+
+def _ground(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> list[Any]:
+    # The grid and the offset of each scene stand in the recipe themselves.
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
+    return [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
 
 
 def _recipe(ground: list[Any], scenes: list[pystac.Item], config: CubeSection) -> str:
     of_scenes = [
-        (scene.id, processed(scene), _or_none(offset_dn, scene, config.offset), _or_none(_versions, scene, config))
-        for scene in scenes
+        (scene.id, processed(scene), offset_dn(scene, config.offset), _versions(scene, config)) for scene in scenes
     ]
     content = json.dumps([_DATA_VERSION, *ground, of_scenes], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -131,38 +161,7 @@ def _versions(scene: pystac.Item, config: CubeSection) -> list[str]:
     return [version(scene.assets[key]) for key in used_keys(scene, config)]
 
 
-def _or_none(ask: Callable[..., Any], scene: pystac.Item, wanted: Any) -> Any:
-    try:
-        return ask(scene, wanted)
-    except SliceError:
-        return None  # its slice will fail by name
-
-
-def _newest_processing(items: Iterable[pystac.Item]) -> tuple[list[pystac.Item], list[Dropped]]:
-    """Keep one item of each granule; what is dropped points to the one that is kept in the end."""
-    rivals: dict[object, list[pystac.Item]] = {}
-    for item in items:
-        rivals.setdefault(granule(item) or item.id, []).append(item)
-    kept, dropped = [], []
-    for of_granule in rivals.values():
-        # Whatever the order of the answer: items that are alike in all that decides differ in their text.
-        newest, *others = sorted(of_granule, key=lambda item: (processed(item), item.id, _text(item)), reverse=True)
-        kept.append(newest)
-        for other in others:
-            again = processed(other) == processed(newest)
-            reason = "listed twice" if again else "older processing of the same granule"
-            dropped.append(Dropped(other.id, newest.id, reason))
-    dropped.sort(key=lambda each: (each.kept, each.scene))
-    for each in dropped:
-        log.info("%s: left out for %s (%s)", each.scene, each.kept, each.reason)
-    return kept, dropped
-
-
-def _text(item: pystac.Item) -> str:
-    return json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)
-
-
-def _tell_what_is_assumed(scenes: list[pystac.Item], wanted: Offset) -> None:
+def _warn_about_assumptions(scenes: list[pystac.Item], wanted: Offset) -> None:
     strange = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
     if strange and wanted == "auto":
         log.warning(

@@ -1,13 +1,16 @@
 """What catalogues call things, and how their pixels are scaled: a table, not code paths."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pystac
 
-from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SceneError
+from s2cube.errors import ConfigError, HarmonisationError, SceneError
+from s2cube.members import number, read, records, shown, text
 from s2cube.model import Offset
-from s2cube.scene import baseline
+from s2cube.scene import baseline, baseline_text
 
 BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "coastal": ("coastal", "B01", "B01_60m"),
@@ -31,7 +34,7 @@ Read off the items these catalogues serve; of what the Data Space serves in seve
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
 """The STAC eo extension's common name of each band: it has one for all three of the red edge."""
 
-_EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
+EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
 """What eo 2 calls these."""
 
 LAYER_ASSETS: dict[str, tuple[str, ...]] = {
@@ -59,7 +62,8 @@ BOA_ADD_OFFSET_DN = -1000
 """Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
 
 _FIRST_BASELINE_WITH_OFFSET = (4, 0)
-_APPLIED_FLAG = "earthsearch:boa_offset_applied"
+_APPLIED_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+"""Of Earth Search v1 and v0."""
 _KNOWN_OFFSETS_DN = {0.0: 0, -0.1: BOA_ADD_OFFSET_DN}
 """By the offset of reflectance that the raster extension tells."""
 
@@ -76,8 +80,8 @@ class Provider:
         Where its items tell the CRS: ``proj:epsg`` of the item or ``proj:code`` of the asset. Shape and transform
         stand on the asset with all of them (and are not relied on: the file knows better).
     offset
-        How they tell the offset of the pixels. ``flag``: `earthsearch:boa_offset_applied` says whether it is taken off
-        already, and the raster extension's offset says nothing. ``raster``: the raster extension's offset is still to
+        How they tell the offset of the pixels. ``flag``: `boa_offset_applied` says whether it is taken off already, and
+        the raster extension's offset says nothing. ``raster``: the raster extension's offset is still to
         be added. ``baseline``: by the processing baseline, as ESA delivers.
     source
         What that is known by.
@@ -100,6 +104,10 @@ PROVIDERS = (
     Provider(
         "Earth Search v1", "sentinel-2-c1-l2a", "blue", "proj:epsg", "raster",
         "its items of 2024 and 2025: baseline 05.00 and later, offset -0.1, no flag",
+    ),
+    Provider(
+        "Earth Search v0", "sentinel-s2-l2a-cogs", "B02", "proj:epsg", "flag",
+        "items of 2022 and 2023 in public notebooks: sentinel:boa_offset_applied and sentinel:processing_baseline",
     ),
     Provider(
         "Planetary Computer", "sentinel-2-l2a", "B02", "proj:epsg", "baseline",
@@ -143,92 +151,51 @@ def _canonical_band(name: str) -> str:
     raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
 
 
-def band_key(item: pystac.Item, band: str) -> str:
-    """Find the asset of a band (a name in `BAND_ASSETS`): by a known key, else by the eo extension.
+_LEVELS = ("s2:product_type", "product:type", "processing:level")
+"""Properties that tell the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
 
-    Raises
-    ------
-    AssetMissingError
-        If the scene has none.
-    """
-    keys = BAND_ASSETS[band]
-    # A common name may be shared: eo 1 has one for all three of the red edge.
-    names = {*keys, _EO2_NAMES.get(band, COMMON_NAMES[band])}
-    described = (key for key, asset in item.assets.items() if names & _described_names(asset))
-    for key in (*keys, *described):
-        if key in item.assets:
-            return key
-    raise _missing(item, keys, "other bands")
+_LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
+_COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
+_ID_OF_LEVEL_1 = re.compile(r"_(?:MSI)?L1[A-C](?:_|$)")
+_SURFACE_REFLECTANCE = "2"
 
 
-def layer_key(item: pystac.Item, layer: str) -> str:
-    """Find the asset of a layer that masks (a name in `LAYER_ASSETS`).
-
-    Raises
-    ------
-    AssetMissingError
-        If the scene has none.
-    """
-    keys = LAYER_ASSETS[layer]
-    for key in keys:
-        if key in item.assets:
-            return key
-    raise _missing(item, keys, "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none")
-
-
-def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> AssetMissingError:
-    return AssetMissingError(
-        item.id,
-        f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})",
-        f"Ask for {otherwise}; the scene has {', '.join(sorted(item.assets))}",
-        keys[0],
-    )
-
-
-def _described_names(asset: pystac.Asset) -> set[str]:
-    """Give what eo 1 or STAC 1.1 call the one band of an asset; nothing for pictures of several bands."""
-    bands = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
-    if len(bands) != 1 or not {"data", "reflectance"} & set(asset.roles or ["data"]):
-        return set()
-    return {str(bands[0].get(field)) for field in ("name", "common_name", "eo:common_name")}
-
-
-def crs_codes(item: pystac.Item) -> set[str]:
-    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: one, none, or a contradiction."""
-    keys = {key for names in (*BAND_ASSETS.values(), *LAYER_ASSETS.values()) for key in names}
-    of_assets = [asset.extra_fields for key, asset in item.assets.items() if key in keys]
-    said = {code for fields in of_assets for code in _crs_codes(fields)}
-    # What an asset says stands above what the item says, but a scene of Sentinel-2 lies in one CRS.
-    return said | _crs_codes(item.properties)
-
-
-def _crs_codes(fields: dict[str, Any]) -> set[str]:
-    epsg = fields.get("proj:epsg")
-    return {str(code).upper() for code in (fields.get("proj:code"), f"EPSG:{epsg:.0f}" if epsg else None) if code}
-
-
-def crs_code(item: pystac.Item) -> str | None:
-    """Give the CRS of a scene as it is declared, ``EPSG:N``; None where it is not.
+def check_level(item: pystac.Item) -> None:
+    """Make sure that a scene does not say that it is something else than Level-2A, surface reflectance.
 
     Raises
     ------
     SceneError
-        If the item declares two.
+        If it does.
     """
-    codes = crs_codes(item)
-    if len(codes) > 1:
-        raise SceneError(
-            item.id, f"declares two projections: {' and '.join(sorted(codes))}", "Tell whoever runs the catalogue"
-        )
-    return next(iter(codes), None)
+    for name in _LEVELS:
+        told = read(item, item.properties, name, text) or ""
+        match = _LEVEL.fullmatch(told.strip().upper())
+        if match and match[1] != _SURFACE_REFLECTANCE:
+            raise _other_level(item.id, f"says {name} {shown(told)}")
+    if _ID_OF_LEVEL_1.search(item.id):
+        raise _other_level(item.id, "says so in its id")
+    if is_other_level(item.collection_id):
+        raise _other_level(item.id, f"is of collection {shown(item.collection_id)}")
+
+
+def is_other_level(collection: str | None) -> bool:
+    """Tell whether the id of a collection names another level of processing than 2, as sentinel-2-l1c does."""
+    levels = _COLLECTION_LEVEL.findall((collection or "").lower())
+    return bool(levels) and _SURFACE_REFLECTANCE not in levels
+
+
+def _other_level(subject: str, how: str) -> SceneError:
+    return SceneError(subject, f"is no Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")
 
 
 def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:
-    """Tell what is to be added to the digital numbers of a scene, so that reflectance is their ten-thousandth.
+    """Give what is to be added to the digital numbers of a scene, so that reflectance is their ten-thousandth.
 
     By processing baseline and catalogue, never by date: reprocessed scenes of 2016 have an offset too. Where a flag
     says that the catalogue has applied it, nothing is left to add; else it is -1000 from baseline 04.00 on. What the
-    raster extension tells must agree with the baseline, where both are told.
+    raster extension tells must agree with the baseline, where both are told. Without a baseline that means anything,
+    the catalogue's own rule decides: the flag, or the raster extension.
 
     Parameters
     ----------
@@ -239,34 +206,56 @@ def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:
     ------
     HarmonisationError
         If the item tells an offset or a scale that Sentinel-2 never had, or contradicts itself, or tells too little.
+    SceneError
+        If a member of the item cannot be understood.
     """
     if wanted != "auto":
         return 0 if wanted == "none" else int(wanted)
-    told, made_by, applied = _told_offset_dn(item), baseline(item), item.properties.get(_APPLIED_FLAG)
-    if applied not in (True, False, None):
-        raise _unclear(item, f"says {_APPLIED_FLAG} '{applied}', which is neither true nor false")
+    made_by, applied = baseline(item), _applied_flag(item)
     known = provider(item)
     by_flag = known is not None and known.offset == "flag"
-    if by_flag and made_by:
-        told = None
-    if made_by is None and (told is None or (by_flag and not applied)):
-        raise _unclear(item, "does not say its processing baseline, so the offset of its pixels is unknown")
-    had_dn = told if made_by is None else BOA_ADD_OFFSET_DN if made_by >= _FIRST_BASELINE_WITH_OFFSET else 0
-    version = "unknown" if made_by is None else f"{made_by[0]:02}.{made_by[1]:02}"
+    told = _told_offset_dn(item)
+    if made_by is None:
+        return _offset_without_baseline(item, by_flag, applied, told)
+    had_dn = BOA_ADD_OFFSET_DN if made_by >= _FIRST_BASELINE_WITH_OFFSET else 0
+    version = f"{made_by[0]:02}.{made_by[1]:02}"
     if applied and not had_dn:
         raise _unclear(item, f"says that its offset is applied, but processing baseline {version} has none")
     if applied is None and by_flag and had_dn:
         raise _unclear(item, f"does not say whether the offset of processing baseline {version} is applied")
-    if told is not None and told != had_dn and not applied:
+    if told is not None and told != had_dn and not (applied or by_flag):
         raise _unclear(item, f"tells an offset of {told} DN, but processing baseline {version} has {had_dn}")
-    return 0 if applied else had_dn or 0
+    return 0 if applied else had_dn
+
+
+def _offset_without_baseline(item: pystac.Item, by_flag: bool, applied: bool | None, told: int | None) -> int:
+    if by_flag and applied:
+        return 0
+    if applied and told == 0:
+        raise _unclear(item, "says that its offset is applied, but also that it has none")
+    if told is not None and not by_flag:
+        return 0 if applied else told
+    version = baseline_text(item)
+    if not version:
+        raise _unclear(item, "does not say its processing baseline, so the offset of its pixels is unknown")
+    raise _unclear(item, f"has processing baseline {shown(version)}, which tells nothing of the offset of its pixels")
+
+
+def _applied_flag(item: pystac.Item) -> bool | None:
+    for name in _APPLIED_FLAGS:
+        value = item.properties.get(name)
+        if isinstance(value, bool):
+            return value
+        if value is not None:
+            raise _unclear(item, f"says {name} {shown(value)}, which is neither true nor false")
+    return None
 
 
 def _told_offset_dn(item: pystac.Item) -> int | None:
     """Give the offset of the bands by the raster extension, digital numbers; None where it is not told."""
     fields = [item.assets[key].extra_fields for key in _band_keys(item)]
-    scales = {scale for each in fields if (scale := _number(each, "scale", None)) is not None}
-    of_bands = (_number(each, "offset", 0.0 if scales else None) for each in fields)
+    scales = {scale for each in fields if (scale := _number(item, each, "scale", None)) is not None}
+    of_bands = (_number(item, each, "offset", 0.0 if scales else None) for each in fields)
     told = {offset for offset in of_bands if offset is not None}
     if scales - {SCALE}:
         raise _unclear(
@@ -286,12 +275,15 @@ def _band_keys(item: pystac.Item) -> list[str]:
     return [key for keys in BAND_ASSETS.values() for key in keys if key in item.assets]
 
 
-def _number(fields: dict[str, Any], name: str, default: float | None) -> float | None:
+def _number(item: pystac.Item, fields: Mapping[str, Any], name: str, default: float | None) -> float | None:
     """Read scale or offset as the raster extension 1 (of a band) or 2 (of the asset or a band) tells it."""
-    of_band = (fields.get("raster:bands") or [{}])[0].get(name, default)
-    of_band = (fields.get("bands") or [{}])[0].get(f"raster:{name}", of_band)
-    value = fields.get(f"raster:{name}", of_band)
-    return None if value is None else round(float(value), 9)
+    places = [(fields, f"raster:{name}")]
+    for list_name, member in (("bands", f"raster:{name}"), ("raster:bands", name)):
+        bands = read(item, fields, list_name, records)
+        places += [(bands[0], member)] if bands else []
+    told = (read(item, each, member, number) for each, member in places)
+    value = next((each for each in told if each is not None), default)
+    return None if value is None else round(value, 9)
 
 
 def _unclear(item: pystac.Item, problem: str) -> HarmonisationError:

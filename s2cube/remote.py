@@ -1,13 +1,15 @@
 """Object stores and web servers, as the environment says: what keeps the connections to them."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from s2cube.web import CONNECT_TIMEOUT_S
 
@@ -29,6 +31,21 @@ _TRUE = ("YES", "TRUE", "ON", "1")
 def is_remote(href: str) -> bool:
     """Tell whether an href lies on the network, where a catalogue on the network may point to."""
     return urlsplit(href).scheme.lower() in REMOTE_SCHEMES
+
+
+def local_path(href: str) -> str:
+    """Give the path of a file on this machine, by a path or a ``file:`` address."""
+    if not href.lower().startswith("file:"):
+        return href
+    path = re.sub(r"^//[^/]*", "", href[len("file:") :])
+    return existing_path(path)
+
+
+def existing_path(path: str) -> str:
+    """Give a path as it is written, or with its %-escapes decoded where a file lies only there."""
+    # The STAC specification wants addresses, but most writers put a plain path there.
+    decoded = unquote(path)
+    return decoded if decoded != path and not Path(path).exists() and Path(decoded).exists() else path
 
 
 @lru_cache(maxsize=64)

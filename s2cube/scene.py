@@ -1,16 +1,40 @@
 """What the item of a scene says of it, alike in every catalogue."""
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pystac
 
-from s2cube.errors import SearchError
+from s2cube.errors import SceneError
+from s2cube.members import guarded, instant, number, read, shown, text
 from s2cube.sign import unsigned
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+UNREADABLE = "s2cube:unreadable"
+"""Property of an item: what its catalogue wrote for members of which no item can be made, by name; see `items`."""
+
+_BASELINES = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+_TILES = ("grid:code", "s2:mgrs_tile")
+_OLD_TILE = ("sentinel:utm_zone", "sentinel:latitude_band", "sentinel:grid_square")
+_DATATAKES = ("s2:datatake_id", "eopf:datatake_id")
+_DATASTRIPS = ("s2:datastrip_id", "eopf:datastrip_id")
+_GENERATED = ("s2:generation_time", "processing:datetime", "updated")
+"""Names of properties, the first that is there counts: of the Sentinel-2, processing and grid extensions, of the EOPF,
+and of Earth Search v0 (sentinel:…)."""
+
+_BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
+_BASELINES_OF_NO_FIXED_KIND = 99
+"""ESA gives 99.xx to tests and reprocessings of any kind."""
+
+_LARGEST_LON, _LARGEST_LAT = 540, 91
+"""Degrees. Longitudes beyond 180 occur where a shape crosses the antimeridian; latitudes may be rounded up."""
 
 
 def acquired(item: pystac.Item) -> datetime:
@@ -18,20 +42,79 @@ def acquired(item: pystac.Item) -> datetime:
 
     Raises
     ------
-    SearchError
+    SceneError
         If the item does not say it.
     """
-    instant = item.datetime or item.common_metadata.start_datetime
-    if instant is None:
-        raise SearchError(item.id, "has no datetime", "Leave it out, or tell whoever runs the catalogue")
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    check_readable(item, "datetime")
+    when = read(item, {"datetime": item.datetime}, "datetime", instant)
+    when = when or read(item, item.properties, "start_datetime", instant)
+    if when is None:
+        raise SceneError(item.id, "has no datetime", "Leave it out, or report it to whoever runs the catalogue")
+    return when
+
+
+def check_readable(item: pystac.Item, *members: str) -> None:
+    """Make sure that some members could be read when the item was made; without names, all but those of assets.
+
+    Raises
+    ------
+    SceneError
+        If one could not.
+    """
+    unreadable = item.properties.get(UNREADABLE) or {}
+    if not isinstance(unreadable, Mapping):
+        unreadable = {UNREADABLE: shown(unreadable)}
+    for name, value in unreadable.items():
+        if name in members or (not members and not name.startswith("assets.")):
+            remedy = "Leave the scene out, or report it to whoever runs the catalogue"
+            raise SceneError(item.id, f"has {name} {value}, which cannot be understood", remedy)
+
+
+def footprint(item: pystac.Item) -> "BaseGeometry":
+    """Give the footprint of a scene: degrees, longitude first, valid, cut at the antimeridian.
+
+    Raises
+    ------
+    SceneError
+        If the item has none, or it cannot be understood.
+    """
+    import shapely
+
+    from s2cube.antimeridian import split, unwrap
+
+    check_readable(item, "geometry")
+    if item.geometry is None:
+        raise SceneError(item.id, "has no geometry", "Leave it out, or report it to whoever runs the catalogue")
+    with guarded(item):
+        return split(shapely.make_valid(unwrap(check_geometry(item.geometry))))
+
+
+def check_geometry(geometry: Any) -> "BaseGeometry":
+    """Make a shape of a GeoJSON geometry.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or has coordinates that are no degrees.
+    """
+    import shapely
+
+    try:
+        shape = shapely.geometry.shape(geometry)
+    except Exception as error:
+        raise ValueError("no GeoJSON geometry") from error
+    lonlat = shapely.get_coordinates(shape)
+    # NaN is no less than anything.
+    if not (abs(lonlat) <= (_LARGEST_LON, _LARGEST_LAT)).all():
+        raise ValueError("no degrees")
+    return shape
 
 
 def address(item: pystac.Item) -> str | None:
     """Give the address of a scene without user name, password, signature or token; None where it has none."""
     own = item.get_self_href()
-    if own is None:
-        return None
+    if own is None or "://" not in own:
+        return own
     parts = urlsplit(own)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -42,11 +125,44 @@ def version(asset: pystac.Asset) -> str:
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """Processing baseline of a scene, as (4, 0) for 04.00; None where the item does not say."""
-    properties = item.properties
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    major, _, minor = str(text or "").partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+    """Give the processing baseline of a scene, as (4, 0) for 04.00; None where the item tells none that means anything.
+
+    ESA gives baselines 99.xx to tests and to reprocessings of no fixed kind, so they tell nothing of the pixels.
+
+    Raises
+    ------
+    SceneError
+        If it is neither text nor a number.
+    """
+    match = _BASELINE.fullmatch(baseline_text(item))
+    if match is None or int(match[1]) == _BASELINES_OF_NO_FIXED_KIND:
+        return None
+    return int(match[1]), int(match[2])
+
+
+def baseline_text(item: pystac.Item) -> str:
+    """Give the processing baseline of a scene as its item writes it; empty where it does not."""
+    return _first(item, _BASELINES).strip()
+
+
+def cloud_cover(item: pystac.Item) -> float | None:
+    """Give the cloud cover of a scene, percent; None where the item does not say it in a number."""
+    try:
+        return read(item, item.properties, "eo:cloud_cover", number)
+    except SceneError:
+        return None
+
+
+def tile(item: pystac.Item) -> str:
+    """Give the MGRS tile of a scene, as 33TWM; empty where the item does not say it.
+
+    Raises
+    ------
+    SceneError
+        If it is neither text nor a number.
+    """
+    parts = [_first(item, (name,)) for name in _OLD_TILE]
+    return _first(item, _TILES).removeprefix("MGRS-") or ("".join(parts) if all(parts) else "")
 
 
 def granule(item: pystac.Item) -> tuple[str, str, str] | None:
@@ -55,18 +171,30 @@ def granule(item: pystac.Item) -> tuple[str, str, str] | None:
     A datatake id reads GS2A_20231008T175231_043324_N05.09; its last part is the baseline and left out. Of a datastrip
     id, S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is taken: two
     strips of one datatake may share a tile and are no processings of each other. None where the item does not say.
+
+    Raises
+    ------
+    SceneError
+        If one of them is neither text nor a number.
     """
-    properties = item.properties
-    tile = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
-    datatake = str(properties.get("s2:datatake_id") or properties.get("eopf:datatake_id") or "")
-    if not tile or not datatake:
+    datatake = _first(item, _DATATAKES)
+    if not tile(item) or not datatake:
         return None
-    strip = _SENSING_START.search(str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""))
-    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile
+    strip = _SENSING_START.search(_first(item, _DATASTRIPS))
+    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile(item)
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:
-    """Order the processings of one granule: the newest has the greatest value."""
-    properties = item.properties
-    when = properties.get("s2:generation_time") or properties.get("processing:datetime") or properties.get("updated")
-    return baseline(item) or (0, 0), str(when or "")
+    """Order the processings of one granule: the newest has the greatest value.
+
+    Raises
+    ------
+    SceneError
+        If baseline or time are neither text nor numbers.
+    """
+    return baseline(item) or (0, 0), _first(item, _GENERATED)
+
+
+def _first(item: pystac.Item, names: tuple[str, ...]) -> str:
+    found: list[Any] = [read(item, item.properties, name, text) for name in names]
+    return next((each for each in found if each), "")

@@ -1,10 +1,10 @@
 """An area of interest and a question become STAC items."""
 
-import heapq
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Unpack
 
 import pystac
@@ -12,12 +12,12 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.warnings import PystacClientWarning
 
-from s2cube.antimeridian import split, unwrap
 from s2cube.api import Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
-from s2cube.errors import SearchError
-from s2cube.model import AOI
-from s2cube.scene import acquired
+from s2cube.errors import SearchError, SliceError
+from s2cube.granules import find_granules
+from s2cube.model import AOI, TimeRange, day_begin
+from s2cube.scene import acquired, cloud_cover, footprint
 from s2cube.source import open_source
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 Catalogue = Client | list[pystac.Item]
 """An API that can be asked, or all items of anything else."""
 
-_PAGE_SIZE = 100
+_UNKNOWN = datetime.max.replace(tzinfo=UTC)
+_SAME_PASS = timedelta(minutes=1)
+"""Two processings of one granule may differ by less than this in their time; milliseconds were seen."""
 
 
 def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
@@ -44,16 +46,19 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
     collection
         Id of the collection.
     datetime
-        ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all.
+        ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
+        area: UTC + longitude / 15 h.
     max_cloud
-        Highest cloud cover of a scene, percent. Below 100, a scene that does not say its cloud cover is left out.
+        Highest cloud cover of a scene, percent. Below 100, a scene that does not say its cloud cover is left out. Of a
+        granule that is there in several processings the newest counts.
     max_items
-        How many scenes to keep, the newest.
+        How many granules to keep, the newest, each in its newest processing.
 
     Returns
     -------
     list of pystac.Item
-        Oldest first, then by id, with absolute asset hrefs.
+        Oldest first, then by id, with absolute asset hrefs. A scene whose item cannot be understood is among them, and
+        fails what is made of it.
 
     Raises
     ------
@@ -63,7 +68,12 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         If the catalogue cannot be read or has no such collection.
     """
     config = SearchSection.of(settings)
-    return find_scenes(aoi, config, open_catalogue(config))
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    found = [item for item in find_scenes(aoi, config, open_catalogue(config)) if not exact or _is_within(item, exact)]
+    if config.max_items is None:
+        return found
+    newest = sorted((each.scene for each in find_granules(found)), key=_age)
+    return newest[-config.max_items :]
 
 
 def open_catalogue(config: SearchSection) -> Catalogue:
@@ -91,12 +101,38 @@ def find_scenes(
     catalogue: Catalogue,
     keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
 ) -> list[pystac.Item]:
-    """Do what `search_items` does, in a catalogue that is open; of each scene keep what `keep` makes of it."""
+    """Find the scenes of an area of interest in a catalogue that is open.
+
+    They are those of all solar days that `config.datetime` touches, so that no image lacks a part. `config.max_items`
+    bounds how far back is searched, to whole days; more may come. `config.max_cloud_percent` is applied to the newest
+    processing of each granule, which comes with its older ones.
+
+    Parameters
+    ----------
+    keep
+        Makes of each scene what is kept of it.
+
+    Raises
+    ------
+    SearchError
+        If the catalogue fails.
+    """
+    days = config.datetime and config.datetime.whole_days_at(aoi.lon)
+    matches = partial(_matches, aoi=aoi, config=config, days=days)
     with _named(config):
-        candidates = iter(catalogue) if isinstance(catalogue, list) else _asked(catalogue, aoi, config)
-        matching = (keep(item) for item in candidates if _matches(item, aoi, config))
-        kept = matching if config.max_items is None else heapq.nlargest(config.max_items, matching, key=_age)
-        return sorted(kept, key=_age)
+        matching: Iterator[pystac.Item]
+        if isinstance(catalogue, list):
+            matching = filter(matches, catalogue)
+        else:
+            question = Question(config.stac, config.collection, aoi.geometry_lonlat, str(days) if days else None)
+            found = ask(catalogue, question)
+            limited = sorts(catalogue) and config.max_items is not None
+            matching = _newest(found, matches, aoi, config) if limited else filter(matches, found)
+        scenes = [keep(item) for item in matching]
+    if config.max_cloud_percent < 100:
+        clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
+        scenes = [item for each in clear for item in (each.scene, *each.older)]
+    return sorted(scenes, key=_age)
 
 
 @contextmanager
@@ -109,56 +145,78 @@ def _named(config: SearchSection) -> Iterator[None]:
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
-    return acquired(item), item.id
+    """Sort by time, then id; what does not say its time comes last, for a limit to the newest must not hide it."""
+    try:
+        return acquired(item), item.id
+    except SliceError:
+        return _UNKNOWN, item.id
 
 
-def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
-    import shapely
-
-    if item.collection_id not in (None, config.collection):
-        return False
-    if config.datetime is not None and acquired(item) not in config.datetime:
-        return False
-    if config.max_cloud_percent < 100:
-        cloud_percent = item.properties.get("eo:cloud_cover")
-        if not isinstance(cloud_percent, int | float) or cloud_percent > config.max_cloud_percent:
-            return False
-    if item.geometry is None:
-        # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
-        log.warning("%s has no geometry: it is taken to meet %s", item.id, aoi.id)
+def _is_within(item: pystac.Item, times: TimeRange) -> bool:
+    try:
+        return acquired(item) in times
+    except SliceError:
         return True
-    footprint = split(shapely.make_valid(unwrap(shapely.geometry.shape(item.geometry))))
+
+
+def _is_clear(item: pystac.Item, config: SearchSection) -> bool:
+    if config.max_cloud_percent == 100:
+        return True
+    cloud_percent = cloud_cover(item)
+    return cloud_percent is not None and cloud_percent <= config.max_cloud_percent
+
+
+def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange | None) -> bool:
+    if item.collection_id not in (None, config.collection) or (days and not _is_within(item, days)):
+        return False
+    try:
+        outline = footprint(item)
+    except SliceError as error:
+        # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
+        log.warning("%s. It is taken to meet %s", error, aoi.id)
+        return True
     area = aoi.geometry_lonlat.geom
-    return bool(footprint.intersects(area) and not footprint.touches(area))
+    return bool(outline.intersects(area) and not outline.touches(area))
 
 
-def _asked(client: Client, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
-    when = None if config.datetime is None else str(config.datetime)
-    found = ask(client, Question(config.stac, config.collection, aoi.geometry_lonlat, when))
-    return _newest(found, aoi, config) if sorts(client) and config.max_items else found
-
-
-def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
-    """Stop paging once enough matching scenes are there, as long as the server keeps its word on the order."""
-    enough = config.max_items or 0
-    matching = 0
-    earliest: datetime | None = None
+def _newest(
+    found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
+) -> Iterator[pystac.Item]:
+    """Yield what matches, and stop once enough whole days are there, as long as the server keeps to its order."""
+    matching: list[pystac.Item] = []
+    earliest = complete_from = _UNKNOWN
     in_order = True
     for item in found:
-        now = acquired(item)
-        if earliest is not None and now > earliest:
-            in_order = False
-        if in_order and matching >= enough and earliest is not None and now < earliest:
+        time, _ = _age(item)
+        in_order &= time <= earliest
+        if in_order and time < complete_from and _are_enough(matching, aoi, config):
             return
-        earliest = now if earliest is None else min(earliest, now)
-        matching += _matches(item, aoi, config)
-        yield item
+        if matches(item):
+            matching.append(item)
+            yield item
+        if time < _UNKNOWN:
+            earliest, complete_from = time, day_begin(time, aoi.lon) - _SAME_PASS
+
+
+def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
+    """Tell whether `max_items` granules are there, of days that the question does not cut."""
+    enough = config.max_items or 0
+    if len(items) < enough:
+        return False
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    counted = 0
+    for each in find_granules(items):
+        time, _ = _age(each.scene)
+        whole = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
+        counted += whole and _is_clear(each.scene, config)
+    return counted >= enough
 
 
 def _check_collection(client: Client, config: SearchSection) -> None:
     if not any(client.conforms_to(part) for part in (ConformanceClasses.COLLECTIONS, ConformanceClasses.FEATURES)):
         return
-    if client.get_collection(config.collection) is None:
+    collection = client.get_collection(config.collection)
+    if collection is None:
         raise _no_collection(config, sorted(collection.id for collection in client.get_collections()))
 
 

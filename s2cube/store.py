@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import urllib3
 
 from s2cube.errors import AssetReadError
 from s2cube.outcome import Traffic
-from s2cube.remote import REMOTE_SCHEMES, is_remote, s3_settings, store_to_read
+from s2cube.remote import REMOTE_SCHEMES, is_remote, local_path, s3_settings, store_to_read
 from s2cube.sign import Rules, sign
 from s2cube.web import BUSY, CONNECT_TIMEOUT_S, Passing, ask, busy, patience
 
@@ -125,11 +124,6 @@ def _source(href: str) -> Any:
     if scheme == "file" or "://" not in href:
         return _from_disk
     raise failed(href, f"lies where nothing is read from: only {', '.join(REMOTE_SCHEMES)} and files are")
-
-
-def local_path(href: str) -> str:
-    """Give the path of a file on this machine."""
-    return url2pathname(urlsplit(href).path) if href.lower().startswith("file:") else href
 
 
 def _from_disk(href: str, start: int, stop: int, access: Access) -> Part:

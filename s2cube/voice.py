@@ -16,6 +16,7 @@ from s2cube.errors import redact
 if TYPE_CHECKING:
     from s2cube.job import Job
     from s2cube.lease import Record
+    from s2cube.model import UnusableSlice
     from s2cube.outcome import SliceResult, Summary
 
 TRACEBACK_LEVEL = logging.DEBUG // 2
@@ -75,7 +76,8 @@ class Bar:
     def begin(self, job: "Job") -> None:
         """Take the number of slices for the whole."""
         tell_if_nothing_found(job)
-        self.total = len(job.todo)
+        say_what_is_unusable(job)
+        self.total = job.total
         self._slices = self._progress.add_task("slices", total=self.total)
 
     def advance(self, result: "SliceResult") -> None:
@@ -84,10 +86,26 @@ class Bar:
         self._progress.advance(self._slices)
 
 
+def say_what_is_unusable(job: "Job") -> None:
+    """Say why slices cannot be made, in one line a kind."""
+    kinds: dict[tuple[str, str], list[UnusableSlice]] = {}
+    for each in job.unusable:
+        kinds.setdefault((each.error.problem, each.error.remedy), []).append(each)
+    for (problem, remedy), alike in kinds.items():
+        first, *others = alike
+        if not others:
+            log.error("%s cannot be made: %s", first.id, first.error, extra={"slice": first.id})
+            continue
+        log.error(
+            "%d slices cannot be made, %s to %s: %s %s, and so do others. %s",
+            len(alike), first.id, others[-1].id, first.error.subject, problem, remedy,
+        )  # fmt: skip
+
+
 def tell_if_nothing_found(job: "Job") -> None:
     """Say for which areas there is no scene."""
     for each in job.plans:
-        if not each.slices:
+        if not each.slices and not each.unusable:
             say(f"{each.aoi.id}: {nothing_found(job.config)}")
 
 
@@ -109,7 +127,8 @@ def tell(summary: "Summary", config: JobConfig) -> None:
     if summary.rejected:
         parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
     if summary.failed:
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl; run again to retry")
+        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
     if not (summary.written or summary.failed or summary.rejected):
         parts[0] = "Nothing new to do"
     say("; ".join(parts) + ".")

@@ -161,7 +161,7 @@ class TestChunks:
     def grid(self, tmp_path: Path, place: tuple[float, float, float, float], **settings: Any) -> Any:
         item = scene(tmp_path, blue=ramp(60, 10), scl=CLEAR[:30, :30])
         item.assets["blue"].extra_fields["proj:transform"] = [10, 0, LEFT_M, 0, -10, TOP_M]
-        return make_plan([item], rectangle(*place), CubeSection.of({"crs": EPSG, **settings}))
+        return make_plan([item], rectangle(*place), CubeSection.of({"crs": EPSG, "bands": "blue", **settings}))
 
     def test_a_small_area_is_one(self, tmp_path: Path) -> None:
         cut = chunks(self.grid(tmp_path, (24000, -84000, 84000, -24000)))

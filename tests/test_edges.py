@@ -31,9 +31,9 @@ from s2cube.config import CubeSection
 from s2cube.demo import Archive
 from s2cube.errors import AOIError, ConfigError
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI
+from s2cube.model import AOI, solar_day
 from s2cube.outline import clip
-from s2cube.plan import make_plan, solar_day
+from s2cube.plan import make_plan
 
 TAVEUNI = shapely.box(179.6, -17, 180.2, -16.5) - shapely.box(179.9, -16.9, 180.1, -16.8)
 """A crossing area with a crossing hole, in one piece."""
@@ -360,9 +360,10 @@ class TestSolarDay:
         for name, instant in (("a", "2024-01-01T22:10:00+00:00"), ("b", "2024-01-02T01:10:00+00:00")):
             item = pystac.Item.from_dict(scene(wrapped(GRANULE)) | {"id": name})
             item.datetime = datetime.fromisoformat(instant)
+            item.add_asset("blue", pystac.Asset("/archive/blue.tif"))
             items.append(item)
         for style in STYLES.values():
-            plan = make_plan(items, aoi_of(style(TAVEUNI)), CubeSection())
+            plan = make_plan(items, aoi_of(style(TAVEUNI)), CubeSection(bands=("blue",), mask=(), offset="none"))
             assert [each.id for each in plan.slices] == ["x_20240102"]
 
 

@@ -13,18 +13,19 @@ import s2cube
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
-    1: {"model", "outcome", "sign", "remote", "folder"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},
-    3: {"settings", "source", "api", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
-    4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},
-    5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory"},
-    6: {"cube", "cost", "files"},
-    7: {"image"},
-    8: {"worker", "job"},
-    9: {"pipeline"},
-    10: {"voice", "submit"},
-    11: {"flags"},
-    12: {"cli"},
+    1: {"model", "outcome", "sign", "remote", "folder", "members"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket"},
+    3: {"settings", "items", "provider", "granules", "tiff", "gdal_file", "draft", "outline", "place"},
+    4: {"source", "api", "assets", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output", "tiles"},
+    5: {"search", "plan", "chunk", "reader", "catalog", "item", "lease", "stream"},
+    6: {"mask", "memory"},
+    7: {"cube", "files"},
+    8: {"cost", "image"},
+    9: {"worker", "job"},
+    10: {"pipeline"},
+    11: {"voice", "submit"},
+    12: {"flags"},
+    13: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}

@@ -13,8 +13,8 @@ from pyproj import Transformer
 
 from s2cube.config import CubeSection
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI
-from s2cube.plan import make_plan, solar_day
+from s2cube.model import AOI, solar_day
+from s2cube.plan import make_plan
 
 LON = st.floats(-179, 178)
 LAT = st.floats(-78, 82)
@@ -88,8 +88,12 @@ def test_solar_day_by_hand(utc: str, lon: float, day: str) -> None:
 
 
 def scene(name: str, instant: str, **properties: str) -> pystac.Item:
+    """A scene that can be used, as far as its item tells."""
     when = datetime.fromisoformat(instant + "+00:00")
-    return pystac.Item(name, {"type": "Point", "coordinates": [-98, 41]}, [-98, 41, -98, 41], when, properties)
+    properties = {"s2:processing_baseline": "05.10"} | properties
+    assets = {key: pystac.Asset(f"/archive/{name}/{key}.tif") for key in (*CubeSection().bands, "scl")}
+    point = {"type": "Point", "coordinates": [-98, 41]}
+    return pystac.Item(name, point, [-98, 41, -98, 41], when, properties, assets=assets)
 
 
 FIELD = AOI("field", box(-98.2, 41.0, -98.1, 41.1, "EPSG:4326"))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pystac
 import pytest
 
+from s2cube.assets import band_key, crs_code, layer_key
 from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SceneError
-from s2cube.provider import BAND_ASSETS, band_key, canonical_bands, crs_code, layer_key, offset_dn, provider
+from s2cube.provider import BAND_ASSETS, canonical_bands, offset_dn, provider
 from s2cube.scene import granule
 
 DECISIONS = {
@@ -205,12 +206,12 @@ def test_offset(scene: pystac.Item, offset: int) -> None:
     [
         (scene_of("pc", None), "does not say its processing baseline"),
         (scene_of("es", None, flag=False, told=-0.1), "does not say its processing baseline"),
-        (scene_of("es", "05.10", flag="true"), "says earthsearch:boa_offset_applied 'true', which is neither"),  # type: ignore[arg-type]
-        (scene_of("pc", "new"), "does not say its processing baseline"),
+        (scene_of("es", "05.10", flag="true"), 'says earthsearch:boa_offset_applied "true", which is neither'),  # type: ignore[arg-type]
+        (scene_of("pc", "new"), 'has processing baseline "new", which tells nothing of the offset'),
         (scene_of("es", "02.14", flag=True), "says that its offset is applied, but processing baseline 02.14 has none"),
         (
             scene_of("other", None, flag=True, told=0),
-            "says that its offset is applied, but processing baseline unknown has none",
+            "says that its offset is applied, but also that it has none",
         ),
         (scene_of("es", "05.10", told=-0.1), "does not say whether the offset of processing baseline 05.10 is applied"),
         (scene_of("c1", "05.10", told=-0.7), "tells an offset of -0.7, which nobody knows"),

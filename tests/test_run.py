@@ -286,7 +286,7 @@ def test_nothing_found_is_no_error(s2cube_command: CommandLine, job: Job) -> Non
     assert done.json["written"] == []
     line = " ".join(done.err.split())
     assert "No scene matched: collection sentinel-2-l2a" in line
-    assert "1999-01-01T00:00:00Z" in line
+    assert "in 1999-01-01/1999-12-31," in line
     assert "7 %" in line
     assert "greater --max-cloud" in line
 
@@ -464,7 +464,7 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     secret = "https://me:secret@host/v1?sig=hidden"
     said = nothing_found(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
-    plan = Plan(nowhere, None, (TimeSlice("x_1", None, (), (), ""),))  # type: ignore[arg-type]
+    plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
     failure = failed(plan, ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):

@@ -1,0 +1,83 @@
+"""Items of a search become granules: of each the newest processing, with those that it replaces."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pystac
+
+from s2cube.errors import SliceError
+from s2cube.model import Dropped
+from s2cube.scene import acquired, granule, processed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Granule:
+    """One granule.
+
+    Parameters
+    ----------
+    scene
+        Its newest processing.
+    older
+        The others, the newest first; and what is listed twice.
+    """
+
+    scene: pystac.Item
+    older: tuple[pystac.Item, ...]
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Say of the others why they are not used, ordered by id."""
+        found = [
+            Dropped(other.id, self.scene.id, "listed twice")
+            if _order(other) == _order(self.scene)
+            else Dropped(other.id, self.scene.id, "older processing of the same granule")
+            for other in self.older
+        ]
+        return tuple(sorted(found, key=lambda each: each.scene))
+
+
+def find_granules(items: Iterable[pystac.Item]) -> list[Granule]:
+    """Group items by the granule that they are processings of, whatever their order.
+
+    Items that do not say which granule they are of are the same only if they have the same id, time and footprint: two
+    scenes that share an id are two scenes.
+    """
+    of_granule: dict[object, list[pystac.Item]] = {}
+    for item in items:
+        of_granule.setdefault(_identity(item), []).append(item)
+    found = []
+    for rivals in of_granule.values():
+        # Items that are alike in all that decides differ in their text.
+        newest, *older = sorted(rivals, key=lambda item: (_order(item), item.id, _text(item)), reverse=True)
+        found.append(Granule(newest, tuple(older)))
+    return found
+
+
+def log_dropped(granules: Iterable[Granule]) -> None:
+    """Log what is not used."""
+    for each in sorted((each for one in granules for each in one.dropped), key=lambda each: (each.kept, each.scene)):
+        log.info("%s: left out for %s (%s)", each.scene, each.kept, each.reason)
+
+
+def _identity(item: pystac.Item) -> object:
+    try:
+        return granule(item) or (item.id, acquired(item), json.dumps(item.geometry, sort_keys=True, default=repr))
+    except SliceError:
+        # Its slice fails, unless the same is there once more.
+        return item.id, _text(item)
+
+
+def _order(item: pystac.Item) -> tuple[tuple[int, int], str]:
+    try:
+        return processed(item)
+    except SliceError:
+        return (0, 0), ""
+
+
+def _text(item: pystac.Item) -> str:
+    return json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)
