@@ -20,7 +20,7 @@ from s2cube.provider import (
     offset_dn,
     provider,
 )
-from s2cube.scene import UNREADABLE, acquired, check_readable, footprint
+from s2cube.scene import UNREADABLE, acquired, check_readable, footprint, granule, processed
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
 """In media types and names of files: EOPF's Zarr (application/vnd+zarr), and others that hold many arrays."""
@@ -40,6 +40,8 @@ def check_scene(item: pystac.Item, config: CubeSection) -> None:
     check_readable(item)
     acquired(item)
     footprint(item)
+    granule(item)
+    processed(item)
     check_level(item)
     crs_code(item)
     used_keys(item, config)
@@ -60,7 +62,7 @@ def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
     if own := item.get_self_href():
         light.set_self_href(own)
     for key in used_keys(item, config):
-        light.add_asset(key, item.assets[key].clone())
+        light.add_asset(key, copy(item.assets[key]))
     return light
 
 

@@ -129,7 +129,10 @@ def _bbox(value: Any) -> list[float] | None:
 
 
 def _asset(value: Any) -> pystac.Asset:
-    return pystac.Asset.from_dict(_dict(value) | {"href": _text(_dict(value).get("href"))})
+    asset = pystac.Asset.from_dict(_dict(value))
+    # pystac takes a backslash for a slash, but it may stand in the name of a folder.
+    asset.href = _text(_dict(value).get("href"))
+    return asset
 
 
 def _feature(value: Any) -> None:

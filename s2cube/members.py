@@ -86,7 +86,10 @@ def number(value: object) -> float:
 
 def whole_number(value: object) -> int:
     """Read a whole number; also one that is written as text, or with decimals that are 0."""
-    found = number(value)
+    try:
+        found = number(value)
+    except ValueError:
+        raise ValueError("whole number") from None
     if not found.is_integer():
         raise ValueError("whole number")
     return int(found)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import accumulate, groupby
@@ -48,8 +48,12 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     dated, undated = _dated(granules)
     _warn_about_assumptions([each.scene for each in granules], config.offset)
     ground = _ground(aoi, geobox, config)
+    labels = _labels(granules)
+    groups = _groups(dated, aoi, config, labels)
+    # Unique also where a scene is called like a day.
+    names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene, _ in undated)])
     slices, unusable = [], []
-    for name, group in _groups(dated, aoi, config):
+    for name, (_, group) in zip(names, groups, strict=False):
         slice_id = f"{aoi.id}_{name}"
         scenes = [each.scene for each in group]
         if error := _why_not(scenes, config):
@@ -66,11 +70,8 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
                 recipe=_recipe(ground, scenes, config),
             )
         )
-    names = unique_file_names([scene.id for scene, _ in undated])
-    unusable += [
-        UnusableSlice(f"{aoi.id}_{name}", (scene.id,), error)
-        for name, (scene, error) in zip(names, undated, strict=True)
-    ]
+    for name, (scene, error) in zip(names[len(groups) :], undated, strict=True):
+        unusable.append(UnusableSlice(f"{aoi.id}_{name}", (scene.id,), error))
     return Plan(aoi, geobox, tuple(slices), tuple(unusable))
 
 
@@ -112,17 +113,23 @@ def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.It
     return [each for *_, each in dated], undated
 
 
-def _groups(granules: list[Granule], aoi: AOI, config: CubeSection) -> Iterator[tuple[str, list[Granule]]]:
-    """Yield what becomes one image, with its name."""
-    if config.group_by == "solar_day":
-        for day, of_day in groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon)):
-            yield day, list(of_day)
-        return
+def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
+    """Name scenes by their ids; those that share an id by their tiles, too."""
     ids = Counter(each.scene.id for each in granules)
-    # Two scenes may share an id: their tiles tell them apart.
-    texts = [each.scene.id if ids[each.scene.id] == 1 else f"{each.scene.id}_{_tile(each.scene)}" for each in granules]
-    for name, each in zip(unique_file_names(texts), granules, strict=True):
-        yield name, [each]
+    return {
+        each.scene: f"{each.scene.id}_{_tile(each.scene)}" if ids[each.scene.id] > 1 else each.scene.id
+        for each in granules
+    }
+
+
+def _groups(
+    granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[pystac.Item, str]
+) -> list[tuple[str, list[Granule]]]:
+    """Give what becomes one image, with the text that its name is made of."""
+    if config.group_by == "scene":
+        return [(labels[each.scene], [each]) for each in granules]
+    days = groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon))
+    return [(day, list(of_day)) for day, of_day in days]
 
 
 def _tile(item: pystac.Item) -> str:

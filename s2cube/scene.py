@@ -45,7 +45,7 @@ def acquired(item: pystac.Item) -> datetime:
     SceneError
         If the item does not say it.
     """
-    check_readable(item, "datetime")
+    check_readable(item, "datetime", "properties")
     when = read(item, {"datetime": item.datetime}, "datetime", instant)
     when = when or read(item, item.properties, "start_datetime", instant)
     if when is None:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pystac
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from odc.geo.crs import CRS
 from odc.geo.geom import Geometry, box
 from pyproj import Transformer
 
@@ -57,6 +58,14 @@ def test_the_grid_covers_the_aoi_on_the_common_lattice(
 def test_auto_is_the_utm_zone(lon: float, lat: float, epsg: int) -> None:
     aoi = AOI("x", box(lon - 0.01, lat - 0.01, lon + 0.01, lat + 0.01, "EPSG:4326"))
     assert aoi_geobox(aoi, "auto", 30).crs == f"EPSG:{epsg}"
+
+
+@settings(max_examples=20)
+@given(st.floats(-179.9, 179.9), st.floats(-79, 83))
+def test_the_utm_zone_is_that_of_projs_database(lon: float, lat: float) -> None:
+    assume(abs(lon / 6 - round(lon / 6)) > 1e-4 and abs(lat) > 1e-3)
+    aoi = AOI("x", box(lon - 1e-5, lat - 1e-5, lon + 1e-5, lat + 1e-5, "EPSG:4326"))
+    assert aoi_geobox(aoi, "auto", 30).crs == CRS.utm(lon, lat)
 
 
 def test_two_aois_share_a_lattice() -> None:

@@ -153,12 +153,15 @@ def scene_of(
     """A scene as a catalogue writes it, with what it tells of the offset."""
     collection, key = {
         "es": ("sentinel-2-l2a", "blue"), "c1": ("sentinel-2-c1-l2a", "blue"), "pc": ("sentinel-2-l2a", "B02"),
-        "cdse": ("sentinel-2-l2a", "B02_10m"), "other": ("own", "blue"),
+        "cdse": ("sentinel-2-l2a", "B02_10m"), "other": ("own", "blue"), "dea": ("s2_l2a_c1", "blue"),
+        "v0": ("sentinel-s2-l2a-cogs", "B02"),
     }[catalogue]  # fmt: skip
     scene = made(**{} if version is None else {"s2:processing_baseline": version})
     scene.collection_id = collection
     if flag is not None:
-        scene.properties["earthsearch:boa_offset_applied"] = flag
+        scene.properties[f"{'sentinel' if catalogue == 'v0' else 'earthsearch'}:boa_offset_applied"] = flag
+    if catalogue == "v0":
+        scene.properties["sentinel:processing_baseline"] = scene.properties.pop("s2:processing_baseline", None)
     fields: dict[str, object] = {}
     if told is not None and catalogue == "cdse":
         fields = {"raster:scale": scale, "raster:offset": told}
@@ -190,6 +193,21 @@ def scene_of(
         (scene_of("cdse", "05.11", told=-0.1), -1000),
         (scene_of("cdse", "02.14", told=0), 0),
         (scene_of("c1", "05.10"), -1000),
+        # Baselines 99.xx tell nothing: the flag that is true, or the raster extension.
+        (scene_of("es", "99.99", flag=True, told=-0.1), 0),
+        (scene_of("es", "99.99", flag=True), 0),
+        (scene_of("c1", "99.99", told=-0.1), -1000),
+        (scene_of("c1", "99.99", told=0), 0),
+        (scene_of("cdse", "99.33", told=-0.1), -1000),
+        (scene_of("dea", "99.33", told=0), 0),
+        (scene_of("other", "99.99", told=-0.1), -1000),
+        (scene_of("v0", "99.99", flag=True), 0),
+        # Earth Search v0 has a flag and a baseline of its own.
+        (scene_of("v0", "02.14"), 0),
+        (scene_of("v0", "04.00", flag=True), 0),
+        (scene_of("v0", "05.09", flag=False), -1000),
+        # Numbers may be written as text.
+        (scene_of("c1", "05.10", told="-0.1"), -1000),  # type: ignore[arg-type]
         # A catalogue that nobody knows: what it tells, or else as ESA delivers.
         (scene_of("other", None, told=-0.1), -1000),
         (scene_of("other", None, told=0), 0),
@@ -205,6 +223,13 @@ def test_offset(scene: pystac.Item, offset: int) -> None:
     ("scene", "problem"),
     [
         (scene_of("pc", None), "does not say its processing baseline"),
+        (scene_of("pc", "99.99"), 'has processing baseline "99.99", which tells nothing of the offset of its pixels'),
+        (scene_of("es", "99.99", flag=False, told=-0.1), 'has processing baseline "99.99", which tells nothing'),
+        (scene_of("es", "99.33", told=-0.1), 'has processing baseline "99.33", which tells nothing'),
+        (scene_of("c1", "99.99"), 'has processing baseline "99.99", which tells nothing'),
+        (scene_of("other", "99.00"), 'has processing baseline "99.00", which tells nothing'),
+        (scene_of("v0", "05.09"), "does not say whether the offset of processing baseline 05.09 is applied"),
+        (scene_of("v0", None), "does not say its processing baseline"),
         (scene_of("es", None, flag=False, told=-0.1), "does not say its processing baseline"),
         (scene_of("es", "05.10", flag="true"), 'says earthsearch:boa_offset_applied "true", which is neither'),  # type: ignore[arg-type]
         (scene_of("pc", "new"), 'has processing baseline "new", which tells nothing of the offset'),
