@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2cube.network import certificates
+
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
 
@@ -30,13 +32,18 @@ def patient_io() -> "StacApiIO":
         # urllib3 retries until an answer begins; one that ends too early is for us to ask again.
         return isinstance(error, APIError) and isinstance(error.__context__, requests.exceptions.ChunkedEncodingError)
 
+    def trusting(*args: Any, **options: Any) -> Any:
+        # requests takes proxies from the environment, but not every variable that names certificates.
+        args[0].session.verify = str(certificates())
+        return StacApiIO.request(*args, **options)
+
     class PatientIO(StacApiIO):
         request = tenacity.retry(
             retry=tenacity.retry_if_exception(broke_off),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_random_exponential(_BACKOFF_S, _LONGEST_BACKOFF_S),
             reraise=True,
-        )(StacApiIO.request)
+        )(trusting)
 
         def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
             if isinstance(source, str) and "://" not in source:

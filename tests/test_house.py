@@ -12,11 +12,16 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
-    1: {"model", "outcome", "sign", "remote", "folder"},
+    -2: {"errors"},
+    -1: {"network"},
+    0: {"antimeridian", "archives", "qa", "room", "stac_io", "web"},
+    1: {"model", "outcome", "sign", "remote", "s3", "folder"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},
-    3: {"settings", "source", "api", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
-    4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},
+    3: {"settings", "source", "api", "provider", "tiff", "ranged_file", "draft", "outline", "place"},
+    4: {
+        "search", "plan", "chunk", "tiles", "gdal_file", "mosaic", "offset_check", "cog", "picture", "cluster", "demo",
+        "output",
+    },
     5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory"},
     6: {"cube", "cost", "files"},
     7: {"image"},
@@ -25,7 +30,7 @@ LEVELS = {
     10: {"voice", "submit"},
     11: {"flags"},
     12: {"cli"},
-}
+}  # fmt: skip
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
