@@ -16,11 +16,13 @@ _AMAZON_KEY = re.compile(r"A[KS]IA[A-Z0-9]{12,}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _YES, _NO = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0")
 _ROLES = (
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_METADATA_ENDPOINT",
-)  # fmt: skip
-"""Variables of a machine that has a role. Without one the machine's metadata service is never asked: most machines have
-none, and whoever answers at its address would be believed."""
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
+    ("AWS_METADATA_ENDPOINT",),
+)
+"""Variables of a machine that has a role, from which obstore gets its keys. Without them it would ask the machine's
+metadata service: most machines have none, and whoever answers at its address would be believed."""
 
 
 class Store(BaseModel):
@@ -229,7 +231,7 @@ def _with_keys(place: Place, store: str, explicit: str | None, known: str | None
         keys = _keys("AWS", environ)
     if keys and (keys.name != "AWS" or fit):
         return replace(place, keys=keys)
-    if name == "AWS" and fit and not keys and any(environ.get(each) for each in _ROLES):
+    if name == "AWS" and fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
         return replace(place, by_role=True)
     names = f"{name}_ACCESS_KEY_ID and {name}_SECRET_ACCESS_KEY"
     bill = "; whoever reads it pays for it" if place.requester_pays else ""

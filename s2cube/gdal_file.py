@@ -9,7 +9,7 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from s2cube.errors import AssetReadError
+from s2cube.errors import S2CubeError
 from s2cube.ranged_file import GdalPath, RangedFile
 from s2cube.remote import is_remote
 from s2cube.resample import Block, Lattice
@@ -88,7 +88,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
         for position in range(len(factors)):
             with _opened(href, access, driver, position) as (file, _):
                 places.append(Lattice(file.crs, file.transform, *file.shape))
-    except AssetReadError:
+    except S2CubeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever GDAL or rasterio trip over, it is this file
         raise failed(href, f"cannot be read ({cause(error)})") from None

@@ -29,24 +29,28 @@ _WRITE_RETRY_S = 120
 _METADATA = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal"
 """Hosts that give keys to a machine with a role: no proxy leads there."""
 
-_SERVERS = {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}
+SERVERS = {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}
+"""Where buckets of other schemes than s3 are."""
+
 _OPEN_TO_ALL = ("gcp-public-data-",)
 """How the names of Google's public buckets begin (cloud.google.com/storage/docs/public-datasets)."""
 
 _SIGNS_OF_KEYS = {
     "gs": (
-        "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH",
-        "GOOGLE_SERVICE_ACCOUNT_KEY", "SERVICE_ACCOUNT", "GOOGLE_SKIP_SIGNATURE", "GCE_METADATA_HOST",
+        "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN", "GOOGLE_SKIP_SIGNATURE", "GCE_METADATA_HOST",
     ),
     "az": (
         "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY", "AZURE_STORAGE_SAS_KEY",
-        "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN", "AZURE_CLIENT_SECRET", "AZURE_STORAGE_CLIENT_SECRET",
-        "AZURE_FEDERATED_TOKEN_FILE", "AZURE_USE_AZURE_CLI", "AZURE_SKIP_SIGNATURE", "AZURE_STORAGE_USE_EMULATOR",
-        "AZURE_MSI_ENDPOINT", "AZURE_IDENTITY_ENDPOINT", "IDENTITY_ENDPOINT",
+        "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN", "AZURE_USE_AZURE_CLI", "AZURE_SKIP_SIGNATURE",
+        "AZURE_STORAGE_USE_EMULATOR", "AZURE_MSI_ENDPOINT", "AZURE_IDENTITY_ENDPOINT", "IDENTITY_ENDPOINT",
+        "AZURE_CLIENT_SECRET AZURE_CLIENT_ID AZURE_TENANT_ID",
+        "AZURE_STORAGE_CLIENT_SECRET AZURE_STORAGE_CLIENT_ID AZURE_STORAGE_TENANT_ID",
+        "AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_ID AZURE_TENANT_ID",
     ),
 }  # fmt: skip
-"""Variables that say where keys come from. Without any obstore would ask the machine's metadata service, which most
-machines do not have."""
+"""Variables that say where keys come from, some only together. Without any obstore would ask the machine's metadata
+service, which most machines do not have."""
 
 _GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
 
@@ -78,7 +82,7 @@ def store_to_read(
         "client_options": {
             "timeout": timedelta(seconds=timeout_s),
             "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)),
-            **_network_options(place.url if place else _SERVERS[scheme]),
+            **_network_options(place.url if place else SERVERS[scheme]),
         },
         # Asked again, and counted, by `store.fetch`.
         "retry_config": {"max_retries": 0},
@@ -124,7 +128,7 @@ def store_to_write(address: str) -> "obstore.store.ObjectStore":
     options: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=_WRITE_TIMEOUT_S),
-            **_network_options(place.url if place else _SERVERS[scheme]),
+            **_network_options(place.url if place else SERVERS[scheme]),
         },
         "retry_config": {"retry_timeout": timedelta(seconds=_WRITE_RETRY_S)},
     }
@@ -135,7 +139,8 @@ def store_to_write(address: str) -> "obstore.store.ObjectStore":
 def _network_options(server: str) -> dict[str, Any]:
     options: dict[str, Any] = {"allow_http": True, "root_certificate": pem(certificates())}
     proxy, exceptions = proxy_and_exceptions(server)
-    return options | ({"proxy_url": proxy, "proxy_excludes": f"{exceptions},{_METADATA}"} if proxy else {})
+    keys_from = urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname or ""
+    return options | ({"proxy_url": proxy, "proxy_excludes": f"{exceptions},{_METADATA},{keys_from}"} if proxy else {})
 
 
 def _s3_settings(place: Place) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _s3_settings(place: Place) -> dict[str, Any]:
 def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dict[str, Any]:
     if bucket.startswith(_OPEN_TO_ALL):
         return {"skip_signature": True}
-    if any(environ.get(name) for name in _SIGNS_OF_KEYS[scheme]):
+    if any(all(map(environ.get, names.split())) for names in _SIGNS_OF_KEYS[scheme]):
         return {}
     if scheme == "gs" and (Path.home() / _GOOGLE_FILE).exists():
         return {}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2cube.network import certificates
+from s2cube.network import certificates, diagnose
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
@@ -32,10 +32,11 @@ def patient_io() -> "StacApiIO":
         # urllib3 retries until an answer begins; one that ends too early is for us to ask again.
         return isinstance(error, APIError) and isinstance(error.__context__, requests.exceptions.ChunkedEncodingError)
 
-    def trusting(*args: Any, **options: Any) -> Any:
-        # requests takes proxies from the environment, but not every variable that names certificates.
-        args[0].session.verify = str(certificates())
-        return StacApiIO.request(*args, **options)
+    class Trusting(requests.adapters.HTTPAdapter):
+        """Of the variables that name certificates, requests knows two."""
+
+        def send(self, *args: Any, **options: Any) -> requests.Response:
+            return super().send(*args, **options | {"verify": str(certificates())})
 
     class PatientIO(StacApiIO):
         request = tenacity.retry(
@@ -43,7 +44,7 @@ def patient_io() -> "StacApiIO":
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_random_exponential(_BACKOFF_S, _LONGEST_BACKOFF_S),
             reraise=True,
-        )(trusting)
+        )(StacApiIO.request)
 
         def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
             if isinstance(source, str) and "://" not in source:
@@ -51,17 +52,27 @@ def patient_io() -> "StacApiIO":
                 return Path(source).read_text(encoding="utf-8")
             return super().read_text(source, *args, **kwargs)
 
-    return PatientIO(
-        timeout=_TIMEOUT_S,
-        max_retries=urllib3.Retry(
-            total=_ATTEMPTS,
-            connect=2,
-            backoff_factor=_BACKOFF_S,
-            backoff_jitter=_BACKOFF_S,
-            backoff_max=_LONGEST_BACKOFF_S,
-            status_forcelist=_BUSY_STATUS,
-            allowed_methods=None,
-            retry_after_max=_LONGEST_BACKOFF_S,
-            raise_on_status=False,
-        ),
+    class Retry(urllib3.Retry):
+        """What will not pass is not tried again: a name that does not exist, a certificate that is not trusted."""
+
+        def increment(
+            self, method: str | None = None, url: str | None = None, *args: Any, **facts: Any
+        ) -> urllib3.Retry:
+            if (error := facts.get("error")) and not diagnose(error, url or "").may_pass:
+                raise urllib3.exceptions.MaxRetryError(facts["_pool"], url, error) from error
+            return super().increment(method, url, *args, **facts)
+
+    retries = Retry(
+        total=_ATTEMPTS,
+        connect=2,
+        backoff_factor=_BACKOFF_S,
+        backoff_jitter=_BACKOFF_S,
+        backoff_max=_LONGEST_BACKOFF_S,
+        status_forcelist=_BUSY_STATUS,
+        allowed_methods=None,
+        retry_after_max=_LONGEST_BACKOFF_S,
+        raise_on_status=False,
     )
+    io = PatientIO(timeout=_TIMEOUT_S, max_retries=retries)
+    io.session.mount("https://", Trusting(max_retries=retries))
+    return io

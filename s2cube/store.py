@@ -13,7 +13,7 @@ from s2cube.archives import NoKeys, Stores, locate
 from s2cube.errors import AssetReadError
 from s2cube.network import diagnose
 from s2cube.outcome import Traffic
-from s2cube.remote import REMOTE_SCHEMES, is_remote, store_to_read
+from s2cube.remote import REMOTE_SCHEMES, SERVERS, is_remote, store_to_read
 from s2cube.sign import Rules, sign
 from s2cube.web import BUSY, Answer, Lasting, Passing, ask, busy, patience, redirected
 
@@ -244,9 +244,9 @@ def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
 
     place = urlsplit(href)
     scheme = place.scheme.lower()
+    by_role = locate(href, access.stores) if scheme == "s3" else None
     access.ledger.add(1, 0)
     try:
-        by_role = locate(href, access.stores) if scheme == "s3" else None
         store = store_to_read(scheme, place.netloc, access.timeout_s, by_role)
         # It writes a path anew as an address.
         answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
@@ -257,7 +257,7 @@ def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
     except NotSupportedError:
         raise failed(href, "cannot be read in parts: its server ignores HTTP ranges") from None
     except (BaseError, OSError, ValueError) as error:
-        raise _judged(href, error, access) from None
+        raise _judged(href, error, by_role.url if by_role else SERVERS[scheme], access) from None
     return _part(data, whole, version, (start, stop), access)
 
 
@@ -273,14 +273,14 @@ def _version(facts: "obstore.ObjectMeta") -> str:
     return f"{facts['e_tag'] or facts['last_modified']}-{facts['size']}"
 
 
-def _judged(href: str, error: Exception, access: Access) -> Exception:
+def _judged(href: str, error: Exception, server: str, access: Access) -> Exception:
     """Tell what may pass from what will not, by what obstore says."""
     text = str(error).split("\n")[0]
     if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
         return busy(status, None) if status in BUSY else _refused(href, status)
     if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
         return failed(href, f"cannot be read ({text[:300]})")
-    trouble = diagnose(error, href, access.timeout_s)
+    trouble = diagnose(error, server, access.timeout_s)
     if trouble.may_pass:
         return Passing(trouble.problem, remedy=trouble.remedy)
     return Lasting(trouble.problem, trouble.remedy)

@@ -57,7 +57,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         except OSError:
             return self._say(502)
         self.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        self._carry(there)
+        with there:
+            self._carry(there)
 
     def do_GET(self) -> None:
         if self._refuses(f"{self.command} {self.path}"):
@@ -70,12 +71,14 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         head = f"{self.command} {target} HTTP/1.1\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in self.headers.items() if "roxy" not in name)
-        there.sendall(f"{head}Connection: close\r\n\r\n".encode())
-        there.sendall(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        while data := there.recv(1 << 16):
-            self.connection.sendall(data)
-        there.close()
         self.close_connection = True
+        with there:
+            there.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            there.sendall(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            start = there.recv(1 << 16)
+            self.connection.sendall(start.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            while data := there.recv(1 << 16):
+                self.connection.sendall(data)
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
@@ -103,7 +106,6 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         back.start()
         carry(self.connection, there)
         back.join(5)
-        there.close()
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
