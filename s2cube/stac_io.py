@@ -55,12 +55,10 @@ def patient_io() -> "StacApiIO":
     class Retry(urllib3.Retry):
         """What will not pass is not tried again: a name that does not exist, a certificate that is not trusted."""
 
-        def increment(
-            self, method: str | None = None, url: str | None = None, *args: Any, **facts: Any
-        ) -> urllib3.Retry:
-            if (error := facts.get("error")) and not diagnose(error, url or "").may_pass:
-                raise urllib3.exceptions.MaxRetryError(facts["_pool"], url, error) from error
-            return super().increment(method, url, *args, **facts)
+        def increment(self, *args: Any, **facts: Any) -> urllib3.Retry:  # type: ignore[override]
+            if (error := facts.get("error")) and not diagnose(error, "").may_pass:
+                raise urllib3.exceptions.MaxRetryError(facts["_pool"], args[1], error) from error
+            return super().increment(*args, **facts)
 
     retries = Retry(
         total=_ATTEMPTS,
