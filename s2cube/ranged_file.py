@@ -3,6 +3,8 @@
 GDAL's own HTTP client would need all of these a second time, and reads an answer of any size.
 """
 
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Self
 
 from rasterio.io import FilePath
@@ -10,8 +12,15 @@ from rasterio.io import FilePath
 from s2cube.errors import AssetReadError
 from s2cube.store import Access, Part, failed, fetch
 
-_LEAST_BYTES, _MOST_AHEAD_BYTES = 1 << 14, 1 << 20
-"""Of a request: GDAL reads headers in pieces of a few bytes. Each that goes on without a gap takes twice as much."""
+_PAGE_BYTES = 1 << 14
+"""Read at least, and kept: GDAL reads headers in pieces of a few bytes, and those of a JPEG 2000's tiles again and
+again, from the first to the one that it wants."""
+
+_KEPT_PAGES = 512
+_LARGE_PAGES = 4
+"""What is larger is a tile: it is read once, but the header of the next may lie in its last page."""
+
+_MOST_AHEAD_PAGES = 64
 
 
 class RangedFile:
@@ -27,13 +36,14 @@ class RangedFile:
         self.path = href
         self._access = access
         self._error: AssetReadError | None = None
-        self._head = self._last = _Piece(0, self._fetch(0, _LEAST_BYTES))
-        self._ahead_bytes = _LEAST_BYTES
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._ahead_pages, self._next_page = 1, 0
+        self._first = self._fetch(0, 1)
 
     @property
     def size(self) -> int:
         """Length of the whole file."""
-        return self._head.part.whole_bytes
+        return self._first.whole_bytes
 
     def check(self) -> None:
         """Raise what went wrong so far.
@@ -51,25 +61,46 @@ class RangedFile:
         stop = min(stop, self.size)
         if start >= stop or self._error:
             return b""
-        for piece in (self._head, self._last):
-            if piece.start <= start and stop <= piece.stop:
-                return bytes(piece.part.data[start - piece.start : stop - piece.start])
-        goes_on = self._last.start <= start <= self._last.stop
-        known = bytes(self._last.part.data[start - self._last.start :]) if goes_on else b""
-        self._ahead_bytes = min(2 * self._ahead_bytes, _MOST_AHEAD_BYTES) if goes_on else _LEAST_BYTES
-        first = start + len(known)
+        first, end = start // _PAGE_BYTES, -(-stop // _PAGE_BYTES)
         try:
-            part = self._fetch(first, max(stop, first + self._ahead_bytes))
-            if part.version != self._head.part.version:
-                raise failed(self.path, "changed while it was read", may_pass=True)
+            data = b"".join(self._runs(first, end))
         except AssetReadError as error:
             self._error = error
             return b""
-        self._last = _Piece(first, part)
-        return known + bytes(part.data[: stop - first])
+        return data[start - first * _PAGE_BYTES : stop - first * _PAGE_BYTES]
 
-    def _fetch(self, start: int, stop: int) -> Part:
-        return fetch(self.path, start, stop, self._access)
+    def _runs(self, first: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield pages [first, end): those that are kept, and what lies between them in one request each."""
+        page = first
+        while page < end:
+            if page in self._pages:
+                self._pages.move_to_end(page)
+                yield self._pages[page]
+                page += 1
+                continue
+            stop = next((each for each in range(page, end) if each in self._pages), end)
+            part = self._fetch(page, stop + self._ahead(page, stop))
+            if part.version != self._first.version:
+                raise failed(self.path, "changed while it was read", may_pass=True)
+            yield part.data[: (stop - page) * _PAGE_BYTES]
+            page = stop
+
+    def _ahead(self, first: int, end: int) -> int:
+        """Say how many pages to read beyond: twice as many as before where small pieces follow each other."""
+        follows = first == self._next_page and end - first <= _LARGE_PAGES
+        self._ahead_pages = min(2 * self._ahead_pages, _MOST_AHEAD_PAGES) if follows else 1
+        return self._ahead_pages - 1
+
+    def _fetch(self, first: int, end: int) -> Part:
+        part = fetch(self.path, first * _PAGE_BYTES, end * _PAGE_BYTES, self._access)
+        pages = -(-len(part.data) // _PAGE_BYTES)
+        large = pages > max(_LARGE_PAGES, self._ahead_pages)
+        for page in (0, pages - 1) if large else range(pages):
+            self._pages[first + page] = bytes(part.data[page * _PAGE_BYTES : (page + 1) * _PAGE_BYTES])
+        while len(self._pages) > _KEPT_PAGES:
+            self._pages.popitem(last=False)
+        self._next_page = end
+        return part
 
     @property
     def fs(self) -> Self:
@@ -83,15 +114,6 @@ class RangedFile:
     def read(self, _size: int = -1) -> bytes:
         """Tell rasterio that this is a file: handles are read."""
         raise NotImplementedError
-
-
-class _Piece:
-    def __init__(self, start: int, part: Part) -> None:
-        self.start, self.part = start, part
-
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.part.data)
 
 
 class _Handle:
