@@ -156,18 +156,18 @@ def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> 
     timeout_s
         So long was waited for, if that is known.
     """
-    chain = list(_chain(error))
-    text = " ".join(str(each)[:_MOST_TEXT] for each in chain)
-    by_proxy = any(isinstance(each, urllib3.exceptions.ProxyError) for each in chain)
+    causes = list(chain(error))
+    text = " ".join(str(each)[:_MOST_TEXT] for each in causes)
+    by_proxy = any(isinstance(each, urllib3.exceptions.ProxyError) for each in causes)
     who = _called(proxy_for(url) or url) if by_proxy else _called(url)
     if by_proxy:
         who = f"the proxy {who}"
         if status := re.search(r"Tunnel connection failed: (\d{3})", text):
             return _refused_by_proxy(who, int(status[1]), _called(url))
-    if any(isinstance(each, urllib3.exceptions.LocationValueError) for each in chain):
+    if any(isinstance(each, urllib3.exceptions.LocationValueError) for each in causes):
         return Trouble("its address cannot be read", "Correct the address", may_pass=False)
     return (
-        _tls_trouble(chain, text, who) or _reaching_trouble(chain, text, who) or _answer_trouble(text, who, timeout_s)
+        _tls_trouble(causes, text, who) or _reaching_trouble(causes, text, who) or _answer_trouble(text, who, timeout_s)
     )
 
 
@@ -180,8 +180,8 @@ def _refused_by_proxy(who: str, status: int, target: str) -> Trouble:
     return Trouble(f"{who} gives no way to {target}: it answers {status}", remedy, passes, is_first_contact=passes)
 
 
-def _tls_trouble(chain: list[BaseException], text: str, who: str) -> Trouble | None:
-    unverified = next((each for each in chain if isinstance(each, ssl.SSLCertVerificationError)), None)
+def _tls_trouble(causes: list[BaseException], text: str, who: str) -> Trouble | None:
+    unverified = next((each for each in causes if isinstance(each, ssl.SSLCertVerificationError)), None)
     rust = re.search(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)", text)
     if unverified or rust:
         why = unverified.verify_message if unverified else rust[1] if rust else ""
@@ -193,8 +193,8 @@ def _tls_trouble(chain: list[BaseException], text: str, who: str) -> Trouble | N
     return None
 
 
-def _reaching_trouble(chain: list[BaseException], text: str, who: str) -> Trouble | None:
-    lookup = next((each for each in chain if isinstance(each, socket.gaierror)), None)
+def _reaching_trouble(causes: list[BaseException], text: str, who: str) -> Trouble | None:
+    lookup = next((each for each in causes if isinstance(each, socket.gaierror)), None)
     if lookup or "dns error" in text or "failed to lookup address" in text:
         later = (lookup is not None and lookup.errno == socket.EAI_AGAIN) or "Temporary failure in name" in text
         if later:
@@ -204,7 +204,7 @@ def _reaching_trouble(chain: list[BaseException], text: str, who: str) -> Troubl
         return Trouble(f"{who} refuses the connection", _CHECK_ADDRESS, is_first_contact=True)
     if re.search(r"unreachable|No route to host", text):
         return Trouble(f"there is no way to {who}", _CHECK_ADDRESS, is_first_contact=True)
-    if any(isinstance(each, urllib3.exceptions.ConnectTimeoutError) for each in chain):
+    if any(isinstance(each, urllib3.exceptions.ConnectTimeoutError) for each in causes):
         return Trouble(f"no connection to {who} in time", _CHECK_ADDRESS, is_first_contact=True)
     return None
 
@@ -227,7 +227,7 @@ def _called(url: str) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it came of, which libraries keep in different places."""
     left, seen = [error], set[int]()
     while left:

@@ -1,24 +1,16 @@
 """HTTP, patiently and within bounds; secrets go to the host that they are for, and to no other."""
 
 import http.client
-import io
-import math
 import random
-import socket
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import tenacity
 import urllib3
-import urllib3.connection
 
-from s2cube.network import certificates, diagnose, proxy_for, speaks_tls, trust
+from s2cube.connections import connections, limited, was_stale
+from s2cube.network import certificates, diagnose, proxy_for, speaks_tls
 
 BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which asking again may help (RFC 9110, RFC 6585)."""
@@ -35,8 +27,6 @@ _MOST_OF_REFUSAL_BYTES = 1 << 16
 """Read of an answer that is not what was asked for: enough for its reason, and to keep the connection."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_HOSTS, _CONNECTIONS = 16, 64
-"""Kept open: more than `shelf` has fetchers."""
 
 
 class Passing(Exception):
@@ -129,21 +119,30 @@ def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int)
     parts = urlsplit(url)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
-    _CLOCK.end_s = time.monotonic() + timeout_s
     try:
-        answer = _manager(proxy_for(bare), certificates()).request(
-            "GET", bare, headers=whole, preload_content=False, redirect=False, retries=False,
-            timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
-        )  # fmt: skip
-        try:
-            return _read(answer, bare, most_bytes, "Range" in headers)
-        finally:
-            # One that was read whole is kept for the next request.
-            answer.release_conn() if answer.length_remaining == 0 else answer.close()
+        with limited(timeout_s):
+            # A server may close a kept connection just when it is used again: that is no failure of the server.
+            for last in (False, True):
+                try:
+                    return _asked(bare, whole, timeout_s, most_bytes)
+                except urllib3.exceptions.ProtocolError as error:
+                    if last or not was_stale(error):
+                        raise
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
         raise _judged(error, bare, timeout_s) from None
+    raise AssertionError
+
+
+def _asked(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
+    answer = connections(proxy_for(url), certificates()).request(
+        "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
+        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+    )  # fmt: skip
+    try:
+        return _read(answer, url, most_bytes, "Range" in headers)
     finally:
-        _CLOCK.end_s = math.inf
+        # The connection is kept if the answer was read whole.
+        answer.close()
 
 
 def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, in_parts: bool) -> Answer:
@@ -217,84 +216,3 @@ def redirected(url: str, answer: Answer) -> str | None:
     secrets = set(old.query.split("&"))
     query = "&".join(word for word in new.query.split("&") if word not in secrets)
     return urlunsplit(new._replace(netloc=own, query=query))
-
-
-class _Clock(threading.local):
-    """When the request of this thread must be over, by `time.monotonic`."""
-
-    end_s = math.inf
-
-
-_CLOCK = _Clock()
-
-
-class _Reader(io.RawIOBase):
-    """Read from a socket until the time of the request is over: a socket's own timeout begins anew with every byte."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = _CLOCK.end_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        if left_s < math.inf:
-            self._sock.settimeout(left_s)
-        taken: int | None = self._raw.readinto(buffer)
-        return taken
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Timed:
-    """A socket as an HTTP response uses it."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock))
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(_Timed(sock), *args, **options)  # type: ignore[arg-type]
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = _Response
-
-
-class _SecureConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Response
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-@lru_cache(maxsize=8)
-def _manager(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
-    options: dict[str, Any] = {"num_pools": _HOSTS, "maxsize": _CONNECTIONS, "ssl_context": trust(authorities)}
-    manager = urllib3.PoolManager(**options)
-    if proxy:
-        parts = urlsplit(proxy)
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
-        options |= {
-            "proxy_headers": urllib3.make_headers(proxy_basic_auth=user),
-            "proxy_ssl_context": trust(authorities),
-        }
-        manager = urllib3.ProxyManager(bare, **options)
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-    return manager

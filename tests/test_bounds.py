@@ -4,7 +4,7 @@ import resource
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,30 @@ class TestBounds:
             fetch(f"{server.url}/a.tif", start, start + 100, Access())
         assert len(server.reads) == 40
         assert len(opened) == 1
+
+    def test_a_kept_connection_that_is_closed_is_no_failure(self, server: Faulty) -> None:
+        """The server says nothing of it, and the client may see it only when it has asked."""
+
+        def hang_up(asked: Asked, body: bytes) -> Callable[[socket.socket], None]:
+            def give(connection: socket.socket) -> None:
+                place = f"Content-Range: bytes {asked.start}-{asked.start + len(body) - 1}/999999\r\n"
+                connection.sendall(answer(206, body, place))
+                # Nobody sees that it will be closed, until the next request has come.
+                connection.recv(1 << 16)
+
+            return give
+
+        access = Access(retries=0)
+        server.fault = hang_up
+        for _ in range(5):
+            assert len(fetch(f"{server.url}/a.tif", 0, 8, access).data) == 8
+        assert not access.ledger.notes
+
+    def test_a_new_one_that_is_closed_is_a_failure(self, server: Faulty) -> None:
+        server.fault = lambda *_: b""
+        with pytest.raises(AssetReadError, match="closed the connection without an answer"):
+            fetch(f"{server.url}/a.tif", 0, 8, Access(retries=0))
+        assert len(server.asked) == 1
 
 
 class TestBusy:

@@ -12,8 +12,9 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    -2: {"errors"},
-    -1: {"network"},
+    -3: {"errors"},
+    -2: {"network"},
+    -1: {"connections"},
     0: {"antimeridian", "archives", "qa", "room", "stac_io", "web"},
     1: {"model", "outcome", "sign", "remote", "s3", "folder"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},

@@ -24,7 +24,7 @@ from scenes import ramp, write_band
 from servers import Asked, Faulty, FaultyHandler, answer, faulty, served
 from test_faults import noise, write_cog
 
-from s2cube import gdal_file, network, remote, web
+from s2cube import connections, gdal_file, network, remote, web
 from s2cube.archives import Store
 from s2cube.demo import Archive
 from s2cube.errors import AssetReadError, ConfigError, S2CubeError, SearchError
@@ -257,6 +257,14 @@ class TestProxies:
         assert not there.passed
 
     @EVERY_CLIENT
+    def test_a_port_without(self, office: Secure, there: Proxy, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As requests understands NO_PROXY; obstore by itself does not."""
+        monkeypatch.setenv("HTTPS_PROXY", there.url)
+        monkeypatch.setenv("NO_PROXY", f"localhost:{office.server_port}")
+        client(office.url)
+        assert not there.passed
+
+    @EVERY_CLIENT
     def test_hosts_without_do_not_free_others(self, there: Proxy, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", there.url)
         monkeypatch.setenv("no_proxy", "localhost,office.example")
@@ -391,7 +399,7 @@ class TestCauses:
         fetch(f"{server.url}/a.tif", 0, 8, Access())
         # Nothing listens there any more; the connection that was kept would still answer.
         server.socket.close()
-        web._manager.cache_clear()
+        connections.connections.cache_clear()
         error, tries = self.tries(f"{server.url}/a.tif", monkeypatch)
         assert "refuses the connection) after 5 retries" in error.problem
         assert (tries, error.may_pass) == (6, True)

@@ -85,19 +85,40 @@ def test_many_threads(server: Faulty, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [answer(404), answer(503), b"", answer(206, b"x", "Content-Range: bytes 3-3/9\r\n")])
-def test_an_error_anywhere_is_that_error(server: Faulty, tmp_path: Path, fault: bytes) -> None:
+def test_an_error_anywhere_is_that_error(server: Faulty, fault: bytes) -> None:
     """At every request that reading takes, one by one: no pixel comes of it."""
-    with rasterio.open(tmp_path / "plain.tif") as file:
-        whole = file.read(1)
     pixels(server, WHOLE)
     requests, failed = len(server.asked), 0
+
+    def read(given: list[np.ndarray]) -> None:
+        (raster,) = rasters(f"{server.url}/a.jp2", Access(retries=0), "JP2OpenJPEG")
+        for block in raster.blocks(WHOLE):
+            given.append(block.pixels)
+
     for number in range(1, requests + 1):
         server.asked.clear()
-        server.fault = lambda *_, number=number: fault if len(server.asked) == number else None  # type: ignore[misc]
+        server.fault = lambda *_, number=number: fault if len(server.asked) >= number else None  # type: ignore[misc]
+        given: list[np.ndarray] = []
         with pytest.raises(AssetReadError, match=r"a\.jp2: .*(404|503|without an answer|other bytes)"):
-            np.testing.assert_array_equal(pixels(server, WHOLE), whole)
+            read(given)
+        assert not given
         failed += 1
     assert failed == requests
+
+
+def test_what_gdal_makes_of_an_error_is_never_given(server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should a driver take an error for zeros, nobody gets to see them."""
+    (raster,) = rasters(f"{server.url}/plain.tif", Access(retries=0), "GTiff")
+    get, given = RangedFile.get, []
+
+    def zeros(file: RangedFile, start: int, stop: int) -> bytes:
+        return get(file, start, stop) or bytes(min(stop, file.size) - start)
+
+    monkeypatch.setattr(RangedFile, "get", zeros)
+    server.fault = lambda asked, _: answer(404) if asked.start > 500_000 else None
+    with pytest.raises(AssetReadError, match=r"plain\.tif: answers 404"):
+        given.append(next(raster.blocks(WHOLE)))
+    assert not given
 
 
 def test_what_may_pass_is_tried_again(server: Faulty, tmp_path: Path) -> None:
