@@ -504,6 +504,16 @@ class TestRealStores:
             with rasterio.MemoryFile(image) as memory, memory.open() as one, rasterio.open(Path("out") / name) as other:
                 np.testing.assert_array_equal(one.read(), other.read())
 
+    def test_plan_reads_headers_with_the_same_keys(
+        self, s2cube_command: CommandLine, job: Job, stores: dict[str, str], two_archives: Path
+    ) -> None:
+        words = ["--stac", two_archives, "--bands", "blue", "--headers", "--stores", json.dumps(read_stores(stores))]
+        planned = s2cube_command(*job(*words, command="plan"))
+        assert planned.status == 0, planned.err
+        plain = s2cube_command(*job("--bands", "blue", "--headers", command="plan"))
+        assert planned.json == plain.json
+        assert planned.json["exact"]
+
     def test_in_a_notebook(self, stores: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
         plain = s2cube.open_cube([item], rectangle(600, -1200, 1200, -600), bands=["blue"]).values
