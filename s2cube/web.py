@@ -121,16 +121,15 @@ def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int)
     whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
     try:
         with limited(timeout_s):
-            # A server may close a kept connection just when it is used again: that is no failure of the server.
-            for last in (False, True):
-                try:
-                    return _asked(bare, whole, timeout_s, most_bytes)
-                except urllib3.exceptions.ProtocolError as error:
-                    if last or not was_stale(error):
-                        raise
+            try:
+                return _asked(bare, whole, timeout_s, most_bytes)
+            except urllib3.exceptions.ProtocolError as error:
+                if not was_stale(error):
+                    raise
+            # The server closed a kept connection just when it was used again: that is no failure.
+            return _asked(bare, whole, timeout_s, most_bytes)
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
         raise _judged(error, bare, timeout_s) from None
-    raise AssertionError
 
 
 def _asked(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
