@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from s2cube.archives import Stores, parse_stores
 from s2cube.errors import ConfigError
 from s2cube.model import Dtype, Offset, Quality, TimeRange
 
@@ -216,6 +217,10 @@ class ReadSection(Section):
     tokens: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_split_rules), AfterValidator(_check_rules)] = Field(
         (), description="PREFIX=ADDRESS, comma-separated: who gives tokens for files whose links begin so."
     )
+    stores: Annotated[Stores, BeforeValidator(parse_stores)] = Field(
+        (),
+        description="Endpoint, region, keys of s3:// stores by prefix: a TOML table, or JSON; no key stands in it.",
+    )
 
 
 class OutputSection(Section):
@@ -315,6 +320,7 @@ class ReadSettings(TypedDict, total=False):
     timeout: float
     retries: int
     tokens: dict[str, str]
+    stores: dict[str, dict[str, str | bool]]
 
 
 class OutputSettings(TypedDict, total=False):
@@ -351,5 +357,7 @@ def explain(error: ValidationError, model: type[Section], origin: Any) -> Config
         keys = ", ".join(field.alias or name for name, field in model.model_fields.items())
         return ConfigError(str(first["loc"][0]), "unknown setting", f"Settings: {keys}")
     problem = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
+    # What is given as stores is not shown: it may be a key, against the rule.
+    silent = isinstance(first["input"], dict) or "stores" in first["loc"]
+    given = "" if silent else f" (given: {first['input']!r})"
     return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

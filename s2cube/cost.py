@@ -120,12 +120,13 @@ class Forecast:
 
     def _reader(self, file: _File) -> AssetReader:
         box, _ = file.grid
+        read = self.config.read
         options: dict[str, Any] = {
             "url": file.asset.href,
             "spec": _Grid(_epsg_of(box), box.affine, (box.shape.y, box.shape.x)),
             "dtype": file.dtype,
             "quality": self.config.cube.quality,
-            "access": Access(self.config.read.timeout_s, self.config.read.retries),
+            "access": Access(read.timeout_s, read.retries, read.tokens, read.stores),
         }
         return AssetReader(**options) if self.headers else _Assumed(file, **options)
 

@@ -42,6 +42,7 @@ _ELEMENT = re.compile(r"(<(?:AWSAccessKeyId|SignatureProvided|StringToSign\w*|Ca
 
 _SECRET_VARIABLE = re.compile(
     r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
+    r"|\w+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
 )
 _SHORTEST_SECRET = 6
 

@@ -1,40 +1,27 @@
 """Files that only GDAL reads: JPEG 2000, internal masks, uncommon compressions, CRS without a code."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from s2cube.errors import AssetReadError
+from s2cube.errors import S2CubeError
+from s2cube.ranged_file import GdalPath, RangedFile
 from s2cube.remote import is_remote, local_path
 from s2cube.resample import Block, Lattice
-from s2cube.store import Access, address, failed
+from s2cube.store import Access, failed
 
 _BLOCK_PIXELS = 4_000_000
-_REFUSED = re.compile(r"\b40[13]\b")
-
-
-def _options(access: Access) -> dict[str, object]:
-    return {
-        # GDAL retries inside an open, and must not remember one that failed: else the next run in this process, or on
-        # a standing cluster, would fail without asking.
-        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
-        "GDAL_HTTP_MAX_RETRY": access.retries,
-        "GDAL_HTTP_RETRY_DELAY": 0.5,
-        "GDAL_HTTP_CONNECTTIMEOUT": 10,
-        "GDAL_HTTP_LOW_SPEED_TIME": round(access.timeout_s),
-        "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
-        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_PAM_ENABLED": "NO",
-        # What fails in threads of GDAL's JPEG 2000 driver comes back as pixels, of nothing.
-        "GDAL_NUM_THREADS": 1,
-    }
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    # What fails in threads of GDAL's JPEG 2000 driver comes back as pixels, of nothing.
+    "GDAL_NUM_THREADS": 1,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +47,7 @@ class GdalRaster:
     def blocks(self, window: Window) -> Iterator[Block]:
         """Yield the pixels of a window in stripes of whole rows, bounded in size."""
         rows = max(1, _BLOCK_PIXELS // window.width)
-        with rasterio.Env(**_options(self.access)), _opened(self.href, self.access, self.driver, self.overview) as file:
+        with _opened(self.href, self.access, self.driver, self.overview) as (file, check):
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]
             for top in range(window.row_off, window.row_off + window.height, rows):
                 height = min(rows, window.row_off + window.height - top)
@@ -69,6 +56,7 @@ class GdalRaster:
                 mask = np.ones(pixels.shape, bool) if file.nodata is None else pixels != file.nodata
                 if masked:
                     mask &= file.read_masks(1, window=stripe) != 0
+                check()
                 yield Block(top, window.col_off, pixels, mask)
 
 
@@ -88,7 +76,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
         If it cannot be read, or holds something else than one band of integers on a known grid.
     """
     try:
-        with rasterio.Env(**_options(access)), _opened(href, access, driver, None) as file:
+        with _opened(href, access, driver, None) as (file, _):
             if file.count != 1:
                 raise failed(href, f"has {file.count} bands, not one")
             if file.crs is None or file.transform.is_identity:
@@ -98,9 +86,9 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
             factors = file.overviews(1) if driver == "GTiff" else []
             places = [Lattice(file.crs, file.transform, *file.shape)]
         for position in range(len(factors)):
-            with rasterio.Env(**_options(access)), _opened(href, access, driver, position) as file:
+            with _opened(href, access, driver, position) as (file, _):
                 places.append(Lattice(file.crs, file.transform, *file.shape))
-    except AssetReadError:
+    except S2CubeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever GDAL or rasterio trip over, it is this file
         raise failed(href, f"cannot be read ({cause(error)})") from None
@@ -117,15 +105,21 @@ def cause(error: BaseException) -> BaseException:
     return error
 
 
-def _opened(href: str, access: Access, driver: str, overview: int | None) -> rasterio.DatasetReader:
+@contextmanager
+def _opened(
+    href: str, access: Access, driver: str, overview: int | None
+) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
+    """Open a file, and give what raises the error of reading it that GDAL makes something else of."""
     options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
-    if not is_remote(href):
-        return rasterio.open(local_path(href), **options)
-    place = address(href, access)
-    try:
-        return rasterio.open(place, **options)
-    except RasterioError as error:
-        another = address(href, access, place) if _REFUSED.search(f"{error} {cause(error)}") else place
-        if another == place:
-            raise
-        return rasterio.open(another, **options)
+    with rasterio.Env(**_OPTIONS):
+        if not is_remote(href):
+            with rasterio.open(local_path(href), **options) as file:
+                yield file, lambda: None
+            return
+        content = RangedFile(href, access)
+        try:
+            with GdalPath(content) as path, path.open(**options) as file:
+                content.check()
+                yield file, content.check
+        finally:
+            content.check()

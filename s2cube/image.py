@@ -91,7 +91,7 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
 
 def read_access(config: ReadSection) -> Access:
     """Begin to count what is read."""
-    return Access(config.timeout_s, config.retries, config.tokens)
+    return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 
 def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":

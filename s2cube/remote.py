@@ -1,9 +1,9 @@
-"""Object stores and web servers, as the environment says: what keeps the connections to them."""
+"""Object stores by obstore, as the environment says: those of Google and Azure, and every one that is written to."""
 
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import lru_cache
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+from s2cube.archives import NoKeys, Place, output_place
+from s2cube.network import certificates, pem, proxy_and_exceptions
 from s2cube.web import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -25,7 +27,33 @@ _WRITE_TIMEOUT_S = 60
 _WRITE_RETRY_S = 120
 """So long a store that is busy is asked again, by obstore, with growing pauses."""
 
-_TRUE = ("YES", "TRUE", "ON", "1")
+_METADATA = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal"
+"""Hosts that give keys to a machine with a role: no proxy leads there."""
+
+SERVERS = {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}
+"""Where buckets of other schemes than s3 are."""
+
+_OPEN_TO_ALL = ("gcp-public-data-",)
+"""How the names of Google's public buckets begin (cloud.google.com/storage/docs/public-datasets)."""
+
+_SIGNS_OF_KEYS = {
+    "gs": (
+        "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN", "GOOGLE_SKIP_SIGNATURE", "GCE_METADATA_HOST",
+    ),
+    "az": (
+        "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY", "AZURE_STORAGE_SAS_KEY",
+        "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN", "AZURE_USE_AZURE_CLI", "AZURE_SKIP_SIGNATURE",
+        "AZURE_STORAGE_USE_EMULATOR", "AZURE_MSI_ENDPOINT", "AZURE_IDENTITY_ENDPOINT", "IDENTITY_ENDPOINT",
+        "AZURE_CLIENT_SECRET AZURE_CLIENT_ID AZURE_TENANT_ID",
+        "AZURE_STORAGE_CLIENT_SECRET AZURE_STORAGE_CLIENT_ID AZURE_STORAGE_TENANT_ID",
+        "AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_ID AZURE_TENANT_ID",
+    ),
+}  # fmt: skip
+"""Variables that say where keys come from, some only together. Without any obstore would ask the machine's metadata
+service, which most machines do not have."""
+
+_GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
 
 
 def is_remote(href: str) -> bool:
@@ -49,22 +77,34 @@ def existing_path(path: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def store_to_read(scheme: str, place: str, query: str, timeout_s: float) -> "obstore.store.ObjectStore":
-    """Give what keeps the connections to a server; a query, as a signature, is sent with every request."""
-    from obstore.store import HTTPStore, from_url
+def store_to_read(
+    scheme: str, bucket: str, timeout_s: float, place: Place | None = None
+) -> "obstore.store.ObjectStore":
+    """Give what keeps the connections to a bucket that is read.
+
+    Parameters
+    ----------
+    place
+        Of a bucket at s3://.
+
+    Raises
+    ------
+    NoKeys
+        If the environment says nothing of keys.
+    """
+    from obstore.store import from_url
 
     options: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=timeout_s),
             "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)),
-            "allow_http": True,
+            **_network_options(place.url if place else SERVERS[scheme]),
         },
         # Asked again, and counted, by `store.fetch`.
         "retry_config": {"max_retries": 0},
     }
-    if scheme in ("http", "https"):
-        return HTTPStore.from_url(f"{scheme}://{place}/" + (f"?{query}" if query else ""), **options)
-    return from_url(f"{scheme}://{place}", **options, **_keys(scheme))
+    settings = _s3_settings(place) if place else _other_settings(scheme, bucket, os.environ)
+    return from_url(f"{scheme}://{bucket}", **options, **settings)
 
 
 def heed(call: Callable[[], _Answer]) -> _Answer:
@@ -85,32 +125,59 @@ def heed(call: Callable[[], _Answer]) -> _Answer:
 
 @lru_cache(maxsize=8)
 def store_to_write(address: str) -> "obstore.store.ObjectStore":
-    """Give what keeps the connections to a bucket, or a folder in it."""
+    """Give what keeps the connections to a bucket, or a folder in it.
+
+    Raises
+    ------
+    ValueError
+        If the environment has no keys for it.
+    """
     from obstore.store import from_url
 
+    parts = urlsplit(address)
+    scheme = parts.scheme.lower()
+    try:
+        place = output_place(parts.netloc) if scheme == "s3" else None
+        settings = _s3_settings(place) if place else _other_settings(scheme, parts.netloc, os.environ)
+    except NoKeys as error:
+        raise ValueError(str(error)) from None
     options: dict[str, Any] = {
-        "client_options": {"timeout": timedelta(seconds=_WRITE_TIMEOUT_S), "allow_http": True},
+        "client_options": {
+            "timeout": timedelta(seconds=_WRITE_TIMEOUT_S),
+            **_network_options(place.url if place else SERVERS[scheme]),
+        },
         "retry_config": {"retry_timeout": timedelta(seconds=_WRITE_RETRY_S)},
     }
     # An address is taken as it is written: what is a name in it must not be read as an escape or a fragment.
-    return from_url(quote(address, safe=":/"), **options, **_keys(urlsplit(address).scheme.lower()))
+    return from_url(quote(address, safe=":/"), **options, **settings)
 
 
-def _keys(scheme: str) -> dict[str, Any]:
-    return s3_settings(os.environ) if scheme == "s3" else {}
+def _network_options(server: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"allow_http": True, "root_certificate": pem(certificates())}
+    proxy, exceptions = proxy_and_exceptions(server)
+    keys_from = urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname or ""
+    return options | ({"proxy_url": proxy, "proxy_excludes": f"{exceptions},{_METADATA},{keys_from}"} if proxy else {})
 
 
-def s3_settings(environ: Any) -> dict[str, Any]:
-    """Take from the environment what GDAL calls otherwise than obstore, which reads all others (AWS_…) itself."""
-    settings: dict[str, Any] = {}
-    if endpoint := environ.get("AWS_S3_ENDPOINT"):
-        safe = environ.get("AWS_HTTPS", "YES").upper() not in ("NO", "FALSE", "OFF", "0")
-        settings["endpoint"] = endpoint if "://" in endpoint else f"{'https' if safe else 'http'}://{endpoint}"
-    if any(environ.get(name, "").upper() in _TRUE for name in ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")):
-        # Where nothing is signed, an address is made by keys that are none, and cut.
-        settings |= {"skip_signature": True, "access_key_id": "none", "secret_access_key": "none"}
-    if environ.get("AWS_REQUEST_PAYER", "") == "requester":
-        settings["request_payer"] = True
-    if not environ.get("AWS_REGION") and (region := environ.get("AWS_DEFAULT_REGION")):
-        settings["region"] = region
-    return settings
+def _s3_settings(place: Place) -> dict[str, Any]:
+    """Say what obstore would else take from the AWS variables: keys it reads there itself."""
+    settings: dict[str, Any] = {
+        "endpoint": place.url.rstrip("/") if place.by_host else place.address, "region": place.region,
+        "virtual_hosted_style_request": place.by_host, "request_payer": place.requester_pays,
+    }  # fmt: skip
+    return settings | ({} if place.keys or place.by_role else {"skip_signature": True})
+
+
+def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    if bucket.startswith(_OPEN_TO_ALL):
+        return {"skip_signature": True}
+    if any(all(map(environ.get, names.split())) for names in _SIGNS_OF_KEYS[scheme]):
+        return {}
+    if scheme == "gs" and (Path.home() / _GOOGLE_FILE).exists():
+        return {}
+    usual = {"gs": "GOOGLE_APPLICATION_CREDENTIALS", "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"}
+    unsigned = {"gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}[scheme]
+    raise NoKeys(
+        f"there are no keys for {scheme}://{bucket} in the environment",
+        f"Set {usual[scheme]}, for workers too; or {unsigned}=true if it is open to all",
+    )

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from s2cube.errors import AssetReadError, redact
-from s2cube.web import Passing, ask, patience
+from s2cube.web import Lasting, Passing, ask, patience
 
 Rules = tuple[tuple[str, str], ...]
 """Where hrefs begin, and the address that gives the token for them."""
@@ -116,12 +116,12 @@ def sign(href: str, rules: Rules, timeout_s: float, retries: int, refused: str =
         return href
     try:
         token = _TOKENS.give(address, timeout_s, retries, refused)
-    except (Passing, _NoToken) as error:
-        again = f" after {retries} retries" if retries and isinstance(error, Passing) else ""
+    except (Passing, Lasting, _NoToken) as error:
+        remedy = "Run again later; if it persists, check [read] tokens and the key in the environment"
+        again = f" after {retries} retries" if retries and isinstance(error, Passing) and not error.is_stranger else ""
         raise AssetReadError(
             href, f"cannot be read: {address} gives no token for it ({error}){again}",
-            "Run again later; if it persists, check [read] tokens and the key in the environment",
-            may_pass=isinstance(error, Passing),
+            getattr(error, "remedy", "") or remedy, may_pass=isinstance(error, Passing) and not error.is_stranger,
         ) from None  # fmt: skip
     return f"{bare}{'&' if '?' in bare else '?'}{token}"
 

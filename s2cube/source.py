@@ -10,6 +10,7 @@ from pystac.utils import make_absolute_href
 
 from s2cube.errors import OutputError, SearchError
 from s2cube.items import detached, from_features
+from s2cube.network import diagnose
 from s2cube.stac_io import patient_io
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _read(io: "StacApiIO", stac: str) -> dict[str, Any]:
     except APIError as error:
         # pystac-client sets a status only where there was an answer.
         status = getattr(error, "status_code", None)
-        cause = getattr(error.__context__, "args", ()) or (error,)
-        problem = f"answers {status}" if status else f"does not answer ({getattr(cause[0], 'reason', cause[0])})"
-        raise SearchError(stac, problem, "Check --stac and the network") from None
+        trouble = diagnose(error, stac)
+        problem = f"answers {status}" if status else f"does not answer ({trouble.problem})"
+        raise SearchError(stac, problem, trouble.remedy or "Check --stac and the network") from None
     except OSError as error:
         raise SearchError(stac, f"cannot be read ({error.strerror})", "Check --stac") from None
     except ValueError:

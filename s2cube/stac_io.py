@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2cube.network import certificates, diagnose
+
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
 
@@ -31,6 +33,12 @@ def patient_io() -> "StacApiIO":
         # urllib3 retries until an answer begins; one that ends too early is for us to ask again.
         return isinstance(error, APIError) and isinstance(error.__context__, requests.exceptions.ChunkedEncodingError)
 
+    class Trusting(requests.adapters.HTTPAdapter):
+        """Of the variables that name certificates, requests knows two."""
+
+        def send(self, *args: Any, **options: Any) -> requests.Response:
+            return super().send(*args, **options | {"verify": str(certificates())})
+
     class PatientIO(StacApiIO):
         request = tenacity.retry(
             retry=tenacity.retry_if_exception(broke_off),
@@ -49,17 +57,25 @@ def patient_io() -> "StacApiIO":
             # pystac takes orjson where it is installed, which refuses a page for one NaN or half a character in it.
             return json.loads(txt)
 
-    return PatientIO(
-        timeout=_TIMEOUT_S,
-        max_retries=urllib3.Retry(
-            total=_ATTEMPTS,
-            connect=2,
-            backoff_factor=_BACKOFF_S,
-            backoff_jitter=_BACKOFF_S,
-            backoff_max=_LONGEST_BACKOFF_S,
-            status_forcelist=_BUSY_STATUS,
-            allowed_methods=None,
-            retry_after_max=_LONGEST_BACKOFF_S,
-            raise_on_status=False,
-        ),
+    class Retry(urllib3.Retry):
+        """What will not pass is not tried again: a name that does not exist, a certificate that is not trusted."""
+
+        def increment(self, *args: Any, **facts: Any) -> urllib3.Retry:  # type: ignore[override]
+            if (error := facts.get("error")) and not diagnose(error, "").may_pass:
+                raise urllib3.exceptions.MaxRetryError(facts["_pool"], args[1], error) from error
+            return super().increment(*args, **facts)
+
+    retries = Retry(
+        total=_ATTEMPTS,
+        connect=2,
+        backoff_factor=_BACKOFF_S,
+        backoff_jitter=_BACKOFF_S,
+        backoff_max=_LONGEST_BACKOFF_S,
+        status_forcelist=_BUSY_STATUS,
+        allowed_methods=None,
+        retry_after_max=_LONGEST_BACKOFF_S,
+        raise_on_status=False,
     )
+    io = PatientIO(timeout=_TIMEOUT_S, max_retries=retries)
+    io.session.mount("https://", Trusting(max_retries=retries))
+    return io

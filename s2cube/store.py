@@ -4,17 +4,17 @@ import os
 import re
 import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import urllib3
-
+from s2cube import s3
+from s2cube.archives import NoKeys, Stores, locate
 from s2cube.errors import AssetReadError
+from s2cube.network import diagnose
 from s2cube.outcome import Traffic
-from s2cube.remote import REMOTE_SCHEMES, is_remote, local_path, s3_settings, store_to_read
+from s2cube.remote import REMOTE_SCHEMES, SERVERS, is_remote, local_path, store_to_read
 from s2cube.sign import Rules, sign
-from s2cube.web import BUSY, CONNECT_TIMEOUT_S, Passing, ask, busy, patience
+from s2cube.web import BUSY, Answer, Lasting, Passing, ask, busy, patience, redirected
 
 if TYPE_CHECKING:
     import obstore
@@ -26,9 +26,8 @@ _FINAL = (
 )  # fmt: skip
 """Of obstore's exceptions."""
 
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
-_PRESIGNED_S = 3600
-"""For GDAL, which gets an address once a window."""
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_MOST_REDIRECTIONS = 5
 
 
 class Ledger:
@@ -71,6 +70,8 @@ class Access:
         So often it is made again when it fails in a way that may pass.
     tokens
         Who gives tokens for which files, besides what `sign` knows.
+    stores
+        What stores at s3:// addresses need, besides what `archives` knows.
     ledger
         Where it is counted.
     """
@@ -78,10 +79,11 @@ class Access:
     timeout_s: float = 60
     retries: int = 5
     tokens: Rules = ()
+    stores: Stores = ()
     ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     def __dask_tokenize__(self) -> object:
-        return id(self.ledger), self.timeout_s, self.retries, self.tokens
+        return id(self.ledger), self.timeout_s, self.retries, self.tokens, self.stores
 
 
 @dataclass(frozen=True)
@@ -105,22 +107,29 @@ def fetch(href: str, start: int, stop: int, access: Access) -> Part:
     try:
         part: Part = asking(_source(href), href, start, stop, access)
     except Passing as error:
-        again = f" after {access.retries} retries" if access.retries else ""
-        raise failed(href, f"cannot be read ({error}){again}", may_pass=True) from None
+        retries = asking.statistics["attempt_number"] - 1
+        again = f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else ""
+        raise failed(href, f"cannot be read ({error}){again}", not error.is_stranger, error.remedy) from None
+    except (Lasting, NoKeys) as error:
+        raise failed(href, f"cannot be read ({error})", remedy=error.remedy) from None
     if (times := asking.statistics["attempt_number"]) > 1:
         access.ledger.note(href, f"was asked for {times} times")
     return part
 
 
-def failed(href: str, problem: str, may_pass: bool = False) -> AssetReadError:
+def failed(href: str, problem: str, may_pass: bool = False, remedy: str = "") -> AssetReadError:
     """Say that a file cannot be read."""
-    return AssetReadError(href, problem, "Run again; look at the file if it persists", may_pass=may_pass)
+    return AssetReadError(href, problem, remedy or "Run again; look at the file if it persists", may_pass=may_pass)
 
 
 def _source(href: str) -> Any:
     scheme = urlsplit(href).scheme.lower()
+    if scheme in ("http", "https"):
+        return _from_web
+    if scheme == "s3":
+        return _from_s3
     if scheme in REMOTE_SCHEMES:
-        return _from_network
+        return _from_store
     if scheme == "file" or "://" not in href:
         return _from_disk
     raise failed(href, f"lies where nothing is read from: only {', '.join(REMOTE_SCHEMES)} and files are")
@@ -151,23 +160,98 @@ def is_current(href: str, version: str) -> bool:
         return False
 
 
-def _from_network(href: str, start: int, stop: int, access: Access) -> Part:
+def _from_web(href: str, start: int, stop: int, access: Access) -> Part:
+    """Read from a web server; with a token, from the host alone that it is for."""
+    url = _signed(href, access)
+    if url == href:
+        answer = _followed(url, (start, stop), access)
+    else:
+        answer = _asked(url, {}, (start, stop), access)
+        if answer.status in (401, 403) and (again := _signed(href, access, refused=url)) != url:
+            answer = _asked(again, {}, (start, stop), access)
+    if answer.status == 200:
+        raise failed(href, "cannot be read in parts: its server ignores HTTP ranges")
+    if answer.status != 206:
+        raise _refused(href, answer.status)
+    return _part_of(answer, (start, stop), access)
+
+
+def _signed(href: str, access: Access, refused: str = "") -> str:
+    return sign(href, access.tokens, access.timeout_s, access.retries, refused)
+
+
+def _asked(url: str, headers: dict[str, str], asked: tuple[int, int], access: Access) -> Answer:
+    access.ledger.add(1, 0)
+    start, stop = asked
+    return ask(url, headers | {"Range": f"bytes={start}-{stop - 1}"}, access.timeout_s, stop - start)
+
+
+def _followed(url: str, asked: tuple[int, int], access: Access) -> Answer:
+    answer = _asked(url, {}, asked, access)
+    for _ in range(_MOST_REDIRECTIONS):
+        following = redirected(url, answer)
+        if following is None:
+            break
+        url = following
+        answer = _asked(url, {}, asked, access)
+    return answer
+
+
+def _part_of(answer: Answer, asked: tuple[int, int], access: Access) -> Part:
+    """Take what was asked for from an answer that may hold more, or less if the file ends before."""
+    if (packed := answer.headers.get("Content-Encoding", "identity")) != "identity":
+        raise Lasting(f"its server sends it packed by {packed[:20]}, unasked")
+    told = answer.headers.get("Content-Range")
+    if told is None:
+        raise Passing("Content-Range header not present")
+    place = _RANGE.fullmatch(told)
+    if place is None or int(place[1]) != asked[0]:
+        raise Passing("other bytes came than were asked for")
+    length, whole = answer.headers.get("Content-Length"), int(place[3])
+    if length is not None and length != str(int(place[2]) - int(place[1]) + 1):
+        raise Passing("its answer is not as long as it says")
+    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    return _part(memoryview(answer.body), whole, f"{mark}-{whole}", asked, access)
+
+
+def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
+    """Read from a bucket at s3://, by keys that are its own."""
+    place = locate(href, access.stores)
+    if place.by_role:
+        return _from_store(href, start, stop, access)
+    try:
+        url = s3.object_url(place, urlsplit(href).path)
+    except ValueError as error:
+        raise failed(href, f"cannot be read ({error})") from None
+    headers = s3.headers_for(place, url, {"Range": f"bytes={start}-{stop - 1}"})
+    answer = _asked(url, headers, (start, stop), access)
+    if answer.status != 206:
+        problem, remedy = s3.refusal(answer, place)
+        raise failed(href, problem, remedy=remedy) if answer.status != 416 else _refused(href, 416)
+    return _part_of(answer, (start, stop), access)
+
+
+def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
+    """Read from a bucket by obstore: of Google, of Azure, or by the role of this machine."""
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError
 
-    if (url := _signed(href, access)) != href:
-        return _by_token(href, url, start, stop, access)
     place = urlsplit(href)
+    scheme = place.scheme.lower()
+    by_role = locate(href, access.stores) if scheme == "s3" else None
     access.ledger.add(1, 0)
     try:
-        store = store_to_read(place.scheme.lower(), place.netloc, place.query, access.timeout_s)
+        store = store_to_read(scheme, place.netloc, access.timeout_s, by_role)
         # It writes a path anew as an address.
         answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
-        data, whole, version = memoryview(answer.bytes()), answer.meta["size"], _version(answer.meta)
+        most = answer.range[1] - answer.range[0]
+        # The first piece is as long as the range says, though more should come.
+        data = memoryview(next(iter(answer.stream(min_chunk_size=most)), b""))[:most]
+        whole, version = answer.meta["size"], _version(answer.meta)
     except NotSupportedError:
-        raise _ignores_ranges(href) from None
+        raise failed(href, "cannot be read in parts: its server ignores HTTP ranges") from None
     except (BaseError, OSError, ValueError) as error:
-        raise _judged(href, error, access) from None
+        raise _judged(href, error, by_role.url if by_role else SERVERS[scheme], access) from None
     return _part(data, whole, version, (start, stop), access)
 
 
@@ -179,82 +263,22 @@ def _part(data: memoryview, whole: int, version: str, asked: tuple[int, int], ac
     return Part(data, whole, version)
 
 
-def _signed(href: str, access: Access, refused: str = "") -> str:
-    return sign(href, access.tokens, access.timeout_s, access.retries, refused)
-
-
-def address(href: str, access: Access, refused: str = "") -> str:
-    """Give the address of a file for another reader than ours: with a token or a signature, if it wants one.
-
-    Keys, endpoint and who pays are those of the environment, as `fetch` takes them.
-
-    Parameters
-    ----------
-    refused
-        An address that this gave before, and that was not taken.
-    """
-    place = urlsplit(href)
-    if place.scheme.lower() != "s3":
-        return _signed(href, access, refused)
-    import obstore
-    from obstore.exceptions import BaseError
-
-    try:
-        store: Any = store_to_read("s3", place.netloc, "", access.timeout_s)
-        url = obstore.sign(store, "GET", unquote(place.path).lstrip("/"), timedelta(seconds=_PRESIGNED_S))
-    except (BaseError, OSError, ValueError) as error:
-        raise failed(href, f"cannot be signed ({str(error).split(chr(10))[0][:300]})") from None
-    return url.partition("?")[0] if "skip_signature" in s3_settings(os.environ) else url
-
-
-def _by_token(href: str, url: str, start: int, stop: int, access: Access) -> Part:
-    """Do what `_from_network` does where a token is sent."""
-    access.ledger.add(1, 0)
-    answer = ask(url, {"Range": f"bytes={start}-{stop - 1}"}, access.timeout_s, stop - start)
-    if answer.status in (401, 403) and (again := _signed(href, access, refused=url)) != url:
-        return _by_token(href, again, start, stop, access)
-    if answer.status != 206:
-        raise _ignores_ranges(href) if answer.status == 200 else _refused(href, answer.status)
-    place = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    if place is None or int(place[1]) != start:
-        raise Passing("other bytes came than were asked for")
-    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-    whole = int(place[2])
-    return _part(memoryview(answer.body), whole, f"{mark}-{whole}", (start, stop), access)
-
-
 def _version(facts: "obstore.ObjectMeta") -> str:
     return f"{facts['e_tag'] or facts['last_modified']}-{facts['size']}"
 
 
-def _judged(href: str, error: Exception, access: Access) -> Exception:
-    """Tell what may pass from what will not."""
+def _judged(href: str, error: Exception, server: str, access: Access) -> Exception:
+    """Tell what may pass from what will not, by what obstore says."""
     text = str(error).split("\n")[0]
-    status = int(found[1]) if (found := _STATUS.search(text)) else None
-    if status in BUSY:
-        return busy(status, _asked_pause_s(href, access))
-    if status:
-        return _refused(href, status)
+    if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
+        return busy(status, None) if status in BUSY else _refused(href, status)
     if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
         return failed(href, f"cannot be read ({text[:300]})")
-    return Passing(text.rpartition(" - ")[2][:300])
+    trouble = diagnose(error, server, access.timeout_s)
+    if trouble.may_pass:
+        return Passing(trouble.problem, remedy=trouble.remedy)
+    return Lasting(trouble.problem, trouble.remedy)
 
 
 def _refused(href: str, status: int) -> AssetReadError:
     return failed(href, "is shorter than its header says" if status == 416 else f"answers {status}")
-
-
-def _ignores_ranges(href: str) -> AssetReadError:
-    return failed(href, "cannot be read in parts: its server ignores HTTP ranges")
-
-
-def _asked_pause_s(href: str, access: Access) -> float | None:
-    """Ask a busy web server how long it wants to be left alone: obstore hides that part of its answer."""
-    if urlsplit(href).scheme.lower() not in ("http", "https"):
-        return None
-    access.ledger.add(1, 0)
-    try:
-        answer = urllib3.request("HEAD", href, timeout=CONNECT_TIMEOUT_S, retries=False)
-        return urllib3.Retry().get_retry_after(answer)
-    except urllib3.exceptions.HTTPError:
-        return None

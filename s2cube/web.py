@@ -1,17 +1,16 @@
-"""HTTP, patiently; and with secrets to the host that they are for, and to no other."""
+"""HTTP, patiently and within bounds; secrets go to the host that they are for, and to no other."""
 
+import http.client
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import tenacity
 import urllib3
 
-if TYPE_CHECKING:
-    import requests
+from s2cube.connections import connections, limited, was_stale
+from s2cube.network import certificates, diagnose, proxy_for, speaks_tls
 
 BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which asking again may help (RFC 9110, RFC 6585)."""
@@ -21,26 +20,51 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
 _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
 
-_PIECE_BYTES = 1 << 18
-_HOSTS, _CONNECTIONS = 16, 64
-"""Kept open: more than `shelf` has fetchers."""
+_TRIES_OF_STRANGERS = 2
+"""So often a server is asked at most that cannot be reached and never answered this process."""
+
+_MOST_OF_REFUSAL_BYTES = 1 << 16
+"""Read of an answer that is not what was asked for: enough for its reason, and to keep the connection."""
+
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Passing(Exception):
-    """What may pass: asked again, it may be well."""
+    """A failure that may be over when asked again.
 
-    def __init__(self, problem: str, pause_s: float | None = None) -> None:
+    Parameters
+    ----------
+    pause_s
+        So long the server asks to be left alone.
+    is_stranger
+        The server cannot be reached, and never answered this process.
+    """
+
+    def __init__(self, problem: str, pause_s: float | None = None, remedy: str = "", is_stranger: bool = False) -> None:
         super().__init__(problem)
         self.pause_s = pause_s
+        self.remedy = remedy
+        self.is_stranger = is_stranger
+
+
+class Lasting(Exception):
+    """A failure that will be the same when asked again."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 def patience(retries: int) -> tenacity.Retrying:
     """Call a function until it raises no `Passing`, with growing pauses; the last one is raised."""
+
+    def is_over(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        tries = min(retries + 1, _TRIES_OF_STRANGERS) if getattr(error, "is_stranger", False) else retries + 1
+        return state.attempt_number >= tries
+
     return tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(retries + 1),
-        retry=tenacity.retry_if_exception(_is_worth_waiting_for),
-        wait=_pause,
-        reraise=True,
+        stop=is_over, retry=tenacity.retry_if_exception(_is_worth_waiting_for), wait=_pause, reraise=True
     )
 
 
@@ -72,48 +96,122 @@ class Answer:
 
 
 def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
-    """Get an answer. A redirection is one, and is not followed.
+    """Get an answer, as a whole within a time. A redirection is one, and is not followed: see `redirected`.
 
-    Where obstore follows one it tells the next host, as Referer, the address it came from, with the token in it.
+    Parameters
+    ----------
+    url
+        A user name and a password in it go to its host.
+    timeout_s
+        From the first byte that is sent to the last that comes; connecting takes `CONNECT_TIMEOUT_S` at most.
+    most_bytes
+        What is read of the body of a good answer.
 
     Raises
     ------
     Passing
         If there is none, or the server is busy.
+    Lasting
+        If there is none, and asking again would not help.
+    ConfigError
+        If the environment names certificates or a proxy that cannot be used.
     """
-    import requests
-
-    end_s = time.monotonic() + timeout_s
-    body = bytearray()
+    parts = urlsplit(url)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+    whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
     try:
-        with _session().get(
-            url,
-            headers={"Accept-Encoding": "identity", **headers},
-            timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
-            allow_redirects=False,
-            stream=True,
-        ) as answer:
-            if answer.status_code in BUSY:
-                asked = answer.headers.get("Retry-After")
-                raise busy(answer.status_code, urllib3.Retry().parse_retry_after(asked) if asked else None)
-            while len(body) < most_bytes and (piece := answer.raw.read(min(_PIECE_BYTES, most_bytes - len(body)))):
-                body += piece
-                if time.monotonic() > end_s:
-                    raise Passing(f"takes longer than {timeout_s:g} s")
-            return Answer(answer.status_code, answer.headers, bytes(body))
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        # Its text holds the address.
-        raise Passing(f"no answer: {type(error).__name__}") from None
+        with limited(timeout_s):
+            try:
+                return _asked(bare, whole, timeout_s, most_bytes)
+            except urllib3.exceptions.ProtocolError as error:
+                if not was_stale(error):
+                    raise
+            # The server closed a kept connection just when it was used again: that is no failure.
+            return _asked(bare, whole, timeout_s, most_bytes)
+    except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
+        raise _judged(error, bare, timeout_s) from None
 
 
-@lru_cache(maxsize=1)
-def _session() -> "requests.Session":
-    import requests
-    from requests.adapters import HTTPAdapter
+def _asked(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
+    answer = connections(proxy_for(url), certificates()).request(
+        "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
+        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+    )  # fmt: skip
+    try:
+        return _read(answer, url, most_bytes, "Range" in headers)
+    finally:
+        # The connection is kept if the answer was read whole.
+        answer.close()
 
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(_HOSTS, _CONNECTIONS))
-    # Else it looks for a password in ~/.netrc.
-    session.auth = lambda request: request
-    return session
+
+def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, in_parts: bool) -> Answer:
+    _KNOWN.add(urlsplit(url).netloc)
+    good = answer.status == 206 or (answer.status == 200 and not in_parts)
+    # A server that ignores ranges sends the whole file.
+    most = most_bytes if good else 0 if answer.status == 200 else _MOST_OF_REFUSAL_BYTES
+    try:
+        body = answer.read(most, decode_content=False) if most else b""
+    except (urllib3.exceptions.HTTPError, OSError):
+        if good:
+            raise
+        body = b""
+    if answer.status in BUSY:
+        asked = answer.headers.get("Retry-After")
+        raise busy(answer.status, _pause_asked(asked) if asked else None)
+    return Answer(answer.status, answer.headers, body)
+
+
+def _pause_asked(text: str) -> float | None:
+    try:
+        return urllib3.Retry().parse_retry_after(text)
+    except urllib3.exceptions.InvalidHeader:
+        return None
+
+
+_KNOWN: set[str] = set()
+"""Hosts that have answered this process."""
+
+
+def _judged(error: Exception, url: str, timeout_s: float) -> Passing | Lasting:
+    trouble = diagnose(error, url, timeout_s)
+    parts = urlsplit(url)
+    stranger = parts.netloc not in _KNOWN
+    closed = trouble.problem.endswith("without an answer")
+    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and speaks_tls(url, CONNECT_TIMEOUT_S):
+        return Lasting(f"{parts.netloc} speaks https only", "Write https:// in its address")
+    if not trouble.may_pass:
+        return Lasting(trouble.problem, trouble.remedy)
+    return Passing(trouble.problem, remedy=trouble.remedy, is_stranger=stranger and trouble.is_first_contact)
+
+
+def _own_credentials(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return urllib3.make_headers(basic_auth=pair)
+
+
+def redirected(url: str, answer: Answer) -> str | None:
+    """Give the address that an answer leads to, if it may be followed.
+
+    Another host gets nothing of the secrets in the address before: no Referer, no user name, no password, and no
+    parameter that the query had. From https nothing leads to http.
+    """
+    location = answer.headers.get("Location")
+    if answer.status not in _REDIRECTS or not location:
+        return None
+    try:
+        old, new = urlsplit(url), urlsplit(urljoin(url, location))
+        same = (old.hostname, old.port or old.scheme) == (new.hostname, new.port or new.scheme)
+        same = same or (old.hostname == new.hostname and (old.scheme, new.scheme) == ("http", "https"))
+    except ValueError:
+        return None
+    if new.scheme not in ("http", "https") or not new.hostname or (old.scheme, new.scheme) == ("https", "http"):
+        return None
+    own = new.netloc.rpartition("@")[2]
+    if same:
+        user = old.netloc.rpartition("@")
+        return urlunsplit(new._replace(netloc="".join((*user[:2], own))))
+    secrets = set(old.query.split("&"))
+    query = "&".join(word for word in new.query.split("&") if word not in secrets)
+    return urlunsplit(new._replace(netloc=own, query=query))

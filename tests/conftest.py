@@ -16,7 +16,7 @@ import shapely
 from distributed import LocalCluster
 from hypothesis import settings
 
-from s2cube import cli
+from s2cube import cli, remote, sign, web
 from s2cube.demo import Archive, write_archive
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
@@ -33,6 +33,25 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("S2CUBE_"):
             monkeypatch.delenv(name)
+
+
+NETWORK_VARIABLES = (
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
+    "NO_PROXY",
+)  # fmt: skip
+
+
+@pytest.fixture
+def open_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine's own network; pauses are short; no server has answered before, no token is kept."""
+    for name in os.environ:
+        if name.upper() in NETWORK_VARIABLES or name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(web, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(web, "_KNOWN", set())
+    monkeypatch.setattr(sign, "_TOKENS", sign._Tokens())
+    for cached in (remote.store_to_read, remote.store_to_write):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")

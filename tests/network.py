@@ -104,12 +104,14 @@ class Certificates:
         )  # fmt: skip
 
 
-def write_certificates(folder: Path) -> Certificates:
-    """Make an authority, and a certificate for all hosts and clients of a test."""
+def write_certificates(folder: Path, *hosts: str) -> Certificates:
+    """Make an authority, and a certificate for this machine, some hosts and all clients of a test."""
     folder.mkdir(parents=True)
     made = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in ("authority", "dask")]
+    called = [x509.DNSName(each) for each in ("localhost", *hosts)]
+    called.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))  # type: ignore[arg-type]
     now = datetime.datetime.now(datetime.UTC)
     for path, name, owner in ((made.ca, names[0], authority), (made.cert, names[1], key)):
         is_authority = owner is authority
@@ -123,6 +125,7 @@ def write_certificates(folder: Path) -> Certificates:
             # Python 3.13 wants all four of these.
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.SubjectAlternativeName(called), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(owner.public_key()), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False

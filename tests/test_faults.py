@@ -185,7 +185,7 @@ class TestFaultsThatStay:
         [
             (answer(503), r"answers 503\) after 3 retries"),
             (answer(500), r"answers 500\) after 3 retries"),
-            (b"", r"error sending request\) after 3 retries"),
+            (b"", r"closed the connection without an answer\) after 3 retries"),
             (answer(206, b"12345", "Content-Range: bytes 0-9/10\r\n"), r"after 3 retries"),
             (answer(206, b"1234567890"), r"Content-Range header not present"),
         ],

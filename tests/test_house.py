@@ -12,20 +12,22 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
-    1: {"model", "outcome", "sign", "remote", "folder", "members"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket"},
-    3: {"settings", "items", "provider", "granules", "tiff", "gdal_file", "draft", "outline", "place"},
-    4: {"source", "api", "assets", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output", "tiles"},
-    5: {"search", "plan", "chunk", "reader", "catalog", "item", "lease", "stream"},
-    6: {"mask", "memory"},
-    7: {"cube", "files"},
-    8: {"cost", "image"},
-    9: {"worker", "job"},
-    10: {"pipeline"},
-    11: {"voice", "submit"},
-    12: {"flags"},
-    13: {"cli"},
+    0: {"antimeridian", "archives", "cells", "draft", "errors", "outcome", "outline", "qa", "resample", "room"},
+    1: {"folder", "members", "model", "network", "offset_check", "shelf"},
+    2: {"aoi", "config", "connections", "grid", "stac_io"},
+    3: {"cluster", "cog", "settings", "web"},
+    4: {"remote", "s3", "sign", "stream"},
+    5: {"bucket", "scene", "store"},
+    6: {"granules", "items", "place", "provider", "ranged_file", "tiff"},
+    7: {"api", "assets", "demo", "gdal_file", "mosaic", "output", "picture", "source", "tiles"},
+    8: {"catalog", "chunk", "item", "lease", "plan", "reader", "search"},
+    9: {"cube", "mask", "memory"},
+    10: {"cost", "files"},
+    11: {"image", "job"},
+    12: {"voice", "worker"},
+    13: {"flags", "pipeline"},
+    14: {"submit"},
+    15: {"cli"},
 }
 # The doors of the house, which open onto every room.
 DOORS = {"__init__", "__main__"}

@@ -83,7 +83,7 @@ class TestS3:
     @pytest.mark.usefixtures("keys")
     @pytest.mark.parametrize("name", ["a.jp2", "a.tif"])
     def test_gdal_reads_it_too(self, name: str) -> None:
-        """By an address that is signed: it knows no key."""
+        """It is given bytes: it knows no key."""
         wanted = means(noise())
         access = Access()
         cells = read(f"s3://archive/by gdal/{name}", access)
@@ -149,8 +149,9 @@ class TestWhoPays:
         assert bool(re.search("SignedHeaders=[^,]*x-amz-request-payer", heard[0])) is said
         with pytest.raises(AssetReadError):
             gdal_file.rasters("s3://archive/a.tif", Access(retries=0), "JP2OpenJPEG")
-        assert ("&x-amz-request-payer=requester" in heard[1]) is said
-        assert "X-Amz-Signature=" in heard[1]
+        assert ("x-amz-request-payer: requester" in heard[1]) is said
+        assert bool(re.search("SignedHeaders=[^,]*x-amz-request-payer", heard[1])) is said
+        assert "Signature=" in heard[1]
 
     def test_nobody_where_nothing_is_signed(self, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
@@ -185,7 +186,7 @@ class TestAddresses:
         assert server.asked[0].path == f"/{name}"
 
     def test_nobody_is_there(self) -> None:
-        with pytest.raises(AssetReadError, match=r"cannot be read \(.*error sending request\)"):
+        with pytest.raises(AssetReadError, match=r"cannot be read \(127\.0\.0\.1:9 refuses the connection\)"):
             fetch("http://127.0.0.1:9/a.tif", 0, 10, Access(retries=0))
 
     @pytest.mark.parametrize("href", ["file://{folder}/a.tif", "{folder}/a.tif"])

@@ -1,0 +1,295 @@
+"""What each archive at s3:// addresses needs: endpoint, region, keys, and who pays."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
+_AMAZON_KEY = re.compile(r"A[KS]IA[A-Z0-9]{12,}")
+"""Long-term and temporary access key IDs, by IAM's "Unique identifiers"."""
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_YES, _NO = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0")
+_ROLES = (
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
+    ("AWS_METADATA_ENDPOINT",),
+)
+"""Variables of a machine that has a role, from which obstore gets its keys. Without them it would ask the machine's
+metadata service: most machines have none, and whoever answers at its address would be believed."""
+
+
+class Store(BaseModel):
+    """Settings of one store, or of a part of it.
+
+    Parameters
+    ----------
+    endpoint
+        Address of its server; default: Amazon's of the region.
+    keys
+        What the names of the variables with its keys begin with: for ``CDSE``, ``CDSE_ACCESS_KEY_ID``,
+        ``CDSE_SECRET_ACCESS_KEY`` and, where there is one, ``CDSE_SESSION_TOKEN``.
+    anonymous
+        Whether requests are not signed.
+    requester_pays
+        Whether whoever asks is billed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str | None = None
+    region: str | None = None
+    keys: str | None = None
+    anonymous: bool | None = None
+    requester_pays: bool | None = None
+
+
+Stores = tuple[tuple[str, Store], ...]
+"""Where addresses begin, and the settings of what lies there."""
+
+ARCHIVES: Stores = (
+    # Registry of Open Data on AWS, "Digital Earth Africa Sentinel-2 Level-2A"; the second is what the items of
+    # explorer.digitalearth.africa's s2_l2a_c1 name (their storage:region is that of the archive it was copied from).
+    ("s3://deafrica-sentinel-2", Store(region="af-south-1", anonymous=True)),
+    ("s3://deafrica-sentinel-2-l2a-c1", Store(region="af-south-1", anonymous=True)),
+    # documentation.dataspace.copernicus.eu/APIs/S3.html; the endpoint also stands in the items' storage:schemes.
+    ("s3://eodata", Store(endpoint="https://eodata.dataspace.copernicus.eu", region="default", keys="CDSE")),
+    # Registry of Open Data on AWS, "Sentinel-2 Cloud-Optimized GeoTIFFs".
+    ("s3://sentinel-cogs", Store(region="us-west-2", anonymous=True)),
+    # Earth Search's sentinel-2-c1-l2a: its items link to the same bucket by https, unsigned, in this region.
+    ("s3://e84-earth-search-sentinel-data", Store(region="us-west-2", anonymous=True)),
+    # Registry of Open Data on AWS, "Sentinel-2": some assets of Earth Search's items lie there.
+    ("s3://sentinel-s2-l2a", Store(region="eu-central-1", requester_pays=True)),
+)
+
+_NOTES = {
+    "AWS": "~/.aws is not read",
+    "CDSE": "they are free: documentation.dataspace.copernicus.eu/APIs/S3.html",
+}
+"""Said beside the names of variables that are not set."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of a store, as they stand in the environment; and what the names of their variables begin with."""
+
+    name: str
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bucket is, and how it is asked.
+
+    Parameters
+    ----------
+    address
+        Of its server, without the bucket.
+    by_host
+        Whether the bucket stands in the name of the host.
+    keys
+        None where requests are not signed, or by a role.
+    by_role
+        Whether the machine has a role that gives keys.
+    """
+
+    bucket: str
+    address: str
+    region: str
+    keys: Keys | None = None
+    by_role: bool = False
+    by_host: bool = False
+    requester_pays: bool = False
+
+    @property
+    def url(self) -> str:
+        """Address of the bucket itself, with a slash at its end."""
+        if not self.by_host:
+            return f"{self.address}/{self.bucket}/"
+        scheme, _, host = self.address.partition("://")
+        return f"{self.address}/" if host.startswith(f"{self.bucket}.") else f"{scheme}://{self.bucket}.{host}/"
+
+
+class NoKeys(Exception):
+    """There are no keys for a store, or none that may be sent to it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+
+def parse_stores(value: object) -> object:
+    """Read the setting `stores`: a table by prefix, or the same as JSON. Messages hold no value: it may be a key.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "{}")
+        except ValueError:
+            raise ValueError("is no JSON object") from None
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table by prefix, as {'s3://bucket': {'keys': 'NAME'}}")
+    return tuple((_prefix(prefix), _store(prefix, settings)) for prefix, settings in value.items())
+
+
+def _prefix(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("a prefix must be s3://BUCKET or s3://BUCKET/FOLDER")
+    return text.rstrip("/")
+
+
+def _store(prefix: str, settings: object) -> Store:
+    if isinstance(settings, Store):
+        return settings
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{prefix} must be a table")
+    known = ", ".join(Store.model_fields)
+    if unknown := sorted(map(str, settings.keys() - Store.model_fields.keys())):
+        secret = "; keys stand in the environment only" if re.search("(?i)key|secret|token", unknown[0]) else ""
+        raise ValueError(f"{prefix}: '{unknown[0]}' is unknown; known are {known}{secret}")
+    try:
+        store = Store.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{prefix}: {first['loc'][0]}: {first['msg']}") from None
+    if store.keys is not None and not _NAME.fullmatch(store.keys):
+        raise ValueError(f"{prefix}: keys must be what the names of variables begin with, as CDSE")
+    if store.anonymous and store.keys:
+        raise ValueError(f"{prefix}: is anonymous, so it takes no keys")
+    if store.endpoint is not None:
+        parts = urlsplit(store.endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{prefix}: endpoint must be an http or https address")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(f"{prefix}: endpoint must be without a user, a password or a query")
+    return store
+
+
+def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ) -> Place:
+    """Find where the bucket of an s3:// address is, and the keys for it.
+
+    The user's settings go before those that are known of archives; the AWS variables are for every other store. Keys
+    are given to the store that they are for, and to no other.
+
+    Raises
+    ------
+    NoKeys
+        If there are none for it.
+    """
+    bucket = urlsplit(href).netloc
+    given, known = _longest(href, own), _longest(href, ARCHIVES)
+    if given is None and known is None:
+        return output_place(bucket, environ)
+    store = _merged(given, known)
+    region = store.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    address = (store.endpoint or _amazon(region)).rstrip("/")
+    place = Place(bucket, address, region, requester_pays=bool(store.requester_pays))
+    if store.anonymous:
+        return place
+    explicit = given.keys if given else None
+    return _with_keys(place, f"s3://{bucket}", explicit, store.keys, environ)
+
+
+def output_place(bucket: str, environ: Mapping[str, str] = os.environ) -> Place:
+    """Say where a bucket is by the AWS variables alone, as the output's is.
+
+    Raises
+    ------
+    NoKeys
+        If there are no keys.
+    """
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    by_host = environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").upper() in _YES
+    pays = environ.get("AWS_REQUEST_PAYER", "").lower() in ("requester", "true")
+    address = (_own_endpoint(environ) or _amazon(region)).rstrip("/")
+    place = Place(bucket, address, region, by_host=by_host, requester_pays=pays)
+    if any(environ.get(name, "").upper() in _YES for name in ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")):
+        return place
+    return _with_keys(place, f"s3://{bucket}", "AWS", None, environ)
+
+
+def _with_keys(place: Place, store: str, explicit: str | None, known: str | None, environ: Mapping[str, str]) -> Place:
+    """Give the place with its keys: those that the user names; else those known for it, else the AWS ones, if fit."""
+    name = explicit or known or "AWS"
+    keys, fit = _keys(name, environ), explicit == "AWS" or _fits(place.address, environ)
+    if keys is None and not explicit and fit:
+        keys = _keys("AWS", environ)
+    if keys and (keys.name != "AWS" or fit):
+        return replace(place, keys=keys)
+    if name == "AWS" and fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
+        return replace(place, by_role=True)
+    names = f"{name}_ACCESS_KEY_ID and {name}_SECRET_ACCESS_KEY"
+    bill = "; whoever reads it pays for it" if place.requester_pays else ""
+    if name == "AWS" and not fit and _keys("AWS", environ):
+        raise NoKeys(
+            f"there are no keys for {store}: those in AWS_… are for {_own_endpoint(environ) or 'Amazon'}{bill}",
+            f"Name others under [read.stores.\"{store}\"]: keys = \"NAME\", with NAME_ACCESS_KEY_ID and "
+            "NAME_SECRET_ACCESS_KEY in the environment",
+        )  # fmt: skip
+    source = f" ({note})" if (note := _NOTES.get(name)) else ""
+    raise NoKeys(
+        f"there are no keys for {store} in the environment{bill}",
+        f"Set {names}{source}, for workers too" + ("" if known or bill else
+        f"; if it is open to all, say anonymous = true under [read.stores.\"{store}\"]"),
+    )  # fmt: skip
+
+
+def _keys(name: str, environ: Mapping[str, str]) -> Keys | None:
+    access, secret = environ.get(f"{name}_ACCESS_KEY_ID"), environ.get(f"{name}_SECRET_ACCESS_KEY")
+    return Keys(name, access, secret, environ.get(f"{name}_SESSION_TOKEN", "")) if access and secret else None
+
+
+def _fits(address: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether the keys in the AWS variables may be sent to a server: it is the one that they are for."""
+    host = urlsplit(address).netloc.lower()
+    own = _own_endpoint(environ)
+    if own is None:
+        return bool(_AMAZON.fullmatch(host)) or not _AMAZON_KEY.fullmatch(environ.get("AWS_ACCESS_KEY_ID", ""))
+    own_host = urlsplit(own).netloc.lower()
+    return host == own_host or bool(_AMAZON.fullmatch(host) and _AMAZON.fullmatch(own_host))
+
+
+def _own_endpoint(environ: Mapping[str, str]) -> str | None:
+    """Give the endpoint that the AWS variables name: as the AWS SDKs call it, as GDAL does, or as obstore does."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoint = next(filter(None, map(environ.get, names)), None)
+    if endpoint is None or "://" in endpoint:
+        return endpoint
+    scheme = "http" if environ.get("AWS_HTTPS", "").upper() in _NO else "https"
+    return f"{scheme}://{endpoint}"
+
+
+def _amazon(region: str) -> str:
+    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+
+
+def _longest(href: str, stores: Stores) -> Store | None:
+    """Find the settings by the longest prefix that ends where a name in the address does."""
+    address = f"s3{href[2:]}"
+    fitting = [(prefix, store) for prefix, store in stores if f"{address}/".startswith(f"{prefix}/")]
+    return max(fitting, key=lambda each: len(each[0]))[1] if fitting else None
+
+
+def _merged(given: Store | None, known: Store | None) -> Store:
+    """Put what the user says over what is known; who names keys does not want to be anonymous."""
+    said = given.model_dump(exclude_none=True) if given else {}
+    if said.get("keys"):
+        said.setdefault("anonymous", False)
+    if said.get("anonymous"):
+        said.setdefault("keys", None)
+    return Store(**((known.model_dump() if known else {}) | said))

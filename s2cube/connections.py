@@ -1,0 +1,153 @@
+"""Connections to web servers: kept for the next request, and read within the time of a request as a whole."""
+
+import http.client
+import io
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import urllib3
+import urllib3.connection
+
+from s2cube.network import chain, trust
+
+_HOSTS, _CONNECTIONS = 16, 64
+"""Kept open: more than `shelf` has fetchers."""
+
+
+class _Clock(threading.local):
+    """When the request of this thread must be over, by `time.monotonic`."""
+
+    end_s = math.inf
+
+
+_CLOCK = _Clock()
+
+
+@contextmanager
+def limited(timeout_s: float) -> Iterator[None]:
+    """Let what is read in this thread take so long as a whole; then reading raises TimeoutError."""
+    _CLOCK.end_s = time.monotonic() + timeout_s
+    try:
+        yield
+    finally:
+        _CLOCK.end_s = math.inf
+
+
+class _Reader(io.RawIOBase):
+    """Read from a socket until the time of the request is over: a socket's own timeout begins anew with every byte."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = _CLOCK.end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        if left_s < math.inf:
+            self._sock.settimeout(left_s)
+        taken: int | None = self._raw.readinto(buffer)
+        return taken
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Timed:
+    """A socket as an HTTP response uses it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._sock))
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(_Timed(sock), *args, **options)  # type: ignore[arg-type]
+
+
+class _Stale(ConnectionError):
+    """A connection that was kept is closed by the server."""
+
+
+if TYPE_CHECKING:
+    _Base = urllib3.connection.HTTPConnection
+else:
+    _Base = object
+
+
+class _Kept(_Base):
+    """What a connection remembers: whether it gave an answer before."""
+
+    response_class = _Response
+    _answered = False
+
+    def connect(self) -> None:
+        self._answered = False
+        super().connect()
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        try:
+            answer = super().getresponse()
+        except ConnectionError as error:
+            raise (_Stale(str(error)) if self._answered else error) from None
+        self._answered = True
+        return answer
+
+
+class _Connection(_Kept, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Kept, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+def was_stale(error: Exception) -> bool:
+    """Tell whether a request failed because a server closed a connection that was kept; a new one may do."""
+    return any(isinstance(each, _Stale) for each in chain(error))
+
+
+@lru_cache(maxsize=8)
+def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
+    """Give what keeps connections to servers, by way of a proxy if there is one.
+
+    Parameters
+    ----------
+    proxy
+        Address, with user name and password.
+    authorities
+        Whose certificates are trusted; see `network.certificates`.
+    """
+    options: dict[str, Any] = {"num_pools": _HOSTS, "maxsize": _CONNECTIONS, "ssl_context": trust(authorities)}
+    manager = urllib3.PoolManager(**options)
+    if proxy:
+        parts = urlsplit(proxy)
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+        manager = urllib3.ProxyManager(bare, proxy_headers=headers, proxy_ssl_context=trust(authorities), **options)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
