@@ -56,8 +56,9 @@ def s2cube(quality: str) -> Callable[[Case], np.ndarray]:
 
         aoi = AOI("aoi", box(*case.bounds, f"EPSG:{EPSG}"))
         cube = open_cube(
-            case.items, aoi, bands=BANDS, crs=EPSG, quality=quality, mask="none", offset="none", group_by="scene"
-        )
+            case.items, aoi, bands=BANDS, crs=EPSG, quality=quality, mask="none", offset="none", group_by="scene",
+            dtype="int16",
+        )  # fmt: skip
         cube = cube.drop_vars("qa")
         return np.asarray(cube.compute(scheduler="threads", num_workers=threads))
 

@@ -48,7 +48,7 @@ def main() -> None:
         for band in ("green", "red", "nir"):
             item.assets[band] = pystac.Asset(item.assets["blue"].href)
         aoi = AOI("aoi", box(LEFT_M, TOP_M - GRANULE_M, LEFT_M + GRANULE_M, TOP_M, f"EPSG:{EPSG}"))
-        cube = open_cube([item], aoi, crs=EPSG, offset="none")
+        cube = open_cube([item], aoi, crs=EPSG, offset="none", dtype="int16")
         began, cpu = time.perf_counter(), time.process_time()
         (image,) = cube.compute()
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu

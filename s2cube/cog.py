@@ -7,6 +7,7 @@ import xarray as xr
 
 from s2cube.config import OutputSection
 from s2cube.draft import Draft
+from s2cube.packing import PACKINGS, UNIT
 from s2cube.qa import QA_CLASSES
 
 _LEVEL = {"deflate": 4, "zstd": 3}
@@ -26,10 +27,10 @@ def write_cog(image: xr.DataArray, pixels: Draft, path: Path, way: OutputSection
     Parameters
     ----------
     image
-        Dims (band, y, x), with the coordinates `band` and `time`; the attribute `scale_factor` becomes the scale of
-        every band. Its values are not looked at.
+        Dims (band, y, x), int16 or float32, packed as `PACKINGS` says, with the coordinates `band` and `time`. Its
+        values are not looked at.
     pixels
-        Filled with them, int16 or float32.
+        Filled with them.
     path
         Overwritten.
     way
@@ -43,8 +44,8 @@ def write_cog(image: xr.DataArray, pixels: Draft, path: Path, way: OutputSection
     bands, *_ = pixels.shape
     with pixels.open("r+") as source:
         source.descriptions = tuple(str(name) for name in image.band.values)
-        source.scales = (image.attrs.get("scale_factor", 1.0),) * bands
-        source.units = (image.attrs.get("units", ""),) * bands
+        source.scales = (PACKINGS[image.dtype.name].scale,) * bands
+        source.units = (UNIT,) * bands
         source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
     # Differences of neighbouring pixels are small numbers.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"

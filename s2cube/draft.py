@@ -16,6 +16,8 @@ import xarray as xr
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.windows import Window
 
+from s2cube.packing import PACKINGS
+
 _IN_MEMORY_BYTES = 64 << 20
 """What is larger lies on disk: five bands of 50 x 50 km at 30 m fit. A file costs little more time than memory, but
 more where many small ones are made, or the disk is another machine's."""
@@ -97,7 +99,8 @@ def draft(folder: Path, **layout: Any) -> Iterator[Draft]:
 
 
 def layout(image: xr.DataArray) -> dict[str, Any]:
-    """Tell what a draft of an image, (band, y, x), is like."""
+    """Tell what a draft of an image, (band, y, x), int16 or float32, is like."""
     count, height, width = image.shape
-    place = {"crs": image.rio.crs, "transform": image.rio.transform(), "nodata": image.rio.nodata}
-    return {"count": count, "height": height, "width": width, "dtype": image.dtype.name, **place}
+    dtype = image.dtype.name
+    place = {"crs": image.rio.crs, "transform": image.rio.transform(), "nodata": PACKINGS[dtype].nodata}
+    return {"count": count, "height": height, "width": width, "dtype": dtype, **place}

@@ -18,6 +18,7 @@ from s2cube.item import slice_item
 from s2cube.mask import final_qa
 from s2cube.offset_check import OffsetCheck
 from s2cube.output import as_json
+from s2cube.packing import PACKINGS, Packing
 from s2cube.picture import write_picture
 from s2cube.qa import QA, count_classes
 
@@ -91,8 +92,8 @@ def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     nothing = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], draft=pixels, nodata=image.rio.nodata, aoi_id=image.attrs["aoi"],
-        chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=nothing,
+        _put_values, values, qa[np.newaxis], draft=pixels, packing=PACKINGS[values.dtype.name],
+        aoi_id=image.attrs["aoi"], chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=nothing,
     )  # fmt: skip
     each = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
     counts: da.Array = da.map_blocks(
@@ -102,10 +103,10 @@ def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, draft: Draft, nodata: float, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, draft: Draft, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
     """Put values of some bands, and tell where any of them is none."""
-    hole = np.isnan(values) if values.dtype.kind == "f" else values == nodata
+    hole = packing.holes(values)
     if (~hole & (qa == QA.OUTSIDE)).any():
         raise OutputError(
             f"the cube of {aoi_id}",

@@ -12,7 +12,9 @@ from s2cube.folder import Folder
 from s2cube.lease import held
 from s2cube.model import AOI, Plan
 from s2cube.output import Output, name
+from s2cube.packing import PACKINGS
 from s2cube.plan import make_plan
+from s2cube.qa import QA
 from s2cube.store import Access
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     group_by
         ``solar_day``: one slice a day; ``scene``: one a scene.
     dtype
-        ``int16`` or ``float32``.
+        ``float32``: reflectance, nodata NaN; ``int16``: reflectance × 10000, nodata -9999, as `run` writes it by
+        default.
     timeout, retries
         Seconds that a request for a part of a file may take, 60 by default; how often it is made again, 5.
     tokens
@@ -62,10 +65,13 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
-        int16 × 10000 with nodata -9999 or float32 with NaN. x and y are pixel centres in metres in the grid's CRS,
-        time is UTC. The coordinate `qa` (time, y, x), lazy too, says why a pixel is masked: values of `qa.QA`. (Taking
-        one date from another compares their `qa`, which reads masks: ``drop_vars("qa")`` before.) ``.rio`` and
-        ``.odc`` know CRS, transform and nodata.
+        float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in the grid's
+        CRS, time is UTC. The coordinate `qa` (time, y, x), lazy too, says why a pixel is masked: values of `qa.QA`.
+        (Taking one date from another compares their `qa`, which reads masks: ``drop_vars("qa")`` before.) ``.rio`` and
+        ``.odc`` know CRS, transform and nodata. Nodata is in ``encoding``, which xarray does not copy to what is
+        computed from the cube. Mask an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a
+        selection of an int16 cube rioxarray must be told its nodata: ``.rio.set_nodata(-9999)``, before
+        ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
@@ -77,7 +83,9 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
         If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
     """
     patience = {key: value for key, value in settings.items() if key in READ_KEYS}
-    config = CubeSection.of({key: value for key, value in settings.items() if key not in READ_KEYS})
+    config = CubeSection.of(
+        {"dtype": "float32"} | {key: value for key, value in settings.items() if key not in READ_KEYS}
+    )
     access = read_access(ReadSection.of(patience))
     plan = make_plan(items, aoi, config)
     for each in plan.unusable:
@@ -86,7 +94,11 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     from s2cube.cube import read_bands
 
-    return assemble(plan, config, read_bands(plan, config.bands, config.quality, access), screen(plan, config, access))
+    dn = read_bands(plan, config.bands, config.quality, access)
+    cube = assemble(plan, config, dn, screen(plan, config, access))
+    # Of integers rioxarray does not take nodata from the encoding.
+    cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
+    return cube
 
 
 def read_access(config: ReadSection) -> Access:
@@ -111,7 +123,7 @@ def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.
     from s2cube.mosaic import mosaic
     from s2cube.outline import clip
 
-    image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry)
+    image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry, PACKINGS[config.dtype].nodata)
     return image.assign_coords(qa=qa(plan, screened).variable)
 
 
@@ -120,7 +132,7 @@ def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
     from s2cube.mask import explain
     from s2cube.outline import clip
 
-    return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry)
+    return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry, QA.OUTSIDE)
 
 
 def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path | str]:
@@ -129,7 +141,8 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     Parameters
     ----------
     cube
-        From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good.
+        From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good. Its dtype is
+        that of the COGs.
     out
         Output folder, or an address in an object store; slices that are there already are replaced.
     compress, compress_level
@@ -143,7 +156,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     Raises
     ------
     OutputError
-        If the folder cannot be written, or the cube is not one of `open_cube`.
+        If the folder cannot be written, or the cube is not one of `open_cube`: computed from one, or read from a file.
     BusyError
         If a run writes there.
     WriteError
@@ -176,15 +189,16 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
 
 
 def _lack(cube: "xr.DataArray") -> str:
-    """Say what a cube lacks of one of `open_cube`, as arithmetic or a selection of pixels loses it."""
+    """Name what a cube of `open_cube` has and this one lacks; empty if it is one."""
     missing = {"time", "band", "slice", "scenes", "provenance", "qa"} - set(cube.coords)
     if missing or cube.dims != ("time", "band", "y", "x") or "grid" not in cube.attrs:
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
     if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
         return "a part of its grid"
-    from s2cube.mosaic import NODATA
+    if not cube.rio.transform(recalc=True).almost_equals(cube.rio.transform()):
+        return "the order of rows and columns of open_cube"
+    from s2cube.mosaic import SOURCE
 
-    nodata = cube.rio.nodata
-    scaled = cube.dtype == "int16" and nodata == NODATA and "scale_factor" in cube.attrs
-    plain = cube.dtype == "float32" and nodata != nodata and "scale_factor" not in cube.attrs
-    return "" if scaled or plain else f"the dtype and nodata of open_cube: {cube.dtype}, {nodata}"
+    packing = PACKINGS.get(cube.dtype.name)
+    intact = packing and packing.holes(cube.encoding.get("_FillValue")) and cube.encoding.get("source") == SOURCE
+    return "" if intact else "the encoding of open_cube, because it was computed from one or read from a file"

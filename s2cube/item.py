@@ -1,6 +1,7 @@
 """An image becomes a STAC Item."""
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
@@ -16,6 +17,7 @@ from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, Raster
 
 from s2cube.antimeridian import bounds_lonlat
 from s2cube.output import DATA, RECIPE
+from s2cube.packing import PACKINGS, UNIT
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
 
@@ -86,18 +88,18 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
 
 def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     names = [str(name) for name in image.band.values]
-    floating = image.dtype.kind == "f"
+    packing = PACKINGS[image.dtype.name]
     projection = ProjectionExtension.ext(item, add_if_missing=True)
     geobox = image.odc.geobox
     projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
     data = item.assets[DATA]
     band = RasterBand.create(
-        nodata=NoDataStrings.NAN if floating else int(image.rio.nodata),
+        nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
         data_type=DataType(image.dtype.name),
         spatial_resolution=geobox.resolution.x,
-        scale=float(image.attrs.get("scale_factor", 1)),
+        scale=packing.scale,
         offset=0,
-        unit="1",
+        unit=UNIT,
     )
     RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
     EOExtension.ext(data, add_if_missing=True).apply(

@@ -253,13 +253,15 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
     Returns
     -------
     xarray.DataArray
-        Dims (time, y, x), uint8: values of `QA`, nodata OUTSIDE. Where scenes have several, the lowest that hides;
-        CLEAR where they see the cell whole and clear together.
+        Dims (time, y, x), uint8: values of `QA`. Where scenes have several, the lowest that hides; CLEAR where they see
+        the cell whole and clear together.
     """
     lowest = _by_slice(_lowest, scenes_per_slice, screened.reason.data, dtype="uint8")
     reasons = da.where(screened.covered.data, np.uint8(QA.CLEAR), lowest)
     qa = xr.DataArray(reasons, dims=("time", "y", "x"), coords=xr_coords(geobox))
-    return qa.rio.write_nodata(QA.OUTSIDE)
+    # NetCDF 3, which is what xarray writes when netCDF4 is not installed, has no uint8.
+    qa.encoding["dtype"] = "int16"
+    return qa
 
 
 def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:

@@ -13,13 +13,15 @@ from odc.geo.xr import xr_coords
 from s2cube.cells import WHOLE, unpack
 from s2cube.config import CubeSection
 from s2cube.model import Dtype, Plan, TimeSlice
+from s2cube.packing import PACKINGS
 from s2cube.provider import SCALE, offset_dn
 from s2cube.scene import address
 
-NODATA = -9999
-"""Nodata of int16 reflectance, as in NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""
+SOURCE = "s2cube.open_cube"
+"""Stands in a cube's ``encoding["source"]`` while its values are those that it was opened with: xarray keeps the
+encoding when pixels are selected, and drops or replaces it when values are computed or read from a file."""
 
-_INT16_VALID = (NODATA + 1, 32767)
+_INT16_VALID = (PACKINGS["int16"].nodata + 1, 32767)
 
 _ROOM = 2 - WHOLE
 """Of a cell, for parts that lie beside each other."""
@@ -59,6 +61,7 @@ def mosaic(plan: Plan, dn: xr.DataArray, screened: xr.Dataset, config: CubeSecti
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN.
+        Nodata and `SOURCE` are in `encoding`.
         Along time stand the coordinates `slice` (its id), `scenes` (ids, a line each) and `provenance` (JSON).
 
     Raises
@@ -108,7 +111,7 @@ def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np
         return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))
     # Rounded twice, so that a mean of a half goes the same way however its last decimals came about.
     rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
-    return np.where(hole, np.float32(NODATA), rounded).astype(dtype_)
+    return np.where(hole, np.float32(PACKINGS["int16"].nodata), rounded).astype(dtype_)
 
 
 def _put_together(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -129,7 +132,7 @@ def _put_together(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np
 
 
 def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection) -> xr.DataArray:
-    integer = values.dtype.kind == "i"
+    packing = PACKINGS[config.dtype]
     cube = xr.DataArray(
         values,
         dims=("time", "band", "y", "x"),
@@ -142,11 +145,17 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection
             "provenance": ("time", [json.dumps(_provenance(each, config)) for each in plan.slices]),
         },
         name="reflectance",
-        attrs={"units": "1", "aoi": plan.aoi.id, "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt}
-        | {"grid": "x".join(map(str, plan.geobox.shape))}
-        | ({"scale_factor": SCALE} if integer else {}),
+        # xarray copies attributes to what is computed from the cube, so they must be true of that, too: no scale, no
+        # nodata (readers would apply them to a saved index), no units.
+        attrs={
+            "aoi": plan.aoi.id,
+            "aoi_wkt_lonlat": plan.aoi.geometry_lonlat.wkt,
+            "grid": "x".join(map(str, plan.geobox.shape)),
+            "opened_as": f"{config.dtype}: {packing.description}",
+        },
     )
-    return cube.rio.write_nodata(NODATA if integer else np.nan)
+    cube.encoding["source"] = SOURCE
+    return cube.rio.write_nodata(packing.nodata, encoded=True)
 
 
 def _provenance(time_slice: TimeSlice, config: CubeSection) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from odc.geo.geom import Geometry
 
 
-def clip(raster: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
+def clip(raster: xr.DataArray, geometry: "Geometry", nodata: float) -> xr.DataArray:
     """Set to nodata what lies outside a polygon or in its holes.
 
     A cell is inside when its centre is. A polygon that holds no centre at all, being smaller than a cell or narrower,
@@ -25,9 +25,11 @@ def clip(raster: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
     Parameters
     ----------
     raster
-        Last dims (y, x), with CRS and nodata.
+        Last dims (y, x), with CRS.
     geometry
         Polygon or MultiPolygon with any CRS.
+    nodata
+        Value of the raster's dtype.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def clip(raster: xr.DataArray, geometry: "Geometry") -> xr.DataArray:
         _inside_block, outline=outline, transform=transform, narrow=narrow,
         chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool),
     )  # fmt: skip
-    return raster.copy(data=da.where(inside, values, values.dtype.type(raster.rio.nodata)))
+    return raster.copy(data=da.where(inside, values, values.dtype.type(nodata)))
 
 
 def _inside_block(block_info: Any, outline: BaseGeometry, transform: Affine, narrow: bool) -> np.ndarray:

@@ -10,7 +10,8 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from s2cube.draft import Draft, draft
-from s2cube.provider import SCALE, canonical_bands
+from s2cube.packing import PACKINGS
+from s2cube.provider import canonical_bands
 
 _TRUE_COLOUR = ("red", "green", "blue")
 _BRIGHTEST_REFLECTANCE = 0.3
@@ -31,7 +32,7 @@ def write_picture(bands: tuple[str, ...], pixels: Draft, path: Path) -> None:
     bands
         Names, in any catalogue.
     pixels
-        Filled with them, int16 or float32, with nodata.
+        Filled with them, int16 or float32.
     path
         Overwritten.
     """
@@ -63,9 +64,9 @@ def _colours(source: DatasetReader, shown: list[int], range_: tuple[float, float
 
 def _reflectance(source: DatasetReader, shown: list[int], **part: Any) -> tuple[np.ndarray, np.ndarray]:
     raw = source.read(shown, **part)
-    floating = raw.dtype.kind == "f"
-    hole = np.isnan(raw) if floating else raw == source.nodata
-    return np.where(hole, 0, raw * np.float32(1 if floating else SCALE)), hole
+    packing = PACKINGS[raw.dtype.name]
+    hole = packing.holes(raw)
+    return np.where(hole, 0, raw * np.float32(packing.scale)), hole
 
 
 def _usual_range(source: DatasetReader, shown: list[int]) -> tuple[float, float]:

@@ -7,9 +7,11 @@ import numpy as np
 import pystac
 import rasterio
 import rasterio.warp
+import xarray as xr
 from odc.geo.geom import box
 from rasterio.transform import from_origin
 
+import s2cube
 from s2cube.model import AOI
 
 LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
@@ -48,6 +50,11 @@ def scene(folder: Path, name: str = "scene", second: int = 0, **layers: np.ndarr
 def rectangle(left: float, bottom: float, right: float, top: float) -> AOI:
     """An AOI in metres from the corner of the scene, y upwards and negative."""
     return AOI("aoi", box(LEFT_M + left, TOP_M + bottom, LEFT_M + right, TOP_M + top, f"EPSG:{EPSG}"))
+
+
+def open_int16(items: list[pystac.Item], aoi: AOI, **settings: Any) -> xr.DataArray:
+    """Open a cube of reflectance × 10000, so that a test can compare whole numbers."""
+    return s2cube.open_cube(items, aoi, dtype="int16", **settings)
 
 
 def ramp(side: int, resolution_m: float, east: float = 0.5, south: float = 0.25) -> np.ndarray:

@@ -17,7 +17,7 @@ from odc.geo.geom import Geometry, box
 from pytest_httpserver import HTTPServer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
-from scenes import CLEAR, EPSG, LEFT_M, NATIVE_M, TOP_M, ramp, rectangle, scene, write_band
+from scenes import CLEAR, EPSG, LEFT_M, NATIVE_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 from werkzeug import Request, Response
 from werkzeug.utils import send_file
 
@@ -35,13 +35,19 @@ def cube(archive: Archive) -> xr.DataArray:
     return s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items)), aoi, bands=["blue", "swir16"])
 
 
+@pytest.fixture(scope="module")
+def packed(archive: Archive) -> xr.DataArray:
+    aoi = s2cube.read_aoi(archive.aoi)
+    return open_int16(s2cube.search(aoi, stac=str(archive.items)), aoi, bands=["blue", "swir16"])
+
+
 class TestCube:
     def test_is_lazy(self, cube: xr.DataArray) -> None:
         assert cube.chunks is not None
         assert cube.dims == ("time", "band", "y", "x")
         assert list(cube.band.values) == ["blue", "swir16"]
         assert cube.sizes["time"] == len(PASSES)
-        assert cube.dtype == np.int16
+        assert cube.dtype == np.float32
 
     def test_opening_reads_no_file(self, archive_items: list[dict[str, Any]], archive: Archive) -> None:
         items = [pystac.Item.from_dict(each) for each in json.loads(json.dumps(archive_items))]
@@ -54,7 +60,7 @@ class TestCube:
 
     def test_knows_where_it_is(self, cube: xr.DataArray) -> None:
         assert cube.rio.crs.to_epsg() == 32614
-        assert cube.rio.nodata == -9999
+        assert np.isnan(cube.rio.nodata)
         geobox = cube.odc.geobox
         assert isinstance(geobox, GeoBox)
         assert geobox.resolution.xy == (30, -30)
@@ -70,7 +76,7 @@ class TestCube:
         import matplotlib as mpl
 
         mpl.use("agg")
-        image = cube.sel(band="blue").isel(time=slice(0, 2)).where(lambda each: each != -9999).max("time").plot()
+        image = cube.sel(band="blue").isel(time=slice(0, 2)).max("time").plot()
         assert image.get_array().count() > 40_000
 
     def test_attributes_are_plain_so_any_format_holds_them(self, cube: xr.DataArray) -> None:
@@ -86,19 +92,14 @@ class TestCube:
     def test_something_else_is_not_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="lacks .*scenes"):
             s2cube.write_cogs(cube.drop_vars("scenes"), tmp_path / "x")
-        for other in (
-            cube.where(cube != -9999), cube.astype("float64"), cube.isel(x=slice(0, 50)), cube.isel(time=0),
-        ):  # fmt: skip
+        for other in (cube * 2, cube.astype("float64"), cube.isel(x=slice(0, 50)), cube.isel(time=0)):
             with pytest.raises(OutputError, match="the cube: lacks"):
                 s2cube.write_cogs(other, tmp_path / "x")
         assert not (tmp_path / "x").exists()
 
-    def test_float_is_the_same_reflectance(self, cube: xr.DataArray, archive: Archive) -> None:
-        aoi = s2cube.read_aoi(archive.aoi)
-        items = s2cube.search(aoi, stac=str(archive.items))
-        floats = s2cube.open_cube(items, aoi, bands=["blue", "swir16"], dtype="float32").isel(time=2).values
-        integers = cube.isel(time=2).values
-        assert floats.dtype == np.float32
+    def test_int16_is_the_same_reflectance(self, cube: xr.DataArray, packed: xr.DataArray) -> None:
+        floats, integers = cube.isel(time=2).values, packed.isel(time=2).values
+        assert (floats.dtype, integers.dtype) == (np.float32, np.int16)
         np.testing.assert_array_equal(np.isnan(floats), integers == -9999)
         # Integers are rounded once, at the end.
         np.testing.assert_allclose(floats[integers != -9999], integers[integers != -9999] / 1e4, atol=0.51e-4)
@@ -112,7 +113,7 @@ class TestResampling:
         native_m = NATIVE_M[band]
         item = scene(tmp_path, scl=CLEAR, **{band: ramp(side, native_m)})
         resolution_m = max(30, 2 * native_m)
-        cube = s2cube.open_cube([item], rectangle(600, -4200, 4200, -600), bands=[band], resolution=resolution_m)
+        cube = open_int16([item], rectangle(600, -4200, 4200, -600), bands=[band], resolution=resolution_m)
         got = cube[0, 0].values.astype(float)
         want = 1000 + 0.5 * (cube.x.values[np.newaxis, :] - LEFT_M) + 0.25 * (TOP_M - cube.y.values[:, np.newaxis])
         # A cell more to any side would be off by 15 or 7.5 and more, half a cell by half of that.
@@ -126,7 +127,7 @@ class TestResampling:
         for lacking in (0, 1):
             pixels[599, 599] *= 1 - lacking
             write_band(Path(item.assets["blue"].href), pixels, 10)
-            cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=100)
+            cube = open_int16([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=100)
             images.append(cube[0, 0].values)
         np.testing.assert_array_equal(images[0].ravel()[:-1], images[1].ravel()[:-1])
         means = pixels.reshape(60, 10, 60, 10).mean(axis=(1, 3), dtype=float)
@@ -135,9 +136,7 @@ class TestResampling:
     def test_cells_that_cut_pixels(self, tmp_path: Path) -> None:
         """20 m pixels in 30 m cells: whole ones count whole, cut ones half."""
         pixels = np.random.default_rng(1).integers(1, 10000, (300, 300)).astype("uint16")
-        cube = s2cube.open_cube(
-            [scene(tmp_path, swir16=pixels, scl=CLEAR)], rectangle(0, -6000, 6000, 0), bands=["swir16"]
-        )
+        cube = open_int16([scene(tmp_path, swir16=pixels, scl=CLEAR)], rectangle(0, -6000, 6000, 0), bands=["swir16"])
         tens = pixels.repeat(2, 0).repeat(2, 1).astype(float)
         want = tens.reshape(200, 3, 200, 3).mean(axis=(1, 3))
         assert np.abs(cube[0, 0].values - want).max() <= 1
@@ -147,7 +146,7 @@ class TestResampling:
         pixels = np.random.default_rng(2).integers(1, 9000, (600, 600)).astype("uint16")
         pixels[100:140, 200:260] = 0
         item = scene(tmp_path, blue=pixels, scl=CLEAR)
-        cube = s2cube.open_cube([item], rectangle(900, -3900, 3900, -900), bands=["blue"], crs=crs, mask="none")
+        cube = open_int16([item], rectangle(900, -3900, 3900, -900), bands=["blue"], crs=crs, mask="none")
         want = np.zeros(cube.shape[-2:], "uint16")
         with rasterio.open(item.assets["blue"].href) as source:
             rasterio.warp.reproject(
@@ -163,7 +162,7 @@ class TestResampling:
         """Where nothing is clouded, another library must read the same off the same items."""
         aoi = s2cube.read_aoi(archive.aoi)
         items = s2cube.search(aoi, stac=str(archive.items), datetime="2021")
-        cube = s2cube.open_cube(items, aoi, bands=["blue", "swir16"], mask="none")
+        cube = open_int16(items, aoi, bands=["blue", "swir16"], mask="none")
         other = odc.stac.load(
             items, bands=["blue", "swir16"], geobox=cube.odc.geobox, resampling="average", groupby="solar_day",
             stac_cfg={"*": {"assets": {"*": {"nodata": 0, "data_type": "uint16"}}}},
@@ -181,7 +180,7 @@ class TestResampling:
         """At 10 m nothing is resampled, so another library has the very same numbers, seam and swath edge included."""
         aoi = s2cube.read_aoi(archive.aoi)
         items = s2cube.search(aoi, stac=str(archive.items), datetime=day)
-        cube = s2cube.open_cube(items, aoi, bands=["blue", "nir"], resolution=10, mask="none", offset="none").compute()
+        cube = open_int16(items, aoi, bands=["blue", "nir"], resolution=10, mask="none", offset="none").compute()
         other = odc.stac.load(
             items, bands=["blue", "nir"], geobox=cube.odc.geobox, groupby="solar_day",
             stac_cfg={"*": {"assets": {"*": {"nodata": 0, "data_type": "uint16"}}}},
@@ -197,9 +196,7 @@ class TestResampling:
         pixels[::3, ::3] = 0
         pixels[300:306, 300:303] = 0
         pixels[304, 301] = 5000  # one of nine is enough
-        cube = s2cube.open_cube(
-            [scene(tmp_path, blue=pixels)], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none"
-        )
+        cube = open_int16([scene(tmp_path, blue=pixels)], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
         image = cube[0, 0].values
         assert image[100, 100] == -9999
         assert (np.delete(image.ravel(), 100 * 200 + 100) == 5000).all()
@@ -209,7 +206,7 @@ class TestResampling:
         pixels[:, ::3] = 0
         item = scene(tmp_path, blue=pixels, scl=CLEAR)
         write_band(Path(item.assets["blue"].href), pixels, 10, nodata=None)
-        cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        cube = open_int16([item], rectangle(0, -6000, 6000, 0), bands=["blue"])
         assert (cube.values == 5000).all()
         assert (cube.values == 5000).all(), "nor when a second thread opens the file"
 
@@ -218,24 +215,24 @@ class TestResampling:
         pixels[5, 7] = 0
         item = scene(tmp_path, blue=pixels)
         write_band(Path(item.assets["blue"].href), pixels, 10, nodata=None)
-        cube = s2cube.open_cube([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=10, mask="none")
+        cube = open_int16([item], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=10, mask="none")
         np.testing.assert_array_equal(cube[0, 0].values, np.where(pixels == 0, -9999, pixels.astype(int)))
 
     def test_dark_after_harmonising_is_no_hole(self, tmp_path: Path) -> None:
         item = scene(tmp_path, blue=np.full((600, 600), 400, "uint16"), scl=CLEAR)
         item.properties["s2:processing_baseline"] = "04.00"
-        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        cube = open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"])
         assert (cube.values == -600).all()
 
     def test_brighter_than_int16_is_not_wrapped(self, tmp_path: Path) -> None:
         item = scene(tmp_path, blue=np.full((600, 600), 65535, "uint16"), scl=CLEAR)
-        assert (s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).values == 32767).all()
+        assert (open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"]).values == 32767).all()
 
 
 class TestClip:
     def test_holes_and_outside_are_nodata(self, tmp_path: Path) -> None:
         ring = rectangle(0, -900, 900, 0).geometry - rectangle(300, -600, 600, -300).geometry
-        cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("ring", ring), bands=["blue"])
+        cube = open_int16([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("ring", ring), bands=["blue"])
         want = np.ones((30, 30), bool)
         want[10:20, 10:20] = False
         np.testing.assert_array_equal(cube[0, 0].values != -9999, want)
@@ -243,15 +240,15 @@ class TestClip:
 
     def test_smaller_than_a_cell(self, tmp_path: Path) -> None:
         garden = rectangle(301, -309, 309, -301)
-        cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], garden, bands=["blue"])
+        cube = open_int16([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], garden, bands=["blue"])
         assert cube.shape == (1, 1, 1, 1)
         assert cube.values.item() != -9999
 
     def test_geometry_in_another_crs(self) -> None:
         cells = np.ones((1, 4, 4), "int16")
-        plain = xr.DataArray(cells, dims=("band", "y", "x"), coords=odc_coords(4)).rio.write_nodata(-9999)
+        plain = xr.DataArray(cells, dims=("band", "y", "x"), coords=odc_coords(4))
         half = box(LEFT_M, TOP_M - 120, LEFT_M + 60, TOP_M, f"EPSG:{EPSG}").to_crs("EPSG:4326")
-        clipped = clip(plain, half)
+        clipped = clip(plain, half, -9999)
         np.testing.assert_array_equal(clipped[0].values, [[1, 1, -9999, -9999]] * 4)
         assert clipped.dtype == np.int16
 
@@ -341,7 +338,7 @@ class TestFaultyServer:
 
     def test_busy_at_first(self, item: pystac.Item) -> None:
         self.busy = 2
-        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        cube = open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"])
         assert (cube.values != -9999).all()
         assert len(self.asked) > self.busy
 
@@ -349,14 +346,14 @@ class TestFaultyServer:
         """In one process, as on a standing cluster: nothing must remember that the archive was away."""
         self.busy, self.status = 1000, 403
         with pytest.raises(AssetReadError, match="403"):
-            s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).compute()
+            open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"]).compute()
         self.busy = 0
-        assert (s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"]).values != -9999).all()
+        assert (open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"]).values != -9999).all()
 
     @pytest.mark.filterwarnings("ignore")
     def test_missing_file_is_never_nodata(self, item: pystac.Item) -> None:
         item.assets["blue"].href += ".gone"
-        cube = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])
+        cube = open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"])
         with pytest.raises(AssetReadError, match=r"blue.tif.gone: answers 404"):
             cube.compute()
 
@@ -365,5 +362,5 @@ def test_real_geometry_types(tmp_path: Path) -> None:
     """A MultiPolygon whose parts lie apart gives one grid, with nodata between."""
     parts = rectangle(0, -300, 300, 0).geometry | rectangle(900, -300, 1200, 0).geometry
     assert isinstance(parts, Geometry)
-    cube = s2cube.open_cube([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("two", parts), bands=["blue"])
+    cube = open_int16([scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)], AOI("two", parts), bands=["blue"])
     np.testing.assert_array_equal((cube[0, 0].values != -9999).all(axis=0), [True] * 10 + [False] * 20 + [True] * 10)

@@ -450,8 +450,8 @@ class TestGrid:
 def test_clip_keeps_the_cells_whose_centres_are_inside(style: str, crs: str) -> None:
     aoi = aoi_of(STYLES[style](TAVEUNI))
     geobox = aoi_geobox(aoi, crs, 300)
-    plain = xr.DataArray(np.ones(geobox.shape, "int16"), dims=("y", "x"), coords=xr_coords(geobox)).rio.write_nodata(-1)
-    clipped = clip(plain, aoi.geometry)
+    plain = xr.DataArray(np.ones(geobox.shape, "int16"), dims=("y", "x"), coords=xr_coords(geobox))
+    clipped = clip(plain, aoi.geometry, -1)
     lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(plain.x, plain.y))
     # Sides along parallels are bent in the grid's CRS; there they are drawn with corners 0.02 degrees apart.
     sure = shapely.distance(TAVEUNI.boundary, shapely.points(lon % 360, lat)) > 1e-5

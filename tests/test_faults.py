@@ -303,7 +303,7 @@ def test_a_slice_fails_by_name_and_the_others_are_right(server: Faulty, tmp_path
     for key in first.assets:
         first.assets[key].href = f"{server.url}/good_{key}.tif"
     cube = s2cube.open_cube([first], rectangle(600, -1200, 1200, -600), bands=["blue"], timeout=5, retries=1)
-    assert (cube.values != -9999).all()
+    assert np.isfinite(cube.values).all()
     server.fault = lambda asked, _: answer(503) if "blue" in asked.path else None
     with pytest.raises(AssetReadError, match=r"good_blue\.tif: cannot be read \(answers 503\)\. Run again"):
         s2cube.open_cube([first], rectangle(3000, -4200, 4200, -3000), bands=["blue"], retries=0).compute()

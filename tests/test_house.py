@@ -12,8 +12,8 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "archives", "cells", "draft", "errors", "outcome", "outline", "qa", "resample", "room"},
-    1: {"folder", "members", "model", "network", "offset_check", "shelf"},
+    0: {"antimeridian", "archives", "cells", "errors", "outcome", "outline", "packing", "qa", "resample", "room"},
+    1: {"draft", "folder", "members", "model", "network", "offset_check", "shelf"},
     2: {"aoi", "config", "connections", "grid", "stac_io"},
     3: {"cluster", "cog", "settings", "web"},
     4: {"remote", "s3", "sign", "stream"},

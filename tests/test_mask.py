@@ -10,9 +10,8 @@ import shapely
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene
+from scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene
 
-import s2cube
 from s2cube.config import CubeSection
 from s2cube.cube import steps_per_cell
 from s2cube.errors import AssetMissingError
@@ -44,7 +43,7 @@ class TestMask:
         classes = CLEAR.copy()
         classes[0:1, 2:3] = masked  # one 20 m pixel, 40…60 m from the left: in the second cell only
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        image = s2cube.open_cube([item], rectangle(0, -600, 600, 0), bands=["blue"])[0, 0].values
+        image = open_int16([item], rectangle(0, -600, 600, 0), bands=["blue"])[0, 0].values
         assert (image[0, 1] == -9999) == (masked in {0, 1, 3, 8, 9, 10})
         assert (np.delete(image.ravel(), 1) != -9999).all()
 
@@ -57,11 +56,9 @@ class TestMask:
         """Cells that overlap a cloudy pixel, by their polygons."""
         classes = np.random.default_rng(3).choice([4, 9], p=[0.995, 0.005], size=(300, 300)).astype("uint8")
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube(
-            [item], rectangle(600, -2400, 2400, -600), bands=["blue"], resolution=resolution_m, crs=crs
-        )
+        cube = open_int16([item], rectangle(600, -2400, 2400, -600), bands=["blue"], resolution=resolution_m, crs=crs)
         # What the polygon cuts off is masked with it.
-        plain = s2cube.open_cube(
+        plain = open_int16(
             [item], rectangle(600, -2400, 2400, -600), bands=["blue"], resolution=resolution_m, crs=crs, mask="none"
         )
         seen, masked = plain[0, 0].values != -9999, cube[0, 0].values == -9999
@@ -145,9 +142,7 @@ class TestDilation:
         # Beside the AOI, which begins 600 m from the edges: 40 m and 100 m away from it.
         classes[150, 27], classes[24, 200] = 9, 3
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube(
-            [item], rectangle(600, -2400, 2400, -600), bands=["blue"], dilation=dilation_m
-        ).compute()
+        cube = open_int16([item], rectangle(600, -2400, 2400, -600), bands=["blue"], dilation=dilation_m).compute()
         cells = cells_of(cube)
         near = {}
         for reason, which in ((QA.CLOUD, (9,)), (QA.SHADOW, (3,))):
@@ -162,7 +157,7 @@ class TestDilation:
         classes = CLEAR.copy()
         classes[:, 60:], classes[:, 57:60] = 0, 9
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube([item], rectangle(600, -1200, 1800, -600), bands=["blue"], dilation=100)
+        cube = open_int16([item], rectangle(600, -1200, 1800, -600), bands=["blue"], dilation=100)
         row = cube.qa[0, 0].values
         # Clouded from 1140 to 1200 m, within 100 m from 1040 m on; beyond 1200 m there is no data.
         assert list(row) == [QA.CLEAR] * 14 + [QA.CLOUD] * 6 + [QA.NO_DATA] * 20
@@ -174,9 +169,7 @@ class TestDilation:
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
         aoi = rectangle(600, -1200, 1200, -600)
         widths = {
-            dilation_m: int(
-                (s2cube.open_cube([item], aoi, bands=["blue"], dilation=dilation_m)[0, 0, 5] == -9999).sum()
-            )
+            dilation_m: int((open_int16([item], aoi, bands=["blue"], dilation=dilation_m)[0, 0, 5] == -9999).sum())
             for dilation_m in (0, 10, 30, 31, 90)
         }
         assert widths == {0: 0, 10: 1, 30: 1, 31: 2, 90: 3}
@@ -206,7 +199,7 @@ class TestLayers:
         probability = np.zeros((300, 300), "uint8")
         probability[0, 2] = percent
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR, cloud=probability, snow=probability)
-        cube = s2cube.open_cube([item], aoi, bands=["blue"], **settings).compute()
+        cube = open_int16([item], aoi, bands=["blue"], **settings).compute()
         assert cube.qa[0, 0, 1] == reason
         assert (cube[0, 0, 0, 1] == -9999) == (reason != QA.CLEAR)
         assert (np.delete(cube.qa.values.ravel(), 1) == QA.CLEAR).all()
@@ -216,7 +209,7 @@ class TestLayers:
         qa60 = np.zeros((100, 100), "uint16")
         qa60[1, 1] = bits  # 60 m: two cells each way
         item = scene(tmp_path, blue=ramp(600, 10), qa60=qa60)
-        cube = s2cube.open_cube([item], aoi, bands=["blue"], mask="qa60").compute()
+        cube = open_int16([item], aoi, bands=["blue"], mask="qa60").compute()
         want = np.zeros((20, 20), int)
         want[2:4, 2:4] = reason
         np.testing.assert_array_equal(cube.qa[0].values, want)
@@ -225,13 +218,13 @@ class TestLayers:
     def test_a_layer_that_is_not_served(self, tmp_path: Path, aoi: AOI, layer: str) -> None:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
         with pytest.raises(AssetMissingError, match=f"scene: has no asset '{layer}' .* Ask for --mask scl, or none"):
-            s2cube.open_cube([item], aoi, bands=["blue"], mask=["scl", layer])
+            open_int16([item], aoi, bands=["blue"], mask=["scl", layer])
 
     @pytest.mark.parametrize("masked", range(12))
     def test_classes_of_ones_own(self, tmp_path: Path, aoi: AOI, masked: int) -> None:
         classes = np.resize(np.arange(12, dtype="uint8"), (300, 300)).repeat(2, 0).repeat(2, 1)[:300, :300].copy()
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube([item], aoi, bands=["blue"], mask_classes=[masked]).compute()
+        cube = open_int16([item], aoi, bands=["blue"], mask_classes=[masked]).compute()
         clouds = cloud_polygons(classes, masked)
         want = shapely.area(shapely.intersection(cells_of(cube), clouds)) > 0
         np.testing.assert_array_equal(cube[0, 0].values == -9999, want)
@@ -242,7 +235,7 @@ class TestLayers:
         classes = CLEAR.copy()
         classes[0, 2] = 12
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        cube = s2cube.open_cube([item], aoi, bands=["blue"]).compute()
+        cube = open_int16([item], aoi, bands=["blue"]).compute()
         assert cube.qa[0, 0, 1] == QA.NO_DATA
         assert cube[0, 0, 0, 1] == -9999
 
@@ -252,5 +245,5 @@ class TestLayers:
         classes[0, :2], classes[0, 3:5], classes[0, 6:8] = (9, 3), (3, 1), (1, 0)
         classes[0, 9:11] = (0, 4)
         item = scene(tmp_path, blue=ramp(600, 10), scl=classes)
-        qa = s2cube.open_cube([item], aoi, bands=["blue"]).qa[0, 0].values
+        qa = open_int16([item], aoi, bands=["blue"]).qa[0, 0].values
         assert list(qa[:8]) == [QA.CLOUD, QA.SHADOW, QA.SHADOW, QA.OTHER, QA.OTHER, QA.NO_DATA, QA.NO_DATA, QA.CLEAR]

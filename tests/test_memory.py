@@ -176,9 +176,9 @@ def test_a_polygon_is_the_same_in_parts(points: list[tuple[float, float]], rows:
     """Edges lie on edges of cells and on their centres, too; where they slant, centres that they meet go either way."""
     shape = shapely.box(*shapely.MultiPoint(points).bounds) if len(points) == 2 else shapely.Polygon(points).buffer(0)
     assume(shape.area)
-    whole = xr.DataArray(np.ones(GRID.shape, "uint8"), dims=("y", "x"), coords=xr_coords(GRID)).rio.write_nodata(0)
+    whole = xr.DataArray(np.ones(GRID.shape, "uint8"), dims=("y", "x"), coords=xr_coords(GRID))
     polygon = Geometry(shape, "EPSG:32614")
-    clipped, in_parts = (clip(each, polygon).values for each in (whole, whole.chunk(y=rows, x=columns)))
+    clipped, in_parts = (clip(each, polygon, 0).values for each in (whole, whole.chunk(y=rows, x=columns)))
     outside = rasterio.features.geometry_mask([shape], GRID.shape, GRID.affine)
     centres = shapely.points(*np.meshgrid(whole.x.values, whole.y.values))
     sure = (shapely.distance(centres, shape.boundary) > 1e-3) | (len(points) == 2)

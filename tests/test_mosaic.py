@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from odc.geo.geom import box
 from pyproj import Transformer
 from rasterio.enums import Resampling
-from scenes import CLEAR, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
+from scenes import CLEAR, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
-import s2cube
 from s2cube.mask import final_qa
 from s2cube.model import AOI
 from s2cube.qa import QA
@@ -50,7 +49,7 @@ class TestSeam:
     def test_ramp_goes_on(self, tmp_path: Path, resolution_m: float, left_to: int, right_from: int, mask: str) -> None:
         items = halves(tmp_path, left_to, right_from)
         aoi = rectangle(1500, -3000, 4500, -1500)
-        cube = s2cube.open_cube(items, aoi, bands=["blue"], resolution=resolution_m, mask=mask).compute()
+        cube = open_int16(items, aoi, bands=["blue"], resolution=resolution_m, mask=mask).compute()
         seen = cube.qa[0].values == QA.CLEAR
         np.testing.assert_array_equal(seen, cube.qa[0].values != QA.OUTSIDE)
         assert np.abs(cube[0, 0].values - at_centres(cube))[seen].max() <= 1
@@ -63,7 +62,7 @@ class TestSeam:
         corner = rasterio.transform.from_origin(LEFT_M + 3060, TOP_M, 10, 10)
         write_band(Path(east.assets["blue"].href), pixels, 10, transform=corner)
         aoi = rectangle(1500, -3000, 4500, -1500)
-        cube = s2cube.open_cube([west, east], aoi, bands=["blue"], resolution=100, mask=mask).compute()
+        cube = open_int16([west, east], aoi, bands=["blue"], resolution=100, mask=mask).compute()
         assert np.abs(cube[0, 0].values - at_centres(cube)).max() <= 1
 
     def test_a_seam_within_a_pixel_of_the_classification(self, tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ class TestSeam:
             )
             for number, (name, pixels, seen) in enumerate((("a", one, classes), ("b", other, 4 - classes)))
         ]  # fmt: skip
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100)
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100)
         assert (cube[0, 0, :, 15] == 0.1 * 1000 + 0.9 * 9000).all()
 
     def test_no_more_of_a_cell_than_the_classification_sees(self, tmp_path: Path) -> None:
@@ -89,13 +88,13 @@ class TestSeam:
         right[:, np.arange(600) % 6 >= 4] = 4000
         one = scene(tmp_path, "a", blue=np.full((600, 600), 1000, "uint16"), scl=classes)
         other = scene(tmp_path, "b", 10, blue=right, scl=(4 - classes).astype("uint8"))
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=60)
+        cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], resolution=60)
         assert (cube.values == 2 / 3 * 1000 + 1 / 3 * 4000).all()
 
     @pytest.mark.parametrize("mask", ["scl", "none"])
     def test_a_gap_stays_a_gap(self, tmp_path: Path, mask: str) -> None:
         items = halves(tmp_path, 294, 306)
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], mask=mask).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], mask=mask).compute()
         want = np.full(cube.shape[-2:], QA.CLEAR, int)
         want[:, 48:52] = QA.NO_DATA
         np.testing.assert_array_equal(np.where(cube[0, 0] == -9999, QA.NO_DATA, QA.CLEAR), want)
@@ -114,7 +113,7 @@ class TestSeam:
             tmp_path, "b", 9, blue=np.where(first, 0, pixels), scl=np.where(classes_first, 0, 4).astype("uint8")
         )
         for mask in ("scl", "none"):
-            cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask=mask)
+            cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask=mask)
             values = cube[0, 0].values
             assert (values != -9999).all()
             # In a cell that is cut obliquely each pixel counts once. The classification is coarser than the band: where
@@ -132,7 +131,7 @@ class TestSeam:
             items += halves(tmp_path / tile, cut, cut)
         for number, item in enumerate(items):
             item.id = f"scene-{number}"
-        cube = s2cube.open_cube(
+        cube = open_int16(
             items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=resolution_m, mask=mask
         ).compute()
         assert np.abs(cube[0, 0].values - at_centres(cube)).max() <= 1
@@ -142,7 +141,7 @@ class TestSeam:
         pixels, classes = ramp(600, 10), CLEAR.copy()
         pixels[:, 301:], classes[:, 151:] = 0, 0
         items = [scene(tmp_path, name, number, blue=pixels, scl=classes) for number, name in enumerate("ab")]
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"]).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"]).compute()
         np.testing.assert_array_equal(cube[0, 0] != -9999, np.broadcast_to(np.arange(100) < 50, (50, 100)))
 
     def test_cloud_in_a_part_of_a_cell(self, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ class TestSeam:
         cloudy = CLEAR[:, :150].copy()
         cloudy[75, 149] = 9
         write_band(Path(items[0].assets["scl"].href), cloudy, 20)
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
         assert cube.x.values[15] == LEFT_M + 3050
         assert cube.qa[0, 0, 14] == QA.CLOUD
         assert (cube.qa[0] == QA.CLOUD).sum() == 1
@@ -161,7 +160,7 @@ class TestSeam:
         cloudy = CLEAR[:, :153].copy()
         cloudy[75, 152] = 9
         write_band(Path(items[0].assets["scl"].href), cloudy, 20)
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
         assert cube.qa[0, 0, 15] == QA.CLOUD
         assert cube[0, 0, 0, 15] == -9999
         assert (cube[0, 0] == -9999).sum() == 1
@@ -172,7 +171,7 @@ class TestSeam:
         cloudy = CLEAR[:, :153].copy()
         cloudy[75, 152] = 9
         write_band(Path(items[0].assets["scl"].href), cloudy, 20)
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], resolution=100).compute()
         assert cube.qa[0, 0, 15] == QA.CLOUD
         assert (cube[0, 0] == -9999).sum() == 1
 
@@ -188,12 +187,12 @@ class TestOverlap:
         one = scene(tmp_path, "a", blue=left, scl=clouds)
         other = scene(tmp_path, "b", 10, blue=right, scl=CLEAR)
         aoi = rectangle(0, -6000, 6000, 0)
-        cube = s2cube.open_cube([one, other], aoi, bands=["blue"])
+        cube = open_int16([one, other], aoi, bands=["blue"])
         want = np.full((200, 200), -9999)
         want[:, 10:110] = 1000
         want[:, 110:] = 2000
         np.testing.assert_array_equal(cube[0, 0].values, want)
-        np.testing.assert_array_equal(s2cube.open_cube([other, one], aoi, bands=["blue"]).values, cube.values)
+        np.testing.assert_array_equal(open_int16([other, one], aoi, bands=["blue"]).values, cube.values)
 
     def test_each_scene_has_its_own_offset(self, tmp_path: Path) -> None:
         old = np.full((600, 600), 1500, "uint16")
@@ -201,14 +200,14 @@ class TestOverlap:
         one = scene(tmp_path, "a", blue=old, scl=CLEAR)
         other = scene(tmp_path, "b", blue=np.full((600, 600), 2500, "uint16"), scl=CLEAR)
         other.properties["s2:processing_baseline"] = "05.10"
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
         assert (cube.values == 1500).all()
 
     def test_no_doubled_average(self, tmp_path: Path) -> None:
         """Where two granules see a cell whole, one of them gives its value."""
         one = scene(tmp_path, "a", blue=np.full((600, 600), 1000, "uint16"), scl=CLEAR)
         other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"), scl=CLEAR)
-        cube = s2cube.open_cube([other, one], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        cube = open_int16([other, one], rectangle(0, -6000, 6000, 0), bands=["blue"])
         assert (cube.values == 1000).all()
 
     def test_whole_wins_over_a_part(self, tmp_path: Path) -> None:
@@ -217,7 +216,7 @@ class TestOverlap:
         left[:, 301:] = 0
         one = scene(tmp_path, "a", blue=left)
         other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"))
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
+        cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
         assert (cube[0, 0, :, :100] == 1000).all()
         assert (cube[0, 0, :, 100:] == 2000).all()
 
@@ -227,7 +226,7 @@ class TestOverlap:
         half[:, 150:] = 0
         one = scene(tmp_path, "a", blue=np.full((600, 600), 9000, "uint16"), scl=half)
         other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"), scl=CLEAR)
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
+        cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"])
         assert (cube[0, 0, :, :100] == 9000).all()
         assert (cube[0, 0, :, 100:] == 2000).all()
 
@@ -236,7 +235,7 @@ class TestOverlap:
         cloudy = CLEAR.copy()
         cloudy[:, 148:150] = 9  # 2960 to 3000 m, where the western granule ends
         items = halves(tmp_path, 300, 300, cloudy)
-        cube = s2cube.open_cube(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], dilation=95).compute()
+        cube = open_int16(items, rectangle(1500, -3000, 4500, -1500), bands=["blue"], dilation=95).compute()
         masked = np.flatnonzero((cube[0, 0] == -9999).all("y"))
         # Cells 2940 to 3090 m are clouded or nearer than 95 m; that is from 2865 m on, and to 3095 m.
         assert list(cube.x.values[masked] - LEFT_M - 15) == list(range(2850, 3091, 30))
@@ -252,7 +251,7 @@ class TestOverlap:
         one = scene(tmp_path, "a", blue=half, scl=CLEAR, cloud=nothing)
         other = scene(tmp_path, "b", 10, blue=np.full((600, 600), 2000, "uint16"), scl=CLEAR, cloud=probability)
         aoi = rectangle(0, -6000, 6000, 0)
-        (image,) = s2cube.open_cube([one, other], aoi, bands=["blue"], mask="cloud").compute()
+        (image,) = open_int16([one, other], aoi, bands=["blue"], mask="cloud").compute()
         want = np.repeat([1000, 2000, -9999], [100, 50, 50])
         np.testing.assert_array_equal(image[0], np.broadcast_to(want, (200, 200)))
         reasons = np.repeat([QA.CLEAR, QA.CLEAR, QA.CLOUD], [100, 50, 50])
@@ -269,7 +268,7 @@ class TestOverlap:
             write_band(path, np.full((300, last - first), percent, "uint8"), 20, transform=corner)
             item.add_asset("cloud", pystac.Asset(str(path)))
         aoi = rectangle(1500, -3000, 4500, -1500)
-        (image,) = s2cube.open_cube(items, aoi, bands=["blue"], resolution=100, mask="cloud").compute()
+        (image,) = open_int16(items, aoi, bands=["blue"], resolution=100, mask="cloud").compute()
         assert (image[0, :, :15] != -9999).all()
         assert (image[0, :, 15:] == -9999).all()
         assert (final_qa((image == -9999).any("band").values, image.qa.values)[:, 15:] == QA.CLOUD).all()
@@ -280,7 +279,7 @@ class TestOverlap:
         part[:, 302:] = 0
         one = scene(tmp_path, "a", blue=part)
         other = scene(tmp_path, "b", 10, blue=2 * part)
-        cube = s2cube.open_cube([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
+        cube = open_int16([one, other], rectangle(0, -6000, 6000, 0), bands=["blue"], mask="none")
         assert (cube[0, 0, :, :101] == 1000).all()
         assert (cube[0, 0, :, 101:] == -9999).all()
 
@@ -298,7 +297,7 @@ class TestOverlap:
             items.append(item)
         aoi = rectangle(0, -600, 600, 0)
         one, *others = (
-            s2cube.open_cube(list(each), aoi, bands=["blue"], resolution=45).compute() for each in permutations(items)
+            open_int16(list(each), aoi, bands=["blue"], resolution=45).compute() for each in permutations(items)
         )
         for other in others:
             assert other.values.tobytes() == one.values.tobytes()
@@ -344,7 +343,7 @@ class TestZones:
     @pytest.mark.parametrize("crs", ["auto", "EPSG:32614", "EPSG:32615", "EPSG:5070"])
     @pytest.mark.parametrize("mask", ["scl", "none"])
     def test_one_field_without_a_seam(self, items: list[pystac.Item], aoi: AOI, crs: str, mask: str) -> None:
-        cube = s2cube.open_cube(items, aoi, bands=["blue"], crs=crs, mask=mask).compute()
+        cube = open_int16(items, aoi, bands=["blue"], crs=crs, mask=mask).compute()
         inside = cube.qa[0].values != QA.OUTSIDE
         x, y = np.meshgrid(cube.x.values, cube.y.values)
         lon, lat = Transformer.from_crs(str(cube.odc.geobox.crs), 4326, always_xy=True).transform(x, y)
@@ -356,14 +355,14 @@ class TestZones:
 
     def test_what_needs_no_warp_comes_first(self, items: list[pystac.Item], aoi: AOI) -> None:
         for crs, first in (("EPSG:32614", "west"), ("EPSG:32615", "east")):
-            cube = s2cube.open_cube(items, aoi, bands=["blue"], crs=crs)
+            cube = open_int16(items, aoi, bands=["blue"], crs=crs)
             assert cube.scenes.item().splitlines()[0] == first
             # Whichever fills the mosaic first, the slice has the time of its earliest scene.
             assert cube.time.values[0] == np.datetime64("2020-07-01T17:00:00")
 
     def test_warped_cells_are_gdals(self, items: list[pystac.Item], aoi: AOI) -> None:
         (west,) = (item for item in items if item.id == "west")
-        cube = s2cube.open_cube([west], aoi, bands=["blue"], crs="EPSG:32615", mask="none").compute()
+        cube = open_int16([west], aoi, bands=["blue"], crs="EPSG:32615", mask="none").compute()
         want = np.zeros(cube.shape[-2:], "float32")
         with rasterio.open(west.assets["blue"].href) as source:
             rasterio.warp.reproject(
