@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 from rasterio.windows import Window
 
 from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps
+from s2cube.codec import Codec
 from s2cube.config import JobConfig
 from s2cube.errors import SceneError
 from s2cube.memory import PROCESS_BYTES, of_slice
@@ -208,7 +209,7 @@ class _Assumed(AssetReader):
             offsets = at + np.cumsum(sizes) - sizes
             at = int(offsets[-1] + sizes[-1])
             levels.append(Level(Lattice(crs, transform, height, width), (tile, tile), offsets, sizes, strips=False))
-        tiff = Tiff(self.url, "", dtype, 0, 1, 1, tuple(levels))
+        tiff = Tiff(self.url, "", 0, Codec(dtype), tuple(levels))
         return [TiledRaster(tiff, level, self.access) for level in levels]
 
     def _middle(self) -> tuple[float, float]:

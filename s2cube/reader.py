@@ -16,12 +16,12 @@ from rasterio.windows import Window
 from s2cube import gdal_file
 from s2cube.cells import pack
 from s2cube.errors import AssetReadError, SceneError
+from s2cube.geotiff import Unsupported, epsg
 from s2cube.model import Quality
 from s2cube.resample import Lattice, choose_level, sum_areas, take_classes, window_under
 from s2cube.room import scratch
 from s2cube.shelf import Span
 from s2cube.store import Access, failed
-from s2cube.tiff import Unsupported, epsg
 from s2cube.tiles import Changed, TiledRaster, forget, header
 
 _Raster = TiledRaster | gdal_file.GdalRaster
