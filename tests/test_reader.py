@@ -3,8 +3,9 @@
 import pickle
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas
 import numpy as np
@@ -26,7 +27,7 @@ import s2cube
 from s2cube.cells import pack, unpack
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.reader import AssetReader
-from s2cube.resample import Lattice, sum_areas
+from s2cube.resample import Block, Lattice, sum_areas
 from s2cube.store import Access
 from s2cube.tiles import TiledRaster, header
 
@@ -106,6 +107,45 @@ def test_sums_are_those_of_areas(
     np.testing.assert_allclose(mean(cells)[whole], mean(want)[whole], rtol=1e-5, atol=0.1)
     cut = (want.imag > 1e-4) & ~whole
     np.testing.assert_allclose(mean(cells)[cut], mean(want)[cut], atol=0.6)
+
+
+class Piece(NamedTuple):
+    """Some pixels of a granule of which nothing else is read."""
+
+    lattice: Lattice
+    row: int
+    column: int
+    pixels: np.ndarray
+    nodata: float | None = 0
+
+    def blocks(self, window: Window) -> Iterator[Block]:
+        yield Block(self.row, self.column, self.pixels)
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([10, 20, 60]), st.sampled_from([10, 20, 30, 45, 60, 100]),
+    st.integers(50_000, 105_000), st.integers(50_000, 105_000), st.sampled_from([4_500_000, 9_400_000]),
+)  # fmt: skip
+def test_sums_are_those_of_areas_far_from_the_corner(
+    seed: int, pixel_m: int, cell_m: int, east_m: int, south_m: int, top_m: int
+) -> None:
+    """On the lattice of all fields, thousands of rows and columns from where the granule begins."""
+    pixels = np.random.default_rng(seed).integers(1, 10_000, (24, 24)).astype("uint16")
+    row, column = south_m // pixel_m, east_m // pixel_m
+    left, top = 600_000 + column * pixel_m, top_m - row * pixel_m
+    west, north = -(-left // cell_m) * cell_m, top // cell_m * cell_m
+    side = min(5, (24 * pixel_m - cell_m) // cell_m)
+    bounds = np.array((west, north - side * cell_m, west + side * cell_m, north))
+    transform = from_origin(600_000, top_m, pixel_m, pixel_m)
+    granule = Lattice(CRS.from_epsg(EPSG), transform, 109_800 // pixel_m, 109_800 // pixel_m)
+    sums = np.zeros((side, side), "complex64")
+    grid = Lattice(granule.crs, from_origin(west, north, cell_m, cell_m), side, side)
+    sum_areas(Piece(granule, row, column, pixels), grid, sums)
+    # `area_sums` has its pixels at the corner of the scenes.
+    shifted = tuple(map(float, bounds + np.array((LEFT_M - left, TOP_M - top) * 2)))
+    want = area_sums(pixels, pixel_m, RasterSpec(EPSG, shifted, (cell_m, cell_m)))  # type: ignore[arg-type]
+    np.testing.assert_allclose(sums.imag, want.imag, atol=1e-6)
+    np.testing.assert_allclose(sums.real, want.real, rtol=1e-6, atol=0.01)
 
 
 @pytest.mark.parametrize("crs", [EPSG, 32615, 5070])
@@ -307,6 +347,21 @@ class TestFast:
         assert (read(path, grid(0, 0, 100, 20, 20), quality="fast", **NEAREST) == 4).all()
 
 
+@pytest.fixture(scope="module")
+def granules(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
+    """Whole granules of classes, one a pixel size and hemisphere."""
+    out = {}
+    for pixel_m in (10, 20, 60):
+        side = 109_800 // pixel_m
+        rows, columns = np.arange(side, dtype="uint32")[:, np.newaxis], np.arange(side, dtype="uint32")
+        classes = (1 + (rows * 7 + columns) % 250).astype("uint8")
+        for top_m in (4_500_000, 9_400_000):
+            path = out[pixel_m, top_m] = tmp_path_factory.mktemp("granule") / f"{pixel_m}.tif"
+            corner = from_origin(600_000, top_m, pixel_m, pixel_m)
+            write_band(path, classes, pixel_m, transform=corner, **TILED | {"blockxsize": 1024, "blockysize": 1024})
+    return out
+
+
 class TestClasses:
     @pytest.mark.parametrize("crs", [EPSG, 32615])
     def test_are_never_interpolated(self, tmp_path: Path, crs: int) -> None:
@@ -333,6 +388,39 @@ class TestClasses:
             read(tmp_path / "s.tif", grid(0, 0, step_m, 40, 40), **NEAREST)
         if shift_m == 10:
             assert read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST)[0, 1] == 4
+
+    @pytest.mark.parametrize("far", [0, 10_000, 30_000, 70_000, 105_000])
+    @pytest.mark.parametrize("top_m", [4_500_000, 9_400_000], ids=["north", "south"])
+    @pytest.mark.parametrize("pixel_m", [10, 20, 60])
+    @pytest.mark.parametrize("step_m", [10, 20])
+    def test_good_files_are_good_far_from_their_corner(
+        self, granules: dict[tuple[int, int], Path], far: int, top_m: int, pixel_m: int, step_m: int
+    ) -> None:
+        """Of a whole granule; a pixel's class tells its row and column. South of the equator granules begin at 40 m."""
+        left, top = (600_000 + far) // 20 * 20, (top_m - far) // 20 * 20
+        spec = RasterSpec(EPSG, (left, top - 40 * step_m, left + 40 * step_m, top), (step_m, step_m))
+        got = read(granules[pixel_m, top_m], spec, **NEAREST)
+        middles = (np.arange(40) + 0.5) * step_m
+        rows = (top_m - top + middles) // pixel_m
+        columns = (left - 600_000 + middles) // pixel_m
+        np.testing.assert_array_equal(got, 1 + (rows[:, np.newaxis] * 7 + columns) % 250)
+
+    @pytest.mark.parametrize("off_m", [1, 5, 10, 19, 30])
+    @pytest.mark.parametrize("far", [0, 70_000])
+    def test_shifted_files_are_refused_far_from_their_corner(self, tmp_path: Path, off_m: int, far: int) -> None:
+        corner = from_origin(LEFT_M - far // 60 * 60 + off_m, TOP_M, 60, 60)
+        write_band(tmp_path / "s.tif", np.ones((40, 1300), "uint8"), 60, transform=corner, sparse_ok=True)
+        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+            read(tmp_path / "s.tif", grid(0, 0, 20, 40, 40), **NEAREST)
+
+    def test_pixels_that_drift_off_the_lattice_are_refused(self, tmp_path: Path) -> None:
+        """Of 20.001 m: two millimetres a step are nothing, and 5 m after 100 km."""
+        write_band(
+            tmp_path / "s.tif", np.ones((40, 5490), "uint8"), 20, transform=from_origin(LEFT_M, TOP_M, 20.001, 20)
+        )
+        assert read(tmp_path / "s.tif", grid(0, 0, 10, 8, 8), **NEAREST).all()
+        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+            read(tmp_path / "s.tif", grid(0, 0, 10, 8, 10_000), **NEAREST)
 
     @pytest.mark.parametrize("value", [260, -252])
     def test_what_bytes_do_not_hold_is_no_class(self, tmp_path: Path, value: int) -> None:
