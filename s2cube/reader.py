@@ -26,6 +26,10 @@ from s2cube.tiles import Changed, TiledRaster, forget, header
 
 _Raster = TiledRaster | gdal_file.GdalRaster
 
+_WITHOUT_OVERVIEWS = (
+    "read at native resolution: its overviews may average DN 0, which is no data (nodata is not 0, or there is a mask)"
+)
+
 
 class AssetReader:
     """Read a file of one band on a grid; what fails is an error that names the file.
@@ -36,7 +40,8 @@ class AssetReader:
         As stackstac gives them; `spec` is the grid. float32: means of digital numbers; else classes, by nearest
         neighbour. What else stackstac gives has no use here.
     quality
-        ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid.
+        ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
+        overviews of the file leave DN 0 out (`TiledRaster.skips_zeros`).
     declared
         CRS of files by URL, as their items say.
     access
@@ -137,7 +142,13 @@ class AssetReader:
         with self._lock:
             self._rasters = self._rasters or self._open()
             rasters = self._rasters
-        return choose_level(rasters, grid) if self.quality == "fast" and self._averages else rasters[0]
+        if self.quality == "exact" or not self._averages:
+            return rasters[0]
+        level = choose_level(rasters, grid)
+        if level is rasters[0] or level.skips_zeros:
+            return level
+        self.access.ledger.note(self.url, _WITHOUT_OVERVIEWS)
+        return rasters[0]
 
     def _open(self) -> Sequence[_Raster]:
         try:

@@ -347,6 +347,79 @@ class TestFast:
         assert (read(path, grid(0, 0, 100, 20, 20), quality="fast", **NEAREST) == 4).all()
 
 
+WITHOUT_NODATA_0: dict[str, dict[str, Any]] = {
+    "no tag": {"nodata": None},
+    "nodata 65535": {"nodata": 65535},
+    "nodata -1 of int16": {"nodata": -1, "dtype": "int16"},
+    "no tag, read by GDAL": {"nodata": None, "compress": "packbits"},
+    "nodata 65535, read by GDAL": {"nodata": 65535, "compress": "packbits"},
+    "a mask, read by GDAL": {"nodata": None},
+    "a mask and nodata 0, read by GDAL": {"nodata": 0},
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_NODATA_0)
+class TestOverviewsThatBlendZeros:
+    """DN 0 is no data whatever a file says, but what made its overviews went by what it says."""
+
+    @pytest.fixture
+    def path(self, kind: str, tmp_path: Path) -> Path:
+        """2056 where there is data, which ends within a pixel of every overview."""
+        profile = {"dtype": "uint16"} | WITHOUT_NODATA_0[kind]
+        pixels = np.zeros((320, 320), profile.pop("dtype"))
+        pixels[5:, 13:] = 2056
+        pixels[101, 201] = 0
+        write_band(tmp_path / "z.tif", pixels, 10, **TILED, **profile)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "z.tif", "r+") as file:
+            if "mask" in kind:
+                file.write_mask(np.ones(pixels.shape, bool))
+            file.build_overviews([2, 4], Resampling.average)
+        return tmp_path / "z.tif"
+
+    def test_the_trap_is_there(self, kind: str, path: Path) -> None:
+        with rasterio.open(path, overview_level=0) as file:
+            assert {1028, 1542} <= set(np.unique(file.read(1)))
+
+    @pytest.mark.parametrize("cell_m", [20, 30, 50, 100])
+    @pytest.mark.parametrize("epsg", [EPSG, 32615])
+    def test_are_not_read(self, kind: str, path: Path, cell_m: int, epsg: int) -> None:
+        west, _, _, north = rasterio.warp.transform_bounds(EPSG, epsg, LEFT_M, TOP_M - 3200, LEFT_M + 3200, TOP_M)
+        west, north = round(west, -2), round(north, -2)
+        spec = RasterSpec(epsg, (west, north - 3000, west + 3000, north), (cell_m, cell_m))
+        access = Access()
+        got = read(path, spec, quality="fast", access=access)
+        assert set(mean(got)[got.imag > 0].round(1)) == {2056}
+        np.testing.assert_array_equal(got, read(path, spec))
+        if epsg == EPSG:
+            valid = np.zeros((300, 300))
+            valid[5:, 13:] = 1
+            valid[101, 201] = 0
+            share = valid.reshape(3000 // cell_m, cell_m // 10, -1, cell_m // 10).mean(axis=(1, 3))
+            assert (np.abs(got.imag - share) <= quantum(share)).all()
+        (note,) = access.ledger.notes.values()
+        assert "read at native resolution: its overviews may average DN 0" in note
+        assert ("read by GDAL" in note) == ("read by GDAL" in kind)
+
+    def test_nothing_is_said_where_none_would_be_read(self, kind: str, path: Path) -> None:
+        access = Access()
+        read(path, grid(0, 0, 10, 30, 30), access=access, quality="fast")
+        read(path, grid(0, 0, 100, 30, 30), access=access, quality="exact")
+        assert not any("native" in note for note in access.ledger.notes.values())
+
+
+@pytest.mark.parametrize("compress", ["deflate", "packbits"])
+def test_overviews_that_leave_zeros_out_are_read(tmp_path: Path, compress: str) -> None:
+    path = tmp_path / "z.tif"
+    write_band(path, np.full((320, 320), 2056, "uint16"), 10, **TILED, compress=compress)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2], Resampling.average)
+    with rasterio.open(path, "r+", overview_level=0) as file:
+        file.write(np.full(file.shape, 7, "uint16"), 1)
+    access = Access()
+    assert (mean(read(path, grid(0, 0, 20, 30, 30), quality="fast", access=access)) == 7).all()
+    assert not any("native" in note for note in access.ledger.notes.values())
+
+
 @pytest.fixture(scope="module")
 def granules(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
     """Whole granules of classes, one a pixel size and hemisphere."""
