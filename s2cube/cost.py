@@ -23,6 +23,7 @@ from s2cube.errors import SceneError
 from s2cube.memory import PROCESS_BYTES, of_slice
 from s2cube.model import Plan
 from s2cube.outcome import Cost, Traffic
+from s2cube.placement import placement
 from s2cube.provider import NATIVE_M, band_key, canonical_bands, crs_code, layer_key
 from s2cube.reader import AssetReader
 from s2cube.resample import Lattice
@@ -126,6 +127,7 @@ class Forecast:
             "dtype": file.dtype,
             "quality": self.config.cube.quality,
             "access": Access(self.config.read.timeout_s, self.config.read.retries),
+            "declared": {file.asset.href: (placement(file.scene, file.key),)},
         }
         return AssetReader(**options) if self.headers else _Assumed(file, **options)
 

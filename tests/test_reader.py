@@ -26,6 +26,7 @@ from stackstac.raster_spec import RasterSpec
 import s2cube
 from s2cube.cells import pack, unpack
 from s2cube.errors import AssetReadError, SceneError
+from s2cube.placement import Placement
 from s2cube.reader import AssetReader
 from s2cube.resample import Block, Lattice, sum_areas
 from s2cube.store import Access
@@ -527,9 +528,11 @@ class TestBadFiles:
     def test_another_crs_than_the_item_says(self, tmp_path: Path) -> None:
         write_band(tmp_path / "f.tif", ramp(60, 10), 10)
         path = str(tmp_path / "f.tif")
-        with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615"):
-            read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32615"})  # type: ignore[arg-type]
-        assert read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32614"}).imag.all()  # type: ignore[arg-type]
+        right, wrong = (Placement("S2", "blue", f"EPSG:{epsg}") for epsg in (32614, 32615))
+        with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615") as caught:
+            read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right, wrong)})
+        assert caught.value.asset == "blue"
+        assert read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right,)}).imag.all()
 
     def test_a_turned_file_is_warped(self, tmp_path: Path) -> None:
         """Rows that do not run along the grid's: as GDAL warps it."""
