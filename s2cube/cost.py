@@ -18,11 +18,13 @@ from rasterio.windows import Window
 
 from s2cube.assets import band_key, crs_code, layer_key
 from s2cube.chunk import Chunks, chunks, corner, halo_cells, on_steps
+from s2cube.codec import Codec
 from s2cube.config import JobConfig
 from s2cube.errors import SceneError
 from s2cube.memory import PROCESS_BYTES, of_slice
 from s2cube.model import Plan
 from s2cube.outcome import Cost, Traffic
+from s2cube.placement import placement
 from s2cube.provider import NATIVE_M, canonical_bands
 from s2cube.reader import AssetReader
 from s2cube.resample import Lattice
@@ -127,6 +129,7 @@ class Forecast:
             "dtype": file.dtype,
             "quality": self.config.cube.quality,
             "access": Access(read.timeout_s, read.retries, read.tokens, read.stores),
+            "declared": {file.asset.href: (placement(file.scene, file.key),)},
         }
         return AssetReader(**options) if self.headers else _Assumed(file, **options)
 
@@ -210,7 +213,7 @@ class _Assumed(AssetReader):
             offsets = at + np.cumsum(sizes) - sizes
             at = int(offsets[-1] + sizes[-1])
             levels.append(Level(Lattice(crs, transform, height, width), (tile, tile), offsets, sizes, strips=False))
-        tiff = Tiff(self.url, "", dtype, 0, 1, 1, tuple(levels))
+        tiff = Tiff(self.url, "", 0, Codec(dtype), tuple(levels))
         return [TiledRaster(tiff, level, self.access) for level in levels]
 
     def _middle(self) -> tuple[float, float]:

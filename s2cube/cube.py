@@ -9,10 +9,11 @@ import stackstac
 import xarray as xr
 from rasterio.enums import Resampling
 
-from s2cube.assets import band_key, crs_code, layer_key
+from s2cube.assets import band_key, layer_key
 from s2cube.chunk import Chunks, chunks, nests, on_steps, steps_per_cell
 from s2cube.errors import SceneError
 from s2cube.model import Plan, Quality
+from s2cube.placement import Placement, placement
 from s2cube.provider import canonical_bands
 from s2cube.reader import AssetReader
 from s2cube.store import Access
@@ -99,13 +100,13 @@ def _stack(
     facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
     positions = [str(position) for position in range(len(keys[0]))]
     items: list[dict[str, Any]] = []
-    declared: dict[str, str] = {}
+    declared: dict[str, tuple[Placement, ...]] = {}
     for scene, of_scene in zip(scenes, keys, strict=True):
         if scene.geometry is None:
             raise SceneError(scene.id, "has no geometry", "Leave it out, or tell whoever runs the catalogue")
         hrefs = [scene.assets[key].href for key in of_scene]
-        if code := crs_code(scene):
-            declared |= dict.fromkeys(hrefs, code)
+        for key, href in zip(of_scene, hrefs, strict=True):
+            declared[href] = (*declared.get(href, ()), placement(scene, key))
         assets = {position: {"href": href} for position, href in zip(positions, hrefs, strict=True)}
         items.append({"id": scene.id, "properties": facts, "assets": assets})
     stack = stackstac.stack(

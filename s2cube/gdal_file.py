@@ -32,6 +32,8 @@ class GdalRaster:
     ----------
     nodata
         Nothing: `blocks` gives it with the mask.
+    skips_zeros
+        Whether its overviews average no DN 0; where a file has a mask, GDAL leaves out what this hides, and no nodata.
     version
         GDAL does not tell whether a file has changed.
     """
@@ -41,6 +43,7 @@ class GdalRaster:
     lattice: Lattice
     driver: str
     overview: int | None
+    skips_zeros: bool
     nodata: float | None = None
     version: str = "unknown"
 
@@ -84,6 +87,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
             if np.dtype(file.dtypes[0]).kind not in "iu":
                 raise failed(href, f"holds {file.dtypes[0]}, not digital numbers or classes")
             factors = file.overviews(1) if driver == "GTiff" else []
+            skips_zeros = file.nodata == 0 and MaskFlags.per_dataset not in file.mask_flag_enums[0]
             places = [Lattice(file.crs, file.transform, *file.shape)]
         for position in range(len(factors)):
             with _opened(href, access, driver, position) as (file, _):
@@ -93,7 +97,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
     except Exception as error:  # noqa: BLE001  whatever GDAL or rasterio trip over, it is this file
         raise failed(href, f"cannot be read ({cause(error)})") from None
     return [
-        GdalRaster(href, access, place, driver, position - 1 if position else None)
+        GdalRaster(href, access, place, driver, position - 1 if position else None, skips_zeros)
         for position, place in enumerate(places)
     ]
 

@@ -61,13 +61,15 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     hidden = da.map_blocks(_grade, *data, names=tuple(layers.data_vars), config=config, dtype="uint8")
     of_slices = _slices(scenes_per_slice)
     seeds = da.concatenate([_seen_beside(hidden[each]) for each in of_slices]) if config.dilation_m else hidden
-    reach = math.ceil(config.dilation_m / step_m) + 1
+    # Rounded: a cloud that is just as far away is beyond the distance, also where a step is no finite decimal.
+    distance = round(config.dilation_m / step_m, 6)
+    reach = math.ceil(distance) + 1
     grown = hidden
     if config.dilation_m or not layers.nests.all():
         of_scenes = [
             da.map_overlap(
                 _grow, hidden[scene : scene + 1], seeds[scene : scene + 1], depth={0: 0, 1: reach, 2: reach},
-                boundary=int(QA.CLEAR), dtype="uint8", reach=config.dilation_m / step_m, widen=not nests,
+                boundary=int(QA.CLEAR), dtype="uint8", reach=distance, widen=not nests,
             )
             if config.dilation_m or not nests else hidden[scene : scene + 1]
             for scene, nests in enumerate(layers.nests.values)

@@ -10,21 +10,25 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from s2cube import gdal_file
 from s2cube.cells import pack
 from s2cube.errors import AssetReadError, SceneError
+from s2cube.geotiff import Unsupported, epsg
 from s2cube.model import Quality
+from s2cube.placement import Placement
 from s2cube.resample import Lattice, choose_level, sum_areas, take_classes, window_under
 from s2cube.room import scratch
 from s2cube.shelf import Span
 from s2cube.store import Access, failed
-from s2cube.tiff import Unsupported, epsg
 from s2cube.tiles import Changed, TiledRaster, forget, header
 
 _Raster = TiledRaster | gdal_file.GdalRaster
+
+_WITHOUT_OVERVIEWS = (
+    "read at native resolution: its overviews may average DN 0, which is no data (nodata is not 0, or there is a mask)"
+)
 
 
 class AssetReader:
@@ -36,9 +40,10 @@ class AssetReader:
         As stackstac gives them; `spec` is the grid. float32: means of digital numbers; else classes, by nearest
         neighbour. What else stackstac gives has no use here.
     quality
-        ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid.
+        ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
+        overviews of the file leave DN 0 out (`TiledRaster.skips_zeros`).
     declared
-        CRS of files by URL, as their items say.
+        Where items say that files lie, by URL. Several items may name one file.
     access
         How files are asked for.
     """
@@ -50,12 +55,12 @@ class AssetReader:
         spec: Any,
         dtype: "np.dtype[Any]",
         quality: Quality = "exact",
-        declared: Mapping[str, str] = MappingProxyType({}),
+        declared: Mapping[str, tuple[Placement, ...]] = MappingProxyType({}),
         access: Access | None = None,
         **_: Any,
     ) -> None:
         self.url, self.spec, self.dtype = url, spec, dtype
-        self.quality, self.declared_crs = quality, declared.get(url)
+        self.quality, self.declared = quality, declared.get(url, ())
         self.access = access or Access()
         self._averages = dtype.kind == "f"
         self._rasters: Sequence[_Raster] = ()
@@ -76,7 +81,7 @@ class AssetReader:
         AssetReadError
             If the file cannot be read, or holds something else than one band of integers on a known grid.
         SceneError
-            If the file lies in another CRS than its item says.
+            If the file lies elsewhere than its item says.
         """
         try:
             return self._read(window)
@@ -137,7 +142,13 @@ class AssetReader:
         with self._lock:
             self._rasters = self._rasters or self._open()
             rasters = self._rasters
-        return choose_level(rasters, grid) if self.quality == "fast" and self._averages else rasters[0]
+        if self.quality == "exact" or not self._averages:
+            return rasters[0]
+        level = choose_level(rasters, grid)
+        if level is rasters[0] or level.skips_zeros:
+            return level
+        self.access.ledger.note(self.url, _WITHOUT_OVERVIEWS)
+        return rasters[0]
 
     def _open(self) -> Sequence[_Raster]:
         try:
@@ -146,11 +157,8 @@ class AssetReader:
         except Unsupported as kind:
             self.access.ledger.note(self.url, f"read by GDAL, for it is {kind}")
             rasters = gdal_file.rasters(self.url, self.access, kind.driver)
-        crs = rasters[0].lattice.crs
-        if self.declared_crs and crs != CRS.from_user_input(self.declared_crs):
-            raise SceneError(
-                self.url, f"lies in {crs}, but its item says {self.declared_crs}", "Correct the item or the file"
-            )
+        for each in self.declared:
+            each.check(self.url, rasters[0].lattice)
         return rasters
 
     def close(self) -> None:

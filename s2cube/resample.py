@@ -28,11 +28,17 @@ _STRIPE_PIXELS = 4_000_000
 _WARP_MARGIN = 4
 """Pixels around a warped window: no cell at its rim may miss one, and those beyond the file count as no data."""
 
-_SNAP = 6
-"""Decimals of a pixel to which edges are told apart: 10 µm of a 10 m pixel."""
+_SNAP = 1e-6
+"""Part of a pixel, 10 µm of 10 m: an edge of a cell that comes as near to an edge of a pixel lies on it."""
+
+_DECIMALS = 9
+"""Of a pixel: floating point must not decide differently when a grid is cut into other parts."""
+
+_NEST_IN_M = 20
+"""Pixel of the scene classification. Granules begin at multiples of it, those of 60 m pixels, too."""
 
 _WHOLE_WITHIN = 0.01
-"""Of a cell: edges that are told apart to a millionth of a pixel, over tens of thousands of them."""
+"""Part of a cell by which pixels may miss the lattice of the grid."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +137,18 @@ def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
 
 def _edges(raster: Lattice, grid: Lattice) -> tuple[np.ndarray, np.ndarray]:
     """Give the edges of the grid's rows and columns in rows and columns of the raster."""
+    return _positions(raster, grid, np.arange(grid.height + 1), np.arange(grid.width + 1))
+
+
+def _positions(raster: Lattice, grid: Lattice, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give positions along the grid's rows and columns in rows and columns of the raster."""
     to_raster = ~raster.transform @ grid.transform
-    rows = to_raster.f + to_raster.e * np.arange(grid.height + 1)
-    columns = to_raster.c + to_raster.a * np.arange(grid.width + 1)
-    return np.round(rows, _SNAP), np.round(columns, _SNAP)
+    return _snapped(to_raster.f + to_raster.e * rows), _snapped(to_raster.c + to_raster.a * columns)
+
+
+def _snapped(positions: np.ndarray) -> np.ndarray:
+    whole = np.rint(positions)
+    return np.where(np.abs(positions - whole) < _SNAP, whole, np.round(positions, _DECIMALS))
 
 
 @dataclass(frozen=True)
@@ -272,21 +286,20 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     Raises
     ------
     ValueError
-        If pixels are as wide as several cells, but begin within one: a cell would be told by a part of what it sees.
+        If pixels are as wide as several cells but begin within one: such a cell shows a part of what it sees. That
+        does not matter where cells do not nest in pixels of 20 m: masks look a cell further there (`mask.screen`).
     """
     if not _is_aligned(raster.lattice, grid):
         for rows, stripe in _stripes(raster.lattice, grid):
             _warped_classes(raster, stripe, out[rows])
         return
-    both = _edges(raster.lattice, grid)
-    for edges in both:
-        cells_per_pixel = 1 / (edges[1] - edges[0])
-        if _is_whole(cells_per_pixel) and not _is_whole(edges[0] * cells_per_pixel):
-            raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
     window = window_under(raster.lattice, grid)
     if window is None:
         return
-    rows, columns = (np.floor((edges[1:] + edges[:-1]) / 2).astype(int) for edges in both)
+    if _begin_within_cells(raster.lattice.part(window), grid):
+        raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
+    middles = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
+    rows, columns = (np.floor(each).astype(int) for each in middles)
     for block in raster.blocks(window):
         height, width = block.pixels.shape
         down, across = (
@@ -298,8 +311,18 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
         out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
-def _is_whole(number: float) -> bool:
-    return bool(abs(number - round(number)) < _WHOLE_WITHIN)
+def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
+    """Tell whether pixels that are as wide as several whole cells, which nest, begin within one, anywhere."""
+    cells_per_pixel = _NEST_IN_M / grid.transform.a
+    if abs(cells_per_pixel - round(cells_per_pixel)) > _SNAP:
+        return False
+    to_grid = ~grid.transform @ raster.transform
+    axes = ((to_grid.e, to_grid.f, raster.height), (to_grid.a, to_grid.c, raster.width))
+    for width, first, pixels in axes:
+        off = abs(width - round(width))
+        if round(width) and off < _WHOLE_WITHIN <= abs(first - round(first)) + off * pixels:
+            return True
+    return False
 
 
 def _warped_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:

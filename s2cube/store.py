@@ -50,9 +50,11 @@ class Ledger:
             return self._traffic
 
     def note(self, href: str, text: str) -> None:
-        """Keep what is to be told of a file."""
+        """Keep what is to be told of a file, with what was told of it before."""
         with self._lock:
-            self.notes[href] = text
+            before = self.notes.get(href, "")
+            if text not in before:
+                self.notes[href] = f"{before}; {text}" if before else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Ledger, ()  # what is counted elsewhere is not brought home

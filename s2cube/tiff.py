@@ -1,20 +1,26 @@
 """The header of a GeoTIFF becomes values, and its tiles become pixels; nothing in it is believed unseen."""
 
 import io
+import logging
 import math
+import re
+import struct
+from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 from affine import Affine
-from rasterio.crs import CRS
 
+from s2cube.codec import COMPRESSIONS, LERC, PREDICTORS, Codec
 from s2cube.errors import AssetReadError
+from s2cube.geotiff import Unsupported, place
 from s2cube.resample import Lattice
 from s2cube.store import Access, failed, fetch
+
+# Of what it does not understand it logs a line a file. Here that is an error, or GDAL reads the file.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 HEADER_BYTES = 16 << 10
 """Asked for at first: a COG's directories stand in front; those of a 10 m band of Earth Search fill some 4 KB."""
@@ -25,28 +31,16 @@ _MOST_DIRECTORIES = 32
 _LARGEST_TILE_BYTES = 64 << 20
 """Bounds of what is believed: a million tiles, of 4096 × 4096 pixels of two bytes; Sentinel-2's stay far below."""
 
-_NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _LERC, _ZSTD = 1, 5, 8, 32946, 34887, 50000
-_DECODERS: dict[int, Any] = {
-    _LZW: imagecodecs.lzw_decode,
-    _DEFLATE: imagecodecs.deflate_decode,
-    _OLD_DEFLATE: imagecodecs.deflate_decode,
-    _ZSTD: imagecodecs.zstd_decode,
-}
+_TAGS = {254, 256, 257, 258, 259, 266, 273, 274, 277, 278, 279, 317, 322, 323, 324, 325, 339}
+_TAGS |= {33550, 33922, 34264, 34735, 42113, 50674}
+"""All tags that are looked at here."""
+
 _KINDS = {1: "u", 2: "i"}
-_BASELINE_PREDICTORS = (1, 2)
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_USER_DEFINED = 32767
-_METRE = 9001
-"""Codes of TIFF 6.0, of its supplements and of GeoTIFF 1.1."""
-
-
-class Unsupported(Exception):
-    """A file that is none of those read here, though a driver of GDAL may read it; says why."""
-
-    def __init__(self, kind: str, driver: str = "GTiff") -> None:
-        super().__init__(kind)
-        self.driver = driver
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+_NO_NODATA = ("", "nan", "inf", "+inf", "-inf")
+"""Nodata tags, in small letters, that GDAL reads as none at all in files of integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +52,7 @@ class Level:
     tile_shape
         Rows and columns of a tile. A strip is a tile as wide as the file; its last one may have fewer rows.
     offsets, sizes
-        Of each tile, row by row, in bytes; a tile of size 0 holds no data.
+        Of each tile, row by row, in bytes; a tile that holds no data has 0 of both.
     """
 
     lattice: Lattice
@@ -94,10 +88,8 @@ class Tiff:
 
     href: str
     version: str
-    dtype: "np.dtype[Any]"
     nodata: float | None
-    compression: int
-    predictor: int
+    codec: Codec
     levels: tuple[Level, ...]
 
     @property
@@ -106,35 +98,8 @@ class Tiff:
         return 2000 + sum(level.offsets.nbytes + level.sizes.nbytes for level in self.levels)
 
     def decode(self, level: Level, tile: int, data: memoryview) -> np.ndarray:
-        """Decode a tile: its pixels, (rows, columns), in the order of bytes of this machine.
-
-        Raises
-        ------
-        ValueError
-            If the bytes are not those of a tile of this size.
-        """
-        rows, columns = level.rows_of(tile), level.tile_shape[1]
-        if self.compression == _LERC:
-            lerc: Any = imagecodecs.lerc_decode
-            pixels = np.asarray(lerc(data, out=np.empty((rows, columns), self.dtype)))
-        else:
-            row_bytes = columns * self.dtype.itemsize
-            unpacked = _unpacked(self.compression, data, level.tile_shape[0] * row_bytes)
-            # Some writers fill the last strip up, others do not.
-            if len(unpacked) not in (rows * row_bytes, level.tile_shape[0] * row_bytes):
-                raise ValueError(f"{len(unpacked)} bytes where there should be {rows * row_bytes}")
-            pixels = unpacked[: rows * row_bytes].view(self.dtype).reshape(rows, columns)
-        if not pixels.dtype.isnative:
-            pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-        return np.asarray(imagecodecs.delta_decode(pixels, axis=1, out=pixels)) if self.predictor == 2 else pixels
-
-
-def _unpacked(compression: int, data: memoryview, room: int) -> np.ndarray:
-    if compression == _NONE:
-        return np.frombuffer(data, "uint8").copy()
-    # A decoder gets room for as much as a tile holds, and no more: a bomb has none to go off in.
-    out = np.empty(room, "uint8")
-    return out[: len(_DECODERS[compression](data, out=out))]
+        """Decode a tile to its pixels, see `Codec.decode`."""
+        return self.codec.decode(data, level.rows_of(tile), level.tile_shape)
 
 
 def read_header(href: str, access: Access) -> Tiff:
@@ -171,16 +136,34 @@ def _directories(file: tifffile.TiffFile) -> list[dict[int, Any]]:
         except IndexError:
             return pages
         assert isinstance(page, tifffile.TiffPage)
-        pages.append({tag.code: tag.value for tag in page.tags} | {0: file.byteorder})
+        tags = {tag.code: tag.value for tag in page.tags}
+        # tifffile leaves out a tag that it cannot read. Taken for not told, or told twice, it would mean another thing.
+        unclear = [code for code, times in _codes(file, page).items() if times > 1 or code not in tags]
+        if not _TAGS.isdisjoint(unclear):
+            raise ValueError(f"tags that cannot be read, or are there twice: {', '.join(map(str, unclear))}")
+        pages.append(tags | {0: file.byteorder})
     raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
+
+
+def _codes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Counter[int]:
+    """Count the codes of the tags that a directory lists."""
+    file.filehandle.seek(page.offset)
+    (count,) = struct.unpack(file.tiff.tagnoformat, file.filehandle.read(file.tiff.tagnosize))
+    entries = file.filehandle.read(count * file.tiff.tagsize)
+    starts = range(0, len(entries), file.tiff.tagsize)
+    return Counter(struct.unpack_from(f"{file.byteorder}H", entries, at)[0] for at in starts)
 
 
 def _checked(href: str, head: "_Head", pages: list[dict[int, Any]]) -> Tiff:
     full, *others = pages
+    nodata = _nodata(full)
     kinds = [int(page.get(254, 0)) for page in others]
     if any(kind & 4 for kind in kinds):
         raise Unsupported("a file with a mask of its own")
-    transform, crs = _place(href, full)
+    at = place(full)
+    if at is None:
+        raise failed(href, "does not say where it lies")
+    transform, crs = at
     dtype = _dtype(full)
     _refuse_exotic(full)
     levels = []
@@ -188,18 +171,38 @@ def _checked(href: str, head: "_Head", pages: list[dict[int, Any]]) -> Tiff:
         if any(page.get(tag, 1) != full.get(tag, 1) for tag in (258, 259, 277, 317, 339)):
             raise Unsupported("a TIFF with overviews of another kind")
         levels.append(_level(page, Lattice(crs, transform, full[257], full[256]), dtype, head.whole_bytes))
-    nodata = float(str(full[42113]).strip(" \0")) if 42113 in full else None
-    return Tiff(href, head.version, dtype, nodata, full.get(259, 1), full.get(317, 1), tuple(levels))
+    return Tiff(href, head.version, nodata, Codec(dtype, full.get(259, 1), full.get(317, 1)), tuple(levels))
+
+
+def _nodata(page: dict[int, Any]) -> float | None:
+    """Read the nodata tag, an ASCII text, as GDAL does.
+
+    GDAL stops where a text ceases to be a number, and truncates fractions: it reads 1 of ``1_000``, 0 of ``n/a``, 7 of
+    ``7.6``. Such tags are refused, for nobody knows what they mean.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number.
+    """
+    tag = page.get(42113, "")
+    text = tag.split("\0")[0] if isinstance(tag, str) else "no text"
+    if text.lower() in _NO_NODATA:
+        return None
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not number.is_integer():
+        raise ValueError(f"its nodata tag '{text[:20]}' is no whole number")
+    return number
 
 
 def _refuse_exotic(page: dict[int, Any]) -> None:
     if page.get(277, 1) != 1:
         raise Unsupported("a file of several bands")
-    if page.get(259, 1) not in (_NONE, _LERC, *_DECODERS):
+    if page.get(259, 1) not in COMPRESSIONS:
         raise Unsupported(f"compressed in a way (TIFF {int(page[259])}) that is not read here")
-    if page.get(259) == _LERC and tuple(page.get(50674, (0, 0)))[1:2] != (0,):
+    if page.get(259) == LERC and tuple(page.get(50674, (0, 0)))[1:2] != (0,):
         raise Unsupported("LERC, compressed again")
-    if page.get(317, 1) not in _BASELINE_PREDICTORS or page.get(266, 1) != 1 or page.get(274, 1) != 1:
+    if page.get(317, 1) not in PREDICTORS or page.get(266, 1) != 1 or page.get(274, 1) != 1:
         raise Unsupported("a TIFF with an uncommon predictor, order of bits or orientation")
 
 
@@ -208,30 +211,6 @@ def _dtype(page: dict[int, Any]) -> "np.dtype[Any]":
     if isinstance(bits, tuple) or kind not in _KINDS or bits not in (8, 16, 32):
         raise Unsupported("a TIFF with pixels of an uncommon type")
     return np.dtype(f"{page[0]}{_KINDS[kind]}{bits // 8}")
-
-
-def _place(href: str, page: dict[int, Any]) -> tuple[Affine, CRS]:
-    keys, scale, tie = (page.get(tag, ()) for tag in (34735, 33550, 33922))
-    if 34264 in page or len(tie) > 6:
-        raise Unsupported("a TIFF whose place is not told by one corner")
-    if not keys or len(scale) < 2 or len(tie) < 6:
-        raise failed(href, "does not say where it lies")
-    of = {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}
-    code = of.get(3072, _USER_DEFINED)
-    if code == _USER_DEFINED or of.get(3076, _METRE) != _METRE or of.get(1025, 1) != 1:
-        raise Unsupported("a TIFF with an uncommon CRS")
-    across, down = scale[:2]
-    column, row, _, x, y = tie[:5]
-    transform = Affine(across, 0, x - column * across, 0, -down, y + row * down)
-    if not all(map(math.isfinite, transform)) or across <= 0 or down <= 0:
-        raise failed(href, "does not say where it lies")
-    return transform, epsg(code)
-
-
-@lru_cache(maxsize=256)
-def epsg(code: int) -> CRS:
-    """Give the CRS of an EPSG code."""
-    return CRS.from_epsg(code)
 
 
 def _level(page: dict[int, Any], full: Lattice, dtype: "np.dtype[Any]", whole_bytes: int) -> Level:
@@ -248,6 +227,8 @@ def _level(page: dict[int, Any], full: Lattice, dtype: "np.dtype[Any]", whole_by
         raise ValueError(f"{len(offsets)} tiles are told of, and {len(sizes)} sizes of them")
     if (offsets < 0).any() or (sizes < 0).any() or (sizes > 2 * tile_bytes + 4096).any():
         raise ValueError("tiles of an impossible size")
+    if ((offsets == 0) != (sizes == 0)).any():
+        raise ValueError("tiles of which only the place or only the size is 0")
     if (offsets + sizes > whole_bytes).any():
         raise ValueError(f"it tells of bytes beyond its end at {whole_bytes}: the file is cut off")
     transform = full.transform @ Affine.scale(full.width / width, full.height / height)

@@ -67,6 +67,11 @@ class TiledRaster:
         return self.tiff.nodata
 
     @property
+    def skips_zeros(self) -> bool:
+        """Whether its overviews average no DN 0: GDAL, which makes them, leaves out what the file calls nodata."""
+        return self.tiff.nodata == 0
+
+    @property
     def version(self) -> str:
         """Changes when the file does."""
         return self.tiff.version

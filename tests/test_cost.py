@@ -86,6 +86,58 @@ def test_plan_with_headers_is_exact(
         assert path != other or start >= stop or stop == 16384
 
 
+@pytest.fixture
+def untagged(archive: Archive, tmp_path: Path) -> Path:
+    """One scene; the overviews of its blue band may blend DN 0, for its file does not say that this is no data."""
+    feature = json.loads(archive.items.read_text())["features"][0]
+    folder = tmp_path / "untagged"
+    folder.mkdir()
+    for key in ("blue", "green", "scl"):
+        (folder / f"{key}.tif").write_bytes((archive.items.parent / feature["assets"][key]["href"]).read_bytes())
+        feature["assets"][key]["href"] = f"./{key}.tif"
+    with rasterio.open(folder / "blue.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        assert file.overviews(1)
+        file.nodata = None
+    (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return folder
+
+
+def test_files_without_nodata_are_foreseen(
+    untagged: Path, s2cube_command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_decisions import in_this_process
+
+    monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
+    images = {}
+    with faulty(untagged) as server:
+        for quality in ("fast", "exact"):
+            words = ["--aoi", two_fields(tmp_path), "--stac", f"{server.url}/items.json", "--json"]
+            words += ["--bands", "blue,green", "--quality", quality, "--out", quality]
+            monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+            foreseen = s2cube_command("plan", "--headers", *words).json
+            monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+            server.asked.clear()
+            done = s2cube_command("run", *words)
+            assert done.status == 0, done.err
+            assert {key: done.json[key] for key in ("requests", "bytes")} == books(server)
+            assert books(server) == {key: foreseen[key] for key in ("requests", "bytes")}
+            images[quality] = [rasterio.open(path).read() for path in done.json["written"]]
+    for fast, exact in zip(images["fast"], images["exact"], strict=True):
+        np.testing.assert_array_equal(fast[0], exact[0])
+        assert (fast[1] != exact[1]).any()
+
+
+def test_which_overviews_are_not_read_is_told(
+    untagged: Path, s2cube_command: CommandLine, tmp_path: Path, scheduler: str
+) -> None:
+    words = ["--aoi", two_fields(tmp_path), "--stac", untagged / "items.json", "--scheduler", scheduler, "-v"]
+    done = s2cube_command("run", *words, "--bands", "blue,green", "--quality", "fast")
+    assert done.status == 0, done.err
+    said = " ".join(done.err.split())
+    assert "blue.tif: read at native resolution: its overviews may average DN 0, which is no data" in said
+    assert "green.tif: read" not in said
+
+
 def test_plan_without_headers_reads_nothing(served: Faulty, s2cube_command: CommandLine, tmp_path: Path) -> None:
     words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json"]
     done = s2cube_command("run", "--dry-run", "--json", *words)

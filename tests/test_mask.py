@@ -10,7 +10,9 @@ import shapely
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene
+from odc.geo.geom import box
+from rasterio.transform import from_origin
+from scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
 from s2cube.config import CubeSection
 from s2cube.cube import steps_per_cell
@@ -92,6 +94,14 @@ class TestMask:
             assert resolution_m / steps_per_cell(plan) <= 10
 
 
+def overlaps(cube: xr.DataArray, bounds: tuple[float, float, float, float], within_m: float = 0) -> np.ndarray:
+    """Tell which cells share an area with a rectangle, grown by a distance."""
+    half_m = abs(float(cube.x[1] - cube.x[0])) / 2 + within_m - 1e-6
+    left, bottom, right, top = bounds
+    x, y = np.meshgrid(cube.x, cube.y)
+    return np.asarray((x > left - half_m) & (x < right + half_m) & (y > bottom - half_m) & (y < top + half_m))
+
+
 def cloud_polygons(classes: np.ndarray, *which: int) -> shapely.Geometry:
     rows, columns = np.nonzero(np.isin(classes, which))
     left, top = LEFT_M + 20 * columns, TOP_M - 20 * rows
@@ -130,6 +140,18 @@ class TestDilation:
         )
         assert (less.covered | ~more.covered).all()
         assert ((less.reason != QA.CLOUD) | (more.reason == QA.CLOUD)).all()
+
+    @pytest.mark.parametrize(("resolution_m", "dilation_m"), [(26, 130), (26, 260), (29, 145), (25, 125), (30, 150)])
+    def test_what_is_just_as_far_is_not_masked(self, resolution_m: float, dilation_m: int) -> None:
+        """Also where a step is no finite decimal: 26 m in 3 steps."""
+        steps = 3
+        classes = np.full((1, 60 * steps, 60 * steps), 4, "uint8")
+        classes[0, 0, 0] = 9
+        of_steps = layers(steps, scl=classes).assign_attrs(step_m=resolution_m / steps)
+        reason = screen(of_steps, CubeSection.of({"dilation": dilation_m}), (1,), 0).reason.values[0]
+        # The cloud ends with the first step: a cell further on begins that far from it.
+        first_clear = np.arange(60) * resolution_m - resolution_m / steps >= dilation_m - 1e-6
+        np.testing.assert_array_equal(reason[0] == QA.CLEAR, first_clear)
 
     @pytest.mark.parametrize("dilation_m", [0, 15, 20, 50, 130])
     @pytest.mark.parametrize("chunk", [6144, 300])
@@ -213,6 +235,36 @@ class TestLayers:
         want = np.zeros((20, 20), int)
         want[2:4, 2:4] = reason
         np.testing.assert_array_equal(cube.qa[0].values, want)
+
+    @pytest.mark.parametrize(("epsg", "top_m"), [(32614, 4_500_000), (32714, 9_400_000)])
+    @pytest.mark.parametrize("resolution_m", [7.5, 10, 15, 20, 22.5, 30, 45, 60, 100])
+    def test_qa60_far_from_its_corner(self, tmp_path: Path, epsg: int, top_m: int, resolution_m: float) -> None:
+        """70 km: every cell that overlaps a cloudy pixel is masked, and none that is farther than a step from one."""
+        qa60 = np.zeros((1830, 1830), "uint16")
+        cloudy = np.random.default_rng(5).random((20, 20)) < 0.1
+        qa60[1170:1190, 1170:1190] = np.where(cloudy, 1024, 0)
+        left, top = LEFT_M + 70_200, top_m - 70_200
+        item = scene(tmp_path, blue=np.full((120, 120), 1000, "uint16"), qa60=qa60)
+        write_band(tmp_path / "scene_qa60.tif", qa60, 60, crs=epsg, transform=from_origin(LEFT_M, top_m, 60, 60))
+        blue = np.full((120, 120), 1000, "uint16")
+        write_band(tmp_path / "scene_blue.tif", blue, 10, crs=epsg, transform=from_origin(left, top, 10, 10))
+        granule = box(LEFT_M, top_m - 109_800, LEFT_M + 109_800, top_m, f"EPSG:{epsg}").to_crs("EPSG:4326")
+        item.geometry, item.bbox = granule.json, list(granule.boundingbox)
+        item.properties["proj:epsg"] = epsg
+        aoi = AOI("aoi", box(left + 200, top - 1000, left + 1000, top - 200, f"EPSG:{epsg}"))
+        cube = open_int16([item], aoi, bands=["blue"], mask="qa60", resolution=resolution_m).compute()
+        hidden, near = np.zeros((2, *cube.shape[2:]), bool)
+        step_m = 10 if resolution_m not in (20, 60, 100) else 20
+        for row, column in np.argwhere(cloudy):
+            clouds = left + 60 * column, top - 60 * row - 60, left + 60 * column + 60, top - 60 * row
+            hidden |= overlaps(cube, clouds)
+            near |= overlaps(cube, clouds, step_m)
+        masked, inside = cube.qa[0].values == QA.CLOUD, cube.qa[0].values != QA.OUTSIDE
+        assert (masked[inside] >= hidden[inside]).all()
+        assert (masked[inside] <= near[inside]).all()
+        if resolution_m in (10, 20, 30, 60, 100):
+            np.testing.assert_array_equal(masked[inside], hidden[inside])
+        assert 0 < hidden[inside].mean() < 1
 
     @pytest.mark.parametrize("layer", ["cloud", "snow", "qa60"])
     def test_a_layer_that_is_not_served(self, tmp_path: Path, aoi: AOI, layer: str) -> None:

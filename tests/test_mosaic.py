@@ -326,6 +326,7 @@ class TestZones:
                 pixels[:, :270], classes[:, :135] = 0, 0
             item = scene(tmp_path, name, second, blue=pixels, scl=classes)
             item.properties["proj:epsg"] = epsg
+            item.geometry = box(left, top - 6000, left + 6000, top, f"EPSG:{epsg}").to_crs("EPSG:4326").json
             for key, layer, size in (("blue", pixels, 10), ("scl", classes, 20)):
                 corner = rasterio.transform.from_origin(left, top, size, size)
                 write_band(Path(item.assets[key].href), layer, size, transform=corner, crs=epsg)

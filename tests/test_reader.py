@@ -3,8 +3,9 @@
 import pickle
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas
 import numpy as np
@@ -24,8 +25,9 @@ from stackstac.raster_spec import RasterSpec
 
 from s2cube.cells import pack, unpack
 from s2cube.errors import AssetReadError, SceneError
+from s2cube.placement import Placement
 from s2cube.reader import AssetReader
-from s2cube.resample import Lattice, sum_areas
+from s2cube.resample import Block, Lattice, sum_areas
 from s2cube.store import Access
 from s2cube.tiles import TiledRaster, header
 
@@ -105,6 +107,45 @@ def test_sums_are_those_of_areas(
     np.testing.assert_allclose(mean(cells)[whole], mean(want)[whole], rtol=1e-5, atol=0.1)
     cut = (want.imag > 1e-4) & ~whole
     np.testing.assert_allclose(mean(cells)[cut], mean(want)[cut], atol=0.6)
+
+
+class Piece(NamedTuple):
+    """Some pixels of a granule of which nothing else is read."""
+
+    lattice: Lattice
+    row: int
+    column: int
+    pixels: np.ndarray
+    nodata: float | None = 0
+
+    def blocks(self, window: Window) -> Iterator[Block]:
+        yield Block(self.row, self.column, self.pixels)
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([10, 20, 60]), st.sampled_from([10, 20, 30, 45, 60, 100]),
+    st.integers(50_000, 105_000), st.integers(50_000, 105_000), st.sampled_from([4_500_000, 9_400_000]),
+)  # fmt: skip
+def test_sums_are_those_of_areas_far_from_the_corner(
+    seed: int, pixel_m: int, cell_m: int, east_m: int, south_m: int, top_m: int
+) -> None:
+    """On the lattice of all fields, thousands of rows and columns from where the granule begins."""
+    pixels = np.random.default_rng(seed).integers(1, 10_000, (24, 24)).astype("uint16")
+    row, column = south_m // pixel_m, east_m // pixel_m
+    left, top = 600_000 + column * pixel_m, top_m - row * pixel_m
+    west, north = -(-left // cell_m) * cell_m, top // cell_m * cell_m
+    side = min(5, (24 * pixel_m - cell_m) // cell_m)
+    bounds = np.array((west, north - side * cell_m, west + side * cell_m, north))
+    transform = from_origin(600_000, top_m, pixel_m, pixel_m)
+    granule = Lattice(CRS.from_epsg(EPSG), transform, 109_800 // pixel_m, 109_800 // pixel_m)
+    sums = np.zeros((side, side), "complex64")
+    grid = Lattice(granule.crs, from_origin(west, north, cell_m, cell_m), side, side)
+    sum_areas(Piece(granule, row, column, pixels), grid, sums)
+    # `area_sums` has its pixels at the corner of the scenes.
+    shifted = tuple(map(float, bounds + np.array((LEFT_M - left, TOP_M - top) * 2)))
+    want = area_sums(pixels, pixel_m, RasterSpec(EPSG, shifted, (cell_m, cell_m)))  # type: ignore[arg-type]
+    np.testing.assert_allclose(sums.imag, want.imag, atol=1e-6)
+    np.testing.assert_allclose(sums.real, want.real, rtol=1e-6, atol=0.01)
 
 
 @pytest.mark.parametrize("crs", [EPSG, 32615, 5070])
@@ -306,6 +347,94 @@ class TestFast:
         assert (read(path, grid(0, 0, 100, 20, 20), quality="fast", **NEAREST) == 4).all()
 
 
+WITHOUT_NODATA_0: dict[str, dict[str, Any]] = {
+    "no tag": {"nodata": None},
+    "nodata 65535": {"nodata": 65535},
+    "nodata -1 of int16": {"nodata": -1, "dtype": "int16"},
+    "no tag, read by GDAL": {"nodata": None, "compress": "packbits"},
+    "nodata 65535, read by GDAL": {"nodata": 65535, "compress": "packbits"},
+    "a mask, read by GDAL": {"nodata": None},
+    "a mask and nodata 0, read by GDAL": {"nodata": 0},
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_NODATA_0)
+class TestOverviewsThatBlendZeros:
+    """DN 0 is no data whatever a file says, but what made its overviews went by what it says."""
+
+    @pytest.fixture
+    def path(self, kind: str, tmp_path: Path) -> Path:
+        """2056 where there is data, which ends within a pixel of every overview."""
+        profile = {"dtype": "uint16"} | WITHOUT_NODATA_0[kind]
+        pixels = np.zeros((320, 320), profile.pop("dtype"))
+        pixels[5:, 13:] = 2056
+        pixels[101, 201] = 0
+        write_band(tmp_path / "z.tif", pixels, 10, **TILED, **profile)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "z.tif", "r+") as file:
+            if "mask" in kind:
+                file.write_mask(np.ones(pixels.shape, bool))
+            file.build_overviews([2, 4], Resampling.average)
+        return tmp_path / "z.tif"
+
+    def test_the_trap_is_there(self, kind: str, path: Path) -> None:
+        with rasterio.open(path, overview_level=0) as file:
+            assert {1028, 1542} <= set(np.unique(file.read(1)))
+
+    @pytest.mark.parametrize("cell_m", [20, 30, 50, 100])
+    @pytest.mark.parametrize("epsg", [EPSG, 32615])
+    def test_are_not_read(self, kind: str, path: Path, cell_m: int, epsg: int) -> None:
+        west, _, _, north = rasterio.warp.transform_bounds(EPSG, epsg, LEFT_M, TOP_M - 3200, LEFT_M + 3200, TOP_M)
+        west, north = round(west, -2), round(north, -2)
+        spec = RasterSpec(epsg, (west, north - 3000, west + 3000, north), (cell_m, cell_m))
+        access = Access()
+        got = read(path, spec, quality="fast", access=access)
+        assert set(mean(got)[got.imag > 0].round(1)) == {2056}
+        np.testing.assert_array_equal(got, read(path, spec))
+        if epsg == EPSG:
+            valid = np.zeros((300, 300))
+            valid[5:, 13:] = 1
+            valid[101, 201] = 0
+            share = valid.reshape(3000 // cell_m, cell_m // 10, -1, cell_m // 10).mean(axis=(1, 3))
+            assert (np.abs(got.imag - share) <= quantum(share)).all()
+        (note,) = access.ledger.notes.values()
+        assert "read at native resolution: its overviews may average DN 0" in note
+        assert ("read by GDAL" in note) == ("read by GDAL" in kind)
+
+    def test_nothing_is_said_where_none_would_be_read(self, kind: str, path: Path) -> None:
+        access = Access()
+        read(path, grid(0, 0, 10, 30, 30), access=access, quality="fast")
+        read(path, grid(0, 0, 100, 30, 30), access=access, quality="exact")
+        assert not any("native" in note for note in access.ledger.notes.values())
+
+
+@pytest.mark.parametrize("compress", ["deflate", "packbits"])
+def test_overviews_that_leave_zeros_out_are_read(tmp_path: Path, compress: str) -> None:
+    path = tmp_path / "z.tif"
+    write_band(path, np.full((320, 320), 2056, "uint16"), 10, **TILED, compress=compress)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2], Resampling.average)
+    with rasterio.open(path, "r+", overview_level=0) as file:
+        file.write(np.full(file.shape, 7, "uint16"), 1)
+    access = Access()
+    assert (mean(read(path, grid(0, 0, 20, 30, 30), quality="fast", access=access)) == 7).all()
+    assert not any("native" in note for note in access.ledger.notes.values())
+
+
+@pytest.fixture(scope="module")
+def granules(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
+    """Whole granules of classes, one a pixel size and hemisphere."""
+    out = {}
+    for pixel_m in (10, 20, 60):
+        side = 109_800 // pixel_m
+        rows, columns = np.arange(side, dtype="uint32")[:, np.newaxis], np.arange(side, dtype="uint32")
+        classes = (1 + (rows * 7 + columns) % 250).astype("uint8")
+        for top_m in (4_500_000, 9_400_000):
+            path = out[pixel_m, top_m] = tmp_path_factory.mktemp("granule") / f"{pixel_m}.tif"
+            corner = from_origin(600_000, top_m, pixel_m, pixel_m)
+            write_band(path, classes, pixel_m, transform=corner, **TILED | {"blockxsize": 1024, "blockysize": 1024})
+    return out
+
+
 class TestClasses:
     @pytest.mark.parametrize("crs", [EPSG, 32615])
     def test_are_never_interpolated(self, tmp_path: Path, crs: int) -> None:
@@ -332,6 +461,39 @@ class TestClasses:
             read(tmp_path / "s.tif", grid(0, 0, step_m, 40, 40), **NEAREST)
         if shift_m == 10:
             assert read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST)[0, 1] == 4
+
+    @pytest.mark.parametrize("far", [0, 10_000, 30_000, 70_000, 105_000])
+    @pytest.mark.parametrize("top_m", [4_500_000, 9_400_000], ids=["north", "south"])
+    @pytest.mark.parametrize("pixel_m", [10, 20, 60])
+    @pytest.mark.parametrize("step_m", [10, 20])
+    def test_good_files_are_good_far_from_their_corner(
+        self, granules: dict[tuple[int, int], Path], far: int, top_m: int, pixel_m: int, step_m: int
+    ) -> None:
+        """Of a whole granule; a pixel's class tells its row and column. South of the equator granules begin at 40 m."""
+        left, top = (600_000 + far) // 20 * 20, (top_m - far) // 20 * 20
+        spec = RasterSpec(EPSG, (left, top - 40 * step_m, left + 40 * step_m, top), (step_m, step_m))
+        got = read(granules[pixel_m, top_m], spec, **NEAREST)
+        middles = (np.arange(40) + 0.5) * step_m
+        rows = (top_m - top + middles) // pixel_m
+        columns = (left - 600_000 + middles) // pixel_m
+        np.testing.assert_array_equal(got, 1 + (rows[:, np.newaxis] * 7 + columns) % 250)
+
+    @pytest.mark.parametrize("off_m", [1, 5, 10, 19, 30])
+    @pytest.mark.parametrize("far", [0, 70_000])
+    def test_shifted_files_are_refused_far_from_their_corner(self, tmp_path: Path, off_m: int, far: int) -> None:
+        corner = from_origin(LEFT_M - far // 60 * 60 + off_m, TOP_M, 60, 60)
+        write_band(tmp_path / "s.tif", np.ones((40, 1300), "uint8"), 60, transform=corner, sparse_ok=True)
+        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+            read(tmp_path / "s.tif", grid(0, 0, 20, 40, 40), **NEAREST)
+
+    def test_pixels_that_drift_off_the_lattice_are_refused(self, tmp_path: Path) -> None:
+        """Of 20.001 m: two millimetres a step are nothing, and 5 m after 100 km."""
+        write_band(
+            tmp_path / "s.tif", np.ones((40, 5490), "uint8"), 20, transform=from_origin(LEFT_M, TOP_M, 20.001, 20)
+        )
+        assert read(tmp_path / "s.tif", grid(0, 0, 10, 8, 8), **NEAREST).all()
+        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+            read(tmp_path / "s.tif", grid(0, 0, 10, 8, 10_000), **NEAREST)
 
     @pytest.mark.parametrize("value", [260, -252])
     def test_what_bytes_do_not_hold_is_no_class(self, tmp_path: Path, value: int) -> None:
@@ -365,9 +527,11 @@ class TestBadFiles:
     def test_another_crs_than_the_item_says(self, tmp_path: Path) -> None:
         write_band(tmp_path / "f.tif", ramp(60, 10), 10)
         path = str(tmp_path / "f.tif")
-        with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615"):
-            read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32615"})  # type: ignore[arg-type]
-        assert read(path, grid(0, 0, 30, 3, 3), declared={path: "EPSG:32614"}).imag.all()  # type: ignore[arg-type]
+        right, wrong = (Placement("S2", "blue", f"EPSG:{epsg}") for epsg in (32614, 32615))
+        with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615") as caught:
+            read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right, wrong)})
+        assert caught.value.asset == "blue"
+        assert read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right,)}).imag.all()
 
     def test_a_turned_file_is_warped(self, tmp_path: Path) -> None:
         """Rows that do not run along the grid's: as GDAL warps it."""

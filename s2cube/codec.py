@@ -1,0 +1,100 @@
+"""The bytes of a tile of a TIFF become its pixels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+NONE, LZW, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 5, 8, 32946, 34887, 50000
+"""Codes of TIFF 6.0 and of its supplements; LERC and ZSTD as libtiff defines them."""
+
+_DECODERS: dict[int, Any] = {
+    LZW: imagecodecs.lzw_decode,
+    DEFLATE: imagecodecs.deflate_decode,
+    OLD_DEFLATE: imagecodecs.deflate_decode,
+    ZSTD: imagecodecs.zstd_decode,
+}
+COMPRESSIONS = (NONE, LERC, *_DECODERS)
+PREDICTORS = (1, 2)
+"""None, and horizontal differencing (TIFF 6.0, section 14)."""
+
+_LERC_MAGIC, _LERC_TYPES = b"Lerc2 ", dict(enumerate(("i1", "u1", "i2", "u2", "i4", "u4")))
+"""Of a blob of LERC 2 (github.com/Esri/lerc, Lerc2.cpp, ReadHeader)."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How the tiles of a file are packed.
+
+    Parameters
+    ----------
+    dtype
+        Of the pixels, in the byte order of the file.
+    compression
+        One of `COMPRESSIONS`.
+    predictor
+        One of `PREDICTORS`. Only LZW, deflate and zstd use it: libtiff ignores it for other compressions.
+    """
+
+    dtype: "np.dtype[Any]"
+    compression: int = NONE
+    predictor: int = 1
+
+    def decode(self, data: memoryview, rows: int, tile_shape: tuple[int, int]) -> np.ndarray:
+        """Decode a tile.
+
+        Parameters
+        ----------
+        rows
+            How many rows of the tile hold pixels.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns), in the byte order of this machine.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If the bytes are not those of a tile of this size.
+        """
+        columns = tile_shape[1]
+        if self.compression == LERC:
+            return _unpack_lerc(data, np.empty((rows, columns), self.dtype))
+        row_bytes = columns * self.dtype.itemsize
+        unpacked = _unpack(self.compression, data, tile_shape[0] * row_bytes)
+        # Some writers fill the last strip up, others do not.
+        if len(unpacked) not in (rows * row_bytes, tile_shape[0] * row_bytes):
+            raise ValueError(f"it does not unpack to {rows * row_bytes} bytes")
+        pixels = unpacked[: rows * row_bytes].view(self.dtype).reshape(rows, columns)
+        pixels = pixels.astype(self.dtype.newbyteorder("="), copy=False)
+        if self.predictor == 1 or self.compression not in _DECODERS:
+            return pixels
+        return np.asarray(imagecodecs.delta_decode(pixels, axis=1, out=pixels))
+
+
+def _unpack_lerc(data: memoryview, out: np.ndarray) -> np.ndarray:
+    """Unpack LERC, whose decoder sees that the shape is that of a tile, but not that pixels have a sign."""
+    version = int.from_bytes(data[6:10], "little")
+    of_kind = 6 + 4 * (6 + (version >= 3) + (version >= 4))
+    kind = int.from_bytes(data[of_kind : of_kind + 4], "little")
+    if bytes(data[:6]) != _LERC_MAGIC or _LERC_TYPES.get(kind) != out.dtype.str[1:]:
+        raise ValueError("it is not the LERC of such pixels")
+    lerc: Any = imagecodecs.lerc_decode
+    # libtiff swaps the bytes of pixels before it packs them: they have the byte order of the file.
+    return np.asarray(lerc(data, out=out)).astype(out.dtype.newbyteorder("="), copy=False)
+
+
+def _unpack(compression: int, data: memoryview, most_bytes: int) -> np.ndarray:
+    """Unpack at most one byte more than a tile holds: enough to see that there are too many, and no room for a bomb."""
+    if compression == NONE:
+        return np.frombuffer(data, "uint8").copy()
+    if compression == LZW:
+        # Where a stream is cut off, the decoder guesses its last code. With enough zeros behind it, such a stream
+        # unpacks to too many bytes: each code of zeros is one byte, and none that zeros complete is the end code (odd).
+        padded = np.zeros(len(data) + 2 * (most_bytes + 1), "uint8")
+        padded[: len(data)] = data
+        data = padded.data
+    out = np.empty(most_bytes + 1, "uint8")
+    return out[: len(_DECODERS[compression](data, out=out))]

@@ -1,0 +1,79 @@
+"""Where a GeoTIFF lies: its tags become a transform and a CRS."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from affine import Affine
+from rasterio.crs import CRS
+
+_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS, _LINEAR_UNITS = 1024, 1025, 3072, 3076
+_USUAL_KEYS = {_MODEL_TYPE, _RASTER_TYPE, 2054, _PROJECTED_CRS, _LINEAR_UNITS}
+_CITATIONS, _TEXTS = {1026, 2049, 3073}, 34737
+"""GeoKeys as GDAL writes them (2054: the unit of angles), and the tag that holds their texts."""
+
+_USER_DEFINED = 32767
+_METRE = 9001
+"""Codes of TIFF 6.0 and of GeoTIFF 1.1."""
+
+
+class Unsupported(Exception):
+    """A file that is none of those read here, though a driver of GDAL may read it; says why."""
+
+    def __init__(self, kind: str, driver: str = "GTiff") -> None:
+        super().__init__(kind)
+        self.driver = driver
+
+
+def place(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
+    """Read where the pixels of a file lie: the transform from columns and rows, and the CRS; None if it does not say.
+
+    Parameters
+    ----------
+    page
+        Tags of its full resolution.
+
+    Raises
+    ------
+    Unsupported
+        If that is for GDAL to find out.
+    """
+    keys, scale, tie = (page.get(tag, ()) for tag in (34735, 33550, 33922))
+    if 34264 in page or len(tie) > 6:
+        raise Unsupported("a TIFF whose place is not told by one corner")
+    if not keys or len(scale) < 2 or len(tie) < 6:
+        return None
+    crs = epsg(_epsg_code(keys))
+    across, down = scale[:2]
+    column, row, _, x, y = tie[:5]
+    transform = Affine(across, 0, x - column * across, 0, -down, y + row * down)
+    if not all(map(math.isfinite, transform)) or across <= 0 or down <= 0:
+        return None
+    return transform, crs
+
+
+def _epsg_code(keys: Sequence[int]) -> int:
+    """Give the EPSG code of a projected CRS in metres, if the GeoKeys tell no more than that.
+
+    Raises
+    ------
+    Unsupported
+        If they tell more: GDAL makes one CRS of all of them.
+    """
+    entries = [tuple(keys[at : at + 4]) for at in range(4, len(keys) // 4 * 4, 4)]
+    of = {key: value for key, place, count, value in entries if (place, count) == (0, 1)}
+    texts = {key for key, place, *_ in entries if place == _TEXTS}
+    usual = keys[0] == 1 and len(keys) == 4 + 4 * keys[3] and len(entries) == len(of) + len(texts)
+    usual = usual and of.keys() <= _USUAL_KEYS and texts <= _CITATIONS
+    code = of.get(_PROJECTED_CRS, _USER_DEFINED)
+    area, metres = of.get(_RASTER_TYPE, 1) == 1, of.get(_LINEAR_UNITS, _METRE) == _METRE
+    if not usual or of.get(_MODEL_TYPE) != 1 or code == _USER_DEFINED or not area or not metres:
+        raise Unsupported("a TIFF with an uncommon CRS")
+    return code
+
+
+@lru_cache(maxsize=256)
+def epsg(code: int) -> CRS:
+    """Give the CRS of an EPSG code."""
+    return CRS.from_epsg(code)
