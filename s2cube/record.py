@@ -159,7 +159,7 @@ class Record:
         if self.is_open and not self.has_begun:
             return "running (no slice is begun yet)"
         if self.state == "done" and self.progress.failed:
-            return "ended, but not all could be done"
+            return "ended with failures"
         return f"{self.state} ({self.error})" if self.error else self.state
 
     @property
