@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _DEPTH = 3
 """Of a slice's files: aoi, slice, name."""
 
+_CHUNK_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -28,7 +30,7 @@ class Bucket:
     def prepare(self) -> None:  # noqa: D102
         try:
             # Some stores make a bucket that is written to.
-            next(self.names(), None)
+            self._list("", most=1)
             self.probe()
         except WriteError as error:
             remedy = "Check --out, and that the keys in the environment may write there"
@@ -67,13 +69,33 @@ class Bucket:
         with self._named(name), suppress(FileNotFoundError):
             heed(lambda: obstore.delete(self._store, name))
 
-    def names(self) -> Iterator[str]:  # noqa: D102
+    def chunks(self, name: str) -> Iterator[bytes]:  # noqa: D102
         import obstore
 
-        with self._named(""):
-            found = heed(lambda: [each["path"] for page in obstore.list(self._store) for each in page])
+        with self._named(name, "read"):
+            answer = heed(lambda: obstore.get(self._store, name))
+            for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def sizes(self, under: str = "") -> dict[str, int]:  # noqa: D102
+        found = self._list(under)
         own = (name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
-        yield from sorted(own, key=lambda name: name.split("/"))
+        return {name: found[name] for name in sorted(own, key=lambda name: name.split("/"))}
+
+    def _list(self, under: str, most: int | None = None) -> dict[str, int]:
+        """Give sizes by name, a thousand at a time, until there are as many as are wanted."""
+        import obstore
+
+        def ask() -> dict[str, int]:
+            found: dict[str, int] = {}
+            for page in obstore.list(self._store, under or None):
+                found |= {each["path"]: each["size"] for each in page}
+                if most and len(found) >= most:
+                    break
+            return found
+
+        with self._named(under, "listed"):
+            return heed(ask)
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
         import obstore
@@ -98,7 +120,7 @@ class Bucket:
             answer = obstore.get(self._store, name)
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
-        with self._named(name, "read"), suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._named(name, "read"):
             return heed(get)
         return None
 
@@ -113,6 +135,8 @@ class Bucket:
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
+            if verb == "read" and isinstance(error, FileNotFoundError):
+                raise
             raise self._failed(name, _reason(error), verb) from None
 
     def _failed(self, name: str, reason: str, verb: str = "written") -> WriteError:

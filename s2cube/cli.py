@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,8 +16,9 @@ from rich.table import Table
 
 import s2cube
 from s2cube.config import JobConfig, JobSection, SearchSection
-from s2cube.errors import S2CubeError, redact
-from s2cube.flags import Flags, Voice, load, words
+from s2cube.errors import S2CubeError, SliceError, UsageError, redact
+from s2cube.flags import File, Flags, Voice, VoiceFlags, load, speak, words
+from s2cube.looking import status, verify
 from s2cube.voice import (
     Bar,
     complain,
@@ -31,16 +31,13 @@ from s2cube.voice import (
     tell,
     tell_cost,
     tell_if_nothing_found,
-    tell_record,
 )
 
-_FAILED_STATUS = 1
-_USAGE_STATUS = 2
-_SOME_FAILED_STATUS = 3
+_FAILED_STATUS = S2CubeError.exit_status
+_USAGE_STATUS = UsageError.exit_status
+_SOME_FAILED_STATUS = SliceError.exit_status
 _SIGNALLED = 128
 """And the number of the signal, as shells have it."""
-
-_WATCH_S = 2
 
 
 app = App(
@@ -55,36 +52,28 @@ app = App(
 
 _Headers = Annotated[bool, Parameter(negative="", help="Read the headers of all files, so that the plan is exact.")]
 _Flags = Annotated[Flags | None, Parameter(name="*")]
-_File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
-_Voice = Annotated[Voice | None, Parameter(name="*")]
-
-
-def _speak(voice: Voice | None) -> Voice:
-    voice = voice or Voice()
-    voice.set_up_logging()
-    return voice
 
 
 @app.command
 def run(
     *,
     flags: _Flags = None,
-    config: _File = None,
-    voice: _Voice = None,
+    config: File = None,
+    voice: VoiceFlags = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Decide, but read no pixel and write nothing.")] = False,
     headers: _Headers = False,
 ) -> int:
     """Search, cube, mask, clip, and write one COG a time slice; go on where an earlier run stopped."""
     if dry_run:
         return plan(flags=flags, config=config, voice=voice, headers=headers)
-    voice = _speak(voice)
+    voice = speak(voice)
     return _run(load(flags, config), voice)
 
 
 @app.command
-def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, headers: _Headers = False) -> int:
+def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None, headers: _Headers = False) -> int:
     """Show what run would do: the slices, their scenes, which of them are done, and what the others take."""
-    voice = _speak(voice)
+    voice = speak(voice)
     from s2cube.job import forecast, plan_job
     from s2cube.outcome import Traffic
     from s2cube.output import Output
@@ -132,12 +121,12 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
 def search(
     *,
     flags: _Flags = None,
-    config: _File = None,
-    voice: _Voice = None,
+    config: File = None,
+    voice: VoiceFlags = None,
     save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
 ) -> int:
     """List the scenes found; --save keeps them for --stac."""
-    voice = _speak(voice)
+    voice = speak(voice)
     asked = load(flags, config)
     from s2cube.aoi import read_aois
     from s2cube.search import find_scenes, open_catalogue
@@ -171,10 +160,10 @@ def search(
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
-    voice: _Voice = None,
+    voice: VoiceFlags = None,
 ) -> int:
     """Write a small simulated Sentinel-2 archive and run the job on it, offline."""
-    voice = _speak(voice)
+    voice = speak(voice)
     from s2cube.demo import write_archive
     from s2cube.place import place_at
 
@@ -188,9 +177,9 @@ def demo(
 
 
 @app.command
-def submit(*, flags: _Flags = None, config: _File = None, voice: _Voice = None) -> int:
+def submit(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None) -> int:
     """Hand the job of run to a cluster and leave; s2cube status tells how it goes."""
-    voice = _speak(voice)
+    voice = speak(voice)
     asked = load(flags, config)
     from s2cube.submit import detach, hand_over
 
@@ -200,52 +189,21 @@ def submit(*, flags: _Flags = None, config: _File = None, voice: _Voice = None) 
     return 0
 
 
-@app.command
-def status(
-    *,
-    flags: _Flags = None,
-    config: _File = None,
-    voice: _Voice = None,
-    watch: Annotated[bool, Parameter(negative="", help="Tell again and again, until the run has ended.")] = False,
-) -> int:
-    """Tell how the run goes that writes to --out, or how the last one ended."""
-    voice = _speak(voice)
-    asked = load(flags, config)
-    from s2cube.lease import read_record
-    from s2cube.output import Output
-
-    output = Output.at(asked.job.out)
-    told = None
-    while (record := read_record(output)) and watch and record.is_alive:
-        if told != record.progress:
-            tell_record(record)
-        told = record.progress
-        time.sleep(_WATCH_S)
-    if record is None:
-        complain(f"{asked.job.out}: no run has written there")
-        return _FAILED_STATUS
-    tell_record(record)
-    left_s = round(record.progress.left / record.pace, 1) if record.pace else None
-    alive = {"alive": record.is_alive, "slices_per_s": round(record.pace, 3), "left_s": left_s}
-    voice.print_json(asdict(record) | alive)
-    if record.state == "done":
-        return _SOME_FAILED_STATUS if record.progress.failed else 0
-    return 0 if record.is_alive else _FAILED_STATUS
+for _command in (status, verify):
+    app.command(_command)
 
 
 def _run(config: JobConfig, voice: Voice) -> int:
     from s2cube.pipeline import run as run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=people, disable=not people.is_terminal or voice.quiet or voice.log_json, transient=True
-    ) as progress:
+    with Progress(*columns, console=people, disable=not voice.has_bar(people), transient=True) as progress:
         bar = Bar(progress)
         try:
             summary = run_job(config, bar)
         except KeyboardInterrupt:
             if bar.total:
-                say(f"{bar.written} of {bar.total} slices are done")
+                say(bar.told)
             raise
     tell(summary, config)
     voice.print_json(asdict(summary))

@@ -14,7 +14,7 @@ from s2cube.cog import write_cog, write_qa
 from s2cube.config import OutputSection
 from s2cube.draft import Draft, draft, layout
 from s2cube.errors import OutputError, WriteError
-from s2cube.item import slice_item
+from s2cube.item import add_checksums, slice_item
 from s2cube.mask import final_qa
 from s2cube.offset_check import OffsetCheck
 from s2cube.output import as_json
@@ -63,8 +63,10 @@ def write_files(
             write_cog(image, pixels, folder / f"{slice_id}.tif", way)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", way)
             write_picture(tuple(map(str, image.band.values)), pixels, folder / f"{slice_id}.png")
-        item = slice_item(image, counts, names).to_dict(include_self_link=False, transform_hrefs=False)
-        (folder / f"{slice_id}.json").write_bytes(as_json(item))
+        item = slice_item(image, counts, names)
+        add_checksums(item, folder)
+        content = item.to_dict(include_self_link=False, transform_hrefs=False)
+        (folder / f"{slice_id}.json").write_bytes(as_json(content))
     except OSError as error:
         # GDAL does not say why.
         free = shutil.disk_usage(folder).free

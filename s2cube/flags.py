@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Group, Parameter
+from rich.console import Console
 
 from s2cube.config import JobConfig
 from s2cube.settings import load_config, settings
@@ -60,10 +61,25 @@ class Voice:
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
 
+    def has_bar(self, console: Console) -> bool:
+        """Tell whether a progress bar is shown on a console."""
+        return console.is_terminal and not self.quiet and not self.log_json
+
     def print_json(self, content: object) -> None:
         """Print one line for programs, if asked to."""
         if self.json:
             print(json_format.dumps(content), flush=True)
+
+
+File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
+VoiceFlags = Annotated[Voice | None, Parameter(name="*")]
+
+
+def speak(voice: Voice | None) -> Voice:
+    """Send log lines to people as they want it, or as is usual."""
+    voice = voice or Voice()
+    voice.set_up_logging()
+    return voice
 
 
 def load(flags: Flags | None, file: Path | None) -> JobConfig:

@@ -1,6 +1,7 @@
 """Scenes become images, images become files."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -11,10 +12,12 @@ from s2cube.errors import OutputError, SearchError
 from s2cube.folder import Folder
 from s2cube.lease import held
 from s2cube.model import AOI, Plan
+from s2cube.outcome import Progress
 from s2cube.output import Output, name
 from s2cube.packing import PACKINGS
 from s2cube.plan import make_plan
 from s2cube.qa import QA
+from s2cube.record import now
 from s2cube.store import Access
 
 if TYPE_CHECKING:
@@ -176,6 +179,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
+        lease.progress = Progress(total=cube.sizes["time"], began=now())
         for position in range(cube.sizes["time"]):
             image = cube.isel(time=position)
             with lease.output.place.staging() as folder:
@@ -184,6 +188,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
                 path = lease.output.publish(aoi_id, slice_id, folder)
             here = isinstance(lease.output.place, Folder)
             paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
+            lease.progress = replace(lease.progress, written=len(paths))
         write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths
 

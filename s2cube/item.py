@@ -1,9 +1,11 @@
 """An image becomes a STAC Item."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,16 @@ import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
 from pystac.extensions.eo import Band, EOExtension
+from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 from s2cube.antimeridian import bounds_lonlat
-from s2cube.output import DATA, RECIPE
+from s2cube.made import DATA, PICTURE, QA_IMAGE, RECIPE, SCENES, SHA2_256, SUFFIXES
 from s2cube.packing import PACKINGS, UNIT
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
 
-_PICTURE = "thumbnail"
-_QA = "qa"
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
@@ -58,7 +59,7 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
         {
             "constellation": "sentinel-2",
             "instruments": ["msi"],
-            "s2cube:scenes": str(image.scenes.item()).splitlines(),
+            SCENES: str(image.scenes.item()).splitlines(),
             "s2cube:offset_dn": provenance["offset_dn"],
             "s2cube:offset_doubts": list(doubted),
             "s2cube:dropped": provenance["dropped"],
@@ -72,11 +73,10 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     EOExtension.ext(item, add_if_missing=True).cloud_cover = (
         cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None
     )
-    item.add_asset(
-        DATA, pystac.Asset(f"./{slice_id}.tif", "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"])
-    )
-    item.add_asset(_QA, _qa_asset(f"./{slice_id}_qa.tif"))
-    item.add_asset(_PICTURE, pystac.Asset(f"./{slice_id}.png", "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
+    hrefs = {key: f"./{slice_id}{suffix}" for key, suffix in SUFFIXES.items()}
+    item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
+    item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
+    item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
     _describe(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
@@ -84,6 +84,27 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     for href in provenance["derived_from"]:
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
     return item
+
+
+def add_checksums(item: pystac.Item, folder: Path) -> None:
+    """Say of every asset which size its file has, and which SHA2-256, by the file extension.
+
+    Parameters
+    ----------
+    folder
+        Where its files lie now, under the names that they keep.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read.
+    """
+    for key, asset in item.assets.items():
+        path = folder / f"{item.id}{SUFFIXES[key]}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = FileExtension.ext(asset, add_if_missing=True)
+        facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
 
 
 def _describe(item: pystac.Item, image: xr.DataArray) -> None:

@@ -1,7 +1,7 @@
 """What a run is going to do: search and plan, held against what is there."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,9 +11,10 @@ from s2cube.aoi import read_aois
 from s2cube.assets import lean
 from s2cube.config import JobConfig
 from s2cube.errors import SliceError
-from s2cube.model import Plan, UnusableSlice
+from s2cube.model import Plan, TimeSlice, UnusableSlice
 from s2cube.outcome import Cost
 from s2cube.output import Output, State
+from s2cube.overwrite import OVERWRITE, interrupted, job_digest
 from s2cube.plan import make_plan, narrow
 from s2cube.provider import canonical_bands
 from s2cube.search import find_scenes, open_catalogue
@@ -36,6 +37,8 @@ class Job:
         One a slice that is to be made.
     skipped
         Ids of the slices that are there already, made of the same scenes by the same settings.
+    digest
+        See `overwrite.job_digest`.
     unusable
         Slices that cannot be made: they fail without being tried.
     """
@@ -45,6 +48,7 @@ class Job:
     plans: tuple[Plan, ...]
     todo: tuple[Plan, ...]
     skipped: tuple[str, ...]
+    digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
 
     @property
@@ -72,14 +76,16 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     canonical_bands(config.cube.bands)
     aois = read_aois(config.job.aoi, config.job.aoi_id)
     catalogue = open_catalogue(config.search)
+    digest, sizes = job_digest(config), output.sizes()
+    overwritten = _overwritten(config, output, digest)
     plans, todo, skipped = [], [], []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
-        for each, state in zip(plan.slices, _states(plan, output, config), strict=True):
-            if state == "made" and not config.job.overwrite:
+        for each, state in zip(plan.slices, _states(plan, output, sizes, config.cube.bands), strict=True):
+            if state == "made" and (not config.job.overwrite or each.id in overwritten):
                 skipped.append(each.id)
                 continue
             if state == "other" and not config.job.overwrite:
@@ -88,14 +94,52 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     # Slices of one scene behind one another: tiles that two areas share are still there.
     todo.sort(key=lambda plan: plan.slices[0].time)
     unusable = tuple(each for plan in plans for each in plan.unusable)
-    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped), unusable)
+    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped), digest, unusable)
 
 
-def _states(plan: Plan, output: Output, config: JobConfig) -> Iterator[State]:
+def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:
+    """Name the slices that an --overwrite of this job, which was stopped, has made already."""
+    begun = interrupted(output, digest)
+    if begun is None:
+        return frozenset()
+    if config.job.overwrite:
+        path = f"{output.place.address}/{OVERWRITE}"
+        log.warning("%s: %s; this run makes the others (delete %s to begin anew)", config.job.out, begun, path)
+    else:
+        log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
+    return frozenset(begun.slices)
+
+
+def without_overwritten(job: Job) -> Job:
+    """Leave out what another run of the same --overwrite has made since the job was planned."""
+    begun = interrupted(job.output, job.digest) if job.config.job.overwrite else None
+    if begun is None:
+        return job
+    todo: list[Plan] = []
+    made: list[Plan] = []
+    bands = job.config.cube.bands
+    for plan in job.todo:
+        (each,) = plan.slices
+        is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "made"
+        (made if is_made else todo).append(plan)
+    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(plan.slices[0].id for plan in made)))
+
+
+def _states(plan: Plan, output: Output, sizes: Mapping[str, int], bands: tuple[str, ...]) -> Iterator[State]:
     with ThreadPoolExecutor(_READERS) as threads:
-        yield from threads.map(
-            lambda each: output.state(plan.aoi.id, each.id, each.recipe, config.cube.bands), plan.slices
-        )
+        yield from threads.map(lambda each: _state(plan.aoi.id, each, output, sizes, bands), plan.slices)
+
+
+def _state(aoi_id: str, each: TimeSlice, output: Output, sizes: Mapping[str, int], bands: tuple[str, ...]) -> State:
+    made = output.made(aoi_id, each.id)
+    if made is None:
+        return "none"
+    if (made.recipe, made.bands) != (each.recipe, bands):
+        return "other"
+    if flaw := made.flaw(sizes):
+        log.warning("%s: will be made again, for %s", each.id, flaw)
+        return "none"
+    return "made"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """An output is written by one run at a time; the record of that run says how it goes."""
 
-import json
 import logging
 import os
 import socket
@@ -8,114 +7,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 from uuid import uuid4
 
 from s2cube.errors import BusyError, OutputError, S2CubeError, WriteError
 from s2cube.outcome import Progress
 from s2cube.output import RUN, Output
+from s2cube.record import DEAD_S, Record, State, machine, now
 
 log = logging.getLogger(__name__)
-
-State = Literal["submitted", "running", "done", "failed", "stopped"]
 
 _BEAT_S = 3
 """So often a run says that it lives."""
 
-_DEAD_S = 30
-"""Who has said nothing for so long is dead; ten beats, so that a slow store kills nobody."""
-
-
-_BEGIN_S = 3600
-"""What was handed over and has not begun after so long is taken for lost by who asks how it goes."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a run says of itself.
-
-    Parameters
-    ----------
-    run
-        Id, a new one for each run.
-    where
-        Host and process that look after it.
-    machine
-        Tells whether `pid` is a process of this machine, as it runs now.
-    started, updated
-        RFC 3339, UTC.
-    beats
-        Grows as long as it lives.
-    error
-        Why it failed.
-    """
-
-    run: str
-    state: State
-    where: str
-    machine: str
-    pid: int
-    started: str
-    updated: str
-    beats: int = 0
-    progress: Progress = field(default_factory=Progress)
-    error: str = ""
-
-    @classmethod
-    def parse(cls, content: bytes | None) -> "Record | None":
-        """Read a record; None where there is none, or one of another kind."""
-        try:
-            facts = json.loads(content or b"")
-            return cls(**facts | {"progress": Progress(**facts["progress"])})
-        except (ValueError, TypeError, KeyError):
-            return None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it goes on, as far as that is to be seen from here."""
-        if self.state == "submitted":
-            return self._silent_s <= _BEGIN_S
-        return self.is_open and not self.is_dead and self._silent_s <= _DEAD_S
-
-    @property
-    def _silent_s(self) -> float:
-        return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has not ended, as far as it says itself."""
-        return self.state == "running"
-
-    @property
-    def told(self) -> str:
-        """The state, as far as it is to be believed, in words."""
-        if self.is_open and not self.is_alive:
-            return f"dead (no sign of life for {self._silent_s:.0f} s; run again to go on)"
-        return f"{self.state} ({self.error})" if self.error else self.state
-
-    @property
-    def pace(self) -> float:
-        """Slices a second, of those that this run made itself; 0 as long as there is none."""
-        if not self.progress.began or not self.progress.over:
-            return 0
-        began, now = (datetime.fromisoformat(each) for each in (self.progress.began, self.updated))
-        return self.progress.over / max((now - began).total_seconds(), 0.001)
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether it was a process of this machine that is gone."""
-        if self.machine != _machine():
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False  # it is another user's, and lives
-        return False
+_DEAD_S = DEAD_S
+"""So long a run waits for a sign of life of the one before it."""
 
 
 class Lease:
@@ -134,10 +40,12 @@ class Lease:
         self.output = output.of(self.id)
         self.progress = Progress()
         self.follows_an_end = False
-        self._facts = {"run": self.id, "where": f"{socket.gethostname()}:{os.getpid()}", "machine": _machine()}
-        self._started = now()
+        where, began = f"{socket.gethostname()}:{os.getpid()}", now()
+        self._record = Record(self.id, "running", where, machine(), os.getpid(), began, began)
         self._beats = 0
         self._content: bytes | None = None
+        self._found: bytes | None = None
+        self._told = ""
         self._ended = threading.Event()
         self._writing = threading.Lock()
 
@@ -152,12 +60,16 @@ class Lease:
             If it cannot be written.
         """
         self.output.place.prepare()
-        before = self.output.place.read(RUN)
-        record = Record.parse(before)
+        found = self.output.place.read(RUN)
+        record = _parsed(self.output, found)
         if record and record.is_open and not record.is_dead:
-            before = self._wait_for_a_sign(before, record)
-        self._content = before
-        self.follows_an_end = record is not None and record.state == "done"
+            found = self._wait_for_a_sign(found, record)
+            record = Record.parse(found)
+        self._content = self._found = found
+        # As long as this run has made nothing, the one before is the last one that did.
+        last = record and (record if record.has_begun else record.before)
+        self._record = replace(self._record, before=last and replace(last, before=None))
+        self.follows_an_end = last is not None and last.state == "done"
         try:
             taken = self._write("running")
         except WriteError as error:
@@ -167,24 +79,39 @@ class Lease:
         self.output.place.sweep()
         threading.Thread(target=self._keep, name="s2cube-lease", daemon=True).start()
 
-    def give_back(self, state: State, error: str = "") -> None:
-        """Say how the run ended; another may write there then."""
+    def give_back(self, state: State | None, error: str = "") -> None:
+        """Say how the run ended; another may write there then.
+
+        A run that failed or was stopped before it made anything leaves the record of the one before it, and a line on
+        itself in it.
+
+        Parameters
+        ----------
+        state
+            None for what is no run: it leaves the record as it was.
+        """
         self._ended.set()
         try:
             if self.output.is_reached():
                 # Who has lost it must leave alone what another is writing.
                 self.output.place.sweep()
-            self._write(state, error)
-        except WriteError as problem:
-            log.warning("%s", problem)
+            if state is None:
+                self._restore()
+            else:
+                self._write(state, error)
+        except (OutputError, WriteError) as problem:
+            if str(problem) not in (error, self._told):
+                log.warning("%s", problem)
 
     def tell(self) -> None:
         """Say that the run lives, and how it goes."""
         try:
             # Who has lost it sees that when it next writes a slice.
             self._write("running")
-        except WriteError as error:
-            log.warning("%s", error)
+        except (OutputError, WriteError) as error:
+            if str(error) != self._told:
+                log.warning("%s", error)
+            self._told = str(error)
 
     def _keep(self) -> None:
         while not self._ended.wait(_BEAT_S):
@@ -195,27 +122,41 @@ class Lease:
             if self._ended.is_set() and state == "running":
                 return True
             self._beats += 1
-            record = {**self._facts, "state": state, "pid": os.getpid(), "started": self._started, "updated": now()}
-            record |= {"beats": self._beats, "progress": asdict(self.progress), "error": error}
-            content = json.dumps(record, indent=2, ensure_ascii=False).encode()
-            if not self.output.place.swap(RUN, self._content, content):
-                # What was written may be there though the answer was lost.
-                there = self.output.place.read(RUN)
-                if not _is_of(self.id, there) or not self.output.place.swap(RUN, there, content):
-                    return False
-            self._content = content
-            return True
+            record = replace(
+                self._record, state=state, error=error, progress=self.progress, updated=now(), beats=self._beats
+            )
+            if state in ("failed", "stopped") and not record.has_begun and record.before:
+                record = record.before.followed_by(record)
+            elif state != "running" or record.has_begun:
+                record = replace(record, before=None)
+            return self._store(record.written())
+
+    def _store(self, content: bytes) -> bool:
+        if not self.output.place.swap(RUN, self._content, content):
+            # What was written may be there though the answer was lost.
+            there = self.output.place.read(RUN)
+            if not _is_of(self.id, there) or not self.output.place.swap(RUN, there, content):
+                return False
+        self._content = content
+        return True
+
+    def _restore(self) -> None:
+        with self._writing:
+            if self._found is not None:
+                self._store(self._found)
+            elif self.output.is_reached():
+                self.output.place.remove(RUN)
 
     def _wait_for_a_sign(self, before: bytes | None, record: Record) -> bytes | None:
         log.info("%s: waiting to see whether the run that %s began there still lives", self._address, record.where)
         deadline = time.monotonic() + _DEAD_S
         while time.monotonic() < deadline:
-            now = self.output.place.read(RUN)
-            if now != before:
-                record_now = Record.parse(now)
+            found = self.output.place.read(RUN)
+            if found != before:
+                record_now = Record.parse(found)
                 if record_now and record_now.is_open:
                     raise self._busy(record_now)
-                return now
+                return found
             time.sleep(1)
         log.warning("%s: the run that %s began there is dead; this one goes on from there", self._address, record.where)
         return before
@@ -232,8 +173,13 @@ class Lease:
 
 
 @contextmanager
-def held(output: Output, ends_as: State = "done") -> Iterator[Lease]:
+def held(output: Output, ends_as: State | None = "done") -> Iterator[Lease]:
     """Hold an output for a while.
+
+    Parameters
+    ----------
+    ends_as
+        How it ends if nothing is raised; None for what is no run.
 
     Raises
     ------
@@ -247,33 +193,34 @@ def held(output: Output, ends_as: State = "done") -> Iterator[Lease]:
     try:
         yield lease
     except S2CubeError as error:
-        lease.give_back("failed", str(error))
+        lease.give_back(ends_as and "failed", str(error))
         raise
     except BaseException as error:
-        lease.give_back("stopped" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__)
+        how: State = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        lease.give_back(ends_as and how, type(error).__name__)
         raise
     lease.give_back(ends_as)
 
 
 def read_record(output: Output) -> Record | None:
-    """Read what the last run in an output says of itself; None where there was none."""
-    return Record.parse(output.place.read(RUN))
+    """Read what the last run in an output says of itself; None where there was none.
+
+    A record that cannot be read counts as none, with a warning. A run that died before it made anything does not hide
+    the one before it.
+    """
+    record = _parsed(output, output.place.read(RUN))
+    if record and record.before and not record.is_alive:
+        return record.before.followed_by(record)
+    return record
+
+
+def _parsed(output: Output, content: bytes | None) -> Record | None:
+    record = Record.parse(content)
+    if content is not None and record is None:
+        log.warning("%s/%s cannot be read as the record of a run: it counts as not there", output.place.address, RUN)
+    return record
 
 
 def _is_of(run: str, content: bytes | None) -> bool:
     record = Record.parse(content)
     return record is not None and record.run == run
-
-
-def now() -> str:
-    """Give this moment, RFC 3339, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _machine() -> str:
-    """Name this machine as it runs now, and the processes it sees; a name for nothing where that is not told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}-{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return uuid4().hex

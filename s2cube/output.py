@@ -1,21 +1,19 @@
 """Where things lie in an output folder, and when a slice is done."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from s2cube.errors import BusyError
+from s2cube.errors import BusyError, OutputError, WriteError
 from s2cube.folder import OWN
+from s2cube.made import Made, read_item
 from s2cube.outcome import SliceFailure
 from s2cube.place import Place, place_at
 
-DATA = "data"
-"""Key of the asset that is the COG."""
-
-RECIPE = "s2cube:recipe"
-"""Property of an Item: digest of what decided its pixels."""
+log = logging.getLogger(__name__)
 
 CATALOG = "catalog.json"
 FAILURES = "failures.jsonl"
@@ -66,41 +64,94 @@ class Output:
         """Give the path or address of one of a slice's files."""
         return f"{self.place.address}/{name(aoi_id, slice_id, suffix)}"
 
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Yield AOI and slice of every Item that is there, in their order."""
-        for each in self.place.names():
+    def sizes(self) -> dict[str, int]:
+        """Give the sizes of the files of all slices, bytes, by the name relative to the output; found by one listing.
+
+        Raises
+        ------
+        WriteError
+            If the output cannot be listed.
+        """
+        return self.place.sizes()
+
+    def items(self, sizes: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
+        """Yield AOI and slice of every Item that is there, in their order; of a listing, where one is at hand."""
+        for each in self.sizes() if sizes is None else sizes:
             aoi_id, slice_id, file = each.split("/")
-            if file == f"{slice_id}.json":
+            if file == f"{slice_id}.json" and slice_id.startswith(f"{aoi_id}_"):
                 yield aoi_id, slice_id
 
+    def made(self, aoi_id: str, slice_id: str) -> Made | None:
+        """Read the Item of a slice; None where there is none, or one that cannot be read, which is warned of.
+
+        Raises
+        ------
+        OutputError
+            If the folder of the slice is a link, or something else that nothing can be written to.
+        """
+        try:
+            return self._made(aoi_id, slice_id)
+        except ValueError as error:
+            item = self.path(aoi_id, slice_id, ".json")
+            log.warning("%s cannot be read as an Item of s2cube (%s): it counts as not there", item, error)
+            return None
+
     def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> State:
-        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order."""
-        item = self.place.read(name(aoi_id, slice_id))
-        if item is None:
+        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order.
+
+        It is not there without its Item, and without its files as the Item describes them.
+        """
+        try:
+            made = self._made(aoi_id, slice_id)
+        except ValueError:
             return "none"
-        return "made" if _made_by(item) == (recipe, bands) else "other"
+        if made and (made.recipe, made.bands) != (recipe, bands):
+            return "other"
+        return "made" if made and not made.flaw(self.place.sizes(f"{aoi_id}/{slice_id}")) else "none"
+
+    def _made(self, aoi_id: str, slice_id: str) -> Made | None:
+        item = name(aoi_id, slice_id)
+        try:
+            content = self.place.read(item)
+        except OutputError as error:
+            if error.subject != self.path(aoi_id, slice_id, ".json"):
+                raise
+            raise ValueError(error.problem) from None
+        return None if content is None else read_item(content, aoi_id, slice_id)
 
     def publish(self, aoi_id: str, slice_id: str, folder: Path) -> str:
         """Put the files of a slice where they belong, from a folder of this machine; give the path of the COG.
 
-        The Item is put last, and before anything else is changed an Item of other pixels is taken away: whenever this
+        The Item is put last, and before anything else is changed an Item of other files is taken away: whenever this
         ends, an Item stands beside its own files.
 
         Raises
         ------
         BusyError
             If another run writes there now.
+        OutputError
+            If something that is no plain file or folder is in the way.
         WriteError
             If it cannot be written.
         """
         self.check_run()
-        item = name(aoi_id, slice_id)
-        own = (folder / f"{slice_id}.json").read_bytes()
-        if _made_by(self.place.read(item)) != _made_by(own):
-            self.place.remove(item)
+        item = folder / f"{slice_id}.json"
+        if not self._has_files_of(aoi_id, slice_id, item.read_bytes()):
+            self.place.remove(name(aoi_id, slice_id))
         for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
             self.place.put(f"{aoi_id}/{slice_id}/{path.name}", path)
         return self.path(aoi_id, slice_id)
+
+    def _has_files_of(self, aoi_id: str, slice_id: str, item: bytes) -> bool:
+        """Tell whether the Item that is there, if any, describes the same files as another one."""
+        try:
+            there, other = self._made(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
+        except ValueError:
+            return False
+        if there is None:
+            return True
+        facts = [(each.recipe, each.bands, each.files, each.checksums) for each in (there, other)]
+        return facts[0] == facts[1] and there.checksums.keys() == there.files.keys()
 
     def check_run(self) -> None:
         """Make sure that the run still is the one that writes there.
@@ -109,33 +160,49 @@ class Output:
         ------
         BusyError
             If it is not.
+        WriteError
+            If the output was deleted, or the record of the run.
         """
-        if self.run and not self.is_reached():
+        if not self.run:
+            return
+        record = self.place.read(RUN)
+        if record is None:
+            self.place.probe()  # it says so where the whole folder is gone
+            problem = "was deleted while the run went on, or emptied: the record of the run is gone"
+            raise WriteError(self.place.address, problem, "See what became of it, then run again")
+        if _run_of(record) != self.run:
             raise BusyError(self.place.address, "is written by another run now", "Wait for it, then run again")
 
     def is_reached(self) -> bool:
         """Tell whether this is, seen from this machine, the output that the run writes to."""
-        try:
-            return bool(json.loads(self.place.read(RUN) or b"{}").get("run") == self.run)
-        except ValueError:
-            return False
+        return _run_of(self.place.read(RUN) or b"") == self.run
 
     def note_failures(self, failures: Iterable[SliceFailure]) -> None:
         """Add lines to the list of failures."""
         self.check_run()
         lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in failures)
-        if lines:
-            self.place.put(FAILURES, (self.place.read(FAILURES) or b"") + lines.encode())
+        if not lines:
+            return
+        before = self.place.read(FAILURES) or b""
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
+        self.place.put(FAILURES, before + encoded(lines))
 
     def forget_failures(self, slice_ids: set[str]) -> None:
         """Take slices that are done, or about to be tried again, off the list of failures."""
         self.check_run()
-        lines = (self.place.read(FAILURES) or b"").decode(errors="replace").splitlines()
-        standing = [line for line in lines if _slice_of(line) not in slice_ids | {None}]
-        if lines and not standing:
+        lines = [line for line in (self.place.read(FAILURES) or b"").split(b"\n") if line.strip()]
+        slices = [_slice_of(line) for line in lines]
+        if None in slices:
+            path = f"{self.place.address}/{FAILURES}"
+            log.warning("%s: %d lines cannot be read; they are left out", path, slices.count(None))
+        kept = [
+            line + b"\n" for line, slice_id in zip(lines, slices, strict=True) if slice_id not in {*slice_ids, None}
+        ]
+        if lines and not kept:
             self.place.remove(FAILURES)
-        elif len(standing) < len(lines):
-            self.place.put(FAILURES, ("\n".join(standing) + "\n").encode())
+        elif len(kept) < len(lines):
+            self.place.put(FAILURES, b"".join(kept))
 
 
 def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
@@ -145,21 +212,26 @@ def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
 
 def as_json(content: Mapping[str, Any]) -> bytes:
     """Write down an Item, a collection or a catalogue."""
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    return encoded(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _made_by(item: bytes | None) -> tuple[str, tuple[str, ...]] | None:
-    """Read off an Item by which recipe and with which bands it was made; None if it is none of s2cube's."""
+def encoded(json_text: str) -> bytes:
+    """Encode JSON as UTF-8; half a surrogate pair, which has no code there, becomes its escape."""
+    return json_text.encode(errors="backslashreplace")
+
+
+def _run_of(record: bytes) -> str | None:
+    """Name the run of a record; None where it cannot be read."""
     try:
-        content = json.loads(item or b"")
-        return content["properties"][RECIPE], tuple(band["name"] for band in content["assets"][DATA]["eo:bands"])
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(record)["run"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _slice_of(line: str) -> str | None:
-    """Name the slice of a line of the list of failures; None where a crash cut the line off."""
+def _slice_of(line: bytes) -> str | None:
+    """Name the slice of a line of the list of failures; None where a crash cut the line off, or something edited it."""
     try:
-        return str(json.loads(line)["slice"])
-    except (ValueError, KeyError, TypeError):
+        slice_id = json.loads(line)["slice"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return slice_id if isinstance(slice_id, str) else None

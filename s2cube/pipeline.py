@@ -6,7 +6,8 @@ What needs pixels is imported where pixels are read: deciding and searching must
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol
@@ -14,10 +15,12 @@ from typing import Any, Protocol
 from s2cube.config import JobConfig
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.job import Job, forecast, plan_job
-from s2cube.lease import Lease, held, now
+from s2cube.lease import Lease, held
 from s2cube.model import Plan, UnusableSlice
 from s2cube.outcome import Progress, SliceFailure, SliceResult, Summary, Traffic
 from s2cube.output import Output
+from s2cube.overwrite import journal
+from s2cube.record import now
 from s2cube.worker import failed, make_slice
 
 log = logging.getLogger(__name__)
@@ -60,29 +63,48 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
         watch.begin(job)
     expected = sum((cost.traffic for cost in forecasts.costs.values()), Traffic())
     results = []
-    for result in _make_slices(job, lease):
-        results.append(result)
-        if watch:
-            watch.advance(result)
+    with closing(_make_slices(job, lease)) as made:
+        for result in made:
+            results.append(result)
+            if watch:
+                watch.advance(result)
     return _summarise(job, results, expected)
 
 
-def _make_slices(job: Job, lease: Lease) -> Iterator[SliceResult]:
+def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
-    unusable = [_failed(each) for each in job.unusable]
-    ids = {plan.slices[0].id for plan in job.todo} | {each.slice for each in unusable}
-    lease.output.forget_failures(ids | set(job.skipped))
-    lease.output.note_failures(each.failure for each in unusable if each.failure)
-    lease.progress = Progress(total=job.total, failed=len(unusable), skipped=len(job.skipped), began=now())
-    lease.tell()
     from s2cube.catalog import write_catalog
 
+    lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
+    todo = [plan.slices[0].id for plan in job.todo]
+    changed = {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None
     try:
-        yield from unusable
-        if job.todo:
-            yield from _compute(job, lease)
-    finally:
-        write_catalog(lease.output, {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None)
+        yield from map(_failed, job.unusable)
+        if not todo:
+            _begin(job, lease)
+        with journal(lease.output, job.digest, todo) if job.config.job.overwrite else nullcontext() as kept:
+            for result in _compute(job, lease) if todo else ():
+                if kept:
+                    kept.add(result)
+                yield result
+    except BaseException as error:
+        try:
+            write_catalog(lease.output, changed)
+        except S2CubeError as another:
+            if str(another) != str(error):
+                log.warning("%s", another)
+        raise
+    write_catalog(lease.output, changed)
+
+
+def _begin(job: Job, lease: Lease) -> None:
+    """Say that slices are being made: from here on the record is this run's, and failures of the last one are over."""
+    failures = [_failed(each).failure for each in job.unusable]
+    ids = {plan.slices[0].id for plan in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
+    lease.output.forget_failures(ids)
+    lease.output.note_failures(filter(None, failures))
+    lease.progress = replace(lease.progress, began=now())
+    lease.tell()
 
 
 def _failed(each: UnusableSlice) -> SliceResult:
@@ -97,6 +119,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     make = partial(make_slice, config=job.config.for_workers(), output=lease.output)
     tries: Counter[str] = Counter()
     with open_client(job.config.cluster, len(job.todo)) as client:
+        _begin(job, lease)
         tasks = ((plan.slices[0].id, plan) for plan in job.todo)
         stream = Stream(client, make, tasks, job.config.cluster.worker_wait_s)
         for slice_id, plan, result in stream:

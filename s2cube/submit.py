@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from s2cube.config import JobConfig
-from s2cube.errors import ClusterError, OutputError, UsageError
-from s2cube.folder import Folder
-from s2cube.job import Job, plan_job
+from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
+from s2cube.folder import OWN, Folder
+from s2cube.job import Job, plan_job, without_overwritten
 from s2cube.lease import held, read_record
 from s2cube.outcome import Progress
-from s2cube.output import Output
+from s2cube.output import RUN, Output
 from s2cube.pipeline import run_job
+from s2cube.record import Record
 
 _START_S = 120
 """So long a process of its own may take to begin: to search, mostly."""
@@ -60,7 +61,7 @@ def _look_after(job: Job) -> None:
     if record is None:
         raise OutputError(str(job.config.job.out), "is not seen by this worker", "Give --out a place that all share")
     with held(job.output) as lease:
-        run_job(replace(job, output=lease.output), lease)
+        run_job(without_overwritten(replace(job, output=lease.output)), lease)
 
 
 def detach(config: JobConfig, words: list[str]) -> str:
@@ -82,25 +83,34 @@ def detach(config: JobConfig, words: list[str]) -> str:
     """
     output = Output.at(config.job.out)
     output.place.prepare()
-    log = Path(config.job.out) / ".s2cube" / _LOG if isinstance(output.place, Folder) else Path(f"s2cube-{_LOG}")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "s2cube", "run", *words]
-    # Not by subprocess, which wants to see the end of what it starts.
-    files = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files, setsid=True)
+    # A log is added to: it may be another run's that still goes on.
+    here = output.place if isinstance(output.place, Folder) else Folder(Path.cwd())
+    name = f"{OWN}/{_LOG}" if here == output.place else f"s2cube-{_LOG}"
+    with here.appending(name) as file:
+        began = file.tell()
+        pid = _spawn([sys.executable, "-m", "s2cube", "run", *words], file.fileno())
+    log = here.root / name
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         ended, how = os.waitpid(pid, os.WNOHANG)
-        if ended and (status := os.waitstatus_to_exitcode(how)):
-            said = log.read_text(errors="replace")[-_TOLD_BYTES:]
+        # With that of slices that failed, it has begun, and is over already.
+        if ended and (status := os.waitstatus_to_exitcode(how)) not in (0, SliceError.exit_status):
+            said = (here.read(name) or b"")[began:][-_TOLD_BYTES:].decode(errors="replace")
             kind = UsageError if status == UsageError.exit_status else ClusterError
             raise kind("the run", f"ended with status {status}: {said}", f"See {log}")
-        record = read_record(output)
-        if ended or (record and record.pid == pid and record.progress.began):
+        record = Record.parse(output.place.read(RUN))
+        if ended or (record and record.pid == pid and record.has_begun):
             break
         time.sleep(_LOOK_S)
     return f"A run goes on as process {pid} of {os.uname().nodename}; its log is {log}"
+
+
+def _spawn(command: list[str], log: int) -> int:
+    """Start a process that goes on alone, and writes to a file that is open; give its id."""
+    # Not by subprocess, which wants to see the end of what it starts.
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+    ]
+    return os.posix_spawn(command[0], command, os.environ, file_actions=files, setsid=True)

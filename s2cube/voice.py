@@ -15,9 +15,10 @@ from s2cube.errors import redact
 
 if TYPE_CHECKING:
     from s2cube.job import Job
-    from s2cube.lease import Record
     from s2cube.model import UnusableSlice
     from s2cube.outcome import SliceResult, Summary
+    from s2cube.record import Record
+    from s2cube.verification import Findings
 
 TRACEBACK_LEVEL = logging.DEBUG // 2
 LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
@@ -71,7 +72,7 @@ class Bar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.written = self.total = 0
+        self.written = self.failed = self.total = 0
 
     def begin(self, job: "Job") -> None:
         """Take the number of slices for the whole."""
@@ -83,7 +84,31 @@ class Bar:
     def advance(self, result: "SliceResult") -> None:
         """Move on by a slice."""
         self.written += bool(result.path)
-        self._progress.advance(self._slices)
+        self.failed += bool(result.failure)
+        description = f"slices, {self.failed} FAILED" if self.failed else "slices"
+        self._progress.update(self._slices, advance=1, description=description)
+
+    @property
+    def told(self) -> str:
+        """How far the run is, in words."""
+        failed = f", {self.failed} FAILED" if self.failed else ""
+        return f"{self.written} of {self.total} slices are done{failed}"
+
+
+class ReadingBar:
+    """Show how far files are read; where stderr is no terminal, nothing. Any thread may call it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("reading", total=None)
+
+    def begin(self, size: int) -> None:
+        """Take a number of bytes for the whole."""
+        self._progress.update(self._task, total=size)
+
+    def advance(self, size: int) -> None:
+        """Move on by some bytes."""
+        self._progress.advance(self._task, size)
 
 
 def say_what_is_unusable(job: "Job") -> None:
@@ -123,7 +148,8 @@ def tell(summary: "Summary", config: JobConfig) -> None:
     """Close a run."""
     parts = [f"{len(summary.written)} slices written to {config.job.out}"]
     if summary.skipped:
-        parts.append(f"{len(summary.skipped)} were there already (--overwrite makes them again)")
+        why = "made before it was stopped" if config.job.overwrite else "there already (--overwrite makes them again)"
+        parts.append(f"{len(summary.skipped)} were {why}")
     if summary.rejected:
         parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
     if summary.failed:
@@ -163,13 +189,28 @@ def megabytes(size: int) -> str:
 
 
 def tell_record(record: "Record") -> None:
-    """Say how a run goes, or how it ended."""
-    progress, pace = record.progress, record.pace
-    parts = [f"{progress.over} of {progress.total} slices done"]
+    """Say how a run goes, or how it ended, and that of one after it which ended before it made anything."""
+    progress, going = record.progress, record.state == "running"
+    parts = [f"{progress.written} of {progress.total} slices done"]
     parts += [f"{progress.failed} FAILED"] if progress.failed else []
     parts += [f"{progress.rejected} rejected"] if progress.rejected else []
     parts += [f"{progress.skipped} were there already"] if progress.skipped else []
-    parts += [f"{progress.running} running"] if record.state == "running" else []
-    if record.state == "running" and pace:
-        parts.append(f"{60 * pace:.1f} slices a minute, {timedelta(seconds=round(progress.left / pace))} left")
+    parts += [f"{progress.running} running"] if going else []
+    if going and record.left_s is not None:
+        parts.append(f"{60 * record.pace:.1f} slices a minute, {timedelta(seconds=round(record.left_s))} left")
     say(f"{record.told}: {', '.join(parts)} ({record.where}, began {record.started})")
+    if later := record.attempt:
+        say(f"A later run made nothing: {later.ended} ({later.where}, began {later.started})")
+
+
+def tell_findings(findings: "Findings", repaired: bool) -> None:
+    """Say what a verification found."""
+    for flaw in findings.flaws:
+        log.log(logging.INFO if flaw.kind == "unverified" else logging.ERROR, "%s %s", flaw.name, flaw.why)
+    missing, broken, unverified = (len(findings.of(kind)) for kind in ("missing", "broken", "unverified"))
+    parts = [f"{findings.checked - missing - broken - unverified} of {findings.checked} files are as they were written"]
+    parts += [f"{missing} MISSING"] if missing else []
+    parts += [f"{broken} BROKEN"] if broken else []
+    parts += [f"{unverified} there, but without a checksum to compare (-v names them)"] if unverified else []
+    remedy = "The next run makes them" if repaired else "With --repair the next run makes them"
+    say(f"{', '.join(parts)}." + (f" {remedy}." if missing or broken else ""))

@@ -2,22 +2,29 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import clusters
 import dask.config
 import geopandas
+import obstore
 import pytest
+import requests
 import servers
 import shapely
 from distributed import LocalCluster
 from hypothesis import settings
+from obstore.store import S3Store
 
+import s2cube
 from s2cube import cli, remote, sign, web
-from s2cube.demo import Archive, write_archive
+from s2cube.demo import PASSES, Archive, write_archive
+from s2cube.settings import load_config
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
 settings.register_profile("patient", deadline=None)
@@ -170,3 +177,85 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
         return [command, "--json", *given, *(word for flag in usual.items() if flag[0] not in given for word in flag)]
 
     return words
+
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """A bucket, as somebody else sees it."""
+    with servers.object_store(tmp_path_factory.mktemp("weed")) as url:
+        bucket = S3Store(
+            "results", endpoint=url, access_key_id="AKTEST", secret_access_key="SKTEST", region="us-east-1",
+            client_options={"allow_http": True},
+        )  # fmt: skip
+        requests.put(obstore.sign(bucket, "PUT", "", timedelta(minutes=1)), timeout=30).raise_for_status()
+        yield bucket
+
+
+@pytest.fixture
+def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keys that may write, in the environment."""
+    for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
+        monkeypatch.setenv(name, value)
+    remote.store_to_write.cache_clear()
+    remote.store_to_read.cache_clear()
+    yield
+    remote.store_to_write.cache_clear()
+    remote.store_to_read.cache_clear()
+
+
+CORNER_DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
+
+
+def file(day: int, suffix: str = ".tif") -> str:
+    """Name a file of a slice of the corner, relative to the output."""
+    return f"corner/{CORNER_DAYS[day]}/{CORNER_DAYS[day]}{suffix}"
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a file of JSON."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="session")
+def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corner of the demo's farm, in a file that stays."""
+    path = tmp_path_factory.mktemp("aoi") / "corner.geojson"
+    frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
+    frame.to_crs("EPSG:4326").to_file(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(archive: Archive, corner: Path, scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output of the corner that nobody may touch."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    flags = {"aoi": corner, "stac": str(archive.items), "scheduler": scheduler, "bands": "blue", "out": out}
+    s2cube.run(load_config(flags, {}))
+    return out
+
+
+@pytest.fixture
+def out(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, for one test."""
+    shutil.copytree(whole, tmp_path / "out")
+    return Path("out")
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(s2cube_command: CommandLine, archive: Archive, corner: Path, scheduler: str) -> Run:
+    """The job that made it, by the command line, with flags that are added or given otherwise."""
+    usual = {"--aoi": corner, "--stac": archive.items, "--scheduler": scheduler, "--bands": "blue", "--out": "out"}
+
+    def call(*more: object, command: str = "run") -> Outcome:
+        rest = (word for flag in usual.items() if flag[0] not in more for word in flag)
+        return s2cube_command(command, "--json", *more, *rest)
+
+    return call

@@ -34,9 +34,11 @@ from s2cube.draft import Draft, draft, layout
 from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.folder import Folder
 from s2cube.item import slice_item
+from s2cube.output import Output
 from s2cube.picture import write_picture
 from s2cube.place import place_at
 from s2cube.provider import COMMON_NAMES
+from s2cube.verification import verify
 
 BANDS = ("blue", "green", "red")
 
@@ -328,6 +330,33 @@ class TestWhole:
         with pytest.raises(KeyboardInterrupt):
             s2cube.write_cogs(other, tmp_path)
         assert not list(tmp_path.rglob("farm_20210724.json"))
+
+    @pytest.mark.parametrize("breaks_at", ["_qa.tif", ".png", ".tif", ".json"])
+    def test_nor_beside_files_of_other_bytes(
+        self, cube: xr.DataArray, tmp_path: Path, breaks_at: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pixels are the same, and so is the recipe; the checksums are not."""
+        s2cube.write_cogs(cube, tmp_path)
+        put = Folder.put
+
+        def breaking(place: Folder, name: str, content: bytes | Path) -> None:
+            put(place, name, content)
+            if name.endswith(f"24{breaks_at}"):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Folder, "put", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            s2cube.write_cogs(cube, tmp_path, compress="zstd")
+        monkeypatch.undo()
+        assert bool(list(tmp_path.rglob("farm_20210724.json"))) == (breaks_at == ".json")
+        assert verify(Output.at(tmp_path)).is_whole
+
+    def test_the_same_bytes_again_leave_the_item_where_it_is(
+        self, cube: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        s2cube.write_cogs(cube, tmp_path)
+        monkeypatch.setattr(Folder, "remove", lambda *_: pytest.fail("taken away"))
+        s2cube.write_cogs(cube, tmp_path)
 
     def test_killed_at_any_moment_leaves_whole_slices(self, archive: Archive, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]

@@ -10,17 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import obstore
 import pytest
 import rasterio
-import requests
 import rio_cogeo
-from conftest import CommandLine, Job
+from conftest import KEYS, CommandLine, Job
 from obstore.store import S3Store
-from servers import object_store
 
 import s2cube
 from s2cube import remote
@@ -29,32 +26,6 @@ from s2cube.demo import PASSES, Archive
 from s2cube.errors import OutputError, WriteError
 from s2cube.folder import Folder
 from s2cube.place import place_at
-
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
-    """A bucket, as somebody else sees it."""
-    with object_store(tmp_path_factory.mktemp("weed")) as url:
-        bucket = S3Store(
-            "results", endpoint=url, access_key_id="AKTEST", secret_access_key="SKTEST", region="us-east-1",
-            client_options={"allow_http": True},
-        )  # fmt: skip
-        requests.put(obstore.sign(bucket, "PUT", "", timedelta(minutes=1)), timeout=30).raise_for_status()
-        yield bucket
-
-
-@pytest.fixture
-def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keys that may write, in the environment."""
-    for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
-        monkeypatch.setenv(name, value)
-    remote.store_to_write.cache_clear()
-    remote.store_to_read.cache_clear()
-    yield
-    remote.store_to_write.cache_clear()
-    remote.store_to_read.cache_clear()
 
 
 def names(s3: S3Store, prefix: str) -> set[str]:
@@ -71,7 +42,7 @@ class TestPlaces:
 
     def test_alike(self, somewhere: Folder | Bucket, tmp_path: Path) -> None:
         somewhere.prepare()
-        assert list(somewhere.names()) == []
+        assert list(somewhere.sizes()) == []
         assert somewhere.read("farm/day/day.json") is None
         somewhere.remove("farm/day/day.json")
         with somewhere.staging() as folder:
@@ -82,11 +53,11 @@ class TestPlaces:
         somewhere.put("farm/day/day.json", b"{}")
         somewhere.put("farm/collection.json", b"{}")
         somewhere.put("farm/day/day.json", b"[]")
-        assert list(somewhere.names()) == ["farm/day/day.json", "farm/day/day.tif"]
+        assert list(somewhere.sizes()) == ["farm/day/day.json", "farm/day/day.tif"]
         assert somewhere.read("farm/day/day.json") == b"[]"
         assert len(somewhere.read("farm/day/day.tif") or b"") == 20_000_000
         somewhere.remove("farm/day/day.json")
-        assert list(somewhere.names()) == ["farm/day/day.tif"]
+        assert list(somewhere.sizes()) == ["farm/day/day.tif"]
 
     def test_swapped_only_if_it_is_what_it_was(self, somewhere: Folder | Bucket) -> None:
         somewhere.prepare()
@@ -258,7 +229,7 @@ def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None
     folder = Folder(tmp_path / "out")
     folder.prepare()
     folder.root.rmdir()
-    with pytest.raises(WriteError, match=r"out/.s2cube/lock: cannot be written \(No such file or directory\)"):
+    with pytest.raises(WriteError, match=r"/out: is gone"):
         folder.swap("x", None, b"1")
 
 
@@ -267,7 +238,7 @@ def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: J
     Path("out/.s2cube").write_text("")
     ran = s2cube_command(*job())
     assert ran.status == 2
-    assert "out/.s2cube/lock: cannot be written (File exists)" in ran.err
+    assert "out/.s2cube: is a file, not a folder" in ran.err
 
 
 def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,195 @@
+"""What an Item says of the image beside it. An Item that cannot be read is an error that says why."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+DATA = "data"
+"""Key of the asset that is the COG."""
+
+QA_IMAGE = "qa"
+PICTURE = "thumbnail"
+
+SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
+"""How the file of each asset is named: the name of the slice, and this."""
+
+RECIPE = "s2cube:recipe"
+"""Property of an Item: digest of what decided its pixels."""
+
+SCENES = "s2cube:scenes"
+"""Property of an Item: ids of the scenes that its image was made of."""
+
+SHA2_256 = "1220"
+"""What a multihash in hexadecimal begins with: the code of SHA2-256, and its length of 32 bytes.
+https://github.com/multiformats/multicodec/blob/master/table.csv"""
+
+_MULTIHASH = re.compile(f"{SHA2_256}[0-9a-f]{{64}}|(?!{SHA2_256})([0-9a-f]{{2}}){{3,}}")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an Item says of the image beside it.
+
+    Parameters
+    ----------
+    recipe, bands
+        See `TimeSlice`; names of bands in the order of the COG.
+    scenes
+        Ids of the scenes that it was made of.
+    properties
+        All properties of the Item.
+    files
+        Size of each of its files, bytes, by the name relative to the output; None where the Item does not give it.
+    checksums
+        Multihash of each, hexadecimal, where the Item gives it.
+    geometry
+        GeoJSON, EPSG:4326.
+    """
+
+    recipe: str
+    bands: tuple[str, ...]
+    scenes: tuple[str, ...]
+    properties: Mapping[str, Any]
+    files: Mapping[str, int | None]
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    geometry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def time(self) -> datetime:
+        """Acquisition of the earliest scene, UTC."""
+        return datetime.fromisoformat(self.properties["datetime"])
+
+    def flaw(self, sizes: Mapping[str, int]) -> str:
+        """Say which file is missing, or has another size; empty if all are as the Item says.
+
+        Parameters
+        ----------
+        sizes
+            What lies in the output, bytes, by name.
+        """
+        for name, size in self.files.items():
+            if name not in sizes:
+                return f"{name} is missing"
+            if size not in (None, sizes[name]):
+                return f"{name} has {sizes[name]} bytes, not {size}"
+        return ""
+
+
+def read_item(content: bytes, aoi_id: str, slice_id: str) -> Made:
+    """Read the Item of a slice.
+
+    Every member that s2cube reads is checked, and so are those without which other programs cannot read the Item.
+
+    Raises
+    ------
+    ValueError
+        If it is no Item of this slice as s2cube writes them; the message says what is wrong.
+    """
+    raw = from_json(content, allow_inf_nan=False)
+    try:
+        item = _Item.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
+    if (item.collection, item.id) != (aoi_id, slice_id):
+        raise ValueError("id or collection: those of another slice")
+    files, checksums = {}, {}
+    for key in SUFFIXES.keys() & item.assets.keys():
+        asset = item.assets[key]
+        name = f"{aoi_id}/{slice_id}/{slice_id}{SUFFIXES[key]}"
+        files[name] = asset.size
+        if asset.checksum:
+            checksums[name] = asset.checksum
+    if DATA not in item.assets:
+        raise ValueError(f"assets: there is no {DATA}")
+    facts = item.properties
+    return Made(
+        recipe=facts.recipe,
+        bands=tuple(band.name for band in item.assets[DATA].bands),
+        scenes=tuple(facts.scenes),
+        properties=raw["properties"],
+        files=dict(sorted(files.items())),
+        checksums=checksums,
+        geometry=raw["geometry"],
+    )
+
+
+def _check_instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+def _check_ring(ring: list[list[float]]) -> list[list[float]]:
+    if len(ring) < 4 or {len(position) for position in ring} not in ({2}, {3}):
+        raise ValueError("is no ring of positions")
+    # A little beyond the globe: rounding must not make an Item unreadable.
+    if any(abs(lon) > 181 or abs(lat) > 91 for lon, lat, *_ in ring):
+        raise ValueError("leaves the globe")
+    return ring
+
+
+def _check_multihash(text: str) -> str:
+    if not _MULTIHASH.fullmatch(text.lower()):
+        raise ValueError("is no multihash in hexadecimal")
+    return text.lower()
+
+
+class _Part(BaseModel):
+    """A part of an Item; members that s2cube does not read are passed over."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+_Ring = Annotated[list[list[float]], AfterValidator(_check_ring)]
+_Rings = Annotated[list[_Ring], Field(min_length=1)]
+
+
+class _Polygon(_Part):
+    type: Literal["Polygon"]
+    coordinates: _Rings
+
+
+class _MultiPolygon(_Part):
+    type: Literal["MultiPolygon"]
+    coordinates: Annotated[list[_Rings], Field(min_length=1)]
+
+
+class _Band(_Part):
+    name: str
+
+
+class _Asset(_Part):
+    href: str
+    bands: list[_Band] = Field([], alias="eo:bands")
+    size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
+    checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
+
+
+class _Link(_Part):
+    rel: str
+    href: str
+
+
+class _Properties(_Part):
+    datetime: Annotated[str, AfterValidator(_check_instant)]
+    recipe: str = Field(alias=RECIPE)
+    scenes: list[str] = Field([], alias=SCENES)
+
+
+class _Item(_Part):
+    type: Literal["Feature"]
+    id: str
+    collection: str
+    stac_version: str
+    stac_extensions: list[str] = []
+    geometry: _Polygon | _MultiPolygon = Field(discriminator="type")
+    bbox: Annotated[list[float], Field(min_length=4, max_length=6)]
+    properties: _Properties
+    links: list[_Link]
+    assets: dict[str, _Asset]

@@ -1,0 +1,123 @@
+"""Plain files and folders: what is opened here is no link, pipe or device."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A link is not followed, and a pipe that nobody writes to does not block."""
+
+_MODE = 0o666
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotPlainError(OSError):
+    """What was to be opened is something else.
+
+    Parameters
+    ----------
+    problem
+        What it is.
+    name
+        Of the folder that is none, relative to the root; empty where it is the file itself.
+    """
+
+    def __init__(self, problem: str, name: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.name = problem, name
+
+
+@contextmanager
+def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
+    """Open a folder below a root, part by part, so that no link below the root is followed; give its descriptor.
+
+    Parameters
+    ----------
+    root
+        It may be a link itself.
+    folder
+        Relative to the root, with slashes.
+    create
+        Make the folders that are missing. The root is never made: who deletes it while a run goes on means it.
+
+    Raises
+    ------
+    NotPlainError
+        If a part is no folder.
+    OSError
+        If it cannot be opened.
+    """
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    parts = PurePosixPath(folder).parts
+    try:
+        for depth, part in enumerate(parts, 1):
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=at)
+            try:
+                below = _open(part, os.O_RDONLY, at, stat.S_IFDIR)
+            except NotPlainError as error:
+                raise NotPlainError(error.problem, "/".join(parts[:depth])) from None
+            os.close(at)
+            at = below
+        yield at
+    finally:
+        os.close(at)
+
+
+def open_file(name: str, flags: int, folder: int | None = None) -> int:
+    """Open a plain file in a folder that is open, or in the current one; give its descriptor.
+
+    Raises
+    ------
+    NotPlainError
+        If it is something else.
+    OSError
+        If it cannot be opened.
+    """
+    return _open(name, flags, folder, stat.S_IFREG)
+
+
+def check_no_folder(name: str, folder: int) -> None:
+    """Make sure that a name in a folder that is open is not that of a folder, so that a file can take it.
+
+    Raises
+    ------
+    NotPlainError
+        If a folder has it.
+    """
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise NotPlainError("is a folder, not a file")
+
+
+def _open(name: str, flags: int, folder: int | None, kind: int) -> int:
+    try:
+        opened = os.open(name, flags | _SAFE, _MODE, dir_fd=folder)
+    except OSError:
+        with suppress(FileNotFoundError):
+            _check(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode, kind)
+        raise
+    try:
+        _check(os.fstat(opened).st_mode, kind)
+    except NotPlainError:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _check(mode: int, kind: int) -> None:
+    found = stat.S_IFMT(mode)
+    if found == stat.S_IFLNK:
+        raise NotPlainError("is a link, and links inside an output are not followed")
+    if found != kind:
+        raise NotPlainError(f"is {_KINDS.get(found, 'something else')}, not {_KINDS[kind]}")
