@@ -55,7 +55,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     """
     canonical_bands(config.cube.bands)
     aois = read_aois(config.job.aoi, config.job.aoi_id)
-    catalogue = open_catalogue(config.search)
+    catalogue = open_catalogue(config.search, config.read.timeout_s)
     plans, todo, skipped = [], [], []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))

@@ -49,6 +49,11 @@ def baseline(item: pystac.Item) -> tuple[int, int] | None:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
 
 
+def tile(item: pystac.Item) -> str:
+    """Name the MGRS tile of a scene, as 32TNT; empty where the item does not say."""
+    return str(item.properties.get("grid:code") or item.properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
+
+
 def granule(item: pystac.Item) -> tuple[str, str, str] | None:
     """Name the datatake, datastrip and MGRS tile of a scene, alike for every processing of it.
 
@@ -57,12 +62,11 @@ def granule(item: pystac.Item) -> tuple[str, str, str] | None:
     strips of one datatake may share a tile and are no processings of each other. None where the item does not say.
     """
     properties = item.properties
-    tile = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
     datatake = str(properties.get("s2:datatake_id") or properties.get("eopf:datatake_id") or "")
-    if not tile or not datatake:
+    if not tile(item) or not datatake:
         return None
     strip = _SENSING_START.search(str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""))
-    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile
+    return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile(item)
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:

@@ -8,24 +8,20 @@ from datetime import datetime
 from typing import Unpack
 
 import pystac
-from pystac_client import Client, ConformanceClasses
-from pystac_client.exceptions import APIError
-from pystac_client.warnings import PystacClientWarning
 
 from s2cube.antimeridian import split, unwrap
-from s2cube.api import Question, ask, sorts
+from s2cube.api import Api, Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError
 from s2cube.model import AOI
 from s2cube.scene import acquired
 from s2cube.source import open_source
+from s2cube.stac_io import TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
-Catalogue = Client | list[pystac.Item]
+Catalogue = Api | list[pystac.Item]
 """An API that can be asked, or all items of anything else."""
-
-_PAGE_SIZE = 100
 
 
 def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
@@ -66,8 +62,13 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
     return find_scenes(aoi, config, open_catalogue(config))
 
 
-def open_catalogue(config: SearchSection) -> Catalogue:
+def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
     """Open the catalogue once, to find the scenes of many areas of interest in it.
+
+    Parameters
+    ----------
+    timeout_s
+        For a whole answer of a server, seconds.
 
     Raises
     ------
@@ -75,13 +76,11 @@ def open_catalogue(config: SearchSection) -> Catalogue:
         If it cannot be read or has no such collection.
     """
     with _named(config):
-        source = open_source(config.stac)
+        source = open_source(config.stac, timeout_s)
         if isinstance(source, Iterator):
             return _of_collection(list(source), config)
-        # pystac-client knows it only as of version 1.0; servers announce 1.1.
-        if any(uri.endswith(ConformanceClasses.SORT.value) for uri in source.get_conforms_to()):
-            source.add_conforms_to(ConformanceClasses.SORT.name)
-        _check_collection(source, config)
+        if not source.has_collection(config.collection):
+            raise _no_collection(config, source.collection_names())
         return source
 
 
@@ -104,8 +103,8 @@ def _named(config: SearchSection) -> Iterator[None]:
     """Turn what libraries raise when a catalogue misbehaves into an error that names the catalogue."""
     try:
         yield
-    except (APIError, PystacClientWarning, pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
-        raise SearchError(config.stac, f"failed in mid-search ({error})", "Try again later") from error
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
+        raise SearchError(config.stac, f"failed in mid-search ({error})", "Tell whoever runs the catalogue") from error
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
@@ -132,7 +131,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection) -> bool:
     return bool(footprint.intersects(area) and not footprint.touches(area))
 
 
-def _asked(client: Client, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
+def _asked(client: Api, aoi: AOI, config: SearchSection) -> Iterator[pystac.Item]:
     when = None if config.datetime is None else str(config.datetime)
     found = ask(client, Question(config.stac, config.collection, aoi.geometry_lonlat, when))
     return _newest(found, aoi, config) if sorts(client) and config.max_items else found
@@ -153,13 +152,6 @@ def _newest(found: Iterator[pystac.Item], aoi: AOI, config: SearchSection) -> It
         earliest = now if earliest is None else min(earliest, now)
         matching += _matches(item, aoi, config)
         yield item
-
-
-def _check_collection(client: Client, config: SearchSection) -> None:
-    if not any(client.conforms_to(part) for part in (ConformanceClasses.COLLECTIONS, ConformanceClasses.FEATURES)):
-        return
-    if client.get_collection(config.collection) is None:
-        raise _no_collection(config, sorted(collection.id for collection in client.get_collections()))
 
 
 def _of_collection(items: list[pystac.Item], config: SearchSection) -> list[pystac.Item]:

@@ -12,14 +12,14 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
-    1: {"model", "outcome", "sign", "remote", "folder"},
-    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},
-    3: {"settings", "source", "api", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
-    4: {"search", "plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output"},
-    5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory"},
-    6: {"cube", "cost", "files"},
-    7: {"image"},
+    0: {"antimeridian", "errors", "qa", "room", "web"},
+    1: {"model", "outcome", "sign", "remote", "folder", "document", "refusal"},
+    2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items", "stac_io"},
+    3: {"settings", "provider", "tiff", "gdal_file", "draft", "outline", "place", "static", "question", "pages"},
+    4: {"plan", "chunk", "tiles", "mosaic", "offset_check", "cog", "picture", "cluster", "demo", "output", "service"},
+    5: {"reader", "mask", "catalog", "item", "lease", "stream", "memory", "source", "completeness"},
+    6: {"cube", "cost", "files", "api", "table"},
+    7: {"image", "search"},
     8: {"worker", "job"},
     9: {"pipeline"},
     10: {"voice", "submit"},
