@@ -133,7 +133,7 @@ class CatalogueIO:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise no_answer(request.address, error) from None
         address, response, body = answer
-        if response.ok:
+        if _is_good(response):
             return address, body
         raise refusal(address, response, body, retries)
 
@@ -143,7 +143,7 @@ class CatalogueIO:
             with self._send(request) as response:
                 target = self.session.get_redirect_target(response)
                 if target is None:
-                    most = MOST_BYTES if response.ok else _MOST_BYTES_OF_REASON
+                    most = MOST_BYTES if _is_good(response) else _MOST_BYTES_OF_REASON
                     return response.url, response, _body(response, most, end_s)
                 request = _redirected(request, response, target)
         raise AnswerError(request.address, f"redirects more than {_MOST_REDIRECTS} times", "Check --stac")
@@ -155,6 +155,10 @@ class CatalogueIO:
             request.method, request.address, headers=dict(request.headers), stream=True, allow_redirects=False,
             timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s), **content,
         )  # fmt: skip
+
+
+def _is_good(response: requests.Response) -> bool:
+    return 200 <= response.status_code < 300
 
 
 def _redirected(request: Request, response: requests.Response, target: str) -> Request:
@@ -187,7 +191,7 @@ def _body(response: requests.Response, most_bytes: int, end_s: float) -> bytes:
         if time.monotonic() > end_s:
             raise TimeoutError
         if len(body) > most_bytes:
-            if not response.ok:
+            if not _is_good(response):
                 break
             raise AnswerError(
                 response.url, f"answers more than {most_bytes >> 20} MB",
