@@ -5,7 +5,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +80,13 @@ def _port(parts: Any) -> int | None:
     return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to us: requests reads the whole body of each, even when told not to follow."""
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        return iter(())
+
+
 class CatalogueIO:
     """Reads what a catalogue holds.
 
@@ -94,7 +101,7 @@ class CatalogueIO:
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.timeout_s = timeout_s
-        self.session = requests.Session()
+        self.session = _Session()
 
     def read(self, request: Request, retries: int = RETRIES) -> Document:
         """Read a document from the network or this machine.

@@ -1,11 +1,14 @@
 """A STAC API for tests that answers what it is asked, and can be told to misbehave."""
 
 import json
-from collections.abc import Callable, Iterator
+import socketserver
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import servers
 import shapely
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -57,11 +60,13 @@ class FakeApi:
         self.count: Callable[[dict[str, Any], int], int | None] = lambda question, there: there
         self.link: Callable[[dict[str, Any], int], Any] = self.by_offset
         self.refuse: Callable[[str, dict[str, Any], list[Any]], Response | None] = lambda method, question, page: None
+        self.prefix = b""
+        """What every answer begins with."""
         self.landing: dict[str, Any] = {
             "type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "", "conformsTo": CONFORMS,
             "links": [{"rel": "search", "href": f"{self.root}/search", "method": "POST"}],
         }  # fmt: skip
-        http.expect_request(path or "/").respond_with_handler(lambda _: Response(json.dumps(self.landing)))
+        http.expect_request(path or "/").respond_with_handler(lambda _: self.write(self.landing))
         http.expect_request(f"{path}/search").respond_with_handler(self.search)
 
     def by_offset(self, question: dict[str, Any], following: int) -> dict[str, Any]:
@@ -89,7 +94,10 @@ class FakeApi:
             content["links"] = link if isinstance(link, list) else [{"rel": "next", **link}]
         if (count := self.count(question, len(found))) is not None:
             content["numberMatched"] = count
-        return Response(json.dumps(content), content_type="application/geo+json")
+        return self.write(content)
+
+    def write(self, content: dict[str, Any]) -> Response:
+        return Response(self.prefix + json.dumps(content).encode(), content_type="application/geo+json")
 
     def find(self, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
         found = self.features
@@ -132,3 +140,44 @@ def _in_box(feature: dict[str, Any], box: Any) -> bool:
 
 def _in_ids(feature: dict[str, Any], ids: list[str] | str) -> bool:
     return feature["id"] in (ids.split(",") if isinstance(ids, str) else ids)
+
+
+@contextmanager
+def raw_server(answer: Callable[[bytes], Iterable[bytes]]) -> Iterator["RawServer"]:
+    """Serve by pieces of bytes, as they are, with the time that passes between them.
+
+    Parameters
+    ----------
+    answer
+        Gives the pieces for the first line of a request.
+    """
+    with servers.served(RawServer(("127.0.0.1", 0), answer)) as server:
+        yield server
+
+
+class RawServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], answer: Callable[[bytes], Iterable[bytes]]) -> None:
+        super().__init__(address, _RawHandler)
+        self.answer = answer
+        self.url = "http://{}:{}".format(*self.server_address[:2])
+        self.asked = 0
+        self.sent_bytes = 0
+
+
+class _RawHandler(socketserver.StreamRequestHandler):
+    server: RawServer
+
+    def handle(self) -> None:
+        first = self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        self.server.asked += 1
+        try:
+            for piece in self.server.answer(first):
+                self.wfile.write(piece)
+                self.server.sent_bytes += len(piece)
+        except OSError:
+            pass
