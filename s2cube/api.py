@@ -1,91 +1,60 @@
-"""A STAC API is asked for scenes, page by page."""
+"""A STAC API is asked for scenes."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
 
 import pystac
-from pystac_client import Client, ConformanceClasses
 
+from s2cube.completeness import answer
 from s2cube.errors import SearchError
 from s2cube.items import from_features
+from s2cube.question import Question
+from s2cube.refusal import AnswerError
+from s2cube.service import Api
 
-if TYPE_CHECKING:
-    from odc.geo.geom import Geometry
-    from pystac_client import ItemSearch
-
-_PAGE_SIZE = 100
+__all__ = ["Api", "Question", "ask", "sorts"]
 
 
-@dataclass(frozen=True)
-class Question:
-    """Which scenes an API is asked for.
+def sorts(api: Api) -> bool:
+    """Tell whether an API sorts: then `ask` gives the newest scenes first.
 
-    Parameters
-    ----------
-    stac
-        Address of the API.
-    area
-        EPSG:4326, by RFC 7946.
-    datetime
-        RFC 3339 interval; None for all.
+    It may announce that and then refuse; that is known after `ask`.
     """
-
-    stac: str
-    collection: str
-    area: "Geometry"
-    datetime: str | None = None
+    return api.form.is_sorted
 
 
-def sorts(client: Client) -> bool:
-    """Tell whether an API announces that it sorts: then `ask` gives the newest scenes first."""
-    return bool(client.conforms_to(ConformanceClasses.SORT))
+def ask(api: Api, question: Question) -> Iterator[pystac.Item]:
+    """Take the items that an API has for a question, each once; the newest first where it sorts.
 
-
-def ask(client: Client, question: Question) -> Iterator[pystac.Item]:
-    """Take the items of every page that an API has for a question; the newest first where it sorts.
+    The first page is asked for at once, the others when they are needed. Whoever takes all items has all that there
+    are, or an error.
 
     Raises
     ------
     SearchError
-        If a page cannot be had or is none, or leads back to one that was there.
+        If a page cannot be had or is none, if pages lead on for ever, or if the API gives fewer scenes than it counts.
     """
-    order: dict[str, Any] = {"sortby": "-properties.datetime"} if sorts(client) else {}
-    methods = {link.extra_fields.get("method", "GET") for link in client.get_links("search")}
-    search = client.search(
-        method="POST" if "POST" in methods or not methods else "GET",
-        collections=[question.collection],
-        intersects=question.area.json,
-        datetime=question.datetime,
-        limit=_PAGE_SIZE,
-        **order,
-    )
-    return _pages(search, question.stac)
+    features = answer(api, question)
+    with _explained(question.stac):
+        first = next(features, [])
+    return _items(chain([first], features), question.stac)
 
 
-def _pages(search: "ItemSearch", stac: str) -> Iterator[pystac.Item]:
-    """Take the items of every page that an API has for a question.
+def _items(pages: Iterator[list[Any]], stac: str) -> Iterator[pystac.Item]:
+    with _explained(stac):
+        for features in pages:
+            yield from from_features(features, stac)
 
-    pystac-client takes a page without features for the last one; a page is the last one when it has no next.
 
-    Raises
-    ------
-    SearchError
-        If a page cannot be had or is none, or leads back to one that was there.
-    """
-    io = search._stac_io
-    page = io.read_json(search.url, method=search.method, parameters=search.get_parameters())
-    seen: set[str] = set()
-    while True:
-        if not isinstance(page, dict) or not isinstance(page.get("features"), list):
-            raise SearchError(stac, "answers a search with something that is no page of items", "Try again later")
-        yield from from_features(page["features"], stac)
-        following = next((link for link in page.get("links", []) if link.get("rel") == "next"), None)
-        if following is None:
-            return
-        ticket = json.dumps([following.get("href"), following.get("body")], sort_keys=True)
-        if ticket in seen:
-            raise SearchError(stac, "leads from page to page in a circle", "Tell whoever runs the catalogue")
-        seen.add(ticket)
-        page = io.read_json(pystac.Link.from_dict(following), parameters=search.get_parameters())
+@contextmanager
+def _explained(stac: str) -> Iterator[None]:
+    try:
+        yield
+    except AnswerError as error:
+        raise SearchError(stac, f"failed in mid-search ({error.problem})", error.remedy) from None
+    except RecursionError:
+        raise SearchError(
+            stac, "answers something that is nested too deeply", "Tell whoever runs the catalogue"
+        ) from None

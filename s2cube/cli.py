@@ -77,6 +77,7 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
     from s2cube.job import forecast, plan_job
     from s2cube.outcome import Traffic
     from s2cube.output import Output
+    from s2cube.table import cell
 
     asked = load(flags, config)
     job = plan_job(asked, Output.at(asked.job.out))
@@ -91,10 +92,10 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
             taken = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
-            table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
+            table.add_row(cell(time_slice.id), f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, cell(scenes))
     for unusable in job.unusable:
         when = f"{unusable.time:%Y-%m-%d %H:%M}" if unusable.time else ""
-        table.add_row(unusable.id, when, "cannot be made", "", "", " ".join(unusable.scenes))
+        table.add_row(cell(unusable.id), when, "cannot be made", "", "", cell(" ".join(unusable.scenes)))
     if not voice.json:
         paper().print(table)
     fail = f", {len(job.unusable)} that cannot be made" if job.unusable else ""
@@ -131,28 +132,21 @@ def search(
     from s2cube.aoi import read_aois
     from s2cube.search import find_scenes, open_catalogue
     from s2cube.source import save_items
+    from s2cube.table import table_of_scenes
 
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
-    catalogue = open_catalogue(asked.search)
-    scenes = {item.id: item for aoi in aois for item in find_scenes(aoi, asked.search, catalogue)}
+    catalogue = open_catalogue(asked.search, asked.read.timeout_s)
+    found = [item for aoi in aois for item in find_scenes(aoi, asked.search, catalogue)]
+    # Areas share scenes; two scenes may share an id.
+    scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
     if save:
-        save_items(scenes.values(), save)
+        save_items(scenes, save)
         say(f"{len(scenes)} scenes written to {save}")
     elif not voice.json:
-        table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
-        for item in scenes.values():
-            facts = item.properties
-            table.add_row(
-                item.id,
-                str(facts.get("datetime"))[:16].replace("T", " "),
-                str(facts.get("eo:cloud_cover", "")),
-                str(facts.get("grid:code", "")),
-                str(facts.get("s2:processing_baseline", "")),
-            )
-        paper().print(table)
+        paper().print(table_of_scenes(scenes))
     if not scenes:
         say(nothing_found(asked))
-    voice.print_json({"scenes": list(scenes)})
+    voice.print_json({"scenes": [item.id for item in scenes]})
     return 0
 
 

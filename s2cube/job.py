@@ -75,7 +75,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     """
     canonical_bands(config.cube.bands)
     aois = read_aois(config.job.aoi, config.job.aoi_id)
-    catalogue = open_catalogue(config.search)
+    catalogue = open_catalogue(config.search, config.read.timeout_s)
     digest, sizes = job_digest(config), output.sizes()
     overwritten = _overwritten(config, output, digest)
     plans, todo, skipped = [], [], []

@@ -8,21 +8,19 @@ from functools import partial
 from typing import Unpack
 
 import pystac
-from pystac_client import Client, ConformanceClasses
-from pystac_client.exceptions import APIError
-from pystac_client.warnings import PystacClientWarning
 
-from s2cube.api import Question, ask, sorts
+from s2cube.api import Api, Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError, SliceError
 from s2cube.granules import find_granules
 from s2cube.model import AOI, TimeRange, day_begin
 from s2cube.scene import acquired, cloud_cover, footprint
 from s2cube.source import open_source
+from s2cube.stac_io import TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
-Catalogue = Client | list[pystac.Item]
+Catalogue = Api | list[pystac.Item]
 """An API that can be asked, or all items of anything else."""
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
@@ -76,8 +74,13 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
     return newest[-config.max_items :]
 
 
-def open_catalogue(config: SearchSection) -> Catalogue:
+def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
     """Open the catalogue once, to find the scenes of many areas of interest in it.
+
+    Parameters
+    ----------
+    timeout_s
+        For a whole answer of a server, seconds.
 
     Raises
     ------
@@ -85,13 +88,11 @@ def open_catalogue(config: SearchSection) -> Catalogue:
         If it cannot be read or has no such collection.
     """
     with _named(config):
-        source = open_source(config.stac)
+        source = open_source(config.stac, timeout_s)
         if isinstance(source, Iterator):
             return _of_collection(list(source), config)
-        # pystac-client knows it only as of version 1.0; servers announce 1.1.
-        if any(uri.endswith(ConformanceClasses.SORT.value) for uri in source.get_conforms_to()):
-            source.add_conforms_to(ConformanceClasses.SORT.name)
-        _check_collection(source, config)
+        if not source.has_collection(config.collection):
+            raise _no_collection(config, source.collection_names())
         return source
 
 
@@ -140,8 +141,8 @@ def _named(config: SearchSection) -> Iterator[None]:
     """Turn what libraries raise when a catalogue misbehaves into an error that names the catalogue."""
     try:
         yield
-    except (APIError, PystacClientWarning, pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
-        raise SearchError(config.stac, f"failed in mid-search ({error})", "Try again later") from error
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
+        raise SearchError(config.stac, f"failed in mid-search ({error})", "Tell whoever runs the catalogue") from error
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
@@ -210,14 +211,6 @@ def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bo
         whole = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
         counted += whole and _is_clear(each.scene, config)
     return counted >= enough
-
-
-def _check_collection(client: Client, config: SearchSection) -> None:
-    if not any(client.conforms_to(part) for part in (ConformanceClasses.COLLECTIONS, ConformanceClasses.FEATURES)):
-        return
-    collection = client.get_collection(config.collection)
-    if collection is None:
-        raise _no_collection(config, sorted(collection.id for collection in client.get_collections()))
 
 
 def _of_collection(items: list[pystac.Item], config: SearchSection) -> list[pystac.Item]:

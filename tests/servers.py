@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -206,7 +207,7 @@ def answer(status: int, body: bytes = b"", headers: str = "") -> bytes:
     return f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
-Server = TypeVar("Server", bound=ThreadingHTTPServer)
+Server = TypeVar("Server", bound=socketserver.TCPServer)
 
 
 @contextmanager

@@ -1,0 +1,276 @@
+"""A search gives every scene that there is, or an error.
+
+That a page has no link to a next one does not say that it is the last: servers forget the link, and lose scenes where
+pages meet. What a server counts is compared with what has come; where it does not count, it is asked for what lies
+beyond the last scene. What is missing is asked for again in parts, by time.
+"""
+
+import logging
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from s2cube.errors import SearchError
+from s2cube.pages import Page, identity, read_pages
+from s2cube.question import PAGE_SIZE, Question
+from s2cube.refusal import RETRIES, AnswerError
+from s2cube.service import Api
+
+log = logging.getLogger(__name__)
+
+_DEEPEST = 24
+"""Halvings of a time range: 2015 to 2026 become a few seconds."""
+_MOST_IN_VAIN = 40
+"""Questions one after another that bring nothing new."""
+_COUNTED_UP_TO = 10_000
+"""Elasticsearch counts no further, unless it is told to."""
+_RETRIES_OF_SMALLER_PAGES = 1
+_LAST_S = 253_402_300_799
+"""9999-12-31T23:59:59Z: there are no later dates."""
+_BROKEN = "Tell whoever runs the catalogue"
+_DAY = timedelta(days=1)
+
+_Features = Generator[list[Any], None, "_Seen"]
+
+
+def answer(api: Api, question: Question) -> Iterator[list[Any]]:
+    """Give the features of all pages, each scene once.
+
+    Raises
+    ------
+    AnswerError
+        If the API refuses, or gives no whole answer.
+    SearchError
+        If what comes is no page, if pages lead on for ever, or if the API gives fewer scenes than it counts.
+    """
+    asking = _Asking(api)
+    if question.ids:
+        yield from asking.for_ids(question)
+        return
+    seen = yield from asking.for_all(question, 0)
+    if not seen.is_whole:
+        raise SearchError(
+            question.stac, f"gives {seen.count} scenes, but counts {seen.matched}",
+            "Try again later, or ask for fewer dates; if it persists, tell whoever runs the catalogue",
+        )  # fmt: skip
+
+
+@dataclass
+class _Seen:
+    """What has come for a question.
+
+    Parameters
+    ----------
+    scenes
+        When each of them was taken, None where it does not say; by their identity.
+    repeats
+        How often a page had a scene more than once: a catalogue that lists a scene twice counts it twice.
+    matched
+        How many scenes the server counts; None where it does not.
+    instants, sizes
+        Of the last chain of pages: when its scenes were taken, in their order; how many scenes a page had.
+    is_settled
+        Asking for what may be missing has brought nothing, or has shown that the count was wrong.
+    """
+
+    question: Question
+    ids: set[str] = field(default_factory=set)
+    scenes: dict[str, datetime | None] = field(default_factory=dict)
+    repeats: int = 0
+    matched: int | None = None
+    instants: list[datetime] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    limit: int = PAGE_SIZE
+    is_settled: bool = False
+
+    def begin(self, limit: int) -> None:
+        """Expect the first page."""
+        self.instants, self.sizes, self.limit, self.repeats = [], [], limit, 0
+
+    def take(self, page: Page) -> None:
+        """Take a page."""
+        named = {identity(feature): _instant(feature) for feature in page.features}
+        self.scenes |= named
+        self.ids |= {str(feature.get("id")) for feature in page.features if isinstance(feature, dict)}
+        self.repeats += len(page.features) - len(named)
+        self.instants += [instant for instant in named.values() if instant]
+        self.sizes.append(len(page.features))
+        if page.matched is not None:
+            self.matched = max(page.matched, self.matched or 0)
+
+    def join(self, other: "_Seen") -> None:
+        """Take what has come for a part of this question; the count stays that of the whole."""
+        self.scenes |= other.scenes
+        self.repeats += other.repeats
+        self.instants, self.sizes, self.limit = other.instants, other.sizes, other.limit
+
+    @property
+    def count(self) -> int:
+        return len(self.scenes) + self.repeats
+
+    @property
+    def is_lacking(self) -> bool:
+        return self.matched is not None and self.count < self.matched
+
+    @property
+    def has_open_end(self) -> bool:
+        """Whether the last page is full, so that a link to the next one may be missing."""
+        size = self.sizes[-1] if self.sizes else 0
+        # A server may give fewer than it is asked for: then its pages are of one size, most often a round one.
+        is_round = size % 5 == 0 or (size >= 8 and size & (size - 1) == 0)
+        return size > 0 and (size >= self.limit or size >= max(self.sizes[:-1], default=size + 1) or is_round)
+
+    @property
+    def is_whole(self) -> bool:
+        if self.is_settled:
+            return True
+        if self.matched and self.matched % _COUNTED_UP_TO:
+            return not self.is_lacking
+        return not self.is_lacking and not self.has_open_end
+
+    def beyond(self) -> Question | None:
+        """Ask for what lies beyond the last scene; None where the scenes came in no order of time."""
+        if not self.instants:
+            return None
+        start, end = _ends(self.question)
+        if all(one >= other for one, other in pairwise(self.instants)):
+            end = _text(-(-self.instants[-1].timestamp() // 1))  # whole seconds, rounded up
+        elif all(one <= other for one, other in pairwise(self.instants)):
+            start = _text(self.instants[-1].timestamp() // 1)
+        else:
+            return None
+        return replace(self.question, datetime=f"{start}/{end}")
+
+    def halves(self) -> tuple[Question, Question] | None:
+        """Ask for the same in two parts, by time; None where no instant lies between the ends of the question."""
+        start, end = _ends(self.question)
+        instants = sorted(instant for instant in self.scenes.values() if instant)
+        if not instants:
+            return None
+        for middle in (instants[len(instants) // 2], instants[0] + (instants[-1] - instants[0]) / 2):
+            text = _text(middle.timestamp() // 1)
+            if not {_parse(text)} & {_parse(start), _parse(end)}:
+                return replace(self.question, datetime=f"{start}/{text}"), replace(
+                    self.question, datetime=f"{text}/{end}"
+                )
+        return None
+
+    def lies_beside(self) -> bool:
+        """Tell whether there is a scene of another time than was asked for."""
+        start, end = (_parse(each) for each in _ends(self.question))
+        return any(
+            (start and start - instant > _DAY) or (end and instant - end > _DAY)
+            for instant in self.scenes.values()
+            if instant
+        )
+
+
+class _Asking:
+    """Asks one question until the answer is whole."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._given: set[str] = set()
+        self._in_vain = 0
+        self._heeds_time = True
+
+    def for_all(self, question: Question, depth: int) -> _Features:
+        """Ask for all scenes of a time range: at once, then for those beyond the last, then in halves."""
+        seen = last = yield from self._once(question)
+        while not seen.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := seen.beyond()):
+            last = yield from self._once(beyond)
+            if not last.scenes.keys() - seen.scenes.keys():
+                seen.is_settled = not seen.is_lacking
+                break
+            seen.join(last)
+        halves = None if seen.is_whole or not self._may_go_on(depth) else seen.halves()
+        if halves:
+            log.debug(
+                "%s: %d scenes have come of %s; asked again in parts", question.stac, seen.count,
+                "an unknown number" if seen.matched is None else seen.matched,
+            )  # fmt: skip
+            parts = []
+            for half in halves:
+                parts.append((yield from self.for_all(half, depth + 1)))
+                seen.join(parts[-1])
+            # Some servers estimate large counts. Where the parts have what is counted of them, the whole is there.
+            is_counted = seen.matched is None or all(part.matched is not None for part in parts)
+            seen.is_settled = is_counted and all(part.is_whole for part in parts)
+        if seen.matched is None and not halves:
+            # Nothing says that something is missing, and there is no other way to ask.
+            seen.is_settled = True
+        return seen
+
+    def for_ids(self, question: Question) -> Generator[list[Any], None, None]:
+        """Ask for scenes by their ids; those that do not come are asked for again until none comes."""
+        missing = dict.fromkeys(question.ids)
+        while missing:
+            asked = tuple(missing)[:PAGE_SIZE]
+            seen = yield from self._once(replace(question, ids=asked))
+            if not seen.ids <= {*asked}:
+                raise SearchError(question.stac, "gives other scenes than those whose ids it is asked for", _BROKEN)
+            if seen.is_lacking and not seen.ids:
+                raise SearchError(question.stac, f"gives no scene, but counts {seen.matched}", "Try again later")
+            for name in seen.ids or asked:
+                del missing[name]
+
+    def _may_go_on(self, depth: int) -> bool:
+        return depth < _DEEPEST and self._in_vain < _MOST_IN_VAIN and self._heeds_time
+
+    def _once(self, question: Question) -> _Features:
+        """Read a chain of pages, and begin anew in a simpler form where the server refuses."""
+        seen = _Seen(question)
+        form = replace(self._api.form, outline="exact")
+        first_error: AnswerError | None = None
+        retries, is_new = RETRIES, False
+        while True:
+            seen.begin(form.limit)
+            try:
+                for page in read_pages(
+                    self._api.io, form.request(self._api.addresses[form.methods[0]], question), retries
+                ):
+                    self._api.form = form
+                    seen.take(page)
+                    named = {identity(feature): feature for feature in page.features}
+                    new = [feature for name, feature in named.items() if name not in self._given]
+                    self._given |= named.keys()
+                    is_new = is_new or bool(new)
+                    yield new
+                break
+            except AnswerError as error:
+                first_error = first_error or error
+                simpler = form.simpler(error, question, bool(seen.sizes))
+                if simpler is None:
+                    raise first_error from None
+                log.debug("%s: %s; asked again %s", question.stac, error.problem, simpler)
+                retries = RETRIES if simpler.limit == form.limit else _RETRIES_OF_SMALLER_PAGES
+                form = simpler
+        self._in_vain = 0 if is_new else self._in_vain + 1
+        self._heeds_time = self._heeds_time and not seen.lies_beside()
+        return seen
+
+
+def _ends(question: Question) -> tuple[str, str]:
+    start, _, end = (question.datetime or "../..").partition("/")
+    return start or "..", end or start or ".."
+
+
+def _parse(text: object) -> datetime | None:
+    try:
+        instant = datetime.fromisoformat(str(text))
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(min(seconds, _LAST_S), UTC).isoformat().replace("+00:00", "Z")
+
+
+def _instant(feature: Any) -> datetime | None:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return None
+    return _parse(properties.get("datetime")) or _parse(properties.get("start_datetime"))

@@ -1,0 +1,126 @@
+"""A search is answered page by page."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s2cube.document import Document
+from s2cube.errors import SearchError
+from s2cube.stac_io import CatalogueIO, Request, as_safe, is_same_server
+
+_MOST_PAGES = 10_000
+"""Of one answer: a million scenes by a hundred."""
+_MOST_PAGES_OF_NOTHING = 30
+"""One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
+_BROKEN = "Tell whoever runs the catalogue"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of an answer.
+
+    Parameters
+    ----------
+    matched
+        How many scenes the server says that the whole answer has; None where it does not say.
+    following
+        What to ask for next; None on the last page.
+    """
+
+    features: list[Any]
+    matched: int | None
+    following: Request | None
+
+
+def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Page]:
+    """Read page after page of an answer.
+
+    Parameters
+    ----------
+    retries
+        After answers 500, 502 and 504.
+
+    Raises
+    ------
+    AnswerError
+        If a page cannot be had.
+    SearchError
+        If what comes is no page, or if pages lead on for ever.
+    """
+    asked, known = {_ticket(question)}, set[str]()
+    request, pages_of_nothing = question, 0
+    for _ in range(_MOST_PAGES):
+        page = _page(io.read(request, retries), request, question)
+        yield page
+        if page.following is None:
+            return
+        request = page.following
+        if _ticket(request) in asked:
+            raise SearchError(question.address, "leads from page to page in a circle", _BROKEN)
+        asked.add(_ticket(request))
+        found = {identity(feature) for feature in page.features}
+        pages_of_nothing = 0 if found - known else pages_of_nothing + 1
+        known |= found
+        if pages_of_nothing == _MOST_PAGES_OF_NOTHING:
+            raise SearchError(
+                question.address, f"gives {pages_of_nothing} pages with nothing new, and goes on", _BROKEN
+            )
+    raise SearchError(question.address, f"answers more than {_MOST_PAGES} pages", "Ask for fewer dates")
+
+
+def identity(feature: Any) -> str:
+    """Name a scene: an id is unique in its collection, but catalogues list other scenes by it, too."""
+    if not isinstance(feature, Mapping):
+        return repr(feature)
+    properties = feature.get("properties")
+    instant = properties.get("datetime") if isinstance(properties, Mapping) else None
+    return repr((feature.get("collection"), feature.get("id"), instant, feature.get("bbox")))
+
+
+def _ticket(request: Request) -> str:
+    return json.dumps([request.method, request.address, request.parameters, request.headers], sort_keys=True)
+
+
+def _page(document: Document, request: Request, question: Request) -> Page:
+    features = document.content.get("features")
+    if not isinstance(features, list):
+        raise SearchError(
+            question.address, "answers a search with something that is no page of items",
+            f"Try again later; if it persists: {_BROKEN[0].lower()}{_BROKEN[1:]}",
+        )  # fmt: skip
+    return Page(features, _matched(document.content), _following(document, request, question))
+
+
+def _matched(content: dict[str, Any]) -> int | None:
+    context = content.get("context")
+    told = content.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
+    counts = [each for each in told if isinstance(each, int) and not isinstance(each, bool) and each >= 0]
+    return counts[0] if counts else None
+
+
+def _following(document: Document, request: Request, question: Request) -> Request | None:
+    """Read the link to the next page, by the paging of STAC API - Item Search 1.0."""
+    links = document.links("next")
+    if not links:
+        return None
+    # Some servers offer the next page by GET and by POST.
+    link = next((each for each in links if each.get("method", "GET") == request.method), links[0])
+    method = link.get("method", "GET")
+    body, headers = link.get("body"), link.get("headers") or {}
+    if method not in ("GET", "POST") or not isinstance(body, dict | None) or not _are_headers(headers):
+        raise SearchError(document.address, "has a link to the next page that cannot be followed", _BROKEN)
+    address = as_safe(document.address, document.target(link))
+    if not is_same_server(document.address, address):
+        # The link says what is sent: it must not reach servers that trust this machine.
+        raise SearchError(document.address, f"has its next page on another server, {address[:200]}", _BROKEN)
+    if link.get("merge"):
+        headers = {**question.headers, **headers}
+        body = {**question.parameters, **(body or {})}
+    if method == "GET":
+        return Request(address, headers=headers)
+    return Request(address, method, question.parameters if body is None else body, headers)
+
+
+def _are_headers(headers: object) -> bool:
+    return isinstance(headers, dict) and all(isinstance(each, str) for each in (*headers, *headers.values()))

@@ -1,0 +1,123 @@
+"""A STAC API as its landing page describes it, and as it turned out to be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from s2cube.document import Document
+from s2cube.errors import SearchError
+from s2cube.question import Form
+from s2cube.refusal import AnswerError
+from s2cube.stac_io import CatalogueIO, Request, as_safe
+
+_MOST_PAGES = 100
+"""Of a list of collections."""
+_BROKEN = "Tell whoever runs the catalogue"
+
+
+@dataclass
+class Api:
+    """A STAC API that can be asked.
+
+    Parameters
+    ----------
+    stac
+        Its address, as the user gave it.
+    addresses
+        Where it is searched, by HTTP method.
+    collections
+        Where it lists its collections; None where it does not.
+    form
+        In what form it takes questions. Every answer may teach another one.
+    """
+
+    stac: str
+    io: CatalogueIO
+    addresses: dict[str, str]
+    collections: str | None
+    form: Form
+
+    @classmethod
+    def of(cls, stac: str, root: Document, io: CatalogueIO) -> Self:
+        """Read a landing page.
+
+        Raises
+        ------
+        SearchError
+            If it is malformed, or announces no search.
+        """
+        conforms = _conforms_to(root)
+        links = root.links("search")
+        if "item-search" not in conforms and (conforms or not links):
+            raise SearchError(
+                stac, "cannot be searched: it does not announce item search", "Give another --stac, or a file of items"
+            )
+        addresses = {str(link.get("method")).upper(): as_safe(root.address, root.target(link)) for link in links}
+        any_method = next(iter(addresses.values()), _below(root.address, "search"))
+        methods = ("GET", "POST") if set(addresses) == {"GET"} else ("POST", "GET")
+        data = root.links("data")
+        listing = as_safe(root.address, root.target(data[0])) if data else _below(root.address, "collections")
+        return cls(
+            stac, io, {method: addresses.get(method, any_method) for method in methods},
+            listing if conforms & {"collections", "ogcapi-features"} else None,
+            Form(methods, is_sorted="item-search#sort" in conforms),
+        )  # fmt: skip
+
+    def has_collection(self, name: str) -> bool:
+        """Tell whether there is a collection of that name; True where an API does not list them.
+
+        Raises
+        ------
+        SearchError
+            If the API does not say.
+        """
+        if self.collections is None:
+            return True
+        try:
+            self.io.read(Request(f"{self.collections.rstrip('/')}/{quote(name, safe='')}"))
+        except AnswerError as error:
+            if error.status != 404:
+                raise
+            return name in self.collection_names()
+        return True
+
+    def collection_names(self) -> list[str]:
+        """Give the ids of all collections, sorted.
+
+        Raises
+        ------
+        SearchError
+            If the API does not give them.
+        """
+        return sorted({name for document in self._listing() for name in _names(document)})
+
+    def _listing(self) -> Iterator[Document]:
+        address = self.collections
+        for _ in range(_MOST_PAGES):
+            if address is None:
+                return
+            document = self.io.read(Request(address))
+            yield document
+            following = document.links("next")
+            address = as_safe(document.address, document.target(following[0])) if following else None
+
+
+def _conforms_to(root: Document) -> set[str]:
+    """Give the ends of the names of what an API conforms to, of any version: ``item-search#sort``."""
+    names = root.content.get("conformsTo", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SearchError(root.address, "has a conformsTo that is no list of names", _BROKEN)
+    return {name.rpartition("/")[2] for name in names}
+
+
+def _names(document: Document) -> list[str]:
+    collections = document.content.get("collections")
+    if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
+        raise SearchError(document.address, "has collections that are no list of objects", _BROKEN)
+    return [str(each.get("id")) for each in collections]
+
+
+def _below(address: str, name: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}", query="", fragment="").geturl()
