@@ -333,13 +333,12 @@ def test_whatever_stands_in_a_real_item(
         for name in ("s2:datatake_id", "eopf:datatake_id"):
             if name in day["properties"]:
                 day["properties"][name] = f"GS2A_2023061{number}T100000_000000_N05.09"
-    for _ in range(data.draw(st.integers(1, 2))):
-        *path, last = data.draw(st.sampled_from(every))
+    for (*path, last), junk in data.draw(st.lists(st.tuples(st.sampled_from(every), JUNK), min_size=1, max_size=2)):
         content = days[1]
         try:
             for key in path:
                 content = content[key]
-            content[last] = data.draw(JUNK)
+            content[last] = junk
         except (TypeError, KeyError, IndexError):
             continue  # the first change took the place of the second away
     config, search = CubeSection(bands=("blue", "swir16")), SearchSection(collection=feature["collection"])
