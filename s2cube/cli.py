@@ -27,6 +27,7 @@ from s2cube.voice import (
     paper,
     people,
     say,
+    say_what_has_changed,
     say_what_is_unusable,
     tell,
     tell_cost,
@@ -85,6 +86,7 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
     forecasts = forecast(job, headers)
     job, costs = job.without(forecasts.unusable), forecasts.costs
     say_what_is_unusable(job)
+    say_what_has_changed(job)
     table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
     for each in job.plans:
         for time_slice in each.slices:

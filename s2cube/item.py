@@ -19,7 +19,19 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 from s2cube.antimeridian import bounds_lonlat
-from s2cube.made import DATA, PICTURE, QA_IMAGE, RECIPE, SCENES, SHA2_256, SUFFIXES
+from s2cube.made import (
+    DATA,
+    DATA_VERSION,
+    GROUND,
+    PICTURE,
+    QA_IMAGE,
+    RECIPE,
+    SCENES,
+    SEARCH,
+    SETTINGS,
+    SHA2_256,
+    SUFFIXES,
+)  # fmt: skip
 from s2cube.packing import PACKINGS, UNIT
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
@@ -45,7 +57,8 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
         Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
         and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
         pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
-        `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
+        `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say what it was made
+        of, and how; `derived_from` links to
         every source item that has an address.
     """
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
@@ -63,12 +76,16 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
             "s2cube:offset_dn": provenance["offset_dn"],
             "s2cube:offset_doubts": list(doubted),
             "s2cube:dropped": provenance["dropped"],
-            "s2cube:settings": provenance["settings"],
+            SETTINGS: provenance["settings"],
             RECIPE: provenance["recipe"],
+            DATA_VERSION: provenance["data_version"],
+            GROUND: provenance["ground"],
             "s2cube:clear_percent": clear_percent(counts),
         },
         collection=aoi_id,
     )
+    if provenance["search"]:
+        item.properties[SEARCH] = provenance["search"]
     item.stac_extensions.append(_CLASSIFICATION)
     EOExtension.ext(item, add_if_missing=True).cloud_cover = (
         cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None

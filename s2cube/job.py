@@ -1,28 +1,25 @@
 """What a run is going to do: search and plan, held against what is there."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 from s2cube.aoi import read_aois
 from s2cube.assets import lean
+from s2cube.comparison import Comparison, compare
 from s2cube.config import JobConfig
 from s2cube.errors import SliceError
-from s2cube.model import Plan, TimeSlice, UnusableSlice
+from s2cube.model import Plan, UnusableSlice
 from s2cube.outcome import Cost
-from s2cube.output import Output, State
+from s2cube.output import Output
 from s2cube.overwrite import OVERWRITE, interrupted, job_digest
 from s2cube.plan import make_plan, narrow
 from s2cube.provider import canonical_bands
-from s2cube.search import find_scenes, open_catalogue
+from s2cube.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 
 log = logging.getLogger(__name__)
-
-_READERS = 16
-"""Threads that look at Items: in a bucket each takes an answer's time."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,8 @@ class Job:
         See `overwrite.job_digest`.
     unusable
         Slices that cannot be made: they fail without being tried.
+    changes
+        Why slices are made again that are there: what has changed, in words, by their ids.
     """
 
     config: JobConfig
@@ -50,6 +49,7 @@ class Job:
     skipped: tuple[str, ...]
     digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -78,23 +78,48 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     catalogue = open_catalogue(config.search, config.read.timeout_s)
     digest, sizes = job_digest(config), output.sizes()
     overwritten = _overwritten(config, output, digest)
-    plans, todo, skipped = [], [], []
+    plans, compared = [], []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
-        for each, state in zip(plan.slices, _states(plan, output, sizes, config.cube.bands), strict=True):
-            if state == "made" and (not config.job.overwrite or each.id in overwritten):
-                skipped.append(each.id)
-                continue
-            if state == "other" and not config.job.overwrite:
-                log.info("%s: will be made again, for its scenes or settings have changed", each.id)
-            todo.append(replace(plan, slices=(each,)))
+        compared += [(plan, each) for each in compare(plan, output, sizes, config.cube)]
+    if config.job.overwrite:
+        done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
+    else:
+        done = {each.slice.id for _, each in compared if each.is_same}
+        done |= _kept([each for _, each in compared if each.would_lose_scenes], config, catalogue)
+    todo = [(replace(plan, slices=(each.slice,)), each) for plan, each in compared if each.slice.id not in done]
     # Slices of one scene behind one another: tiles that two areas share are still there.
-    todo.sort(key=lambda plan: plan.slices[0].time)
-    unusable = tuple(each for plan in plans for each in plan.unusable)
-    return Job(config, output, tuple(plans), tuple(todo), tuple(skipped), digest, unusable)
+    todo.sort(key=lambda each: each[1].slice.time)
+    return Job(
+        config, output, tuple(plans), tuple(plan for plan, _ in todo),
+        skipped=tuple(each.slice.id for _, each in compared if each.slice.id in done),
+        digest=digest,
+        unusable=tuple(each for plan in plans for each in plan.unusable),
+        changes={} if config.job.overwrite else {each.slice.id: each.changes for _, each in todo if each.changes},
+    )  # fmt: skip
+
+
+def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:
+    """Name the slices whose images stay, for new ones would lack scenes that the catalogue has not withdrawn."""
+    if not compared:
+        return set()
+    lost = {scene for each in compared for scene in each.lost}
+    withdrawn = find_withdrawn(lost, compared[0].slice.scenes[0].id, config.search, catalogue)
+    kept = [each for each in compared if not withdrawn.issuperset(each.lost)]
+    for each in compared:
+        if withdrawn.issuperset(each.lost):
+            scenes = ", ".join(each.lost)
+            log.warning("%s: will be made again without %s, which the catalogue has withdrawn", each.slice.id, scenes)
+    if kept:
+        others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
+        log.warning(
+            "%s%s: made again it would lack scenes, as %s, which the search no longer finds, though the catalogue has "
+            "not withdrawn them. --overwrite makes images of what is found", kept[0].slice.id, others, kept[0].lost[0],
+        )  # fmt: skip
+    return {each.slice.id for each in kept}
 
 
 def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:
@@ -123,23 +148,6 @@ def without_overwritten(job: Job) -> Job:
         is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "made"
         (made if is_made else todo).append(plan)
     return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(plan.slices[0].id for plan in made)))
-
-
-def _states(plan: Plan, output: Output, sizes: Mapping[str, int], bands: tuple[str, ...]) -> Iterator[State]:
-    with ThreadPoolExecutor(_READERS) as threads:
-        yield from threads.map(lambda each: _state(plan.aoi.id, each, output, sizes, bands), plan.slices)
-
-
-def _state(aoi_id: str, each: TimeSlice, output: Output, sizes: Mapping[str, int], bands: tuple[str, ...]) -> State:
-    made = output.made(aoi_id, each.id)
-    if made is None:
-        return "none"
-    if (made.recipe, made.bands) != (each.recipe, bands):
-        return "other"
-    if flaw := made.flaw(sizes):
-        log.warning("%s: will be made again, for %s", each.id, flaw)
-        return "none"
-    return "made"
 
 
 @dataclass(frozen=True)

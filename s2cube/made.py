@@ -24,6 +24,18 @@ RECIPE = "s2cube:recipe"
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that its image was made of."""
 
+SETTINGS = "s2cube:settings"
+"""Property of an Item: how its pixels were made, by the names of the flags."""
+
+SEARCH = "s2cube:search"
+"""Property of an Item: which scenes were searched for, by the names of the flags."""
+
+GROUND = "s2cube:ground"
+"""Property of an Item: digest of the ground of its area, see `AOI.ground`."""
+
+DATA_VERSION = "s2cube:data_version"
+"""Property of an Item: `recipe.DATA_VERSION` when it was made."""
+
 SHA2_256 = "1220"
 """What a multihash in hexadecimal begins with: the code of SHA2-256, and its length of 32 bytes.
 https://github.com/multiformats/multicodec/blob/master/table.csv"""

@@ -6,11 +6,11 @@ import re
 import unicodedata
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.errors import SliceError
@@ -116,6 +116,14 @@ class AOI:
         from odc.geo.geom import Geometry
 
         return Geometry(shapely.orient_polygons(split(self.whole_lonlat.geom)), self.whole_lonlat.crs)
+
+    @property
+    def search_area(self) -> "Geometry":
+        return self.geometry_lonlat
+
+    @property
+    def ground(self) -> str:
+        return self.geometry.wkt
 
     @property
     def bounds_lonlat(self) -> tuple[float, float, float, float]:
@@ -304,12 +312,19 @@ class UnusableSlice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made of an AOI: the grid and the time slices, oldest first; and those that cannot be made."""
+    """What is to be made of an AOI: the grid and the time slices, oldest first; and those that cannot be made.
+
+    Parameters
+    ----------
+    search
+        Settings that decided which scenes were found, by the names of the flags; none where nothing was searched.
+    """
 
     aoi: AOI
     geobox: "GeoBox"
     slices: tuple[TimeSlice, ...]
     unusable: tuple[UnusableSlice, ...] = ()
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scenes(self) -> "list[pystac.Item]":

@@ -15,6 +15,7 @@ from s2cube.config import CubeSection
 from s2cube.model import Dtype, Plan, TimeSlice
 from s2cube.packing import PACKINGS
 from s2cube.provider import SCALE, offset_dn
+from s2cube.recipe import DATA_VERSION, settings_of
 from s2cube.scene import address
 
 SOURCE = "s2cube.open_cube"
@@ -142,7 +143,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection
             **xr_coords(plan.geobox),
             "slice": ("time", [each.id for each in plan.slices]),
             "scenes": ("time", ["\n".join(scene.id for scene in each.scenes) for each in plan.slices]),
-            "provenance": ("time", [json.dumps(_provenance(each, config)) for each in plan.slices]),
+            "provenance": ("time", [json.dumps(_provenance(each, plan, config)) for each in plan.slices]),
         },
         name="reflectance",
         # xarray copies attributes to what is computed from the cube, so they must be true of that, too: no scale, no
@@ -158,11 +159,14 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection
     return cube.rio.write_nodata(packing.nodata, encoded=True)
 
 
-def _provenance(time_slice: TimeSlice, config: CubeSection) -> dict[str, Any]:
+def _provenance(time_slice: TimeSlice, plan: Plan, config: CubeSection) -> dict[str, Any]:
     """Say what a time slice is made of, and how."""
     return {
         "recipe": time_slice.recipe,
-        "settings": config.model_dump(mode="json", by_alias=True, exclude={"bands"}),
+        "data_version": DATA_VERSION,
+        "settings": settings_of(config),
+        "search": dict(plan.search),
+        "ground": plan.aoi.ground,
         "offset_dn": {scene.id: offset_dn(scene, config.offset) for scene in time_slice.scenes},
         "dropped": [asdict(each) for each in time_slice.dropped],
         "derived_from": [href for scene in time_slice.scenes if (href := address(scene))],

@@ -1,37 +1,29 @@
 """Items and a grid become a plan: which scenes make which time slice."""
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from s2cube.assets import check_scene, crs_codes, used_keys
+from s2cube.assets import check_scene, crs_codes
 from s2cube.config import CubeSection, SearchSection
-from s2cube.errors import SliceError
+from s2cube.errors import SliceError, redact
 from s2cube.granules import Granule, find_granules, log_dropped
 from s2cube.grid import aoi_geobox
 from s2cube.members import guarded
 from s2cube.model import AOI, Offset, Plan, TimeSlice, UnusableSlice, solar_day, unique_file_names
-from s2cube.provider import offset_dn, provider
-from s2cube.scene import acquired, processed, tile, version
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
+from s2cube.provider import provider
+from s2cube.recipe import recipe
+from s2cube.scene import acquired, tile
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
 """Time of what does not say its own: later than all others, so that a limit to the newest does not hide it."""
-
-_DATA_VERSION = 1
-"""Grows when the same scenes and settings give other pixels, so that slices are made again. A test holds it to them."""
 
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
@@ -47,7 +39,6 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     log_dropped(granules)
     dated, undated = _dated(granules)
     _warn_about_assumptions([each.scene for each in granules], config.offset)
-    ground = _ground(aoi, geobox, config)
     labels = _labels(granules)
     groups = _groups(dated, aoi, config, labels)
     # Unique also where a scene is called like a day.
@@ -67,7 +58,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
                 end=acquired(scenes[-1]),
                 scenes=tuple(sorted(scenes, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
                 dropped=tuple(dropped for each in group for dropped in each.dropped),
-                recipe=_recipe(ground, scenes, config),
+                recipe=recipe(aoi, geobox, scenes, config),
             )
         )
     for name, (scene, error) in zip(names[len(groups) :], undated, strict=True):
@@ -79,7 +70,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
     """Leave out of a plan what was found only so that slices are whole, and what is older than the newest wanted.
 
     A slice that `config.datetime` cuts, as a time of day may, is left out and logged. Of the rest the newest slices
-    stay, as many as `config.max_items` scenes need.
+    stay, as many as `config.max_items` scenes need. The plan says what was searched for.
     """
     slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
     if config.datetime:
@@ -97,7 +88,10 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
         plan,
         slices=tuple(each for each in plan.slices if each.id in wanted),
         unusable=tuple(each for each in plan.unusable if each.id in wanted),
-    )
+        search={
+            "stac": redact(config.stac), "collection": config.collection, "max_cloud": config.max_cloud_percent,
+        },
+    )  # fmt: skip
 
 
 def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
@@ -148,24 +142,6 @@ def _why_not(scenes: list[pystac.Item], config: CubeSection) -> SliceError | Non
         except SliceError as error:
             return error
     return None
-
-
-def _ground(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> list[Any]:
-    # The grid and the offset of each scene stand in the recipe themselves.
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
-    return [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
-
-
-def _recipe(ground: list[Any], scenes: list[pystac.Item], config: CubeSection) -> str:
-    of_scenes = [
-        (scene.id, processed(scene), offset_dn(scene, config.offset), _versions(scene, config)) for scene in scenes
-    ]
-    content = json.dumps([_DATA_VERSION, *ground, of_scenes], default=str)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _versions(scene: pystac.Item, config: CubeSection) -> list[str]:
-    return [version(scene.assets[key]) for key in used_keys(scene, config)]
 
 
 def _warn_about_assumptions(scenes: list[pystac.Item], wanted: Offset) -> None:

@@ -1,7 +1,7 @@
 """An area of interest and a question become STAC items."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -125,7 +125,7 @@ def find_scenes(
         if isinstance(catalogue, list):
             matching = filter(matches, catalogue)
         else:
-            question = Question(config.stac, config.collection, aoi.geometry_lonlat, str(days) if days else None)
+            question = Question(config.stac, config.collection, aoi.search_area, str(days) if days else None)
             found = ask(catalogue, question)
             limited = sorts(catalogue) and config.max_items is not None
             matching = _newest(found, matches, aoi, config) if limited else filter(matches, found)
@@ -134,6 +134,34 @@ def find_scenes(
         clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
         scenes = [item for each in clear for item in (each.scene, *each.older)]
     return sorted(scenes, key=_age)
+
+
+def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
+    """Name those of some scenes that a catalogue has no longer: it is asked for their ids.
+
+    Parameters
+    ----------
+    known
+        Id of a scene that it has. Where it does not give that one either, its answer tells nothing.
+
+    Returns
+    -------
+    frozenset of str
+        Nothing where the catalogue does not answer.
+    """
+    asked = {*scenes, known}
+    try:
+        with _named(config):
+            if isinstance(catalogue, list):
+                found = iter(catalogue)
+            else:
+                question = Question(config.stac, config.collection, None, ids=tuple(sorted(asked)))
+                found = ask(catalogue, question)
+            there = {item.id for item in found}
+    except SearchError as error:
+        log.warning("%s", error)
+        return frozenset()
+    return frozenset(asked - there) if known in there else frozenset()
 
 
 @contextmanager

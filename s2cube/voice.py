@@ -78,6 +78,7 @@ class Bar:
         """Take the number of slices for the whole."""
         tell_if_nothing_found(job)
         say_what_is_unusable(job)
+        say_what_has_changed(job)
         self.total = job.total
         self._slices = self._progress.add_task("slices", total=self.total)
 
@@ -125,6 +126,19 @@ def say_what_is_unusable(job: "Job") -> None:
             "%d slices cannot be made, %s to %s: %s %s, and so do others. %s",
             len(alike), first.id, others[-1].id, first.error.subject, problem, remedy,
         )  # fmt: skip
+
+
+def say_what_has_changed(job: "Job") -> None:
+    """Say why images are made again, in one line for all that share the reason."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for slice_id, changes in job.changes.items():
+        alike.setdefault(changes, []).append(slice_id)
+    for changes, (first, *others) in alike.items():
+        why = "; ".join(changes)
+        if others:
+            say(f"{len(others) + 1} slices, {first} to {others[-1]}, will be made again: {why}.")
+        else:
+            say(f"{first} will be made again: {why}.")
 
 
 def tell_if_nothing_found(job: "Job") -> None:

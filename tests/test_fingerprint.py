@@ -22,7 +22,8 @@ from s2cube.demo import PASSES, Archive
 from s2cube.job import plan_job
 from s2cube.model import AOI
 from s2cube.output import Output
-from s2cube.plan import _DATA_VERSION, make_plan
+from s2cube.plan import make_plan
+from s2cube.recipe import DATA_VERSION
 from s2cube.worker import make_slice
 
 ONE_DAY = ("--bands", "blue", "--datetime", "2021")
@@ -122,12 +123,12 @@ def test_another_version_of_the_data_makes_slices_again(
 ) -> None:
     s2cube_command(*job(*ONE_DAY))
     assert s2cube_command(*job(*ONE_DAY)).json["written"] == []
-    monkeypatch.setattr("s2cube.plan._DATA_VERSION", _DATA_VERSION + 1)
+    monkeypatch.setattr("s2cube.recipe.DATA_VERSION", DATA_VERSION + 1)
     assert len(s2cube_command(*job(*ONE_DAY)).json["written"]) == 1
 
 
 def test_the_version_of_the_data_stands_for_these_pixels(archive: Archive) -> None:
-    """Other pixels of the same scenes: then `plan._DATA_VERSION` must grow, or old and new slices would be mixed."""
+    """Other pixels of the same scenes: then `recipe.DATA_VERSION` must grow, or old and new slices would be mixed."""
     aoi = s2cube.read_aoi(archive.aoi)
     items = s2cube.search(aoi, stac=str(archive.items), datetime="2022")
     digest = hashlib.sha256()
@@ -135,7 +136,7 @@ def test_the_version_of_the_data_stands_for_these_pixels(archive: Archive) -> No
         cube = open_int16(items, aoi, bands=["blue", "swir16"], **settings)
         digest.update(np.ascontiguousarray(cube.values).tobytes())
         digest.update(np.ascontiguousarray(cube.qa.values).tobytes())
-    assert (_DATA_VERSION, digest.hexdigest()[:16]) == (1, "48686a322dea59f8")
+    assert (DATA_VERSION, digest.hexdigest()[:16]) == (2, "48686a322dea59f8")
 
 
 class TestLean:
