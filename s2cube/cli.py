@@ -132,13 +132,13 @@ def search(
     voice = speak(voice)
     asked = load(flags, config)
     from s2cube.aoi import read_aois
-    from s2cube.search import find_scenes, open_catalogue
+    from s2cube.search import asked_for, find_scenes, open_catalogue
     from s2cube.source import save_items
     from s2cube.table import table_of_scenes
 
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
     catalogue = open_catalogue(asked.search, asked.read.timeout_s)
-    found = [item for aoi in aois for item in find_scenes(aoi, asked.search, catalogue)]
+    found = [item for aoi in aois for item in asked_for(find_scenes(aoi, asked.search, catalogue), aoi, asked.search)]
     # Areas share scenes; two scenes may share an id.
     scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
     if save:

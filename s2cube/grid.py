@@ -16,6 +16,8 @@ _UTM_LAT = (-80, 84)
 _ZONE_DEG = 6
 """Width of a UTM zone; zone 1 begins at 180 degrees west (NGA.SIG.0012)."""
 
+_ZONES = 60
+
 _UPS = ("EPSG:5042", "EPSG:5041")
 """South and north, easting first."""
 
@@ -68,7 +70,7 @@ def _local_crs(aoi: AOI) -> "CRS":
     if not south <= lat <= north:
         return CRS(_UPS[lat > north])
     # odc-geo's CRS.utm gives the same, but asks PROJ's database, which takes a quarter of a second.
-    zone = math.floor((aoi.lon + 180) / _ZONE_DEG) + 1
+    zone = math.floor((aoi.lon + 180) / _ZONE_DEG) % _ZONES + 1
     return CRS(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
 
 

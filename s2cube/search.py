@@ -66,12 +66,7 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         If the catalogue cannot be read or has no such collection.
     """
     config = SearchSection.of(settings)
-    exact = config.datetime and config.datetime.at(aoi.lon)
-    found = [item for item in find_scenes(aoi, config, open_catalogue(config)) if not exact or _is_within(item, exact)]
-    if config.max_items is None:
-        return found
-    newest = sorted((each.scene for each in find_granules(found)), key=_age)
-    return newest[-config.max_items :]
+    return asked_for(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
 
 
 def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
@@ -134,6 +129,15 @@ def find_scenes(
         clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
         scenes = [item for each in clear for item in (each.scene, *each.older)]
     return sorted(scenes, key=_age)
+
+
+def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
+    """Leave out what `find_scenes` finds only so that days are whole."""
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    within = [item for item in found if not exact or _is_within(item, exact)]
+    if config.max_items is None:
+        return within
+    return sorted((each.scene for each in find_granules(within)), key=_age)[-config.max_items :]
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:

@@ -310,7 +310,7 @@ class TestOtherFiles:
         from s2cube.outcome import SliceFailure
 
         output = Output.at(tmp_path)
-        output.note_failure(SliceFailure("a", ("S2A\ud800",), "", "no \udfff", now()))
+        output.note_failures([SliceFailure("a", ("S2A\ud800",), "", "no \udfff", now())])
         (line,) = (tmp_path / FAILURES).read_text().splitlines()
         assert json.loads(line)["scenes"] == ["S2A\ud800"]
         with pytest.raises(WriteError), held(output):

@@ -84,12 +84,12 @@ class TestMask:
             np.testing.assert_array_equal(masked[seen], touched[seen])
 
     def test_steps_divide_the_classification(self, tmp_path: Path) -> None:
-        item = scene(tmp_path, scl=CLEAR)
+        item = scene(tmp_path, blue=ramp(10, 10), scl=CLEAR)
         for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
-            config = CubeSection.of({"resolution": resolution_m})
+            config = CubeSection.of({"bands": "blue", "resolution": resolution_m})
             assert steps_per_cell(make_plan([item], rectangle(0, -900, 900, 0), config)) == steps, resolution_m
             # In another CRS no step may be as wide as a pixel.
-            config = CubeSection.of({"resolution": resolution_m, "crs": "EPSG:5070"})
+            config = CubeSection.of({"bands": "blue", "resolution": resolution_m, "crs": "EPSG:5070"})
             plan = make_plan([item], rectangle(0, -900, 900, 0), config)
             assert resolution_m / steps_per_cell(plan) <= 10
 

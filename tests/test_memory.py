@@ -190,7 +190,7 @@ def test_a_polygon_is_the_same_in_parts(points: list[tuple[float, float]], rows:
 class TestShare:
     def plan(self, tmp_path: Path, side_m: float, **settings: Any) -> Any:
         item = scene(tmp_path, blue=ramp(60, 10), scl=CLEAR[:30, :30])
-        config = CubeSection.of({"crs": EPSG, **settings})
+        config = CubeSection.of({"bands": "blue", "crs": EPSG, **settings})
         return make_plan([item], rectangle(0, -side_m, side_m, 0), config), config
 
     def test_does_not_grow_with_a_large_slice(self, tmp_path: Path) -> None:
