@@ -76,8 +76,10 @@ class OffsetCheck:
         """Judge scenes by tallies, summed over chunks.
 
         An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes darker than -0.04 in
-        a band; none that is added, where vegetation is dark in no band in which it must be, or water is. False also
-        where fewer than 100 cells tell.
+        a band; none that is added, where dark ground is dark in no band in which it must be: vegetation and water, each
+        of them that has 100 cells. One that is as dark as it must be decides: with an offset left in, none would be.
+        Cells of the other may be classified wrongly, as cloud over land that is taken for water. False also where
+        fewer than 100 cells tell.
         """
         return [
             _is_wrong(dict(zip(self.bands, of_scene, strict=True)), bool(offset))
@@ -99,11 +101,13 @@ def _tally(dn: np.ndarray, reason: np.ndarray, ground: np.ndarray, offset: np.nd
 def _is_wrong(of_bands: dict[str, np.ndarray], is_added: bool) -> bool:
     if is_added:
         return any(_share(tallies[0]) >= _SHARE for tallies in of_bands.values())
-    for position, ground in enumerate(_GROUNDS):
-        shares = [_share(of_bands[band][position]) for band in _DARK_BANDS.get(ground, ()) if band in of_bands]
-        if _UNKNOWN < max(shares, default=_UNKNOWN) < _SHARE:
-            return True
-    return False
+    shares = [
+        _share(of_bands[band][position])
+        for position, ground in enumerate(_GROUNDS)
+        for band in _DARK_BANDS.get(ground, ())
+        if band in of_bands
+    ]
+    return _UNKNOWN < max(shares, default=_UNKNOWN) < _SHARE
 
 
 def _share(tally: np.ndarray) -> float:
