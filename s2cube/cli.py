@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +18,11 @@ from rich.table import Table
 
 import s2cube
 from s2cube.config import JobConfig, JobSection, SearchSection
-from s2cube.errors import S2CubeError, redact
+from s2cube.errors import S2CubeError
 from s2cube.flags import Flags, Voice, load, words
 from s2cube.voice import (
     Bar,
+    add_row,
     complain,
     megabytes,
     nothing_found,
@@ -99,7 +101,7 @@ def plan(*, flags: _Flags = None, config: _File = None, voice: _Voice = None, he
             taken = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
-            table.add_row(time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
+            add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
     if not voice.json:
         paper().print(table)
     say(f"{len(job.todo)} slices to do, {len(job.skipped)} done.")
@@ -145,7 +147,8 @@ def search(
         table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
         for item in scenes.values():
             facts = item.properties
-            table.add_row(
+            add_row(
+                table,
                 item.id,
                 str(facts.get("datetime"))[:16].replace("T", " "),
                 str(facts.get("eo:cloud_cover", "")),
@@ -247,6 +250,10 @@ def _run(config: JobConfig, voice: Voice) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 not, 2 wrong usage, 3 some slices failed."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # An id in a script that the terminal's encoding lacks must not end a command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # For what is wrong with the flags, before they tell how to speak.
     Voice(log_json="--log-json" in given).set_up_logging()
     with _stopped_by_signals():
@@ -292,5 +299,5 @@ def _status(arguments: Sequence[str]) -> int:
         complain("stopped; what is written stays, and the next run goes on from there")
         return _SIGNALLED + (signal_.args[0] if signal_.args else signal.SIGINT)
     except Exception as error:  # noqa: BLE001  people get a line, not a traceback
-        complain(f"unexpected {type(error).__name__}: {redact(str(error))} (-vv shows where)")
+        complain(f"unexpected {type(error).__name__}: {error} (-vv shows where)")
         return _FAILED_STATUS

@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 
 import urllib3
 
-from s2cube.errors import AssetReadError
+from s2cube.errors import AssetReadError, redact
 from s2cube.outcome import Traffic
 from s2cube.remote import REMOTE_SCHEMES, is_remote, s3_settings, store_to_read
 from s2cube.sign import Rules, sign
@@ -209,7 +209,7 @@ def address(href: str, access: Access, refused: str = "") -> str:
         store: Any = store_to_read("s3", place.netloc, "", access.timeout_s)
         url = obstore.sign(store, "GET", unquote(place.path).lstrip("/"), timedelta(seconds=_PRESIGNED_S))
     except (BaseError, OSError, ValueError) as error:
-        raise failed(href, f"cannot be signed ({str(error).split(chr(10))[0][:300]})") from None
+        raise failed(href, f"cannot be signed ({redact(str(error).split(chr(10))[0], 300)})") from None
     return url.partition("?")[0] if "skip_signature" in s3_settings(os.environ) else url
 
 
@@ -242,8 +242,8 @@ def _judged(href: str, error: Exception, access: Access) -> Exception:
     if status:
         return _refused(href, status)
     if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
-        return failed(href, f"cannot be read ({text[:300]})")
-    return Passing(text.rpartition(" - ")[2][:300])
+        return failed(href, f"cannot be read ({redact(text, 300)})")
+    return Passing(redact(text.rpartition(" - ")[2], 300))
 
 
 def _refused(href: str, status: int) -> AssetReadError:
