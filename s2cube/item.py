@@ -13,11 +13,13 @@ import xarray as xr
 from pystac.extensions.eo import Band, EOExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+from shapely.geometry.base import BaseGeometry
 
-from s2cube.antimeridian import bounds_lonlat
+from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.output import DATA, RECIPE
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
+from s2cube.shape import compact
 
 _PICTURE = "thumbnail"
 _QA = "qa"
@@ -41,13 +43,14 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     pystac.Item
         Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
         and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
-        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
-        `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how; `derived_from` links to
-        every source item that has an address.
+        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI.
+        `s2cube:geometry_tolerance_m` says by how much the outline was simplified, metres: a tenth of a cell at most.
+        `s2cube:scenes`, `offset_dn`, `dropped`, `offset_doubts` and `settings` say what it was made of, and how;
+        `derived_from` links to every source item that has an address.
     """
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
     provenance = json.loads(str(image.provenance.item()))
-    outline = shapely.from_wkt(image.attrs["aoi_wkt_lonlat"])
+    outline, tolerance_m = _outline(image)
     item = pystac.Item(
         slice_id,
         shapely.geometry.mapping(outline),
@@ -63,6 +66,7 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
             "s2cube:settings": provenance["settings"],
             RECIPE: provenance["recipe"],
             "s2cube:clear_percent": clear_percent(counts),
+            "s2cube:geometry_tolerance_m": tolerance_m,
         },
         collection=aoi_id,
     )
@@ -82,6 +86,13 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     for href in provenance["derived_from"]:
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
     return item
+
+
+def _outline(image: xr.DataArray) -> tuple[BaseGeometry, float]:
+    """Give the AOI by RFC 7946, simplified by a tenth of a cell at most, and by how much: metres."""
+    whole = unwrap(shapely.from_wkt(image.attrs["aoi_wkt_lonlat"]))
+    outline, tolerance_m = compact(whole, image.odc.geobox.resolution.x / 10)
+    return shapely.orient_polygons(split(outline)), tolerance_m
 
 
 def _describe(item: pystac.Item, image: xr.DataArray) -> None:

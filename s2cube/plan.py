@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from copy import copy
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ import pystac
 from s2cube.config import CubeSection
 from s2cube.errors import SliceError
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, Dropped, Offset, Plan, TimeSlice, file_name
+from s2cube.model import AOI, Dropped, Offset, Plan, TimeSlice, unique_file_names
 from s2cube.provider import (
     LAYER_ASSETS,
     band_key,
@@ -48,13 +47,13 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     _tell_what_is_assumed(kept, config.offset)
     scenes = sorted(kept, key=lambda item: (acquired(item), item.id))
     if config.group_by == "scene":
-        groups = list(zip(_unique_names([item.id for item in scenes]), ([item] for item in scenes), strict=True))
+        groups = list(zip(unique_file_names([item.id for item in scenes]), ([item] for item in scenes), strict=True))
     else:
         days = groupby(scenes, key=lambda item: solar_day(acquired(item), aoi.lon))
         groups = [(day, list(of_day)) for day, of_day in days]
     # The grid and the offset of each scene stand in the recipe themselves.
     settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
-    ground = [aoi.geometry.wkt, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
+    ground = [aoi.ground, str(geobox.crs), geobox.affine[:6], geobox.shape, settings]
     slices = []
     for name, group in groups:
         ids = {item.id for item in group}
@@ -68,14 +67,6 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
             )
         )
     return Plan(aoi, geobox, tuple(slices))
-
-
-def _unique_names(ids: list[str]) -> list[str]:
-    """Make file names of ids; of those that would become one name each gets a digest of its own."""
-    names = [file_name(each) for each in ids]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    digests = (hashlib.sha256(each.encode()).hexdigest()[:8] for each in ids)
-    return [f"{name}-{digest}" if name in twice else name for name, digest in zip(names, digests, strict=True)]
 
 
 def solar_day(instant: datetime, lon: float) -> str:

@@ -12,7 +12,7 @@ import s2cube
 
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
-    0: {"antimeridian", "errors", "qa", "room", "stac_io", "web"},
+    0: {"antimeridian", "errors", "qa", "room", "shape", "stac_io", "web"},
     1: {"model", "outcome", "sign", "remote", "folder"},
     2: {"config", "aoi", "grid", "scene", "store", "resample", "cells", "shelf", "bucket", "items"},
     3: {"settings", "source", "api", "provider", "tiff", "gdal_file", "draft", "outline", "place"},
