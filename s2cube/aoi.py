@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s2cube.antimeridian import unwrap
 from s2cube.errors import AOIError
-from s2cube.model import AOI, file_name
+from s2cube.model import AOI, file_name, name_key
 
 if TYPE_CHECKING:
     import geopandas
@@ -42,14 +42,14 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     aois = tuple(_aoi(path, name, geometry, frame) for name, geometry in zip(ids, frame.geometry, strict=True))
     seen: dict[str, str] = {}
     for raw, aoi in zip(ids, aois, strict=True):
-        twin = seen.get(aoi.id.casefold())
+        twin = seen.get(name_key(aoi.id))
         if twin is not None:
             raise AOIError(
                 str(path),
                 f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
                 "Name a property with different values by --aoi-id",
             )
-        seen[aoi.id.casefold()] = raw
+        seen[name_key(aoi.id)] = raw
     return aois
 
 

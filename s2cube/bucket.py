@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from s2cube.errors import OutputError, WriteError
+from s2cube.errors import OutputError, WriteError, redact
 from s2cube.remote import heed, store_to_write
 
 if TYPE_CHECKING:
@@ -151,4 +151,4 @@ _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 def _reason(error: Exception) -> str:
     text = str(error)
     told = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
-    return ": ".join(told) if told else text.split("\n")[0][:300]
+    return ": ".join(told) if told else redact(text.split("\n")[0], 300)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,12 @@ from rich.table import Table
 
 import s2cube
 from s2cube.config import JobConfig, JobSection, SearchSection
-from s2cube.errors import S2CubeError, SliceError, UsageError, redact
+from s2cube.errors import S2CubeError, SliceError, UsageError
 from s2cube.flags import File, Flags, Voice, VoiceFlags, load, speak, words
 from s2cube.looking import status, verify
 from s2cube.voice import (
     Bar,
+    add_row,
     complain,
     megabytes,
     nothing_found,
@@ -78,7 +80,6 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
     from s2cube.job import forecast, plan_job
     from s2cube.outcome import Traffic
     from s2cube.output import Output
-    from s2cube.table import cell
 
     asked = load(flags, config)
     job = plan_job(asked, Output.at(asked.job.out))
@@ -94,10 +95,10 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
             taken = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
-            table.add_row(cell(time_slice.id), f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, cell(scenes))
+            add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *taken, scenes)
     for unusable in job.unusable:
         when = f"{unusable.time:%Y-%m-%d %H:%M}" if unusable.time else ""
-        table.add_row(cell(unusable.id), when, "cannot be made", "", "", cell(" ".join(unusable.scenes)))
+        add_row(table, unusable.id, when, "cannot be made", "", "", " ".join(unusable.scenes))
     if not voice.json:
         paper().print(table)
     fail = f", {len(job.unusable)} that cannot be made" if job.unusable else ""
@@ -209,6 +210,10 @@ def _run(config: JobConfig, voice: Voice) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 not, 2 wrong usage, 3 some slices failed."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # An id in a script that the terminal's encoding lacks must not end a command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # For what is wrong with the flags, before they tell how to speak.
     Voice(log_json="--log-json" in given).set_up_logging()
     with _stopped_by_signals():
@@ -254,5 +259,5 @@ def _status(arguments: Sequence[str]) -> int:
         complain("stopped; what is written stays, and the next run goes on from there")
         return _SIGNALLED + (signal_.args[0] if signal_.args else signal.SIGINT)
     except Exception as error:  # noqa: BLE001  people get a line, not a traceback
-        complain(f"unexpected {type(error).__name__}: {redact(str(error))} (-vv shows where)")
+        complain(f"unexpected {type(error).__name__}: {error} (-vv shows where)")
         return _FAILED_STATUS

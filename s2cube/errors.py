@@ -18,27 +18,44 @@
         └── HarmonisationError  nobody knows how a scene's pixels are scaled
 
 Every error names what it is about, what is wrong and what to do; it survives
-pickling, so it comes home whole from a Dask worker; it holds no credential.
+pickling, so it comes home whole from a Dask worker; it holds no credential, and
+no control character of an answer or a file.
 """
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import quote
 
-_URL_USER = re.compile(r"(\w+://)[^/\s'\"]+@")
-_QUERY = re.compile(r"((?:\w+:/)?/[^\s'\"?#]*)[?#][^\s'\"()]*")
-_NAMED = re.compile(
-    r"(?i)\b((?:sig|signature|credential|password|secret|token|googleaccessid|awsaccesskeyid|x-(?:amz|goog)-[\w-]+"
-    r"|[\w-]{0,30}(?:api|access|account|subscription)[_-]?key(?:[_-]id)?|[\w-]{1,30}[_-]token)"
-    r"(?:=|[\"']: ?[\"']))[^\s&,;\"'<>)]+"
+_USER = re.compile(r"(?<=\w)://([^/\s'\"]+|[^/\s'\":@]+:(?!\d{1,5}/)[^\s'\"@]{1,80}+)@")
+"""A key of S3 may hold a slash; what follows a port is no password."""
+
+_QUERY = re.compile(r"/[^\s'\"?#]*([?#][^\s'\"()]*)?")
+_BEARER = re.compile(r"(?i)\bbearer[ \t]++((?!…(?:\s|$))[^\n\"']+)")
+_ELEMENT = re.compile(
+    r"<(?:\w{0,40}(?:AccessKeyId|SecretAccessKey|SessionToken|Signature|SignatureProvided)"
+    r"|(?:StringToSign|CanonicalRequest)\w{0,20})>([^<]+)"
 )
-_HEADER = re.compile(
-    r"(?i)\b((?:(?:proxy-)?authorization|ocp-apim-subscription-key|x-(?:amz|goog)-[\w-]+)[\"']?: ?[\"']?|bearer )"
-    r"[^\n\"']+"
-)
-_ELEMENT = re.compile(r"(<(?:AWSAccessKeyId|SignatureProvided|StringToSign\w*|CanonicalRequest\w*)>)[^<]+")
 """Of what stores answer who sign: it holds what was signed."""
+
+_NAME = re.compile(
+    r"(?:(?<![\w-])|(?<=%3[dD]))([\w-]{3,}+)"
+    r"(?:(?P<named>=|%3[dD]|\\?[\"']\s{0,3}[:=]\s{0,3}\\?[\"'])|(?P<header>[\"']?: ?[\"']?))"
+)
+_NAMED_VALUE = re.compile(r"[^\s&,;\"'<>)]+")
+_HEADER_VALUE = re.compile(r"(?!\s{0,3}…(?:\s|$))[^\n\"']+")
+_SECRET_NAME = re.compile(
+    r"(?i)((^([\da-f]{2})?|[-_])(sig|sas|pwd)|signature|credentials?|passw(or)?d|secret|token|googleaccessid"
+    r"|(api|access|account|subscription)[-_]?key([-_]?id)?)$"
+)
+_SECRET_HEADER = re.compile(r"(?i)(authorization|(^|-)cookie|-(key|token|secret|signature|password))$")
+_SIGNING_NAME = re.compile(r"(?i)x-(amz|goog)-")
+_LONGEST_SECRET_NAME = 64
+
+# Foreign text may be long, and made to be slow to read. Each of these patterns passes over it once: none begins anew
+# at every letter of a word.
 
 _SECRET_VARIABLE = re.compile(
     r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
@@ -46,20 +63,103 @@ _SECRET_VARIABLE = re.compile(
 )
 _SHORTEST_SECRET = 6
 
+_LONGEST_TEXT = 4000
+"""Characters of foreign text that are shown: a screen of them. A server may answer with megabytes."""
 
-def redact(text: str) -> str:
-    """Take secrets out of a text.
+_LONGEST_MARK = 50
+"""Characters that say how much was left out."""
 
-    User names, passwords and queries (signatures, tokens) of URLs and paths; what stands behind the name of a secret;
-    keys that stand in the environment.
+_SPACES = re.compile(r"[^\S ]\s*")
+
+
+def redact(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Take secrets out of a text, and the middle out of a long one.
+
+    User names, passwords and queries (signatures, tokens) of URLs and paths; what follows the name of a secret; keys
+    that are in the environment.
+
+    Parameters
+    ----------
+    longest
+        Characters to keep.
     """
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_VARIABLE.fullmatch(name):
-            text = text.replace(value, "…")
-    text = _QUERY.sub(r"\1?…", _URL_USER.sub(r"\1…@", text))
-    for secret in (_HEADER, _NAMED, _ELEMENT):
-        text = secret.sub(r"\1…", text)
-    return text
+    return _shortened(_redacted(text), longest)
+
+
+def printable(text: str) -> str:
+    """Write a text so that it does no more to a terminal, a table or a log than to be read there: on one line.
+
+    What is not printable becomes its escape, as ``\\x1b``; line breaks and tabs become spaces.
+    """
+    if text.isprintable():
+        return text
+    text = _SPACES.sub(" ", text)
+    return text.translate({ord(each): _escape(each) for each in set(text) if not each.isprintable()})
+
+
+def safe_text(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Make foreign text fit to be shown: see `redact` and `printable`."""
+    return _shortened(printable(_redacted(text)), longest)
+
+
+def _redacted(text: str) -> str:
+    parts: list[str] = []
+    end = 0
+    for start, stop in sorted(_secrets(text)):
+        if start > end or not parts:
+            parts += [text[end:start], "?…" if text[start] in "?#" else "…"]
+        end = max(end, stop)
+    return "".join([*parts, text[end:]])
+
+
+def _secrets(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where secrets are in a text; they may overlap."""
+    for secret in _environment_secrets():
+        start = text.find(secret)
+        while start >= 0:
+            yield start, start + len(secret)
+            start = text.find(secret, start + len(secret))
+    for pattern in (_USER, _QUERY, _BEARER, _ELEMENT):
+        yield from (found.span(1) for found in pattern.finditer(text) if found[1])
+    ends = {_NAMED_VALUE: 0, _HEADER_VALUE: 0}
+    for name in _NAME.finditer(text):
+        value = _value_pattern(name)
+        # Of one kind, what lies in another ends with it.
+        if value and name.end() >= ends[value] and (found := value.match(text, name.end())):
+            ends[value] = found.end()
+            yield found.span()
+
+
+def _environment_secrets() -> set[str]:
+    """Give the secrets of the environment, and as they are written in a URL."""
+    values = {
+        value for name, value in os.environ.items()
+        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.fullmatch(name)
+    }  # fmt: skip
+    return values | {quote(value, safe="", errors="surrogateescape") for value in values}
+
+
+def _value_pattern(found: re.Match[str]) -> re.Pattern[str] | None:
+    """Say how far the value of a name goes, if it is a secret."""
+    name = found[1][-_LONGEST_SECRET_NAME:]
+    signing = _SIGNING_NAME.search(found[1])
+    if _SECRET_HEADER.search(name) or (signing and ":" in found[0]):
+        return _HEADER_VALUE
+    return _NAMED_VALUE if found["named"] and (signing or _SECRET_NAME.search(name)) else None
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    kept = longest - _LONGEST_MARK
+    head = kept * 3 // 4
+    # What is cut off a query is its mark.
+    start, end = text[:head].rstrip("?# "), text[head - kept :]
+    return f"{start} … {len(text) - kept} characters are left out … {end}"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 @dataclass(eq=False)
@@ -88,7 +188,7 @@ class S2CubeError(Exception):
         for fact in fields(self):
             value = getattr(self, fact.name)
             if isinstance(value, str):
-                setattr(self, fact.name, redact(value))
+                setattr(self, fact.name, safe_text(value))
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.problem}. {self.remedy}"

@@ -1,6 +1,5 @@
 """Flags become settings; how a command speaks."""
 
-import json as json_format
 import logging
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from s2cube.config import JobConfig
 from s2cube.settings import load_config, settings
-from s2cube.voice import LEVELS, JsonLines, People, log
+from s2cube.voice import LEVELS, JsonLines, People, json_line, log
 
 
 def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
@@ -54,7 +53,6 @@ class Voice:
     def set_up_logging(self) -> None:
         """Send log lines to people, as many as they asked for."""
         handler = JsonLines() if self.log_json else People()
-        handler.setFormatter(logging.Formatter("%(message)s"))
         # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
         loudest = logging.WARNING if self.verbose else logging.ERROR
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
@@ -68,7 +66,7 @@ class Voice:
     def print_json(self, content: object) -> None:
         """Print one line for programs, if asked to."""
         if self.json:
-            print(json_format.dumps(content), flush=True)
+            print(json_line(content), flush=True)
 
 
 File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from s2cube.errors import ConfigError
 from s2cube.model import AOI
+from s2cube.shape import in_crs
 
 if TYPE_CHECKING:
     from odc.geo.crs import CRS
@@ -23,6 +24,9 @@ _UPS = ("EPSG:5042", "EPSG:5041")
 
 _STRETCH = 10
 """By how much more than they are a CRS may show distances: Mercator does so at latitude 84, a torn map by hundreds."""
+
+_SHORTEST_M = 1e-3
+"""Shorter steps, across a sliver, show how numbers are rounded."""
 
 
 def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
@@ -49,7 +53,7 @@ def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
 
     target = _local_crs(aoi) if crs == "auto" else CRS(crs)
     # A straight edge in one CRS is curved in another: points along it keep the box whole.
-    outline = aoi.geometry.to_crs(target, resolution="auto")
+    outline = in_crs(aoi.geometry, target)
     edges = outline.boundingbox
     endless = not all(map(math.isfinite, edges))
     if endless or not _fits(aoi, target):
@@ -88,6 +92,6 @@ def _fits(aoi: AOI, crs: "CRS") -> bool:
         x_m, y_m = CRS("EPSG:4326").transformer_to_crs(crs)(lon, lat)
         true_m = Geod(ellps="WGS84").inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2]
         shown_m = np.hypot(np.diff(x_m), np.diff(y_m))
-        if not (shown_m < _STRETCH * true_m).all():
+        if not (shown_m < _STRETCH * np.maximum(true_m, _SHORTEST_M)).all():
             return False
     return True

@@ -17,8 +17,9 @@ from pystac.extensions.eo import Band, EOExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+from shapely.geometry.base import BaseGeometry
 
-from s2cube.antimeridian import bounds_lonlat
+from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.made import (
     DATA,
     DATA_VERSION,
@@ -35,6 +36,7 @@ from s2cube.made import (
 from s2cube.packing import PACKINGS, UNIT
 from s2cube.provider import COMMON_NAMES, canonical_bands
 from s2cube.qa import CLOUD_CLASSES, QA, QA_CLASSES, clear_percent, cloud_percent
+from s2cube.shape import compact
 
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
@@ -56,14 +58,14 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     pystac.Item
         Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
         and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
-        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI. `s2cube:scenes`,
-        `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say what it was made
-        of, and how; `derived_from` links to
-        every source item that has an address.
+        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI.
+        `s2cube:geometry_tolerance_m` says by how much the outline was simplified, metres: a tenth of a cell at most.
+        `s2cube:scenes`, `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say
+        what it was made of, and how; `derived_from` links to every source item that has an address.
     """
     aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
     provenance = json.loads(str(image.provenance.item()))
-    outline = shapely.from_wkt(image.attrs["aoi_wkt_lonlat"])
+    outline, tolerance_m = _outline(image)
     item = pystac.Item(
         slice_id,
         shapely.geometry.mapping(outline),
@@ -81,6 +83,7 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
             DATA_VERSION: provenance["data_version"],
             GROUND: provenance["ground"],
             "s2cube:clear_percent": clear_percent(counts),
+            "s2cube:geometry_tolerance_m": tolerance_m,
         },
         collection=aoi_id,
     )
@@ -122,6 +125,13 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         facts = FileExtension.ext(asset, add_if_missing=True)
         facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
+
+
+def _outline(image: xr.DataArray) -> tuple[BaseGeometry, float]:
+    """Give the AOI by RFC 7946, simplified by a tenth of a cell at most, and by how much: metres."""
+    whole = unwrap(shapely.from_wkt(image.attrs["aoi_wkt_lonlat"]))
+    outline, tolerance_m = compact(whole, image.odc.geobox.resolution.x / 10)
+    return shapely.orient_polygons(split(outline)), tolerance_m
 
 
 def _describe(item: pystac.Item, image: xr.DataArray) -> None:

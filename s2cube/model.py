@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.errors import SliceError
+from s2cube.shape import bend_deg, enclosing, ground_digest, in_crs, simplified
 
 if TYPE_CHECKING:
     import pystac
@@ -41,26 +42,61 @@ _STRAIGHT_M = 10_000
 _BEND_DEG = 1e-6
 """A decimetre at most: by how much a line may be bent and still be drawn straight."""
 
+_LARGE_BEND_DEG = 1e-5
+"""A metre at most, a tenth of the smallest pixel."""
+
+_LONGEST_TEXT = 1000
+"""Characters of which a name is made: a long text of combining characters takes minutes to be normalised."""
+
+_DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
+"""https://learn.microsoft.com/windows/win32/fileio/naming-a-file; a dollar sign is not in a name anyway."""
+
 _LONGEST_NAME_BYTES = 80
 """Two of these and what is written beside them stay below the 255 bytes of most file systems."""
 
 
 def file_name(text: str) -> str:
-    """Make a name that no file system, shell or URL minds: letters and digits of any script, dashes, underscores."""
-    plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text))
-    return plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
+    """Make a name that no file system, shell or URL minds: letters and digits of any script, dashes, underscores.
+
+    A name that Windows keeps for a device, such as CON, gets a digest.
+    """
+    plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text[:_LONGEST_TEXT]))
+    name = plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
+    return _with_digest(name, text) if _DEVICE.fullmatch(name) else name
 
 
 def unique_file_names(texts: Sequence[str]) -> list[str]:
-    """Make file names of texts, unique without regard to case."""
+    """Make file names of texts, unique also for file systems to which upper and lower case are the same.
+
+    What is a name that no other text makes stays as it is. Any other name gets a digest of its text.
+    """
     names = [file_name(each) for each in texts]
-    counts = Counter(name.casefold() for name in names)
-    return [
-        f"{name}-{hashlib.sha256(f'{text}{position}'.encode()).hexdigest()[:8]}"
-        if counts[name.casefold()] > 1 or not name
-        else name
-        for position, (name, text) in enumerate(zip(names, texts, strict=True))
-    ]
+    keys = [name_key(name) for name in names]
+    counts = Counter(keys)
+    taken = {key for key, count in counts.items() if count == 1}
+    repeated: Counter[str] = Counter()
+    for position, (text, key) in enumerate(zip(texts, keys, strict=True)):
+        if counts[key] == 1 and key:
+            continue
+        number = repeated[text]
+        repeated[text] += 1
+        name = _with_digest(names[position], text, number)
+        while name_key(name) in taken:
+            name = _with_digest(name, text, number)
+        taken.add(name_key(name))
+        names[position] = name
+    return names
+
+
+def name_key(name: str) -> str:
+    """Give what two names share if a file system may take them for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _with_digest(name: str, text: str, number: int = 0) -> str:
+    content = f"{text}\0{number}" if number else text
+    digest = hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name}-{digest}" if name else digest
 
 
 @dataclass(frozen=True)
@@ -103,11 +139,12 @@ class AOI:
         from odc.geo.geom import Geometry
 
         # What is straight in metres is bent in degrees, by kilometres in large areas near the poles.
-        lonlat = self.geometry.to_crs("EPSG:4326", resolution=None if self._in_degrees else _STRAIGHT_M)
+        crs = "EPSG:4326"
+        lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, _STRAIGHT_M)
         if not all(map(math.isfinite, lonlat.boundingbox)):
             raise ValueError("lies nowhere on Earth in its CRS")
         whole = unwrap(lonlat.geom)
-        return Geometry(whole if self._in_degrees else whole.simplify(_BEND_DEG), lonlat.crs)
+        return Geometry(whole if self._in_degrees else simplified(whole, _BEND_DEG), lonlat.crs)
 
     @cached_property
     def geometry_lonlat(self) -> "Geometry":
@@ -117,13 +154,24 @@ class AOI:
 
         return Geometry(shapely.orient_polygons(split(self.whole_lonlat.geom)), self.whole_lonlat.crs)
 
-    @property
+    @cached_property
     def search_area(self) -> "Geometry":
-        return self.geometry_lonlat
+        """An area of at most about a hundred vertices that contains the AOI, by RFC 7946; see `shape.enclosing`."""
+        import shapely
+        from odc.geo.geom import Geometry
 
-    @property
+        around = split(enclosing(self.whole_lonlat.geom))
+        return Geometry(shapely.orient_polygons(around), self.whole_lonlat.crs)
+
+    @cached_property
     def ground(self) -> str:
-        return self.geometry.wkt
+        """Digest of the ground, the same for the same polygon in any format and CRS; see `shape.ground_digest`.
+
+        Where edges that are straight in a CRS of metres are bent by more than a metre in degrees, the CRS is part of
+        it.
+        """
+        digest = ground_digest(self.geometry.to_crs("EPSG:4326").geom)
+        return f"{digest} {self.geometry.crs}" if bend_deg(self.geometry) > _LARGE_BEND_DEG else digest
 
     @property
     def bounds_lonlat(self) -> tuple[float, float, float, float]:

@@ -12,6 +12,8 @@ import xarray as xr
 from affine import Affine
 from shapely.geometry.base import BaseGeometry
 
+from s2cube.shape import in_crs
+
 if TYPE_CHECKING:
     from odc.geo.geom import Geometry
 
@@ -38,7 +40,7 @@ def clip(raster: xr.DataArray, geometry: "Geometry", nodata: float) -> xr.DataAr
     """
     values = da.asanyarray(raster.data)
     chunks = values.chunks[-2:]
-    outline, transform = geometry.to_crs(raster.rio.crs, resolution="auto").geom, raster.rio.transform()
+    outline, transform = in_crs(geometry, raster.rio.crs).geom, raster.rio.transform()
     rows, columns = (list(pairwise(accumulate(lengths, initial=0))) for lengths in chunks)
     parts = ((down, across) for down in rows for across in columns)
     narrow = not any(_inside(part, outline, transform, narrow=False).any() for part in parts)

@@ -211,8 +211,15 @@ def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """Write down an Item, a collection or a catalogue."""
-    return encoded(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    """Write down an Item, a collection or a catalogue.
+
+    The geometry is one line: with a line for each number it is three times as long.
+    """
+    geometry = json.dumps(content.get("geometry"), separators=(",", ":"), allow_nan=False)
+    marker = "\x00geometry"
+    marked = {key: marker if key == "geometry" else value for key, value in content.items()}
+    text = json.dumps(marked, indent=2, ensure_ascii=False, allow_nan=False)
+    return encoded(text.replace(json.dumps(marker), geometry, 1))
 
 
 def encoded(json_text: str) -> bytes:

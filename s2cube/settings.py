@@ -64,7 +64,7 @@ def _from_file(file: Path | None) -> Iterator[_Setting]:
         return
     path = file or DEFAULT_FILE
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config"

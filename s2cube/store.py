@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from s2cube import s3
 from s2cube.archives import NoKeys, Stores, locate
-from s2cube.errors import AssetReadError
+from s2cube.errors import AssetReadError, redact
 from s2cube.network import diagnose
 from s2cube.outcome import Traffic
 from s2cube.remote import REMOTE_SCHEMES, SERVERS, is_remote, local_path, store_to_read
@@ -275,7 +275,7 @@ def _judged(href: str, error: Exception, server: str, access: Access) -> Excepti
     if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
         return busy(status, None) if status in BUSY else _refused(href, status)
     if isinstance(error, ValueError | PermissionError | FileNotFoundError) or type(error).__name__ in _FINAL:
-        return failed(href, f"cannot be read ({text[:300]})")
+        return failed(href, f"cannot be read ({redact(text, 300)})")
     trouble = diagnose(error, server, access.timeout_s)
     if trouble.may_pass:
         return Passing(trouble.problem, remedy=trouble.remedy)

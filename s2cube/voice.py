@@ -1,17 +1,25 @@
-"""What commands say to people, on stderr."""
+"""What commands say to people, on stderr, and print for programs.
+
+Ids, addresses and answers of servers come from others. All that is shown passes one of the handlers, `add_row` or
+`json_line`: no control character, markup or secret of theirs gets further.
+"""
 
 import json
 import logging
+import re
 import sys
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from s2cube.config import JobConfig
-from s2cube.errors import redact
+from s2cube.errors import printable, redact, safe_text
 
 if TYPE_CHECKING:
     from s2cube.job import Job
@@ -23,6 +31,10 @@ if TYPE_CHECKING:
 TRACEBACK_LEVEL = logging.DEBUG // 2
 LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
 _WIDTH_OF_A_TABLE = 200
+_LONGEST_LINE = 16_000
+"""Characters of a line of the log, and of a traceback: an error of three long facts is shown whole."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 SAY = (logging.INFO + logging.WARNING) // 2
 """Level of what a command has to say: not a warning, but more than how it goes."""
@@ -31,16 +43,18 @@ FACTS = ("run", "slice", "scenes", "asset")
 """What a line of the log is about, where it is about one."""
 
 log = logging.getLogger("s2cube")
-people = Console(stderr=True, highlight=False, soft_wrap=True)
+people = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class People(logging.Handler):
-    """Log lines for people, above the progress bar; other libraries log addresses with all that stands in them."""
+    """Log lines for people, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line."""
+        """Print a line, and a traceback if there is one."""
         kind = {SAY: "", logging.CRITICAL: "s2cube: "}.get(record.levelno, f"{record.levelname.lower()}: ")
-        people.print(redact(f"{kind}{self.format(record)}"), markup=False)
+        people.print(f"{kind}{_line(record)}")
+        for line in _traceback(record):
+            people.print(line)
 
 
 class JsonLines(logging.Handler):
@@ -50,9 +64,38 @@ class JsonLines(logging.Handler):
         """Print a line."""
         now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         level = "info" if record.levelno == SAY else record.levelname.lower()
-        facts = {"time": now.replace("+00:00", "Z"), "level": level, "event": redact(self.format(record))}
-        facts |= {key: value for key in FACTS if (value := getattr(record, key, None))}
-        print(json.dumps(facts, ensure_ascii=False), file=sys.stderr, flush=True)
+        facts = {"time": now.replace("+00:00", "Z"), "level": level, "event": _line(record)}
+        facts |= {key: _shown(value) for key in FACTS if (value := getattr(record, key, None))}
+        if lines := list(_traceback(record)):
+            facts["traceback"] = "\n".join(lines)
+        print(json_line(facts, sys.stderr.encoding or "ascii"), file=sys.stderr, flush=True)
+
+
+def _line(record: logging.LogRecord) -> str:
+    return safe_text(record.getMessage(), _LONGEST_LINE)
+
+
+def _traceback(record: logging.LogRecord) -> Iterator[str]:
+    if record.exc_info and record.exc_info[0]:
+        text = "".join(traceback.format_exception(*record.exc_info))
+        yield from map(printable, redact(text, _LONGEST_LINE).splitlines())
+
+
+def _shown(fact: Any) -> Any:
+    return [safe_text(str(each)) for each in fact] if isinstance(fact, list | tuple) else safe_text(str(fact))
+
+
+def json_line(content: object, encoding: str = "ascii") -> str:
+    """Write content as one line of JSON for a stream with an encoding.
+
+    A lone surrogate becomes U+FFFD: strict readers refuse JSON that holds one.
+    """
+    line = _SURROGATES.sub("\ufffd", json.dumps(content, ensure_ascii=False))
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line))
+    return line
 
 
 def say(text: str) -> None:
@@ -62,9 +105,8 @@ def say(text: str) -> None:
 
 def complain(line: str) -> None:
     """Say why a command ends."""
-    log.critical("%s", " ".join(line.split()))
-    if log.getEffectiveLevel() <= TRACEBACK_LEVEL and sys.exc_info()[0]:
-        log.critical("%s", redact(traceback.format_exc()))
+    deep = log.getEffectiveLevel() <= TRACEBACK_LEVEL and sys.exc_info()[0] is not None
+    log.critical("%s", line, exc_info=deep)
 
 
 class Bar:
@@ -152,7 +194,7 @@ def nothing_found(config: JobConfig) -> str:
     """Say what was asked for in vain."""
     asked = config.search
     when = f" in {asked.datetime}" if asked.datetime else ""
-    return redact(
+    return (
         f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
         f"cloud cover up to {asked.max_cloud_percent:g} %. More dates, a greater --max-cloud or another --aoi may."
     )
@@ -182,7 +224,12 @@ def tell(summary: "Summary", config: JobConfig) -> None:
 def paper() -> Console:
     """Give what tables are printed on."""
     # Names are worth more than a narrow window: the terminal may wrap them, but nothing cuts them.
-    return Console(highlight=False, width=_WIDTH_OF_A_TABLE)
+    return Console(highlight=False, width=_WIDTH_OF_A_TABLE, markup=False, emoji=False)
+
+
+def add_row(table: Table, *facts: object) -> None:
+    """Add a row to a table that is printed on `paper`."""
+    table.add_row(*(Text(safe_text(str(fact))) for fact in facts))
 
 
 def tell_cost(total: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config import CubeSection, JobConfig
-from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, redact
+from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, safe_text
 from s2cube.folder import Folder
 from s2cube.image import assemble, qa, read_access, screen
 from s2cube.model import Plan
@@ -65,7 +65,7 @@ def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     except (OSError, MemoryError) as error:
         result = replace(failed(plan, error), may_pass=True)
     ledger = access.ledger
-    notes = tuple(f"{redact(href)}: {text}" for href, text in ledger.notes.items())
+    notes = tuple(f"{safe_text(href)}: {text}" for href, text in ledger.notes.items())
     return replace(result, traffic=ledger.traffic, notes=notes)
 
 
@@ -154,7 +154,7 @@ def failed(plan: Plan, error: BaseException) -> SliceResult:
             slice=time_slice.id,
             scenes=tuple(scene.id for scene in time_slice.scenes),
             asset=_asset(plan, error),
-            error=str(error) if isinstance(error, SliceError) else redact(f"{type(error).__name__}: {error}"),
+            error=str(error) if isinstance(error, SliceError) else safe_text(f"{type(error).__name__}: {error}"),
             time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
         may_pass=isinstance(error, SliceError) and error.may_pass,
@@ -165,6 +165,6 @@ def _asset(plan: Plan, error: BaseException) -> str:
     if isinstance(error, AssetReadError | SceneError):
         for scene in plan.slices[0].scenes:
             for key, asset in scene.assets.items():
-                if redact(asset.href) == error.subject:
+                if safe_text(asset.href) == error.subject:
                     return key
     return error.asset if isinstance(error, SliceError) else ""

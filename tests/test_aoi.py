@@ -52,6 +52,32 @@ def test_any_crs(tmp_path: Path) -> None:
     assert aoi.geometry.crs == "EPSG:32632"
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "geojsonl", "gml", "kml", "csv+vrt", "shp+prj", "shp+cpg"])
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, suffix: str) -> None:
+    first, _, marked = suffix.partition("+")
+    path = tmp_path / f"field.{first}"
+    if first == "csv":
+        path.write_text(f'id,WKT\nA1,"{SQUARE.wkt}"\n')
+        path = tmp_path / "field.vrt"
+        path.write_text(
+            '<OGRVRTDataSource><OGRVRTLayer name="field"><SrcDataSource relativeToVRT="1">field.csv</SrcDataSource>'
+            '<LayerSRS>EPSG:4326</LayerSRS><GeometryField encoding="WKT" field="WKT"/></OGRVRTLayer></OGRVRTDataSource>'
+        )
+        marked = "csv"
+    else:
+        geopandas.GeoDataFrame({"id": ["A1"]}, geometry=[SQUARE], crs="EPSG:4326").to_file(
+            path, driver="KML" if first == "kml" else None
+        )
+    text = tmp_path / f"field.{marked or first}"
+    text.write_bytes(BOM + text.read_bytes())
+    aoi = s2cube.read_aoi(path, None if first == "kml" else "id")
+    assert aoi.geometry_lonlat.geom.equals(SQUARE)
+    assert aoi.geometry.crs == "EPSG:4326"
+
+
 def test_holes_and_parts_stay(tmp_path: Path) -> None:
     ring = SQUARE - shapely.box(10.02, 50.02, 10.05, 50.05)
     both = shapely.MultiPolygon([ring, shapely.box(11, 51, 11.1, 51.1)])

@@ -30,6 +30,15 @@ def test_the_file_in_the_folder_is_found(tmp_path: Path) -> None:
     assert load_config({}, {}).cube.resolution_m == 20
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, newline: str) -> None:
+    """Editors on Windows write one."""
+    for file in (tmp_path / "s2cube.toml", tmp_path / "job.toml"):
+        file.write_bytes(b"\xef\xbb\xbf" + f"[cube]{newline}resolution = 20{newline}".encode())
+    assert load_config({}, {}).cube.resolution_m == 20
+    assert load_config({}, {}, tmp_path / "job.toml").cube.resolution_m == 20
+
+
 def test_every_source_spells_values_alike(tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text('[cube]\nbands = ["blue", "red"]\n[job]\noverwrite = true\n[search]\ndatetime = "2024"\n')

@@ -13,22 +13,22 @@ import s2cube
 PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {
-        "antimeridian", "archives", "cells", "codec", "errors", "geotiff", "made", "outcome", "outline",
-        "packing", "plain", "qa", "resample", "room",
+        "antimeridian", "archives", "cells", "codec", "errors", "geotiff", "made", "outcome", "packing",
+        "plain", "qa", "resample", "room", "shape",
     },
-    1: {"document", "draft", "folder", "members", "model", "network", "offset_check", "record", "shelf"},
+    1: {"document", "draft", "folder", "members", "model", "network", "offset_check", "outline", "record", "shelf"},
     2: {"aoi", "config", "connections", "grid"},
     3: {"cluster", "cog", "settings", "web"},
     4: {"refusal", "remote", "s3", "sign", "stream"},
     5: {"bucket", "scene", "stac_io", "store"},
-    6: {"granules", "items", "pages", "place", "provider", "question", "ranged_file", "table", "tiff"},
+    6: {"granules", "items", "pages", "place", "provider", "question", "ranged_file", "tiff"},
     7: {"assets", "demo", "gdal_file", "item", "output", "picture", "service", "static", "tiles"},
     8: {"catalog", "chunk", "completeness", "lease", "overwrite", "placement", "recipe", "source"},
     9: {"api", "comparison", "mask", "memory", "mosaic", "plan", "reader", "verification"},
     10: {"cost", "cube", "files", "search"},
     11: {"image", "job"},
     12: {"voice", "worker"},
-    13: {"flags", "pipeline"},
+    13: {"flags", "pipeline", "table"},
     14: {"looking", "submit"},
     15: {"cli"},
 }  # fmt: skip

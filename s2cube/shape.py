@@ -1,0 +1,248 @@
+"""Outlines in another CRS, of fewer vertices, and as a digest."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from odc.geo.crs import CRS
+    from odc.geo.geom import Geometry
+    from shapely import LinearRing
+    from shapely.geometry.base import BaseGeometry
+
+_STEP_M = 300
+"""An edge of this length is bent by less than 4 mm in another CRS, up to latitude 60: L² tan(latitude) / 8 R."""
+
+_SHORT_DEGREE_M = 100_000
+
+_MOST_STEPS = 100_000
+"""Points that are added to an outline at most: a zigzag may be longer than the equator."""
+
+_FEW_VERTICES = 100
+"""As JSON they take 3 kB in a search, 6 kB as part of a URL, of which servers take 8."""
+
+_MOST_CELLS = 32
+
+_SEARCH_DECIMALS = 6
+
+_LEAST_OF_A_RING = 3
+"""Vertices; a ring has its first one again at its end."""
+
+_ITEM_DECIMALS = 7
+_ITEM_DEG = 1e-7
+"""To this, a centimetre, the vertices of a compact outline are rounded: RFC 7946 advises no more than 1e-6."""
+
+_LONGEST_DEGREE_M = 111_700
+"""A degree of latitude at the poles (WGS 84)."""
+
+_FINEST_DEG = 1e-9
+
+_STRAIGHT_DEG = 1e-11
+"""A micrometre: vertices so near to the line between their neighbours say nothing. Reprojection moves them by less."""
+
+
+def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "Geometry":
+    """Transform an outline, with points along its edges, since what is straight in one CRS is curved in another.
+
+    Parameters
+    ----------
+    step_m
+        How far these points are apart, metres; in degrees as far as a metre is on a meridian, about.
+    """
+    import shapely
+    from odc.geo.geom import Geometry
+
+    if geometry.crs is None or geometry.crs == crs:
+        return geometry
+    step = step_m / _SHORT_DEGREE_M if geometry.crs.geographic else step_m
+    # By length, not by area: the square root of a sliver's area is a step of micrometres.
+    step = max(step, geometry.geom.length / _MOST_STEPS)
+    parts = [
+        shapely.Polygon(_with_steps(part.exterior, step), [_with_steps(hole, step) for hole in part.interiors])
+        for part in shapely.get_parts(geometry.geom)
+    ]
+    return Geometry(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), geometry.crs).to_crs(crs)
+
+
+def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
+    """Add points to a ring; `shapely.segmentize` repairs what it returns, which takes a minute for a large zigzag."""
+    import numpy as np
+    import shapely
+
+    points = shapely.get_coordinates(ring)
+    edges = np.diff(points, axis=0)
+    counts = np.maximum(1, np.ceil(np.hypot(*edges.T) / step)).astype(int)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    shares = (np.arange(len(first)) - first) / np.repeat(counts, counts)
+    dense = np.repeat(points[:-1], counts, axis=0) + shares[:, np.newaxis] * np.repeat(edges, counts, axis=0)
+    return shapely.LinearRing(np.vstack([dense, points[-1:]]))
+
+
+def bend_deg(geometry: "Geometry") -> float:
+    """Say how far from straight the edges of an outline are in EPSG:4326, degrees; measured in their middles."""
+    import numpy as np
+    import shapely
+    from odc.geo.crs import CRS
+
+    if geometry.crs is None or geometry.crs.geographic:
+        return 0.0
+    transform = geometry.crs.transformer_to_crs(CRS("EPSG:4326"))
+    largest = 0.0
+    for ring in shapely.get_rings(shapely.get_parts(geometry.geom)):
+        points = shapely.get_coordinates(ring)
+        lonlat = np.column_stack(transform(*points.T))
+        middles = np.column_stack(transform(*((points[1:] + points[:-1]) / 2).T))
+        along, half = np.diff(lonlat, axis=0), middles - lonlat[:-1]
+        for step in (along, half):
+            step[:, 0] -= 360 * np.round(step[:, 0] / 360)
+        lengths = np.hypot(*along.T)
+        beside = np.abs(along[:, 0] * half[:, 1] - along[:, 1] * half[:, 0])[lengths > 0] / lengths[lengths > 0]
+        largest = max(largest, *beside)
+    return largest
+
+
+def simplified(outline: "BaseGeometry", tolerance: float) -> "BaseGeometry":
+    """Simplify an outline part by part; all parts at once would take minutes where there are ten thousand of them.
+
+    It comes back as it is where its parts would overlap.
+    """
+    import shapely
+
+    parts = shapely.simplify(shapely.get_parts(outline), tolerance)
+    whole: BaseGeometry = parts[0] if len(parts) == 1 else shapely.MultiPolygon(list(parts))
+    return whole if whole.is_valid else outline
+
+
+def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
+    """Give an outline of at most a hundred vertices that contains another one; of a few vertices it is the same one.
+
+    Parameters
+    ----------
+    outline
+        Longitude first, degrees, in one piece: see `antimeridian.unwrap`.
+
+    Returns
+    -------
+    shapely.geometry.base.BaseGeometry
+        Of what has more vertices, those cells of a lattice over it that meet it, without holes: 32 by 32 cells, or as
+        many as a hundred vertices allow.
+    """
+    import numpy as np
+    import shapely
+
+    if shapely.get_num_coordinates(outline) <= _FEW_VERTICES:
+        return outline
+    west, south, east, north = outline.bounds
+    shapely.prepare(outline)
+    cells = _MOST_CELLS
+    while cells > 1:
+        (left, right), (bottom, top) = _steps(west, east, cells), _steps(south, north, cells)
+        boxes = shapely.box(*np.meshgrid(left, bottom), *np.meshgrid(right, top))
+        met = shapely.union_all(boxes[shapely.intersects(outline, boxes)])
+        filled = shapely.union_all(shapely.polygons(shapely.get_exterior_ring(shapely.get_parts(met))))
+        if shapely.get_num_coordinates(filled) <= _FEW_VERTICES:
+            return filled
+        cells //= 2
+    return outline.envelope
+
+
+def _steps(first: float, last: float, count: int) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    """Cut an interval in parts that begin and end at short decimals; give where they begin, and where they end."""
+    import numpy as np
+
+    # The float next to a short decimal may be on its wrong side.
+    low = min(first, np.floor(first * 10**_SEARCH_DECIMALS) / 10**_SEARCH_DECIMALS)
+    high = max(last, np.ceil(last * 10**_SEARCH_DECIMALS) / 10**_SEARCH_DECIMALS)
+    inner = np.round(np.linspace(low, high, count + 1)[1:-1], _SEARCH_DECIMALS)
+    edges = np.unique([low, *inner[(low < inner) & (inner < high)], high])
+    return edges[:-1], edges[1:]
+
+
+def compact(outline: "BaseGeometry", tolerance_m: float) -> tuple["BaseGeometry", float]:
+    """Simplify an outline and round it to 1e-7 degrees.
+
+    Parameters
+    ----------
+    outline
+        Longitude first, degrees, in one piece: see `antimeridian.unwrap`.
+    tolerance_m
+        By how much its edges may move, metres.
+
+    Returns
+    -------
+    shapely.geometry.base.BaseGeometry
+        Valid. What is narrower than the tolerance stays as it is, where nothing would be left of it.
+    float
+        By how much its edges moved at most, metres; 0 if it is as it was.
+    """
+    import shapely
+
+    simple = simplified(outline, tolerance_m / _LONGEST_DEGREE_M)
+    rounded = shapely.transform(simple, lambda points: points.round(_ITEM_DECIMALS))
+    if not rounded.is_valid:
+        rounded = shapely.set_precision(simple, _ITEM_DEG)
+    if rounded.is_valid and not rounded.is_empty and isinstance(rounded, shapely.Polygon | shapely.MultiPolygon):
+        is_same = shapely.get_num_coordinates(simple) == shapely.get_num_coordinates(outline)
+        return rounded, 0.0 if is_same else tolerance_m
+    return (outline if outline.is_valid else shapely.make_valid(outline)), 0.0
+
+
+def ground_digest(outline: "BaseGeometry") -> str:
+    """Digest what ground an outline encloses, however it is written.
+
+    Neither the order of parts, rings and vertices decides, nor their direction, nor heights, repeated vertices and
+    those on a straight line (to a micrometre). Vertices are rounded to 1e-7 degrees, a centimetre. Decimals are rounded
+    first to 1e-9, so that 8 decimals that end in 5 are rounded the same way after a reprojection. Reprojection
+    moves vertices by nanometres, so of a million coordinates about one is rounded otherwise.
+
+    Parameters
+    ----------
+    outline
+        Longitude first, degrees; longitudes may be of any turn.
+
+    Returns
+    -------
+    str
+        Hexadecimal, 16 digits.
+    """
+    import numpy as np
+    import shapely
+
+    edges = [np.empty((0, 4), np.int64)]
+    for ring in shapely.get_rings(shapely.get_parts(outline)):
+        points = _corners(shapely.get_coordinates(ring)[:-1])
+        grid = np.rint(np.rint(points / _FINEST_DEG) / round(_ITEM_DEG / _FINEST_DEG)).astype(np.int64)
+        grid[:, 0] %= round(360 / _ITEM_DEG)
+        following = np.roll(grid, -1, axis=0)
+        # An edge is the same in both directions.
+        swapped = (grid[:, 0] > following[:, 0]) | ((grid[:, 0] == following[:, 0]) & (grid[:, 1] > following[:, 1]))
+        pairs = np.where(swapped[:, np.newaxis], np.hstack([following, grid]), np.hstack([grid, following]))
+        edges.append(pairs[(grid != following).any(axis=1)])
+    every = np.concatenate(edges)
+    # Edges that enclose, by the rule of even and odd, are an outline without regard to their order.
+    content = every[np.lexsort(every.T)].astype("<i8").tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _corners(points: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Leave out the vertices of a ring that repeat the one before, or are on the line between their neighbours."""
+    import numpy as np
+
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    twice_area = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0])
+    kept = points[twice_area > _STRAIGHT_DEG * np.hypot(*(before + after).T)]
+    lost = abs(_area(points) - _area(kept))
+    # The vertices of a fine curve are all near to such lines, and yet are the curve.
+    fits = len(kept) >= _LEAST_OF_A_RING and lost <= _STRAIGHT_DEG * np.hypot(*before.T).sum()
+    return kept if fits else points
+
+
+def _area(points: "NDArray[np.float64]") -> float:
+    import numpy as np
+
+    if not len(points):
+        return 0.0
+    x, y = (points - points[0]).T
+    return float(abs(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2)
