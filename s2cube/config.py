@@ -27,7 +27,8 @@ from pydantic import (
 
 from s2cube.archives import Stores, parse_stores
 from s2cube.errors import ConfigError
-from s2cube.model import Dtype, Offset, Quality, TimeRange
+from s2cube.model import Dtype, Offset, Quality
+from s2cube.times import TimeRange
 
 _THREADS_PER_CORE = 2
 

@@ -4,13 +4,12 @@ import hashlib
 import math
 import re
 import unicodedata
-from calendar import monthrange
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.errors import SliceError
@@ -29,12 +28,6 @@ Quality = Literal["exact", "fast"]
 
 Offset = Literal["auto", "none", "-1000"]
 """What is added to digital numbers: as the scene says, nothing, or -1000."""
-
-_INSTANT = re.compile(
-    r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
-)
-
-SUN_DEG_PER_HOUR = 15
 
 _STRAIGHT_M = 10_000
 """So far a line that is straight in metres is bent by 20 m at most in degrees, up to latitude 84."""
@@ -183,123 +176,6 @@ class AOI:
         """Longitude of the centroid, degrees east, in [-180, 180)."""
         lon = float(self.whole_lonlat.centroid.coords[0][0])
         return lon if lon < 180 else lon - 360
-
-
-@dataclass(frozen=True)
-class TimeRange:
-    """A closed interval of time; None leaves a side open.
-
-    Parameters
-    ----------
-    start, end
-        Instants, UTC.
-    starts_with_day, ends_with_day
-        Whether that side is a date, which asks for whole solar days: those of the place that is asked about. As they
-        stand, `start` and `end` are those of the dates in UTC.
-    """
-
-    start: datetime | None
-    end: datetime | None
-    starts_with_day: bool = False
-    ends_with_day: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``A/B``, ``A``, ``A/..`` or ``../B``, each a year, month, day or second, in UTC.
-
-        A part that is coarser than a second stands for all of it: ``2024-01/2024-06`` ends with 30 June.
-
-        Raises
-        ------
-        ValueError
-            If the text is none of these, or runs backwards.
-        """
-        first, slash, last = text.strip().partition("/")
-        if not slash:
-            last = first
-        if first in ("", "..") and last in ("", ".."):
-            raise ValueError(f"'{text}' has neither a beginning nor an end")
-        start = None if first in ("", "..") else _first_instant(first)
-        end = None if last in ("", "..") else _last_instant(last)
-        if start and end and start > end:
-            raise ValueError(f"'{text}' runs backwards: {first} is later than {last}")
-        return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
-
-    def at(self, lon: float) -> Self:
-        """Give the instants that are meant at a longitude, degrees east: a date is there the solar day."""
-        # The solar day is that of UTC + lon / 15 h.
-        shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
-        start = self.start + shift if self.start and self.starts_with_day else self.start
-        end = self.end + shift if self.end and self.ends_with_day else self.end
-        return type(self)(start, end)
-
-    def whole_days_at(self, lon: float) -> Self:
-        """Give the instants of all solar days at a longitude, degrees east, that the range touches."""
-        exact = self.at(lon)
-        start = exact.start and day_begin(exact.start, lon)
-        end = exact.end and day_begin(exact.end, lon) + timedelta(days=1, microseconds=-1)
-        return type(self)(start, end)
-
-    def holds(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether all of another range lies in this one; so does one that is unknown."""
-        return all(each is None or each in self for each in (first, last))
-
-    def meets(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether a part of another range lies in this one."""
-        after = first is None or self.end is None or first <= self.end
-        return after and (last is None or self.start is None or self.start <= last)
-
-    def __contains__(self, instant: datetime) -> bool:
-        return (self.start is None or self.start <= instant) and (self.end is None or instant <= self.end)
-
-    def __str__(self) -> str:
-        return f"{_written(self.start, self.starts_with_day)}/{_written(self.end, self.ends_with_day)}"
-
-
-def solar_day(instant: datetime, lon: float) -> str:
-    """Name the day at a longitude (degrees east) by the sun: UTC + longitude / 15 h, as YYYYMMDD."""
-    return f"{instant + timedelta(hours=lon / SUN_DEG_PER_HOUR):%Y%m%d}"
-
-
-def day_begin(instant: datetime, lon: float) -> datetime:
-    """Give the instant at which the solar day of an instant begins at a longitude, degrees east."""
-    by_the_sun = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
-    midnight = by_the_sun.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(hours=lon / SUN_DEG_PER_HOUR)
-
-
-def _is_date(text: str) -> bool:
-    match = _INSTANT.fullmatch(text)
-    return match is not None and match["clock"] is None
-
-
-def _first_instant(text: str) -> datetime:
-    match = _INSTANT.fullmatch(text)
-    if not match:
-        raise ValueError(f"'{text}' is no date like 2024, 2024-06, 2024-06-30 or 2024-06-30T12:00:00Z")
-    day = f"{match['year']}-{match['month'] or '01'}-{match['day'] or '01'}"
-    return datetime.fromisoformat(f"{day}T{match['clock'] or '00:00:00'}").replace(tzinfo=UTC)
-
-
-def _last_instant(text: str) -> datetime:
-    first = _first_instant(text)
-    parts = text.count("-")
-    if "T" in text or " " in text:
-        return first
-    if parts == 2:
-        end = first + timedelta(days=1)
-    elif parts == 1:
-        end = first + timedelta(days=monthrange(first.year, first.month)[1])
-    else:
-        end = first.replace(year=first.year + 1)
-    return end - timedelta(microseconds=1)
-
-
-def _written(instant: datetime | None, is_date: bool) -> str:
-    """Write RFC 3339, or a date."""
-    if instant is None:
-        return ".."
-    return f"{instant:%Y-%m-%d}" if is_date else instant.isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Placement:
         try:
             declared = CRS.from_user_input(self.crs) if self.crs else crs
         except (CRSError, ValueError):
-            problem = f"names a CRS '{self.crs}' that is none"
+            problem = f"is said to lie in {self.crs}, which is no CRS"
             raise SceneError(self.scene, problem, "Tell whoever runs the catalogue", self.asset) from None
         if crs != declared:
             raise SceneError(href, f"lies in {crs}, but its item says {self.crs}", _REMEDY, self.asset)

@@ -15,10 +15,11 @@ from s2cube.errors import SliceError, redact
 from s2cube.granules import Granule, find_granules, log_dropped
 from s2cube.grid import aoi_geobox
 from s2cube.members import guarded
-from s2cube.model import AOI, Offset, Plan, TimeSlice, UnusableSlice, solar_day, unique_file_names
+from s2cube.model import AOI, Offset, Plan, TimeSlice, UnusableSlice, unique_file_names
 from s2cube.provider import provider
 from s2cube.recipe import recipe
 from s2cube.scene import acquired, tile
+from s2cube.times import solar_day
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ from s2cube.api import Api, Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError, SliceError
 from s2cube.granules import find_granules
-from s2cube.model import AOI, TimeRange, day_begin
+from s2cube.model import AOI
 from s2cube.scene import acquired, cloud_cover, footprint
 from s2cube.source import open_source
 from s2cube.stac_io import TIMEOUT_S
+from s2cube.times import TimeRange, day_begin
 
 log = logging.getLogger(__name__)
 

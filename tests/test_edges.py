@@ -31,9 +31,10 @@ from s2cube.config import CubeSection
 from s2cube.demo import Archive
 from s2cube.errors import AOIError, ConfigError
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, solar_day
+from s2cube.model import AOI
 from s2cube.outline import clip
 from s2cube.plan import make_plan
+from s2cube.times import solar_day
 
 TAVEUNI = shapely.box(179.6, -17, 180.2, -16.5) - shapely.box(179.9, -16.9, 180.1, -16.8)
 """A crossing area with a crossing hole, in one piece."""

@@ -249,6 +249,7 @@ class TestSTAC:
 
     def test_what_it_is_made_of(self) -> None:
         made_of = {"recipe": "r", "offset_dn": {"a b": 0, "c": -1000}, "dropped": [], "derived_from": []}
+        made_of |= {"data_version": 2, "ground": "g", "search": {"max_cloud": 20}}
         made_of["settings"] = {"mask": ["scl"], "mask_classes": [8, 9, 10]}
         source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
         facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}
@@ -257,6 +258,8 @@ class TestSTAC:
         assert item.properties["s2cube:offset_doubts"] == ["c"]
         assert item.properties["s2cube:clear_percent"] == 90
         assert item.properties["s2cube:scenes"] == ["a b", "c"]
+        facts = {key: item.properties[f"s2cube:{key}"] for key in ("data_version", "ground", "search")}
+        assert facts == {"data_version": 2, "ground": "g", "search": {"max_cloud": 20}}
 
     def test_common_names_are_those_of_the_extension(self) -> None:
         """pystac knows the names that eo v1.1 allows."""

@@ -14,8 +14,9 @@ from pyproj import Transformer
 
 from s2cube.config import CubeSection
 from s2cube.grid import aoi_geobox
-from s2cube.model import AOI, solar_day
+from s2cube.model import AOI
 from s2cube.plan import make_plan
+from s2cube.times import solar_day
 
 LON = st.floats(-179, 178)
 LAT = st.floats(-78, 82)
