@@ -194,7 +194,7 @@ def nothing_found(config: JobConfig) -> str:
     """Say what was asked for in vain."""
     asked = config.search
     when = f" in {asked.datetime}" if asked.datetime else ""
-    return (
+    return redact(
         f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
         f"cloud cover up to {asked.max_cloud_percent:g} %. More dates, a greater --max-cloud or another --aoi may."
     )
