@@ -9,6 +9,7 @@ import pystac
 
 from s2cube.config import CubeSection
 from s2cube.errors import AssetMissingError, AssetReadError, SceneError, SliceError
+from s2cube.level import check_level
 from s2cube.members import read, text, whole_number
 from s2cube.provider import (
     BAND_ASSETS,
@@ -16,7 +17,6 @@ from s2cube.provider import (
     EO2_NAMES,
     LAYER_ASSETS,
     canonical_bands,
-    check_level,
     offset_dn,
     provider,
 )

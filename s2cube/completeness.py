@@ -228,9 +228,8 @@ class _Asking:
         while True:
             seen.begin(form.limit)
             try:
-                for page in read_pages(
-                    self._api.io, form.request(self._api.addresses[form.methods[0]], question), retries
-                ):
+                address = self._api.addresses[form.methods[0]]
+                for page in read_pages(self._api.io, form.request(self._api.client, address, question), retries):
                     self._api.form = form
                     seen.take(page)
                     named = {identity(feature): feature for feature in page.features}

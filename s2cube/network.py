@@ -217,6 +217,8 @@ def _answer_trouble(text: str, who: str, timeout_s: float | None) -> Trouble:
         return Trouble(f"{who} broke off its answer")
     if re.search(r"reset by peer|ConnectionReset|closed connection|IncompleteMessage|Connection aborted|EOF", text):
         return Trouble(f"{who} closed the connection without an answer")
+    if "failed to decode" in text:
+        return Trouble(f"{who} does not pack its answer as it says")
     first = " ".join(text.split("\n")[0].split())
     return Trouble(first.rpartition(" - ")[2][:300])
 

@@ -1,14 +1,13 @@
 """What catalogues call things, and how their pixels are scaled: a table, not code paths."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pystac
 
-from s2cube.errors import ConfigError, HarmonisationError, SceneError
-from s2cube.members import number, read, records, shown, text
+from s2cube.errors import ConfigError, HarmonisationError
+from s2cube.members import number, read, records, shown
 from s2cube.model import Offset
 from s2cube.scene import baseline, baseline_text
 
@@ -149,44 +148,6 @@ def _canonical_band(name: str) -> str:
         if name in keys:
             return band
     raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
-
-
-_LEVELS = ("s2:product_type", "product:type", "processing:level")
-"""Properties that tell the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
-
-_LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
-_COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
-_ID_OF_LEVEL_1 = re.compile(r"_(?:MSI)?L1[A-C](?:_|$)")
-_SURFACE_REFLECTANCE = "2"
-
-
-def check_level(item: pystac.Item) -> None:
-    """Make sure that a scene does not say that it is something else than Level-2A, surface reflectance.
-
-    Raises
-    ------
-    SceneError
-        If it does.
-    """
-    for name in _LEVELS:
-        told = read(item, item.properties, name, text) or ""
-        match = _LEVEL.fullmatch(told.strip().upper())
-        if match and match[1] != _SURFACE_REFLECTANCE:
-            raise _other_level(item.id, f"says {name} {shown(told)}")
-    if _ID_OF_LEVEL_1.search(item.id):
-        raise _other_level(item.id, "says so in its id")
-    if is_other_level(item.collection_id):
-        raise _other_level(item.id, f"is of collection {shown(item.collection_id)}")
-
-
-def is_other_level(collection: str | None) -> bool:
-    """Tell whether the id of a collection names another level of processing than 2, as sentinel-2-l1c does."""
-    levels = _COLLECTION_LEVEL.findall((collection or "").lower())
-    return bool(levels) and _SURFACE_REFLECTANCE not in levels
-
-
-def _other_level(subject: str, how: str) -> SceneError:
-    return SceneError(subject, f"is no Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")
 
 
 def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:

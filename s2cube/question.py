@@ -4,14 +4,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pystac_client import ItemSearch
-
 from s2cube.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.refusal import AnswerError
 from s2cube.stac_io import Request
 
 if TYPE_CHECKING:
     from odc.geo.geom import Geometry
+    from pystac_client import Client
 
 PAGE_SIZE = 100
 """A hundred items of Copernicus Data Space are 6.5 MB; Planetary Computer refuses more than 1000."""
@@ -74,11 +73,11 @@ class Form:
     outline: Literal["exact", "hull", "box"] = "exact"
     limit: int = PAGE_SIZE
 
-    def request(self, address: str, question: Question) -> Request:
-        """Write a question."""
+    def request(self, client: "Client", address: str, question: Question) -> Request:
+        """Write a question to the API of a client, as it is asked at an address."""
         what = {"ids": question.ids} if question.ids else {"datetime": question.datetime, **self._area(question)}
-        search = ItemSearch(
-            address, method=self.methods[0], collections=[question.collection], limit=self.limit,
+        search = client.search(
+            method=self.methods[0], collections=[question.collection], limit=self.limit,
             sortby=_ORDER if self.is_sorted else None, **what,
         )  # fmt: skip
         return Request(address, self.methods[0], search.get_parameters())

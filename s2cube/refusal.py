@@ -1,25 +1,16 @@
 """Why a catalogue gives no good answer: the cause, the remedy, and how often to ask again."""
 
 import json
-import socket
-import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import requests
-import urllib3
-
-from s2cube.errors import SearchError
-from s2cube.web import BUSY
+from s2cube.errors import SearchError, redact
+from s2cube.web import BUSY, Answer, Lasting, Passing
 
 RETRIES = 5
 """After answers of a busy server, and connections that break."""
-_RETRIES_UNREACHED = 2
-"""After connections that cannot be made: whoever is away for longer is not back within a minute."""
 _RETRIES_SLOW = 1
 """After an answer that takes longer than the timeout: that is long enough already."""
 
-_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _LATER = "Try again later"
 _SHOWN_CHARACTERS = 200
 """So much of what a server says of an error is shown."""
@@ -38,92 +29,42 @@ class AnswerError(SearchError):
     status: int = 0
 
 
-class Passing(Exception):
-    """An error that may be gone when the same is asked again.
+class Busy(Passing):
+    """An answer that may be another when the same is asked again; `error` is what it means if it is not."""
 
-    Parameters
-    ----------
-    retries
-        So often at most.
-    pause_s
-        So long the server wants to be left alone, seconds.
-    """
-
-    def __init__(self, error: AnswerError, retries: int, pause_s: float = 0) -> None:
-        super().__init__(error.problem)
-        self.error, self.retries, self.pause_s = error, retries, pause_s
+    def __init__(self, error: AnswerError, pause_s: float | None, most_retries: int) -> None:
+        super().__init__(error.problem, pause_s, most_retries=most_retries)
+        self.error = error
 
 
-def refusal(address: str, answer: requests.Response, text: bytes, retries: int = RETRIES) -> AnswerError | Passing:
+def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError | Busy:
     """Make an error of an answer that is not 2xx.
 
     Parameters
     ----------
-    text
-        The beginning of its body.
     retries
         After 500, 502 and 504, which may be due to what was asked for.
     """
-    status = answer.status_code
-    reason = _reason(text)
-    error = AnswerError(
-        address, f"answers {status}" + (f" ({reason})" if reason else ""), _remedy(status), status=status
-    )
+    status = answer.status
+    reason = _reason(answer.body)
+    problem = f"answers {status}" + (f" ({reason})" if reason else "")
+    error = AnswerError(address, problem, _remedy(status), status=status)
     if status not in BUSY:
         return error
-    return Passing(error, retries if status in (500, 502, 504) else RETRIES, _asked_pause_s(answer))
+    return Busy(error, answer.pause_s, retries if status in (500, 502, 504) else RETRIES)
 
 
-def too_slow(address: str, timeout_s: float) -> Passing:
-    """Make an error of an answer that takes longer than the timeout."""
-    problem = f"does not answer wholly within {timeout_s:g} s"
-    return Passing(AnswerError(address, problem, f"{_LATER}, or raise --timeout"), _RETRIES_SLOW)
+def no_answer(address: str, error: Passing | Lasting) -> AnswerError:
+    """Make an error of the reason why there is no answer."""
+    if isinstance(error, Busy):
+        return error.error
+    remedy = error.remedy or (_LATER if isinstance(error, Passing) else "Check --stac")
+    return AnswerError(address, f"does not answer ({error})", remedy)
 
 
-def no_answer(address: str, error: Exception) -> AnswerError | Passing:
-    """Make an error of what is raised where there is no whole answer; its text may hold the address, with secrets."""
-    for cause in _chain(error):
-        match cause:
-            case ssl.SSLCertVerificationError():
-                reason = f"its certificate is not trusted: {cause.verify_message}"
-                remedy = "Check --stac, and REQUESTS_CA_BUNDLE where your network has certificates of its own"
-                return _silent(address, reason, remedy)
-            case ssl.SSLEOFError():
-                return Passing(_silent(address, "the connection breaks off", _LATER), RETRIES)
-            case ssl.SSLError():
-                return _silent(address, f"no secure connection: {cause.reason or 'unknown'}", "Check --stac: https?")
-            case socket.gaierror() if cause.errno in _NO_SUCH_HOST:
-                return _silent(address, "there is no such host", "Check --stac and the network")
-            case ConnectionRefusedError():
-                error_ = _silent(address, "it refuses the connection", "Check --stac and the network")
-                return Passing(error_, _RETRIES_UNREACHED)
-            case requests.exceptions.ProxyError():
-                error_ = _silent(address, "the proxy does not connect", "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
-                return Passing(error_, _RETRIES_UNREACHED)
-    match error:
-        case requests.exceptions.ChunkedEncodingError() | urllib3.exceptions.HTTPError():
-            return Passing(AnswerError(address, "breaks off its answer", _LATER), RETRIES)
-        case requests.exceptions.ConnectTimeout() | socket.gaierror():
-            return Passing(_silent(address, "it cannot be reached", "Check --stac and the network"), _RETRIES_UNREACHED)
-        case requests.exceptions.ConnectionError() | OSError() if not isinstance(error, ValueError):
-            return Passing(_silent(address, "the connection breaks off", _LATER), RETRIES)
-    return AnswerError(address, "is no address that can be read by http or https", "Check --stac")
-
-
-def _silent(address: str, reason: str, remedy: str) -> AnswerError:
-    return AnswerError(address, f"does not answer ({reason})", remedy)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what it was made of, as requests and urllib3 wrap one in another."""
-    pending: list[object] = [error]
-    seen: list[object] = []
-    while pending:
-        each = pending.pop(0)
-        if isinstance(each, BaseException) and each not in seen:
-            seen.append(each)
-            yield each
-            pending += [getattr(each, "reason", None), each.__cause__, each.__context__, *each.args]
+def slow(error: Passing) -> Passing:
+    """Say of an answer that takes longer than the timeout that it is asked for once more."""
+    return Passing(str(error), error.pause_s, error.remedy, error.is_stranger, _RETRIES_SLOW)
 
 
 def _remedy(status: int) -> str:
@@ -154,13 +95,5 @@ def _reason(text: bytes) -> str:
     line = " ".join((said if isinstance(said, str) else json.dumps(said)).split())
     if line.startswith("<"):
         return ""
-    line = "".join(each if each.isprintable() else "�" for each in line)
+    line = redact(line)
     return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
-
-
-def _asked_pause_s(answer: requests.Response) -> float:
-    asked = answer.headers.get("Retry-After")
-    try:
-        return max(0.0, urllib3.Retry().parse_retry_after(asked)) if asked else 0
-    except urllib3.exceptions.InvalidHeader:
-        return 0

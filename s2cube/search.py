@@ -13,6 +13,7 @@ from s2cube.api import Api, Question, ask, sorts
 from s2cube.config import SearchSection, SearchSettings
 from s2cube.errors import SearchError, SliceError
 from s2cube.granules import find_granules
+from s2cube.level import other_level
 from s2cube.model import AOI
 from s2cube.scene import acquired, cloud_cover, footprint
 from s2cube.source import open_source
@@ -87,8 +88,12 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
         source = open_source(config.stac, timeout_s)
         if isinstance(source, Iterator):
             return _of_collection(list(source), config)
-        if not source.has_collection(config.collection):
+        collection = source.collection(config.collection)
+        if collection is None:
             raise _no_collection(config, source.collection_names())
+        if level := other_level(collection):
+            problem = f"has in collection '{config.collection}' no Level-2A surface reflectance: it {level}"
+            raise SearchError(config.stac, problem, "Choose another --collection")
         return source
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
+
+import pystac
+from pystac_client import Client
 
 from s2cube.document import Document
 from s2cube.errors import SearchError
@@ -15,6 +18,9 @@ _MOST_PAGES = 100
 """Of a list of collections."""
 _BROKEN = "Tell whoever runs the catalogue"
 
+_CONFORMANCE = {"COLLECTIONS": {"collections"}, "FEATURES": {"ogcapi-features"}, "SORT": {"item-search#sort"}}
+"""How conformance classes end, of any version, by pystac-client's names of them."""
+
 
 @dataclass
 class Api:
@@ -24,6 +30,9 @@ class Api:
     ----------
     stac
         Its address, as the user gave it.
+    client
+        Knows what it conforms to, and where it is searched and lists its collections, also where the landing page says
+        it in other words than pystac-client reads.
     addresses
         Where it is searched, by HTTP method.
     collections
@@ -34,6 +43,7 @@ class Api:
 
     stac: str
     io: CatalogueIO
+    client: Client
     addresses: dict[str, str]
     collections: str | None
     form: Form
@@ -56,16 +66,25 @@ class Api:
         addresses = {str(link.get("method")).upper(): as_safe(root.address, root.target(link)) for link in links}
         any_method = next(iter(addresses.values()), _below(root.address, "search"))
         methods = ("GET", "POST") if set(addresses) == {"GET"} else ("POST", "GET")
+        addresses = {method: addresses.get(method, any_method) for method in methods}
         data = root.links("data")
         listing = as_safe(root.address, root.target(data[0])) if data else _below(root.address, "collections")
-        return cls(
-            stac, io, {method: addresses.get(method, any_method) for method in methods},
-            listing if conforms & {"collections", "ogcapi-features"} else None,
-            Form(methods, is_sorted="item-search#sort" in conforms),
-        )  # fmt: skip
+        client = Client("api", "", href=root.address)
+        client._stac_io = io
+        client.set_conforms_to([])
+        for name, ends in _CONFORMANCE.items():
+            if conforms & ends:
+                client.add_conforms_to(name)
+        client.add_conforms_to("ITEM_SEARCH")
+        for method, address in addresses.items():
+            client.add_link(_link("search", address, method=method))
+        client.add_link(_link("data", listing))
+        lists = any(client.conforms_to(part) for part in ("COLLECTIONS", "FEATURES"))
+        form = Form(methods, is_sorted=client.conforms_to("SORT"))
+        return cls(stac, io, client, addresses, listing if lists else None, form)
 
-    def has_collection(self, name: str) -> bool:
-        """Tell whether there is a collection of that name; True where an API does not list them.
+    def collection(self, name: str) -> dict[str, Any] | None:
+        """Read a collection; None where there is none of that name, and nothing in it where an API does not list them.
 
         Raises
         ------
@@ -73,14 +92,17 @@ class Api:
             If the API does not say.
         """
         if self.collections is None:
-            return True
+            return {}
         try:
-            self.io.read(Request(f"{self.collections.rstrip('/')}/{quote(name, safe='')}"))
+            found = self.client.get_collection(quote(name, safe=""))
         except AnswerError as error:
             if error.status != 404:
                 raise
-            return name in self.collection_names()
-        return True
+        except (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError):
+            return {}  # it is there, and what it says of itself is not needed
+        else:
+            return found.to_dict(include_self_link=False, transform_hrefs=False) if found else None
+        return {} if name in self.collection_names() else None
 
     def collection_names(self) -> list[str]:
         """Give the ids of all collections, sorted.
@@ -116,6 +138,10 @@ def _names(document: Document) -> list[str]:
     if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
         raise SearchError(document.address, "has collections that are no list of objects", _BROKEN)
     return [str(each.get("id")) for each in collections]
+
+
+def _link(relation: str, address: str, **more: str) -> pystac.Link:
+    return pystac.Link(relation, address, pystac.MediaType.GEOJSON, extra_fields=dict(more))
 
 
 def _below(address: str, name: str) -> str:

@@ -1,40 +1,35 @@
 """Documents of a catalogue are read: patiently, and within bounds of time, size and redirects."""
 
+import json
 import logging
-import random
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
 
-import requests
-import tenacity
 import urllib3
+from pystac_client.stac_api_io import StacApiIO
+from requests.utils import get_netrc_auth
 
 from s2cube.document import Document, is_on_web, local_path
 from s2cube.errors import SearchError
-from s2cube.refusal import RETRIES, AnswerError, Passing, no_answer, refusal, too_slow
-from s2cube.web import CONNECT_TIMEOUT_S
+from s2cube.refusal import RETRIES, AnswerError, no_answer, refusal, slow
+from s2cube.web import REDIRECTS, Answer, Lasting, Passing, exchange, patience, redirected
 
 log = logging.getLogger(__name__)
-
-_Value = TypeVar("_Value")
 
 TIMEOUT_S = 60
 """The whole of an answer may take so long; as `[read] timeout`."""
 MOST_BYTES = 128 << 20
 """Of an answer, unpacked. A hundred items of Copernicus Data Space are 6.5 MB, the largest page seen; JSON takes five
 to twenty times its size in memory."""
-_MOST_BYTES_OF_REASON = 4096
-_PIECE_BYTES = 1 << 16
 _MOST_REDIRECTS = 10
-_BACKOFF_S = 0.5
-_LONGEST_BACKOFF_S = 60
+_LEAST_S = 0.1
+"""Of the timeout, for the last of many redirects."""
+_SHOWN_CHARACTERS = 200
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
@@ -80,15 +75,8 @@ def _port(parts: Any) -> int | None:
     return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-class _Session(requests.Session):
-    """A session that leaves redirects to us: requests reads the whole body of each, even when told not to follow."""
-
-    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
-        return iter(())
-
-
-class CatalogueIO:
-    """Reads what a catalogue holds.
+class CatalogueIO(StacApiIO):
+    """Reads what a catalogue holds, for itself and for pystac-client.
 
     Answers of busy servers and connections that break are asked for again, with growing pauses and as `Retry-After`
     says. What fails for good is a `SearchError` that says what to do.
@@ -100,8 +88,14 @@ class CatalogueIO:
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__()
         self.timeout_s = timeout_s
-        self.session = _Session()
+
+    def request(
+        self, href: str, method: str | None = None, headers: Any = None, parameters: dict[str, Any] | None = None
+    ) -> str:
+        """Give the text of an answer, as pystac-client asks for it."""
+        return json.dumps(self.read(Request(href, method or "GET", parameters or {}, headers or {})).content)
 
     def read(self, request: Request, retries: int = RETRIES) -> Document:
         """Read a document from the network or this machine.
@@ -120,118 +114,79 @@ class CatalogueIO:
         """
         if not is_on_web(request.address):
             return Document.parse(request.address, _read_file(request.address))
-        return Document.parse(*self._patiently(request, retries))
-
-    def _patiently(self, request: Request, retries: int) -> tuple[str, bytes]:
-        asking = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Passing), stop=_is_often_enough, wait=_pause, reraise=True
-        )
         try:
-            return asking(self._once, request, retries)
-        except Passing as passing:
-            raise passing.error from None
+            return Document.parse(*patience(RETRIES)(self._once, request, retries))
+        except (Passing, Lasting) as error:
+            raise no_answer(request.address, error) from None
 
     def _once(self, request: Request, retries: int) -> tuple[str, bytes]:
+        """Ask once, and go where redirects lead to; all of it takes no longer than the timeout."""
         end_s = time.monotonic() + self.timeout_s
-        try:
-            answer = _within(self.timeout_s, lambda: self._fetch(request, end_s))
-        except (TimeoutError, requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-            raise too_slow(request.address, self.timeout_s) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise no_answer(request.address, error) from None
-        address, response, body = answer
-        if _is_good(response):
-            return address, body
-        raise refusal(address, response, body, retries)
-
-    def _fetch(self, request: Request, end_s: float) -> tuple[str, requests.Response, bytes]:
+        asked = request
         for _ in range(_MOST_REDIRECTS + 1):
-            log.debug("%s %s", request.method, request.address)
-            with self._send(request) as response:
-                target = self.session.get_redirect_target(response)
-                if target is None:
-                    most = MOST_BYTES if _is_good(response) else _MOST_BYTES_OF_REASON
-                    return response.url, response, _body(response, most, end_s)
-                request = _redirected(request, response, target)
+            log.debug("%s %s", asked.method, asked.address)
+            left_s = self.timeout_s if asked is request else max(end_s - time.monotonic(), _LEAST_S)
+            try:
+                answer = _sent(asked, left_s)
+            except Passing as error:
+                raise (slow(error) if time.monotonic() >= end_s else error) from None
+            except ValueError:
+                raise Lasting("its address cannot be read", "Check --stac") from None
+            if answer.is_good and len(answer.body) > MOST_BYTES:
+                raise AnswerError(
+                    asked.address, f"answers more than {MOST_BYTES >> 20} MB",
+                    "Ask for less; or save it as a file, which may be of any size, and give its path by --stac",
+                )  # fmt: skip
+            if answer.is_good:
+                return asked.address, answer.body
+            target = answer.headers.get("Location")
+            if answer.status not in REDIRECTS or not target:
+                raise refusal(asked.address, answer, retries)
+            asked = _redirected(asked, answer, target)
         raise AnswerError(request.address, f"redirects more than {_MOST_REDIRECTS} times", "Check --stac")
 
-    def _send(self, request: Request) -> requests.Response:
-        kind = "json" if request.method in _WITH_BODY else "params"
-        content: dict[str, Any] = {kind: dict(request.parameters)} if request.parameters else {}
-        return self.session.request(
-            request.method, request.address, headers=dict(request.headers), stream=True, allow_redirects=False,
-            timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s), **content,
-        )  # fmt: skip
+
+def _sent(request: Request, timeout_s: float) -> Answer:
+    """Send a request; user and password are those of the address, or of ~/.netrc."""
+    headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", **request.headers}
+    if "@" not in urlsplit(request.address).netloc and (login := get_netrc_auth(request.address)):
+        headers = {**urllib3.make_headers(basic_auth=":".join(login)), **headers}
+    if request.method in _WITH_BODY:
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(dict(request.parameters)).encode()
+        return exchange(request.address, headers, timeout_s, MOST_BYTES + 1, body)
+    address = request.address
+    if request.parameters:
+        address += ("&" if urlsplit(address).query else "?") + urlencode(request.parameters)
+    return exchange(address, headers, timeout_s, MOST_BYTES + 1)
 
 
-def _is_good(response: requests.Response) -> bool:
-    return 200 <= response.status_code < 300
-
-
-def _redirected(request: Request, response: requests.Response, target: str) -> Request:
+def _redirected(request: Request, answer: Answer, target: str) -> Request:
     """Give what is asked for where a redirect leads to.
 
-    A POST goes on with its question: requests would send a GET without one, as browsers do. That may be to the same
-    server only, for what a catalogue on the network says must not reach others that trust this machine.
+    A POST goes on with its question, where browsers send a GET without one. That may be to the same server only, for
+    what a catalogue on the network says must not reach others that trust this machine.
     """
-    address = urljoin(response.url, target)
+    try:
+        address = urljoin(request.address, target)
+    except ValueError:
+        address = target
+    where = address[:_SHOWN_CHARACTERS]
     if request.method in _WITH_BODY:
-        if response.status_code == 303 or not is_same_server(response.url, address):
-            where = "an answer to another question" if response.status_code == 303 else "another server"
+        if answer.status == 303 or not is_same_server(request.address, address):
+            other = "an answer to another question" if answer.status == 303 else "another server"
             raise AnswerError(
-                request.address, f"redirects a search to {where}, {address[:200]} ({response.status_code})",
-                "Check --stac: give the address that it redirects to", status=response.status_code,
+                request.address, f"redirects a search to {other}, {where} ({answer.status})",
+                "Check --stac: give the address that it redirects to", status=answer.status,
             )  # fmt: skip
         return replace(request, address=address)
-    if not is_on_web(address):
-        raise AnswerError(request.address, f"redirects to {address[:200]}, which is not http", "Check --stac")
-    headers = request.headers if is_same_server(response.url, address) else {}
-    return Request(address, request.method, headers=headers)
-
-
-def _body(response: requests.Response, most_bytes: int, end_s: float) -> bytes:
-    """Read a body as it comes, unpacked; of an error no more than its beginning."""
-    body = bytearray()
-    # Not `read`: it waits until it has as many bytes as it is asked for.
-    while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
-        body += piece
-        if time.monotonic() > end_s:
-            raise TimeoutError
-        if len(body) > most_bytes:
-            if not _is_good(response):
-                break
-            raise AnswerError(
-                response.url, f"answers more than {most_bytes >> 20} MB",
-                "Ask for less; or save it as a file, which may be of any size, and give its path by --stac",
-            )  # fmt: skip
-    return bytes(body)
-
-
-def _within(seconds: float, call: Callable[[], _Value]) -> _Value:
-    """Call a function in a thread, and wait no longer than that: a server may send its headers byte by byte."""
-    outcome: Future[_Value] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:  # noqa: BLE001  it belongs to who waits
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="s2cube-catalogue", daemon=True).start()
-    return outcome.result(seconds)
-
-
-def _is_often_enough(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    return isinstance(error, Passing) and state.attempt_number > error.retries
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    # Not all at the same moment again.
-    grown = _BACKOFF_S * 2 ** (state.attempt_number - 1) * random.uniform(1, 1.5)
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.pause_s if isinstance(error, Passing) else 0
-    return float(min(max(grown, asked_s), _LONGEST_BACKOFF_S))
+    followed = redirected(request.address, answer)
+    if followed is None:
+        raise AnswerError(
+            request.address, f"redirects to {where}, which is not http, or less safe", "Check --stac",
+        )  # fmt: skip
+    headers = request.headers if is_same_server(request.address, followed) else {}
+    return Request(followed, request.method, headers=headers)
 
 
 def check_file(address: str) -> Path:

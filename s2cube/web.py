@@ -20,13 +20,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
 _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
 
-_TRIES_OF_STRANGERS = 2
-"""So often a server is asked at most that cannot be reached and never answered this process."""
+_RETRIES_OF_STRANGERS = 1
+"""So often a server is asked again that cannot be reached and never answered this process."""
 
 _MOST_OF_REFUSAL_BYTES = 1 << 16
 """Read of an answer that is not what was asked for: enough for its reason, and to keep the connection."""
 
-_REDIRECTS = (301, 302, 303, 307, 308)
+_PIECE_BYTES = 1 << 16
+
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Passing(Exception):
@@ -38,13 +40,23 @@ class Passing(Exception):
         So long the server asks to be left alone.
     is_stranger
         The server cannot be reached, and never answered this process.
+    most_retries
+        So often it is asked again at most; None for as often as usual.
     """
 
-    def __init__(self, problem: str, pause_s: float | None = None, remedy: str = "", is_stranger: bool = False) -> None:
+    def __init__(
+        self,
+        problem: str,
+        pause_s: float | None = None,
+        remedy: str = "",
+        is_stranger: bool = False,
+        most_retries: int | None = None,
+    ) -> None:
         super().__init__(problem)
         self.pause_s = pause_s
         self.remedy = remedy
         self.is_stranger = is_stranger
+        self.most_retries = _RETRIES_OF_STRANGERS if is_stranger else most_retries
 
 
 class Lasting(Exception):
@@ -60,8 +72,8 @@ def patience(retries: int) -> tenacity.Retrying:
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        tries = min(retries + 1, _TRIES_OF_STRANGERS) if getattr(error, "is_stranger", False) else retries + 1
-        return state.attempt_number >= tries
+        most = error.most_retries if isinstance(error, Passing) else None
+        return state.attempt_number > (retries if most is None else min(retries, most))
 
     return tenacity.Retrying(
         stop=is_over, retry=tenacity.retry_if_exception(_is_worth_waiting_for), wait=_pause, reraise=True
@@ -88,29 +100,65 @@ def busy(status: int, pause_s: float | None) -> Passing:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answers, and of the body no more than was asked for; it is not busy."""
+    """What a server answers, and of the body no more than was asked for."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it is what was asked for."""
+        return 200 <= self.status < 300
+
+    @property
+    def pause_s(self) -> float | None:
+        """So long the server asks to be left alone; None where it does not say."""
+        asked = self.headers.get("Retry-After")
+        try:
+            return urllib3.Retry().parse_retry_after(asked) if asked else None
+        except urllib3.exceptions.InvalidHeader:
+            return None
+
 
 def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
-    """Get an answer, as a whole within a time. A redirection is one, and is not followed: see `redirected`.
+    """Do what `exchange` does without a body, of a server that is not busy.
+
+    Raises
+    ------
+    Passing
+        If there is no answer, or the server is busy.
+    Lasting, ConfigError
+        As `exchange`.
+    """
+    answer = exchange(url, headers, timeout_s, most_bytes)
+    if answer.status in BUSY:
+        raise busy(answer.status, answer.pause_s)
+    return answer
+
+
+def exchange(
+    url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None = None
+) -> Answer:
+    """Get an answer of any status, as a whole within a time. A redirect is one, and is not followed: see `redirected`.
 
     Parameters
     ----------
     url
         A user name and a password in it go to its host.
+    headers
+        With Accept-Encoding, the body is unpacked.
     timeout_s
         From the first byte that is sent to the last that comes; connecting takes `CONNECT_TIMEOUT_S` at most.
     most_bytes
-        What is read of the body of a good answer.
+        What is read of the body of a good answer, unpacked.
+    body
+        Sent by POST.
 
     Raises
     ------
     Passing
-        If there is none, or the server is busy.
+        If there is none, but there may be one when asked again.
     Lasting
         If there is none, and asking again would not help.
     ConfigError
@@ -122,50 +170,52 @@ def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int)
     try:
         with limited(timeout_s):
             try:
-                return _asked(bare, whole, timeout_s, most_bytes)
+                return _exchanged(bare, whole, timeout_s, most_bytes, body)
             except urllib3.exceptions.ProtocolError as error:
                 if not was_stale(error):
                     raise
             # The server closed a kept connection just when it was used again: that is no failure.
-            return _asked(bare, whole, timeout_s, most_bytes)
+            return _exchanged(bare, whole, timeout_s, most_bytes, body)
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
         raise _judged(error, bare, timeout_s) from None
 
 
-def _asked(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
+def _exchanged(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None) -> Answer:
     answer = connections(proxy_for(url), certificates()).request(
-        "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
+        "GET" if body is None else "POST", url, body=body, headers=headers,
+        preload_content=False, redirect=False, retries=False,
         timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
     )  # fmt: skip
     try:
-        return _read(answer, url, most_bytes, "Range" in headers)
+        return _read(answer, url, most_bytes, headers)
     finally:
         # The connection is kept if the answer was read whole.
         answer.close()
 
 
-def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, in_parts: bool) -> Answer:
+def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, headers: Mapping[str, str]) -> Answer:
     _KNOWN.add(urlsplit(url).netloc)
-    good = answer.status == 206 or (answer.status == 200 and not in_parts)
+    is_good = 200 <= answer.status < 300
     # A server that ignores ranges sends the whole file.
-    most = most_bytes if good else 0 if answer.status == 200 else _MOST_OF_REFUSAL_BYTES
+    is_whole_file = is_good and "Range" in headers and answer.status != 206
+    most = 0 if is_whole_file else most_bytes if is_good else _MOST_OF_REFUSAL_BYTES
     try:
-        body = answer.read(most, decode_content=False) if most else b""
+        body = _body(answer, most, unpack=headers["Accept-Encoding"] != "identity")
     except (urllib3.exceptions.HTTPError, OSError):
-        if good:
+        if is_good:
             raise
         body = b""
-    if answer.status in BUSY:
-        asked = answer.headers.get("Retry-After")
-        raise busy(answer.status, _pause_asked(asked) if asked else None)
     return Answer(answer.status, answer.headers, body)
 
 
-def _pause_asked(text: str) -> float | None:
-    try:
-        return urllib3.Retry().parse_retry_after(text)
-    except urllib3.exceptions.InvalidHeader:
-        return None
+def _body(answer: urllib3.BaseHTTPResponse, most_bytes: int, unpack: bool) -> bytes:
+    if not unpack:
+        return answer.read(most_bytes, decode_content=False) if most_bytes else b""
+    # Piece by piece: a few bytes may unpack to gigabytes.
+    body = bytearray()
+    while len(body) < most_bytes and (piece := answer.read(min(_PIECE_BYTES, most_bytes), decode_content=True)):
+        body += piece
+    return bytes(body[:most_bytes])
 
 
 _KNOWN: set[str] = set()
@@ -198,7 +248,7 @@ def redirected(url: str, answer: Answer) -> str | None:
     parameter that the query had. From https nothing leads to http.
     """
     location = answer.headers.get("Location")
-    if answer.status not in _REDIRECTS or not location:
+    if answer.status not in REDIRECTS or not location:
         return None
     try:
         old, new = urlsplit(url), urlsplit(urljoin(url, location))

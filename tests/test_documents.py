@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pystac
 import pytest
@@ -34,7 +35,7 @@ OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
+    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ class TestBounds:
             assert time.monotonic() - begin < 5
             assert server.asked == 2
         assert done.status == 1
-        assert "does not answer wholly within 0.5 s. Try again later, or raise --timeout" in done.err
+        assert "takes longer than 0.5 s). Try a longer --timeout" in done.err
 
     def test_time_of_a_page(self, archive_items: list[dict[str, Any]], farm: AOI) -> None:
         """It is asked for once more, and no smaller."""
@@ -279,7 +280,7 @@ class TestBounds:
             api = FakeApi(http, archive_items)
             api.refuse = lambda *_: time.sleep(1)  # type: ignore[assignment, func-returns-value]
             question = Question(api.root, "x", farm.geometry_lonlat)
-            with pytest.raises(SearchError, match=r"failed in mid-search \(does not answer wholly within 0.3 s\)"):
+            with pytest.raises(SearchError, match=r"failed in mid-search \(.* takes longer than 0.3 s\)\)"):
                 ask(open_source(api.root, 0.3), question)  # type: ignore[arg-type]
             assert api.limits == [100, 100]
 
@@ -312,7 +313,7 @@ class TestBounds:
 
     def test_a_body_that_is_not_what_it_says(self, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/x").respond_with_data(b"no gzip", headers={"Content-Encoding": "gzip"})
-        with pytest.raises(SearchError, match="breaks off its answer. Try again later"):
+        with pytest.raises(SearchError, match="does not pack its answer as it says.. Try again later"):
             CatalogueIO().read(Request(httpserver.url_for("/x")))
 
     @pytest.mark.parametrize(
@@ -328,9 +329,7 @@ class TestNoAnswer:
         url = f"http://127.0.0.1:{servers.free_port()}/v1"
         with pytest.raises(SearchError) as refused:
             CatalogueIO().read(Request(url))
-        assert str(refused.value) == (
-            f"{url}: does not answer (it refuses the connection). Check --stac and the network"
-        )
+        assert f"{url}: does not answer (127.0.0.1:{urlsplit(url).port} refuses the connection). " in str(refused.value)
 
     def test_no_such_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import socket
@@ -342,14 +341,12 @@ class TestNoAnswer:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
-        with pytest.raises(
-            SearchError, match=r"does not answer \(there is no such host\). Check --stac and the network"
-        ):
+        with pytest.raises(SearchError, match=r"\(there is no host nowhere.invalid\). Check the address"):
             CatalogueIO().read(Request("http://nowhere.invalid/v1"))
         assert len(asked) == 1
 
     def test_http_for_https(self, httpserver: HTTPServer) -> None:
-        with pytest.raises(SearchError, match=r"does not answer \(no secure connection: .*\). Check --stac: https\?"):
+        with pytest.raises(SearchError, match=r"does not answer \(.* does not speak https\). Try http://"):
             CatalogueIO().read(Request(httpserver.url_for("/").replace("http:", "https:")))
 
     def test_a_certificate_that_nobody_knows(self, tmp_path: Path) -> None:
@@ -362,17 +359,20 @@ class TestNoAnswer:
         context.load_cert_chain(made.cert, made.key)
         with HTTPServer(ssl_context=context) as server:
             begin = time.monotonic()
-            with pytest.raises(SearchError, match="its certificate is not trusted: .*REQUESTS_CA_BUNDLE"):
+            with pytest.raises(SearchError, match="the certificate of .* is not trusted: .*REQUESTS_CA_BUNDLE"):
                 CatalogueIO().read(Request(server.url_for("/")))
             assert time.monotonic() - begin < 5
 
     def test_cut_connections_are_made_again(self) -> None:
         def cut(first: bytes) -> Iterable[bytes]:
-            return [] if server.asked < 4 else [OK + b"\r\n{}"]
+            # Not the question whether it speaks https.
+            asked.extend([first] if first.startswith(b"GET") else [])
+            return [] if len(asked) < 4 else [OK + b"\r\n{}"]
 
+        asked: list[bytes] = []
         with raw_server(cut) as server:
             assert CatalogueIO().read(Request(server.url)).content == {}
-            assert server.asked == 4
+        assert len(asked) == 4
 
     @pytest.mark.parametrize("asked", ["soon", "-5", "", "Wed, 99 Foo 2020"])
     def test_a_pause_that_is_none(self, httpserver: HTTPServer, asked: str) -> None:
@@ -382,13 +382,13 @@ class TestNoAnswer:
 
     @pytest.mark.parametrize("address", ["http://", "http://[", "http://a b/", "https://\udc80/", "http://x:99999/"])
     def test_no_address(self, address: str) -> None:
-        with pytest.raises(SearchError, match="Check --stac"):
+        with pytest.raises(SearchError, match=r"its address cannot be read\)"):
             CatalogueIO().read(Request(address))
 
     def test_a_proxy_that_does_not_connect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with raw_server(lambda _: [b"HTTP/1.1 403 Forbidden\r\n\r\n"]) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            with pytest.raises(SearchError, match=r"does not answer \(the proxy does not connect\). Check HTTP_PROXY"):
+            with pytest.raises(SearchError, match=r"\(the proxy .* gives no way to host.invalid: it answers 403\)"):
                 CatalogueIO().read(Request("https://host.invalid/"))
 
 

@@ -17,7 +17,7 @@ LEVELS = {
         "plain", "qa", "resample", "room", "shape", "times",
     },
     1: {"document", "draft", "folder", "members", "model", "network", "offset_check", "outline", "record", "shelf"},
-    2: {"aoi", "config", "connections", "grid"},
+    2: {"aoi", "config", "connections", "grid", "level"},
     3: {"cluster", "cog", "settings", "web"},
     4: {"refusal", "remote", "s3", "sign", "stream"},
     5: {"bucket", "scene", "stac_io", "store"},

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from conftest import CommandLine, Job
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geom import box
+from pytest_httpserver import HTTPServer
+from test_search import Server
 
 from s2cube.assets import check_scene, crs_code, lean
 from s2cube.config import CubeSection, SearchSection
 from s2cube.demo import PASSES, Archive
-from s2cube.errors import SceneError, SliceError
+from s2cube.errors import SceneError, SearchError, SliceError
 from s2cube.items import from_features
 from s2cube.model import AOI
 from s2cube.plan import make_plan, narrow
-from s2cube.search import find_scenes
+from s2cube.search import find_scenes, open_catalogue
 
 SPOILT = "S2A_14TNL_20210724_0_L2A"
 DAY = "corner_20210724"
@@ -245,6 +248,30 @@ class TestOtherLevels:
             return
         with pytest.raises(SceneError, match="is no Level-2A surface reflectance: it is of collection"):
             check_scene(item, CubeSection(offset="none"))
+
+    @pytest.mark.parametrize(
+        ("summaries", "says"),
+        [
+            ({"processing:level": ["L1C"]}, 'it says processing:level ["L1C"]'),
+            ({"s2:product_type": ["S2MSI1C"]}, "it says s2:product_type"),
+            ({"product:type": ["S2MSI1C"], "processing:level": ["L2A"]}, "it says product:type"),
+            ({"processing:level": ["L1C", "L2A"]}, ""),
+            ({"processing:level": ["L1C", "unknown"]}, ""),
+            ({"processing:level": "L1C", "product:type": [1], "s2:product_type": []}, ""),
+            (None, ""),
+        ],
+    )
+    def test_of_a_collection_of_an_api(
+        self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], summaries: Any, says: str
+    ) -> None:
+        server = Server(httpserver, [])
+        server.collection["summaries"] = summaries
+        config = SearchSection(stac=server.url)
+        if not says:
+            assert not isinstance(open_catalogue(config), list)
+            return
+        with pytest.raises(SearchError, match=re.escape(f"no Level-2A surface reflectance: {says}")):
+            open_catalogue(config)
 
     @pytest.mark.parametrize("level", ["S2MSI2A", "S2MSI2Ap", "L2A", "L2", "Level-2A", "2A", "unknown", None])
     def test_level_2_is_taken(self, archive_items: list[dict[str, Any]], level: str | None) -> None:

@@ -392,7 +392,7 @@ def test_repeated_flag_is_wrong_usage(s2cube_command: CommandLine) -> None:
 def test_catalogue_that_does_not_answer(
     s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
+    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
     done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
     assert done.status == 1
     assert "does not answer" in done.err
@@ -436,7 +436,7 @@ def test_credentials_are_never_shown(
     httpserver.expect_request("/v1").respond_with_data("nobody", status=401)
     address = httpserver.url_for("/v1").replace("http://", "http://me:secret@")
     gone = f"http://me:secret@127.0.0.1:{servers.free_port()}/v1"
-    monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
+    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
     for stac, problem in ((address, "answers 401"), (gone, "does not answer")):
         for loud in ("-q", "-v", "-vv"):
             done = s2cube_command(*job("--stac", f"{stac}?sig=hidden", loud))

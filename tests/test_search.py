@@ -12,7 +12,6 @@ from typing import Any
 import geopandas
 import pystac
 import pytest
-import requests
 import servers
 import shapely
 from conftest import CommandLine
@@ -20,6 +19,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import s2cube
+from s2cube import web
 from s2cube.demo import PASSES, Archive
 from s2cube.errors import ConfigError, SceneError, SearchError
 from s2cube.model import AOI
@@ -100,13 +100,12 @@ class TestRealAPI:
         self, api: str, farm: AOI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        plain = requests.Session.request
 
-        def counted(self: requests.Session, method: str, url: str, **named: Any) -> requests.Response:
+        def counted(url: str, *words: Any, **named: Any) -> web.Answer:
             asked.append(url)
-            return plain(self, method, url, **named)
+            return web.exchange(url, *words, **named)
 
-        monkeypatch.setattr(requests.Session, "request", counted)
+        monkeypatch.setattr("s2cube.stac_io.exchange", counted)
         assert len(s2cube.search(farm, stac=api, max_items=5)) == 5
         assert sum(href.endswith("/search") for href in asked) == 1
 
@@ -318,7 +317,7 @@ class TestDifficultServer:
     def server(
         self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> Server:
-        monkeypatch.setattr("s2cube.stac_io._BACKOFF_S", 0.01)
+        monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
         return Server(httpserver, json.loads(json.dumps(archive_items)))
 
     def test_what_it_ignores_is_filtered_here(self, server: Server, farm: AOI) -> None:
