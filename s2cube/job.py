@@ -10,7 +10,7 @@ from s2cube.aoi import read_aois
 from s2cube.assets import lean
 from s2cube.comparison import Comparison, compare
 from s2cube.config import JobConfig
-from s2cube.errors import SliceError
+from s2cube.errors import AOIError, SliceError
 from s2cube.model import Plan, UnusableSlice
 from s2cube.outcome import Cost
 from s2cube.output import Output
@@ -85,6 +85,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         compared += [(plan, each) for each in compare(plan, output, sizes, config.cube)]
+    _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
     else:
@@ -100,6 +101,16 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         unusable=tuple(each for plan in plans for each in plan.unusable),
         changes={} if config.job.overwrite else {each.slice.id: each.changes for _, each in todo if each.changes},
     )  # fmt: skip
+
+
+def _check_names(plans: list[Plan]) -> None:
+    """Make sure that every slice has a name of its own: areas ``a`` and ``a_b`` may have scenes ``b_c`` and ``c``."""
+    owners: dict[str, str] = {}
+    for plan in plans:
+        for slice_id in [*(each.id for each in plan.slices), *(each.id for each in plan.unusable)]:
+            if (other := owners.setdefault(slice_id, plan.aoi.id)) != plan.aoi.id:
+                problem = f"has a slice {slice_id}, as area {other} has"
+                raise AOIError(f"area {plan.aoi.id}", problem, "Give one of them another name (--aoi-id)")
 
 
 def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:

@@ -130,6 +130,23 @@ def test_a_date_holds_the_instants_of_its_solar_day(instant: datetime, other: da
     assert utc.replace(microsecond=0) in wide
 
 
+def test_two_areas_with_a_slice_of_one_name(
+    s2cube_command: CommandLine, archive_items: Features, tmp_path: Path
+) -> None:
+    scene = next(each for each in archive_items if "14TNL" in each["id"])
+    features = [copy.deepcopy(scene) | {"id": name} for name in ("b_c", "c")]
+    for number, each in enumerate(features):
+        each["properties"]["s2:datatake_id"] = f"GS2A_{number}"
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    field = shapely.box(-98.20, 41.09, -98.19, 41.1)
+    geopandas.GeoDataFrame({"id": ["a", "a_b"]}, geometry=[field, field], crs=4326).to_file(tmp_path / "two.geojson")
+    words = ["plan", "--aoi", "two.geojson", "--stac", "items.json", "--bands", "blue"]
+    done = s2cube_command(*words, "--group-by", "scene")
+    assert done.status == 2
+    assert "area a_b: has a slice a_b_c, as area a has. Give one of them another name (--aoi-id)" in done.err
+    assert s2cube_command(*words).status == 0
+
+
 class TestProcessings:
     """Two processings of one granule, 76 ms apart: the newest counts, before any limit."""
 
