@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from s2cube.errors import SearchError
+from s2cube.paths import is_local, local_path
 
 _WEB = ("http://", "https://")
 _BROKEN = "Tell whoever runs the catalogue"
@@ -18,20 +19,6 @@ _SHOWN_CHARACTERS = 200
 def is_on_web(address: str) -> bool:
     """Tell whether an address is read by HTTP; every other one is a path of this machine."""
     return address.lower().startswith(_WEB)
-
-
-def local_path(address: str) -> str | None:
-    """Give the path of a file of this machine; None for what lies elsewhere.
-
-    Parameters
-    ----------
-    address
-        A path, as it is written, or a ``file:`` address, with percent escapes.
-    """
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    return unquote(parts.path) if parts.scheme.lower() == "file" and parts.netloc in ("", "localhost") else None
 
 
 @dataclass(frozen=True)
@@ -103,8 +90,7 @@ class Document:
             return target
         if is_on_web(href):
             return href
-        path = local_path(href)
-        if path is None:
+        if not is_local(href):
             problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor http or https"
             raise SearchError(self.address, problem, _BROKEN)
-        return os.path.normpath(Path(self.address).parent / path)
+        return os.path.normpath(Path(self.address).parent / local_path(href))

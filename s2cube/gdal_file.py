@@ -10,8 +10,9 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from s2cube.errors import S2CubeError
+from s2cube.paths import local_path
 from s2cube.ranged_file import GdalPath, RangedFile
-from s2cube.remote import is_remote, local_path
+from s2cube.remote import is_remote
 from s2cube.resample import Block, Lattice
 from s2cube.store import Access, failed
 

@@ -18,7 +18,8 @@ from urllib.parse import urljoin, urlsplit
 import pystac
 
 from s2cube.members import instant, numbers, shown, without_surrogates
-from s2cube.remote import REMOTE_SCHEMES, existing_path, is_remote, local_path
+from s2cube.paths import existing_path, local_path
+from s2cube.remote import REMOTE_SCHEMES, is_remote
 from s2cube.scene import UNREADABLE, check_geometry
 from s2cube.sign import endpoint, unsigned
 

@@ -1,7 +1,6 @@
 """Object stores by obstore, as the environment says: those of Google and Azure, and every one that is written to."""
 
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -9,7 +8,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from s2cube.archives import NoKeys, Place, output_place
 from s2cube.network import certificates, pem, proxy_and_exceptions
@@ -59,21 +58,6 @@ _GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
 def is_remote(href: str) -> bool:
     """Tell whether an href lies on the network, where a catalogue on the network may point to."""
     return urlsplit(href).scheme.lower() in REMOTE_SCHEMES
-
-
-def local_path(href: str) -> str:
-    """Give the path of a file on this machine, by a path or a ``file:`` address."""
-    if not href.lower().startswith("file:"):
-        return href
-    path = re.sub(r"^//[^/]*", "", href[len("file:") :])
-    return existing_path(path)
-
-
-def existing_path(path: str) -> str:
-    """Give a path as it is written, or with its %-escapes decoded where a file lies only there."""
-    # The STAC specification wants addresses, but most writers put a plain path there.
-    decoded = unquote(path)
-    return decoded if decoded != path and not Path(path).exists() and Path(decoded).exists() else path
 
 
 @lru_cache(maxsize=64)

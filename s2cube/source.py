@@ -7,9 +7,10 @@ from typing import Any
 
 import pystac
 
-from s2cube.document import Document, is_on_web, local_path
+from s2cube.document import Document
 from s2cube.errors import OutputError, SearchError
 from s2cube.items import from_features
+from s2cube.paths import is_local, local_path
 from s2cube.service import Api
 from s2cube.stac_io import TIMEOUT_S, CatalogueIO, Request, check_file
 from s2cube.static import items_below
@@ -36,7 +37,7 @@ def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pysta
     if stac.lower().endswith(_PARQUET):
         return _from_geoparquet(stac)
     io = CatalogueIO(timeout_s)
-    path = None if is_on_web(stac) else local_path(stac)
+    path = local_path(stac) if is_local(stac) else None
     root = io.read(Request(stac if path is None else str(Path(path).absolute())))
     relations = _relations(root)
     match root.content.get("type"):

@@ -14,8 +14,9 @@ import urllib3
 from pystac_client.stac_api_io import StacApiIO
 from requests.utils import get_netrc_auth
 
-from s2cube.document import Document, is_on_web, local_path
+from s2cube.document import Document, is_on_web
 from s2cube.errors import SearchError
+from s2cube.paths import is_local, local_path
 from s2cube.refusal import RETRIES, AnswerError, no_answer, refusal, slow
 from s2cube.web import REDIRECTS, Answer, Lasting, Passing, exchange, patience, redirected
 
@@ -197,11 +198,11 @@ def check_file(address: str) -> Path:
     SearchError
         If it is none.
     """
-    path = local_path(address)
-    if path is None:
+    if not is_local(address):
         raise SearchError(
             address, "is neither a file nor http or https", "Check --stac: download it, and give its path"
         )
+    path = local_path(address)
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:

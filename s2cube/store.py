@@ -12,7 +12,8 @@ from s2cube.archives import NoKeys, Stores, locate
 from s2cube.errors import AssetReadError, redact
 from s2cube.network import diagnose
 from s2cube.outcome import Traffic
-from s2cube.remote import REMOTE_SCHEMES, SERVERS, is_remote, local_path, store_to_read
+from s2cube.paths import local_path
+from s2cube.remote import REMOTE_SCHEMES, SERVERS, is_remote, store_to_read
 from s2cube.sign import Rules, sign
 from s2cube.web import BUSY, Answer, Lasting, Passing, ask, busy, patience, redirected
 

@@ -14,7 +14,7 @@ PACKAGE = Path(s2cube.__file__).parent
 LEVELS = {
     0: {
         "antimeridian", "archives", "cells", "codec", "errors", "geotiff", "made", "outcome", "packing",
-        "plain", "qa", "resample", "room", "shape", "times",
+        "paths", "plain", "qa", "resample", "room", "shape", "times",
     },
     1: {"document", "draft", "folder", "members", "model", "network", "offset_check", "outline", "record", "shelf"},
     2: {"aoi", "config", "connections", "grid", "level"},
