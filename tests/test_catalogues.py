@@ -29,6 +29,8 @@ AROUND_LOST = replace(EARTH_SEARCH, first="2021-11-01", last="2023-01-29")
 """99 scenes are later than that day, so pages of a hundred meet between its two."""
 
 CDSE_KEYS = {"CDSE_ACCESS_KEY_ID": "AKCDSE", "CDSE_SECRET_ACCESS_KEY": "SKCDSE"}
+AMAZON_KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "SKOWN"}
+"""Those of the user's own bucket, which no archive is to see."""
 
 
 @pytest.fixture(scope="module")
@@ -232,13 +234,13 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def workers(server: Replay) -> Iterator[str]:
-    """A Dask cluster whose worker begins in an environment that leads to the replayed APIs, with keys of Copernicus."""
+    """A Dask cluster whose worker begins in an environment that leads to the replayed APIs, with keys."""
     replayed.write_files(server.log.parent / "files")
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.startswith("AWS_"):
                 patch.delenv(name)
-        for name, value in (server.environment | CDSE_KEYS).items():
+        for name, value in (server.environment | CDSE_KEYS | AMAZON_KEYS).items():
             patch.setenv(name, value)
         with (
             dask.config.set({"distributed.worker.profile.enabled": False}),
@@ -266,8 +268,8 @@ class TestOneDay:
     def test_a_run(
         self, apis: Replay, workers: str, s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch, case: Case
     ) -> None:
-        """Every pixel is `DN`; nothing but the keys of Copernicus is set."""
-        for variable, value in CDSE_KEYS.items():
+        """Every pixel is `DN`. Nothing is set but keys: of Copernicus, and of the user's own bucket."""
+        for variable, value in (CDSE_KEYS | AMAZON_KEYS).items():
             monkeypatch.setenv(variable, value)
         done = s2cube_command("run", *case.search.words, "--bands", "blue", "--scheduler", workers, "--json")
         assert done.status == 0, done.err
@@ -295,7 +297,7 @@ class TestWhereArchivesAre:
         (item,) = items(s2cube_command, catalogue)
         # The region is that of the archive that it was copied from.
         assert item.properties["storage:region"] == "us-west-2"
-        place = locate(item.assets["blue"].href, (), {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK"})
+        place = locate(item.assets["blue"].href, (), AMAZON_KEYS)
         assert (place.url, place.region) == (
             "https://s3.af-south-1.amazonaws.com/deafrica-sentinel-2-l2a-c1/", "af-south-1",
         )  # fmt: skip
@@ -315,7 +317,7 @@ class TestWhereArchivesAre:
         assert place.keys
         assert (place.keys.name, place.keys.access_key_id) == ("CDSE", "AKCDSE")
         with pytest.raises(NoKeys, match="there are no keys for s3://eodata") as caught:
-            locate(href, (), {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "SK"})
+            locate(href, (), AMAZON_KEYS)
         assert "CDSE_ACCESS_KEY_ID" in caught.value.remedy
 
 
