@@ -6,7 +6,7 @@ import pystac
 from rich.table import Table
 
 from s2cube.errors import SceneError
-from s2cube.scene import baseline_text, tile
+from s2cube.scene import baseline_text, cloud_cover, tile
 from s2cube.voice import add_row
 
 
@@ -19,7 +19,7 @@ def table_of_scenes(scenes: Iterable[pystac.Item]) -> Table:
             table,
             item.id,
             str(item.properties.get("datetime"))[:16].replace("T", " "),
-            item.properties.get("eo:cloud_cover", ""),
+            "" if (cloud_percent := cloud_cover(item)) is None else round(cloud_percent, 2),
             place and f"MGRS-{place}",
             _told(baseline_text, item),
         )
