@@ -120,10 +120,12 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
     lost = {scene for each in compared for scene in each.lost}
     withdrawn = find_withdrawn(lost, compared[0].slice.scenes[0].id, config.search, catalogue)
     kept = [each for each in compared if not withdrawn.issuperset(each.lost)]
-    for each in compared:
-        if withdrawn.issuperset(each.lost):
-            scenes = ", ".join(each.lost)
-            log.warning("%s: will be made again without %s, which the catalogue has withdrawn", each.slice.id, scenes)
+    if again := [each for each in compared if withdrawn.issuperset(each.lost)]:
+        others = f", and {len(again) - 1} other slices likewise" if again[1:] else ""
+        log.warning(
+            "%s: will be made again without %s, which the catalogue has withdrawn%s",
+            again[0].slice.id, ", ".join(again[0].lost), others,
+        )  # fmt: skip
     if kept:
         others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
         log.warning(

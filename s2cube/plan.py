@@ -11,7 +11,7 @@ import pystac
 
 from s2cube.assets import check_scene, crs_codes
 from s2cube.config import CubeSection, SearchSection
-from s2cube.errors import SliceError, redact
+from s2cube.errors import SliceError
 from s2cube.granules import Granule, find_granules, log_dropped
 from s2cube.grid import aoi_geobox
 from s2cube.members import guarded
@@ -89,9 +89,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
         plan,
         slices=tuple(each for each in plan.slices if each.id in wanted),
         unusable=tuple(each for each in plan.unusable if each.id in wanted),
-        search={
-            "stac": redact(config.stac), "collection": config.collection, "max_cloud": config.max_cloud_percent,
-        },
+        search={"collection": config.collection, "max_cloud": config.max_cloud_percent},
     )  # fmt: skip
 
 
