@@ -16,6 +16,8 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which asking again may help (RFC 9110, RFC 6585)."""
 
 CONNECT_TIMEOUT_S = 10
+_GREETING_S = 3
+"""So long a server is given to greet by TLS, which takes two ways through the network."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
 _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
@@ -227,7 +229,7 @@ def _judged(error: Exception, url: str, timeout_s: float) -> Passing | Lasting:
     parts = urlsplit(url)
     stranger = parts.netloc not in _KNOWN
     closed = trouble.problem.endswith("without an answer")
-    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and speaks_tls(url, CONNECT_TIMEOUT_S):
+    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and speaks_tls(url, _GREETING_S):
         return Lasting(f"{parts.netloc} speaks https only", "Write https:// in its address")
     if not trouble.may_pass:
         return Lasting(trouble.problem, trouble.remedy)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import servers
@@ -129,8 +130,15 @@ def _in_time(feature: dict[str, Any], text: str) -> bool:
 
 
 def _in_area(feature: dict[str, Any], area: Any) -> bool:
-    area = json.loads(area) if isinstance(area, str) else area
-    return bool(shapely.geometry.shape(feature["geometry"]).intersects(shapely.geometry.shape(area)))
+    outline = _outline(area if isinstance(area, str) else json.dumps(area))
+    return bool(outline.intersects(shapely.geometry.shape(feature["geometry"])))
+
+
+@lru_cache(maxsize=4)
+def _outline(text: str) -> shapely.Geometry:
+    outline = shapely.geometry.shape(json.loads(text))
+    shapely.prepare(outline)
+    return outline
 
 
 def _in_box(feature: dict[str, Any], box: Any) -> bool:
