@@ -4,6 +4,7 @@ import http.client
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import tenacity
@@ -164,27 +165,32 @@ def exchange(
     ConfigError
         If the environment names certificates or a proxy that cannot be used.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise Lasting("its address cannot be read", "Correct the address") from None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
     try:
-        with limited(timeout_s):
+        with limited(timeout_s) as left_s:
             try:
-                return _exchanged(bare, whole, timeout_s, most_bytes, body)
+                return _exchanged(bare, whole, left_s, most_bytes, body)
             except urllib3.exceptions.ProtocolError as error:
                 if not was_stale(error):
                     raise
             # The server closed a kept connection just when it was used again: that is no failure.
-            return _exchanged(bare, whole, timeout_s, most_bytes, body)
+            return _exchanged(bare, whole, left_s, most_bytes, body)
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
         raise _judged(error, bare, timeout_s) from None
 
 
-def _exchanged(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None) -> Answer:
+def _exchanged(url: str, headers: Mapping[str, str], left_s: float, most_bytes: int, body: bytes | None) -> Answer:
+    if left_s <= 0:
+        raise TimeoutError("timed out")
     answer = connections(proxy_for(url), certificates()).request(
         "GET" if body is None else "POST", url, body=body, headers=headers,
         preload_content=False, redirect=False, retries=False,
-        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, left_s), read=left_s),
     )  # fmt: skip
     try:
         return _read(answer, url, most_bytes, headers)
@@ -223,15 +229,26 @@ _KNOWN: set[str] = set()
 
 
 def _judged(error: Exception, url: str, timeout_s: float) -> Passing | Lasting:
+    if isinstance(error, ValueError) and not isinstance(error, urllib3.exceptions.HTTPError):
+        # Its text may hold a header, and so a key.
+        return Lasting(
+            "its address, or a header that goes with it, has characters that HTTP does not allow",
+            "Correct the address, or the key in the environment",
+        )
     trouble = diagnose(error, url, timeout_s)
     parts = urlsplit(url)
     stranger = parts.netloc not in _KNOWN
     closed = trouble.problem.endswith("without an answer")
-    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and speaks_tls(url, CONNECT_TIMEOUT_S):
+    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and _speaks_tls(parts.netloc, timeout_s):
         return Lasting(f"{parts.netloc} speaks https only", "Write https:// in its address")
     if not trouble.may_pass:
         return Lasting(trouble.problem, trouble.remedy)
     return Passing(trouble.problem, remedy=trouble.remedy, is_stranger=stranger and trouble.is_first_contact)
+
+
+@lru_cache(maxsize=64)
+def _speaks_tls(server: str, timeout_s: float) -> bool:
+    return speaks_tls(f"http://{server}", min(CONNECT_TIMEOUT_S, timeout_s))
 
 
 def _own_credentials(parts: SplitResult) -> dict[str, str]:
