@@ -32,13 +32,17 @@ _CLOCK = _Clock()
 
 
 @contextmanager
-def limited(timeout_s: float) -> Iterator[None]:
-    """Let what is read in this thread take so long as a whole; then reading raises TimeoutError."""
-    _CLOCK.end_s = time.monotonic() + timeout_s
+def limited(timeout_s: float) -> Iterator[float]:
+    """Let what is read in this thread take so long as a whole; then reading raises TimeoutError.
+
+    A limit inside another one does not end later than that. Gives the seconds that are left.
+    """
+    outer_s, now_s = _CLOCK.end_s, time.monotonic()
+    _CLOCK.end_s = min(outer_s, now_s + timeout_s)
     try:
-        yield
+        yield max(_CLOCK.end_s - now_s, 0)
     finally:
-        _CLOCK.end_s = math.inf
+        _CLOCK.end_s = outer_s
 
 
 class _Reader(io.RawIOBase):

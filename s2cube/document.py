@@ -8,7 +8,7 @@ from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from s2cube.errors import SearchError
-from s2cube.paths import is_local, local_path
+from s2cube.paths import existing_path, is_local, local_path
 
 _WEB = ("http://", "https://")
 _BROKEN = "Tell whoever runs the catalogue"
@@ -93,4 +93,4 @@ class Document:
         if not is_local(href):
             problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor http or https"
             raise SearchError(self.address, problem, _BROKEN)
-        return os.path.normpath(Path(self.address).parent / local_path(href))
+        return existing_path(os.path.normpath(Path(self.address).parent / local_path(href)))

@@ -210,6 +210,9 @@ def _reaching_trouble(causes: list[BaseException], text: str, who: str) -> Troub
 
 
 def _answer_trouble(text: str, who: str, timeout_s: float | None) -> Trouble:
+    # The words of Python's http.client: of a header that is too long, and of too many.
+    if re.search(r"got more than \d+ (bytes when reading|headers)", text):
+        return Trouble(f"{who} sends headers that are too long", may_pass=False)
     if re.search(r"timed out|TimedOut|Timeout", text):
         limit = f"{timeout_s:g} s" if timeout_s else "time"
         return Trouble(f"{who} takes longer than {limit}", "Try a longer --timeout ([read] timeout)")
@@ -218,7 +221,7 @@ def _answer_trouble(text: str, who: str, timeout_s: float | None) -> Trouble:
     if re.search(r"reset by peer|ConnectionReset|closed connection|IncompleteMessage|Connection aborted|EOF", text):
         return Trouble(f"{who} closed the connection without an answer")
     if "failed to decode" in text:
-        return Trouble(f"{who} does not pack its answer as it says")
+        return Trouble(f"{who} does not pack its answer as it says", may_pass=False)
     first = " ".join(text.split("\n")[0].split())
     return Trouble(first.rpartition(" - ")[2][:300])
 

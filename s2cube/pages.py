@@ -1,6 +1,7 @@
 """A search is answered page by page."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ _MOST_PAGES = 10_000
 """Of one answer: a million scenes by a hundred."""
 _MOST_PAGES_OF_NOTHING = 30
 """One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""RFC 9110."""
 _BROKEN = "Tell whoever runs the catalogue"
 
 
@@ -123,4 +126,10 @@ def _following(document: Document, request: Request, question: Request) -> Reque
 
 
 def _are_headers(headers: object) -> bool:
-    return isinstance(headers, dict) and all(isinstance(each, str) for each in (*headers, *headers.values()))
+    if not isinstance(headers, dict) or not all(isinstance(each, str) for each in headers.values()):
+        return False
+    return all(_HEADER_NAME.fullmatch(name) for name in headers) and all(map(_is_printable, headers.values()))
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -1,7 +1,7 @@
 """Files of this machine, by a path or a ``file:`` address."""
 
+import os
 import re
-from pathlib import Path
 from urllib.parse import unquote
 
 _FILE = re.compile(r"file:(?://(?P<host>[^/]*))?", re.IGNORECASE)
@@ -23,4 +23,6 @@ def existing_path(path: str) -> str:
     """Give a path as it is written, or with its %-escapes decoded where a file lies only there."""
     # The STAC specification wants addresses, but most writers put a plain path there.
     decoded = unquote(path)
-    return decoded if decoded != path and not Path(path).exists() and Path(decoded).exists() else path
+    # Not `Path.exists`, which raises an error for a name that is too long.
+    there = os.path.exists
+    return decoded if decoded != path and not there(path) and there(decoded) else path

@@ -48,6 +48,8 @@ def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError
     status = answer.status
     reason = _reason(answer.body)
     problem = f"answers {status}" + (f" ({reason})" if reason else "")
+    if status in BUSY and answer.pause_s:
+        problem += f", and asks to wait {answer.pause_s:.0f} s"
     error = AnswerError(address, problem, _remedy(status), status=status)
     if status not in BUSY:
         return error

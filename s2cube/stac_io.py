@@ -14,6 +14,7 @@ import urllib3
 from pystac_client.stac_api_io import StacApiIO
 from requests.utils import get_netrc_auth
 
+from s2cube.connections import limited
 from s2cube.document import Document, is_on_web
 from s2cube.errors import SearchError
 from s2cube.paths import is_local, local_path
@@ -28,10 +29,13 @@ MOST_BYTES = 128 << 20
 """Of an answer, unpacked. A hundred items of Copernicus Data Space are 6.5 MB, the largest page seen; JSON takes five
 to twenty times its size in memory."""
 _MOST_REDIRECTS = 10
-_LEAST_S = 0.1
-"""Of the timeout, for the last of many redirects."""
 _SHOWN_CHARACTERS = 200
 _WITH_BODY = ("POST", "PUT", "PATCH")
+_OWN_HEADERS = {
+    "accept-encoding", "connection", "content-length", "content-type", "expect", "host", "range", "te",
+    "transfer-encoding", "upgrade",
+}  # fmt: skip
+"""Of a request, those that say how it is sent: they are ours, whatever a link to the next page says."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +127,19 @@ class CatalogueIO(StacApiIO):
     def _once(self, request: Request, retries: int) -> tuple[str, bytes]:
         """Ask once, and go where redirects lead to; all of it takes no longer than the timeout."""
         end_s = time.monotonic() + self.timeout_s
+        try:
+            with limited(self.timeout_s):
+                return self._followed(request, retries)
+        except Passing as error:
+            raise (slow(error) if time.monotonic() >= end_s else error) from None
+        except ValueError:
+            raise Lasting("its address cannot be read", "Check --stac") from None
+
+    def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
         asked = request
         for _ in range(_MOST_REDIRECTS + 1):
             log.debug("%s %s", asked.method, asked.address)
-            left_s = self.timeout_s if asked is request else max(end_s - time.monotonic(), _LEAST_S)
-            try:
-                answer = _sent(asked, left_s)
-            except Passing as error:
-                raise (slow(error) if time.monotonic() >= end_s else error) from None
-            except ValueError:
-                raise Lasting("its address cannot be read", "Check --stac") from None
+            answer = _sent(asked, self.timeout_s)
             if answer.is_good and len(answer.body) > MOST_BYTES:
                 raise AnswerError(
                     asked.address, f"answers more than {MOST_BYTES >> 20} MB",
@@ -149,7 +156,8 @@ class CatalogueIO(StacApiIO):
 
 def _sent(request: Request, timeout_s: float) -> Answer:
     """Send a request; user and password are those of the address, or of ~/.netrc."""
-    headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", **request.headers}
+    linked = {name: value for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS}
+    headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", **linked}
     if "@" not in urlsplit(request.address).netloc and (login := get_netrc_auth(request.address)):
         headers = {**urllib3.make_headers(basic_auth=":".join(login)), **headers}
     if request.method in _WITH_BODY:
@@ -169,7 +177,7 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
     what a catalogue on the network says must not reach others that trust this machine.
     """
     try:
-        address = urljoin(request.address, target)
+        address = as_safe(request.address, urljoin(request.address, target))
     except ValueError:
         address = target
     where = address[:_SHOWN_CHARACTERS]
@@ -181,7 +189,7 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
                 "Check --stac: give the address that it redirects to", status=answer.status,
             )  # fmt: skip
         return replace(request, address=address)
-    followed = redirected(request.address, answer)
+    followed = redirected(request.address, replace(answer, headers={"Location": address}))
     if followed is None:
         raise AnswerError(
             request.address, f"redirects to {where}, which is not http, or less safe", "Check --stac",

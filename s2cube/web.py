@@ -4,6 +4,7 @@ import http.client
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import tenacity
@@ -16,8 +17,6 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which asking again may help (RFC 9110, RFC 6585)."""
 
 CONNECT_TIMEOUT_S = 10
-_GREETING_S = 3
-"""So long a server is given to greet by TLS, which takes two ways through the network."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
 _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
@@ -166,27 +165,32 @@ def exchange(
     ConfigError
         If the environment names certificates or a proxy that cannot be used.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise Lasting("its address cannot be read", "Correct the address") from None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
     try:
-        with limited(timeout_s):
+        with limited(timeout_s) as left_s:
             try:
-                return _exchanged(bare, whole, timeout_s, most_bytes, body)
+                return _exchanged(bare, whole, left_s, most_bytes, body)
             except urllib3.exceptions.ProtocolError as error:
                 if not was_stale(error):
                     raise
             # The server closed a kept connection just when it was used again: that is no failure.
-            return _exchanged(bare, whole, timeout_s, most_bytes, body)
+            return _exchanged(bare, whole, left_s, most_bytes, body)
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
         raise _judged(error, bare, timeout_s) from None
 
 
-def _exchanged(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None) -> Answer:
+def _exchanged(url: str, headers: Mapping[str, str], left_s: float, most_bytes: int, body: bytes | None) -> Answer:
+    if left_s <= 0:
+        raise TimeoutError("timed out")
     answer = connections(proxy_for(url), certificates()).request(
         "GET" if body is None else "POST", url, body=body, headers=headers,
         preload_content=False, redirect=False, retries=False,
-        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+        timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, left_s), read=left_s),
     )  # fmt: skip
     try:
         return _read(answer, url, most_bytes, headers)
@@ -225,15 +229,26 @@ _KNOWN: set[str] = set()
 
 
 def _judged(error: Exception, url: str, timeout_s: float) -> Passing | Lasting:
+    if isinstance(error, ValueError) and not isinstance(error, urllib3.exceptions.HTTPError):
+        # Its text may hold a header, and so a key.
+        return Lasting(
+            "its address, or a header that goes with it, has characters that HTTP does not allow",
+            "Correct the address, or the key in the environment",
+        )
     trouble = diagnose(error, url, timeout_s)
     parts = urlsplit(url)
     stranger = parts.netloc not in _KNOWN
     closed = trouble.problem.endswith("without an answer")
-    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and speaks_tls(url, _GREETING_S):
+    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and _speaks_tls(parts.netloc, timeout_s):
         return Lasting(f"{parts.netloc} speaks https only", "Write https:// in its address")
     if not trouble.may_pass:
         return Lasting(trouble.problem, trouble.remedy)
     return Passing(trouble.problem, remedy=trouble.remedy, is_stranger=stranger and trouble.is_first_contact)
+
+
+@lru_cache(maxsize=64)
+def _speaks_tls(server: str, timeout_s: float) -> bool:
+    return speaks_tls(f"http://{server}", min(CONNECT_TIMEOUT_S, timeout_s))
 
 
 def _own_credentials(parts: SplitResult) -> dict[str, str]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import servers
@@ -15,6 +14,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 CONFORMS = [f"https://api.stacspec.org/v1.0.0/{part}" for part in ("core", "item-search", "item-search#sort")]
+
+_Test = Callable[[dict[str, Any]], bool]
 
 
 def scenes_like(item: dict[str, Any], number: int, apart: timedelta = timedelta(hours=8)) -> list[dict[str, Any]]:
@@ -104,7 +105,8 @@ class FakeApi:
         found = self.features
         for name, test in (("datetime", _in_time), ("intersects", _in_area), ("bbox", _in_box), ("ids", _in_ids)):
             if name in self.heeds and question.get(name):
-                found = [each for each in found if test(each, question[name])]
+                meets = test(question[name])
+                found = [each for each in found if meets(each)]
         rules = question.get("sortby") or []
         if isinstance(rules, str):
             rules = [{"field": each[1:], "direction": "desc" if each[0] == "-" else "asc"} for each in rules.split(",")]
@@ -121,33 +123,26 @@ def _value(feature: dict[str, Any], name: str) -> Any:
     return feature["properties"]["datetime"] if name == "properties.datetime" else feature[name]
 
 
-def _in_time(feature: dict[str, Any], text: str) -> bool:
+def _in_time(text: str) -> _Test:
     start, _, end = text.partition("/")
-    instant = datetime.fromisoformat(feature["properties"]["datetime"])
-    return (start == ".." or datetime.fromisoformat(start) <= instant) and (
-        end == ".." or instant <= datetime.fromisoformat(end)
-    )
+    first = datetime.min.replace(tzinfo=UTC) if start == ".." else datetime.fromisoformat(start)
+    last = datetime.max.replace(tzinfo=UTC) if end == ".." else datetime.fromisoformat(end)
+    return lambda feature: first <= datetime.fromisoformat(feature["properties"]["datetime"]) <= last
 
 
-def _in_area(feature: dict[str, Any], area: Any) -> bool:
-    outline = _outline(area if isinstance(area, str) else json.dumps(area))
-    return bool(outline.intersects(shapely.geometry.shape(feature["geometry"])))
+def _in_area(area: Any) -> _Test:
+    shape = shapely.geometry.shape(json.loads(area) if isinstance(area, str) else area)
+    return lambda feature: bool(shapely.geometry.shape(feature["geometry"]).intersects(shape))
 
 
-@lru_cache(maxsize=4)
-def _outline(text: str) -> shapely.Geometry:
-    outline = shapely.geometry.shape(json.loads(text))
-    shapely.prepare(outline)
-    return outline
+def _in_box(box: Any) -> _Test:
+    shape = shapely.box(*map(float, box.split(",") if isinstance(box, str) else box))
+    return lambda feature: bool(shapely.geometry.shape(feature["geometry"]).intersects(shape))
 
 
-def _in_box(feature: dict[str, Any], box: Any) -> bool:
-    west, south, east, north = map(float, box.split(",") if isinstance(box, str) else box)
-    return bool(shapely.geometry.shape(feature["geometry"]).intersects(shapely.box(west, south, east, north)))
-
-
-def _in_ids(feature: dict[str, Any], ids: list[str] | str) -> bool:
-    return feature["id"] in (ids.split(",") if isinstance(ids, str) else ids)
+def _in_ids(ids: list[str] | str) -> _Test:
+    wanted = ids.split(",") if isinstance(ids, str) else ids
+    return lambda feature: feature["id"] in wanted
 
 
 @contextmanager

@@ -16,15 +16,18 @@ import pytest
 import servers
 from apis import CONFORMS, FakeApi, raw_server, scenes_like
 from conftest import CommandLine
+from pystac_client import Client
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 import s2cube
 from s2cube.api import Question, ask
+from s2cube.config import SearchSection
 from s2cube.demo import Archive
 from s2cube.document import Document
 from s2cube.errors import SearchError
 from s2cube.model import AOI
+from s2cube.search import open_catalogue
 from s2cube.source import open_source
 from s2cube.stac_io import CatalogueIO, Request
 
@@ -232,6 +235,59 @@ class TestStaticOnTheNetwork:
         with pytest.raises(SearchError, match="/collections: has collections that are no list of objects"):
             s2cube.search(farm, stac=publish("", root))
 
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"extent": None},
+            {"description": None},
+            {"id": None},
+            {"links": None},
+            {"links": [{}]},
+            {"summaries": [1]},
+            {"stac_version": 5},
+            {"stac_version": "0.6.0"},
+            {"stac_extensions": 5},
+            {"extent": {"spatial": 1}},
+            {"description": "\ud800"},
+            {"cube:dimensions": float("nan")},
+            {"deprecated": True},
+        ],
+        ids=str,
+    )
+    def test_a_collection_that_is_malformed_is_there(self, publish: Publish, members: dict[str, Any]) -> None:
+        """Without a warning, and what it says of its level is heeded."""
+        content = catalogue(kind="Collection", extent={}, **{"processing:level": "x"}) | members
+        there = {name: value for name, value in content.items() if value is not None or name == "links"}
+        publish("collections/other", there)
+        publish("collections/first", {"summaries": {"processing:level": ["L1C"]}, **there})
+        root = catalogue(
+            link("search", "search"), conformsTo=[*CONFORMS, "https://api.stacspec.org/v1.0.0/collections"]
+        )
+        stac = publish("", root)
+        open_catalogue(SearchSection(stac=stac, collection="other"))
+        if "summaries" not in members:
+            with pytest.raises(SearchError, match="no Level-2A surface reflectance: it says processing:level"):
+                open_catalogue(SearchSection(stac=stac, collection="first"))
+
+    def test_what_pystac_client_reads_itself(
+        self, publish: Publish, archive_items: list[dict[str, Any]], httpserver: HTTPServer
+    ) -> None:
+        """It reads by our rules, too."""
+        collection = catalogue(kind="Collection", id="c", license="x") | {
+            "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}}
+        }
+        publish("collections/c", BOM + json.dumps(collection).encode())
+        httpserver.expect_request("/collections/d").respond_with_data("", status=404)
+        search, data = link("search", httpserver.url_for("/search")), link("data", httpserver.url_for("/collections"))
+        classes = [*CONFORMS, "https://api.stacspec.org/v1.0.0/collections"]
+        root = publish("", catalogue(search | {"type": "application/geo+json"}, data, conformsTo=classes))
+        client = Client.open(root, stac_io=CatalogueIO())
+        found = client.get_collection("c")
+        assert found
+        assert found.id == "c"
+        with pytest.raises(SearchError, match="answers 404"):
+            client.get_collection("d")
+
     def test_collections_by_pages(self, publish: Publish, farm: AOI, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/collections/sentinel-2-l2a").respond_with_data("", status=404)
         publish("collections", {"collections": [{"id": "b"}], "links": [link("next", "more")]})
@@ -274,6 +330,21 @@ class TestBounds:
         assert done.status == 1
         assert "takes longer than 0.5 s). Try a longer --timeout" in done.err
 
+    def test_time_of_redirects(self) -> None:
+        """They share the time of the answer that they lead to."""
+
+        def wait(first: bytes) -> Iterator[bytes]:
+            time.sleep(0.3)
+            head = f"HTTP/1.1 302 Found\r\nLocation: /{server.asked}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            yield head.encode()
+
+        with raw_server(wait) as server:
+            begin = time.monotonic()
+            with pytest.raises(SearchError, match="takes longer than 0.7 s"):
+                CatalogueIO(0.7).read(Request(server.url))
+            assert time.monotonic() - begin < 3
+            assert server.asked == 6
+
     def test_time_of_a_page(self, archive_items: list[dict[str, Any]], farm: AOI) -> None:
         """It is asked for once more, and no smaller."""
         with HTTPServer(threaded=True) as http:
@@ -313,7 +384,7 @@ class TestBounds:
 
     def test_a_body_that_is_not_what_it_says(self, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/x").respond_with_data(b"no gzip", headers={"Content-Encoding": "gzip"})
-        with pytest.raises(SearchError, match="does not pack its answer as it says.. Try again later"):
+        with pytest.raises(SearchError, match="does not pack its answer as it says"):
             CatalogueIO().read(Request(httpserver.url_for("/x")))
 
     @pytest.mark.parametrize(
@@ -372,7 +443,7 @@ class TestNoAnswer:
 
         asked: list[bytes] = []
         with raw_server(cut) as server:
-            assert CatalogueIO().read(Request(server.url)).content == {}
+            assert CatalogueIO(1).read(Request(server.url)).content == {}
         assert len(asked) == 4
 
     @pytest.mark.parametrize("asked", ["soon", "-5", "", "Wed, 99 Foo 2020"])
@@ -380,6 +451,27 @@ class TestNoAnswer:
         httpserver.expect_oneshot_request("/").respond_with_data("", status=503, headers={"Retry-After": asked})
         httpserver.expect_request("/").respond_with_data("{}")
         assert CatalogueIO().read(Request(httpserver.url_for("/"))).content == {}
+
+    def test_a_pause_that_is_too_long(self, httpserver: HTTPServer) -> None:
+        """It is not waited for; but how long it is, is said."""
+        httpserver.expect_request("/").respond_with_data("full", status=503, headers={"Retry-After": "9999"})
+        with pytest.raises(SearchError, match=r"answers 503 \(full\), and asks to wait 9999 s\. Try again later"):
+            CatalogueIO().read(Request(httpserver.url_for("/")))
+        assert len(httpserver.log) == 1
+
+    @pytest.mark.parametrize(
+        ("head", "problem"),
+        [
+            (b"X: y\r\n" * 101 + b"\r\n{}", "sends headers that are too long"),
+            (b"X: " + b"y" * 70_000 + b"\r\n\r\n{}", "sends headers that are too long"),
+            (b"Content-Encoding: gzip\r\n\r\n{}", "does not pack its answer as it says"),
+        ],
+    )
+    def test_what_would_come_again(self, head: bytes, problem: str) -> None:
+        with raw_server(lambda _: [OK + head]) as server:
+            with pytest.raises(SearchError, match=problem):
+                CatalogueIO().read(Request(server.url))
+            assert server.asked == 1
 
     @pytest.mark.parametrize("address", ["http://", "http://[", "http://a b/", "https://\udc80/", "http://x:99999/"])
     def test_no_address(self, address: str) -> None:
@@ -424,6 +516,14 @@ class TestFiles:
         assert ids(tmp_path / name / "d.json", farm) == ["scene0000"]
         assert ids(f"{name}/d.json", farm) == ["scene0000"]
         assert ids((tmp_path / name / "d.json").as_uri(), farm) == ["scene0000"]
+
+    @pytest.mark.parametrize(
+        "href", ["./a%20b.json", "{folder}/a%20b.json", "file://{folder}/a%20b.json", "./a b.json"]
+    )
+    def test_escapes_in_links(self, archive_items: list[dict[str, Any]], farm: AOI, tmp_path: Path, href: str) -> None:
+        (tmp_path / "a b.json").write_text(json.dumps(scenes_like(archive_items[0], 1)[0]))
+        (tmp_path / "c.json").write_text(json.dumps(catalogue(link("item", href.format(folder=tmp_path)))))
+        assert ids(tmp_path / "c.json", farm) == ["scene0000"]
 
     def test_a_parquet_file_that_is_no_stac(self, farm: AOI, tmp_path: Path) -> None:
         import geopandas

@@ -441,6 +441,12 @@ class TestCauses:
         ):
             fetch("https://host/a/b.tif", 0, 8, Access(tokens=rules))
 
+    def test_a_key_that_no_header_can_hold_is_not_shown(self, server: Faulty) -> None:
+        """As one is that was read from a file, with the end of its line."""
+        with pytest.raises(web.Lasting, match="characters that HTTP does not allow") as caught:
+            web.ask(f"{server.url}/a.tif", {"X-Key": "TOPSECRET\n"}, 5, 10)
+        assert "SECRET" not in str(caught.value)
+
     @pytest.mark.parametrize(
         ("url", "told"),
         [

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from apis import FakeApi, scenes_like
 from conftest import CommandLine
 from odc.geo.geom import Geometry
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
+from werkzeug import Request as Asked
+from werkzeug import Response
 
 import s2cube
 from s2cube.api import Api, Question, ask
@@ -23,7 +25,8 @@ from s2cube.errors import SearchError
 from s2cube.model import AOI
 from s2cube.question import Form
 from s2cube.source import open_source
-from s2cube.stac_io import as_safe, is_same_server
+from s2cube.stac_io import Request, _redirected, as_safe, is_same_server
+from s2cube.web import Answer
 
 MANY = 250
 
@@ -116,7 +119,7 @@ class TestCompleteness:
         api.features = api.features[:7]
         answer = api.search
 
-        def with_context(request: Request) -> Response:
+        def with_context(request: Asked) -> Response:
             page = json.loads(answer(request).get_data())
             page |= {"context": {"matched": page.pop("numberMatched") + 1, "returned": 7}}
             return Response(json.dumps(page))
@@ -246,6 +249,17 @@ class TestLinks:
         assert [each.question["collections"] for each in api.asked] == [["sentinel-2-l2a"]] * 3
         assert [each.headers.get("X-Token") for each in api.asked] == [None, "of-the-server", "of-the-server"]
 
+    def test_how_it_is_sent_is_not_theirs_to_say(self, api: FakeApi, farm: AOI) -> None:
+        headers = {
+            "Range": "bytes=0-9", "Accept-Encoding": "identity", "content-length": "5", "Transfer-Encoding": "chunked",
+            "HOST": "other", "Content-Type": "text/plain", "X-Token": "theirs",
+        }  # fmt: skip
+        api.link = lambda question, following: {**api.by_offset(question, following), "headers": headers}
+        assert found(api, farm) == names()
+        assert [each.headers.get("X-Token") for each in api.asked] == [None, "theirs", "theirs"]
+        assert {each.headers["Accept-Encoding"] for each in api.asked} == {"gzip, deflate"}
+        assert {each.headers["Host"] for each in api.asked} == {urlsplit(api.root).netloc}
+
     def test_post_without_a_body_asks_the_same(self, api: FakeApi, farm: AOI) -> None:
         api.link = lambda question, following: {"method": "POST", "href": f"{api.root}/search?offset={following}"}
         assert found(api, farm) == names()
@@ -263,7 +277,7 @@ class TestLinks:
         tokens = iter(range(10_000))
         api.count = untold
 
-        def same(request: Request) -> Response:
+        def same(request: Asked) -> Response:
             link = {"rel": "next", "method": "GET", "href": f"{api.root}/again?token={next(tokens)}"}
             features = api.features[:5] if page == "the same" else []
             return Response(json.dumps({"type": "FeatureCollection", "features": features, "links": [link]}))
@@ -285,7 +299,17 @@ class TestLinks:
 
     @pytest.mark.parametrize(
         "member",
-        [{"method": "DELETE"}, {"method": 5}, {"body": [1], "method": "POST"}, {"headers": {"a": 1}}, {"headers": [1]}],
+        [
+            {"method": "DELETE"},
+            {"method": 5},
+            {"body": [1], "method": "POST"},
+            {"headers": {"a": 1}},
+            {"headers": [1]},
+            {"headers": {"a": "b\nc"}},
+            {"headers": {"a": "€"}},
+            {"headers": {"a b": "c"}},
+            {"headers": {"": "c"}},
+        ],
     )
     def test_that_are_malformed(self, api: FakeApi, farm: AOI, member: Any) -> None:
         api.link = lambda *_: {"href": f"{api.root}/search", **member}
@@ -370,6 +394,21 @@ class TestRedirects:
         self.redirect(api, 307, "/old")
         with pytest.raises(SearchError, match=r"redirects more than 10 times\). Check --stac"):
             found(api, farm)
+
+    @pytest.mark.parametrize("target", ["https://h/new", "http://h/new", "/new"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_https_stays_https(self, method: str, target: str) -> None:
+        """Servers behind a proxy do not know that they are asked by https."""
+        asked = Request("https://h/old", method, {"limit": 1})
+        moved = _redirected(asked, Answer(307, {"Location": target}, b""), target)
+        assert moved.address == "https://h/new"
+        assert (moved.method, bool(moved.parameters)) == (method, method == "POST")
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_https_is_not_left(self, method: str) -> None:
+        target = "http://other/new"
+        with pytest.raises(SearchError, match="to another server|or less safe"):
+            _redirected(Request("https://h/old", method), Answer(307, {"Location": target}, b""), target)
 
     @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/", "data:,x"])
     def test_of_a_landing_page_to_what_is_not_http(self, httpserver: HTTPServer, farm: AOI, target: str) -> None:

@@ -31,3 +31,8 @@ def test_escapes_are_decoded_where_the_file_lies_only_there(tmp_path: Path) -> N
     (tmp_path / "a%20b").touch()
     assert local_path(f"file://{tmp_path}/a%20b") == str(tmp_path / "a%20b")
     assert local_path(f"file://{tmp_path}/not%20there") == f"{tmp_path}/not%20there"
+
+
+def test_a_name_that_is_too_long_is_not_there() -> None:
+    name = "a%20" * 3000
+    assert local_path(f"file:///{name}") == f"/{name}"
