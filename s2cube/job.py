@@ -125,10 +125,11 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
             scenes = ", ".join(each.lost)
             log.warning("%s: will be made again without %s, which the catalogue has withdrawn", each.slice.id, scenes)
     if kept:
-        others = f" and {len(kept) - 1} other images stay" if kept[1:] else " stays"
+        others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
         log.warning(
-            "%s%s: a new image would lack scenes, such as %s, which the search does not find, though the catalogue has"
-            "not withdrawn them. --overwrite makes images of what is found", kept[0].slice.id, others, kept[0].lost[0],
+            "%s%s: a new image would lack scenes, such as %s, which the search does not find, though the "
+            "catalogue has not withdrawn them. --overwrite makes images of what is found",
+            kept[0].slice.id, others, kept[0].lost[0],
         )  # fmt: skip
     return {each.slice.id for each in kept}
 

@@ -77,7 +77,7 @@ class TestFewerScenes:
         done = run()
         assert done.status == 0, done.err
         assert (done.json["written"], done.json["skipped"]) == ([], [SLICE])
-        assert f"{SLICE} stays: a new image would lack scenes, such as {EAST}, which the search" in done.err
+        assert f"{SLICE} stays as it is: a new image would lack scenes, such as {EAST}, which the search" in done.err
         assert made_of() == [WEST, EAST]
         assert self.asked_for_ids(api) == [{WEST, EAST}]
 
