@@ -1,4 +1,4 @@
-"""A STAC API is asked for scenes."""
+"""Search a STAC API for scenes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,23 +18,23 @@ __all__ = ["Api", "Question", "ask", "sorts"]
 
 
 def sorts(api: Api) -> bool:
-    """Tell whether an API sorts: then `ask` gives the newest scenes first.
+    """Say whether an API sorts. If it does, `ask` gives the newest scenes first.
 
-    It may announce that and then refuse; that is known after `ask`.
+    An API may announce sorting and then refuse it: this is known only after `ask`.
     """
     return api.form.is_sorted
 
 
 def ask(api: Api, question: Question) -> Iterator[pystac.Item]:
-    """Take the items that an API has for a question, each once; the newest first where it sorts.
+    """Give the items of an API for a question, each once; newest first if the API sorts.
 
-    The first page is asked for at once, the others when they are needed. Whoever takes all items has all that there
-    are, or an error.
+    The first page is requested at once, the others when they are needed. A caller that takes all items gets every
+    scene of the answer, or an error.
 
     Raises
     ------
     SearchError
-        If a page cannot be had or is none, if pages lead on for ever, or if the API gives fewer scenes than it counts.
+        If a page is missing or invalid, if the pages never end, or if the API gives fewer scenes than it counts.
     """
     features = answer(api, question)
     with _explained(question.stac):
@@ -53,8 +53,8 @@ def _explained(stac: str) -> Iterator[None]:
     try:
         yield
     except AnswerError as error:
-        raise SearchError(stac, f"failed in mid-search ({error.problem})", error.remedy) from None
+        raise SearchError(stac, f"failed during the search ({error.problem})", error.remedy) from None
     except RecursionError:
         raise SearchError(
-            stac, "answers something that is nested too deeply", "Tell whoever runs the catalogue"
+            stac, "returns JSON that is nested too deeply", "Report it to the operator of the catalogue"
         ) from None

@@ -21,24 +21,24 @@ _ROLES = (
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
     ("AWS_METADATA_ENDPOINT",),
 )
-"""Variables of a machine that has a role, from which obstore gets its keys. Without them it would ask the machine's
-metadata service: most machines have none, and whoever answers at its address would be believed."""
+"""Variables of a machine that has a role; obstore gets its keys from them. Without these variables obstore would ask
+the machine's metadata service. Most machines have none, and obstore would trust any host that answers there."""
 
 
 class Store(BaseModel):
-    """Settings of one store, or of a part of it.
+    """Settings of one store, or of a folder in it.
 
     Parameters
     ----------
     endpoint
-        Address of its server; default: Amazon's of the region.
+        Address of the server. Default: the address of Amazon S3 in the region.
     keys
-        What the names of the variables with its keys begin with: for ``CDSE``, ``CDSE_ACCESS_KEY_ID``,
-        ``CDSE_SECRET_ACCESS_KEY`` and, where there is one, ``CDSE_SESSION_TOKEN``.
+        Prefix of the variables that hold the keys: ``CDSE`` means ``CDSE_ACCESS_KEY_ID``,
+        ``CDSE_SECRET_ACCESS_KEY`` and, if it is set, ``CDSE_SESSION_TOKEN``.
     anonymous
-        Whether requests are not signed.
+        Whether requests are sent without a signature.
     requester_pays
-        Whether whoever asks is billed.
+        Whether the requester pays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,20 +51,20 @@ class Store(BaseModel):
 
 
 Stores = tuple[tuple[str, Store], ...]
-"""Where addresses begin, and the settings of what lies there."""
+"""Pairs of an address prefix and the settings of the store there."""
 
 ARCHIVES: Stores = (
-    # Registry of Open Data on AWS, "Digital Earth Africa Sentinel-2 Level-2A"; the second is what the items of
-    # explorer.digitalearth.africa's s2_l2a_c1 name (their storage:region is that of the archive it was copied from).
+    # Registry of Open Data on AWS, "Digital Earth Africa Sentinel-2 Level-2A". The items of s2_l2a_c1 at
+    # explorer.digitalearth.africa name the second bucket; their storage:region is that of the original archive.
     ("s3://deafrica-sentinel-2", Store(region="af-south-1", anonymous=True)),
     ("s3://deafrica-sentinel-2-l2a-c1", Store(region="af-south-1", anonymous=True)),
-    # documentation.dataspace.copernicus.eu/APIs/S3.html; the endpoint also stands in the items' storage:schemes.
+    # documentation.dataspace.copernicus.eu/APIs/S3.html; the items give the endpoint in storage:schemes, too.
     ("s3://eodata", Store(endpoint="https://eodata.dataspace.copernicus.eu", region="default", keys="CDSE")),
     # Registry of Open Data on AWS, "Sentinel-2 Cloud-Optimized GeoTIFFs".
     ("s3://sentinel-cogs", Store(region="us-west-2", anonymous=True)),
     # Earth Search's sentinel-2-c1-l2a: its items link to the same bucket by https, unsigned, in this region.
     ("s3://e84-earth-search-sentinel-data", Store(region="us-west-2", anonymous=True)),
-    # Registry of Open Data on AWS, "Sentinel-2": some assets of Earth Search's items lie there.
+    # Registry of Open Data on AWS, "Sentinel-2": some assets of Earth Search's items are there.
     ("s3://sentinel-s2-l2a", Store(region="eu-central-1", requester_pays=True)),
 )
 
@@ -72,12 +72,12 @@ _NOTES = {
     "AWS": "~/.aws is not read",
     "CDSE": "they are free: documentation.dataspace.copernicus.eu/APIs/S3.html",
 }
-"""Said beside the names of variables that are not set."""
+"""Notes for the error about variables that are not set."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys of a store, as they stand in the environment; and what the names of their variables begin with."""
+    """Keys of a store, as the environment holds them, and the prefix of their variables."""
 
     name: str
     access_key_id: str = field(repr=False)
@@ -87,16 +87,16 @@ class Keys:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bucket is, and how it is asked.
+    """Where a bucket is, and how requests to it are made.
 
     Parameters
     ----------
     address
-        Of its server, without the bucket.
+        Address of the server, without the bucket.
     by_host
-        Whether the bucket stands in the name of the host.
+        Whether the host name contains the bucket.
     keys
-        None where requests are not signed, or by a role.
+        None if requests are not signed, or if a role gives the keys.
     by_role
         Whether the machine has a role that gives keys.
     """
@@ -127,22 +127,22 @@ class NoKeys(Exception):
 
 
 def parse_stores(value: object) -> object:
-    """Read the setting `stores`: a table by prefix, or the same as JSON. Messages hold no value: it may be a key.
+    """Read the setting `stores`: a table by prefix, or the same as JSON. Errors show no value: it may be a key.
 
     Raises
     ------
     ValueError
-        If it is not one.
+        If the setting is not valid.
     """
     if isinstance(value, str):
         try:
             value = json.loads(value or "{}")
         except ValueError:
-            raise ValueError("is no JSON object") from None
+            raise ValueError("is not a JSON object") from None
     if isinstance(value, tuple):
         return value
     if not isinstance(value, Mapping):
-        raise ValueError("must be a table by prefix, as {'s3://bucket': {'keys': 'NAME'}}")
+        raise ValueError("must be a table by prefix, such as {'s3://bucket': {'keys': 'NAME'}}")
     return tuple((_prefix(prefix), _store(prefix, settings)) for prefix, settings in value.items())
 
 
@@ -160,36 +160,36 @@ def _store(prefix: str, settings: object) -> Store:
         raise ValueError(f"{prefix} must be a table")
     known = ", ".join(Store.model_fields)
     if unknown := sorted(map(str, settings.keys() - Store.model_fields.keys())):
-        secret = "; keys stand in the environment only" if re.search("(?i)key|secret|token", unknown[0]) else ""
-        raise ValueError(f"{prefix}: '{unknown[0]}' is unknown; known are {known}{secret}")
+        secret = "; put keys in the environment only" if re.search("(?i)key|secret|token", unknown[0]) else ""
+        raise ValueError(f"{prefix}: '{unknown[0]}' is unknown; use {known}{secret}")
     try:
         store = Store.model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{prefix}: {first['loc'][0]}: {first['msg']}") from None
     if store.keys is not None and not _NAME.fullmatch(store.keys):
-        raise ValueError(f"{prefix}: keys must be what the names of variables begin with, as CDSE")
+        raise ValueError(f"{prefix}: keys must be the prefix of the variables' names, such as CDSE")
     if store.anonymous and store.keys:
-        raise ValueError(f"{prefix}: is anonymous, so it takes no keys")
+        raise ValueError(f"{prefix}: anonymous excludes keys")
     if store.endpoint is not None:
         parts = urlsplit(store.endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{prefix}: endpoint must be an http or https address")
         if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError(f"{prefix}: endpoint must be without a user, a password or a query")
+            raise ValueError(f"{prefix}: endpoint must not contain a user, a password or a query")
     return store
 
 
 def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ) -> Place:
-    """Find where the bucket of an s3:// address is, and the keys for it.
+    """Find the server of the bucket of an s3:// address, and the keys for it.
 
-    The user's settings go before those that are known of archives; the AWS variables are for every other store. Keys
-    are given to the store that they are for, and to no other.
+    The user's settings come before the settings in `ARCHIVES`. The AWS variables apply to every other store. Keys are
+    sent only to the store that they belong to.
 
     Raises
     ------
     NoKeys
-        If there are none for it.
+        If there are no keys for the store.
     """
     bucket = urlsplit(href).netloc
     given, known = _longest(href, own), _longest(href, ARCHIVES)
@@ -206,7 +206,7 @@ def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ)
 
 
 def output_place(bucket: str, environ: Mapping[str, str] = os.environ) -> Place:
-    """Say where a bucket is by the AWS variables alone, as the output's is.
+    """Say where a bucket is from the AWS variables alone: the output's bucket, or one without other settings.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def output_place(bucket: str, environ: Mapping[str, str] = os.environ) -> Place:
 
 
 def _with_keys(place: Place, store: str, explicit: str | None, known: str | None, environ: Mapping[str, str]) -> Place:
-    """Give the place with its keys: those that the user names; else those known for it, else the AWS ones, if fit."""
+    """Add the keys: those that the user names; else the known ones; else the AWS keys, if they are for this server."""
     name = explicit or known or "AWS"
     keys, fit = _keys(name, environ), explicit == "AWS" or _fits(place.address, environ)
     if keys is None and not explicit and fit:
@@ -234,18 +234,18 @@ def _with_keys(place: Place, store: str, explicit: str | None, known: str | None
     if name == "AWS" and fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
         return replace(place, by_role=True)
     names = f"{name}_ACCESS_KEY_ID and {name}_SECRET_ACCESS_KEY"
-    bill = "; whoever reads it pays for it" if place.requester_pays else ""
+    bill = "; you pay for what you read" if place.requester_pays else ""
     if name == "AWS" and not fit and _keys("AWS", environ):
         raise NoKeys(
             f"there are no keys for {store}: those in AWS_… are for {_own_endpoint(environ) or 'Amazon'}{bill}",
-            f"Name others under [read.stores.\"{store}\"]: keys = \"NAME\", with NAME_ACCESS_KEY_ID and "
+            f"Name other keys under [read.stores.\"{store}\"]: keys = \"NAME\", with NAME_ACCESS_KEY_ID and "
             "NAME_SECRET_ACCESS_KEY in the environment",
         )  # fmt: skip
     source = f" ({note})" if (note := _NOTES.get(name)) else ""
     raise NoKeys(
         f"there are no keys for {store} in the environment{bill}",
         f"Set {names}{source}, for workers too" + ("" if known or bill else
-        f"; if it is open to all, say anonymous = true under [read.stores.\"{store}\"]"),
+        f"; if it is public, set anonymous = true under [read.stores.\"{store}\"]"),
     )  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def _keys(name: str, environ: Mapping[str, str]) -> Keys | None:
 
 
 def _fits(address: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether the keys in the AWS variables may be sent to a server: it is the one that they are for."""
+    """Say whether the AWS keys may be sent to a server: only to the server that they belong to."""
     host = urlsplit(address).netloc.lower()
     own = _own_endpoint(environ)
     if own is None:
@@ -265,7 +265,7 @@ def _fits(address: str, environ: Mapping[str, str]) -> bool:
 
 
 def _own_endpoint(environ: Mapping[str, str]) -> str | None:
-    """Give the endpoint that the AWS variables name: as the AWS SDKs call it, as GDAL does, or as obstore does."""
+    """Give the endpoint of the AWS variables, by the names that the AWS SDKs, GDAL and obstore use."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next(filter(None, map(environ.get, names)), None)
     if endpoint is None or "://" in endpoint:
@@ -279,14 +279,14 @@ def _amazon(region: str) -> str:
 
 
 def _longest(href: str, stores: Stores) -> Store | None:
-    """Find the settings by the longest prefix that ends where a name in the address does."""
+    """Find the settings with the longest prefix that ends at a ``/`` of the address, or at its end."""
     address = f"s3{href[2:]}"
     fitting = [(prefix, store) for prefix, store in stores if f"{address}/".startswith(f"{prefix}/")]
     return max(fitting, key=lambda each: len(each[0]))[1] if fitting else None
 
 
 def _merged(given: Store | None, known: Store | None) -> Store:
-    """Put what the user says over what is known; who names keys does not want to be anonymous."""
+    """Put the user's settings over the known ones. A user who names keys does not want anonymous requests."""
     said = given.model_dump(exclude_none=True) if given else {}
     if said.get("keys"):
         said.setdefault("anonymous", False)

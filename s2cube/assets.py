@@ -1,4 +1,4 @@
-"""Where an item keeps what a cube is made of: the assets of bands and layers, and their CRS."""
+"""Which assets of an item hold the bands and layers of a cube, and in which CRS."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,19 +23,19 @@ from s2cube.provider import (
 from s2cube.scene import UNREADABLE, acquired, check_readable, footprint, granule, processed
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
-"""In media types and names of files: EOPF's Zarr (application/vnd+zarr), and others that hold many arrays."""
+"""In media types and file names: EOPF's Zarr (application/vnd+zarr), and other formats that hold many arrays."""
 
 _EPSG = re.compile(r"EPSG:(\d{4,6})")
 
 
 def check_scene(item: pystac.Item, config: CubeSection) -> None:
-    """Make sure that a scene can be used, as far as its item tells.
+    """Check that a scene can be used, as far as its item says.
 
     Raises
     ------
     SliceError
-        If a member of the item that is needed cannot be understood, or is missing; if the scene is no Level-2A; if it
-        lacks an asset, or has one in a format that is not read; if nobody knows the offset of its pixels.
+        If a needed member of the item is missing or cannot be understood; if the scene is not Level-2A; if it lacks
+        an asset, or has one in a format that is not supported; if the offset of its pixels is unknown.
     """
     check_readable(item)
     acquired(item)
@@ -49,9 +49,9 @@ def check_scene(item: pystac.Item, config: CubeSection) -> None:
 
 
 def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
-    """Drop the assets that nothing is read from: a plan of ten thousand scenes is kept in memory and sent to workers.
+    """Remove the assets that are not read: a plan of ten thousand scenes is kept in memory and sent to workers.
 
-    A scene that cannot be used stays as it is, so that its slice fails for its own reason.
+    A scene that cannot be used keeps its assets, so that its slice fails for the right reason.
     """
     try:
         check_scene(item, config)
@@ -74,7 +74,7 @@ def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
     AssetMissingError
         If it lacks one.
     AssetReadError
-        If one is in a format that is not read.
+        If one is in a format that is not supported.
     """
     keys = [band_key(item, band) for band in canonical_bands(config.bands)]
     keys += [layer_key(item, layer) for layer in config.mask]
@@ -91,7 +91,7 @@ def band_key(item: pystac.Item, band: str) -> str:
     AssetMissingError
         If the scene has none.
     AssetReadError
-        If it is in a format that is not read.
+        If it is in a format that is not supported.
     """
     keys = BAND_ASSETS[band]
     # A common name may be shared: eo 1 has one for all three of the red edge.
@@ -108,7 +108,7 @@ def layer_key(item: pystac.Item, layer: str) -> str:
     AssetMissingError
         If the scene has none.
     AssetReadError
-        If it is in a format that is not read.
+        If it is in a format that is not supported.
     """
     keys = LAYER_ASSETS[layer]
     otherwise = "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none"
@@ -118,15 +118,15 @@ def layer_key(item: pystac.Item, layer: str) -> str:
 def _present(item: pystac.Item, keys: Iterable[str]) -> str | None:
     key = next((key for key in keys if key in item.assets), None)
     if key is not None and (unread := _unread_format(item.assets[key])):
-        problem = f"asset '{key}' is {unread}: only GeoTIFF and JPEG 2000 are read"
-        raise AssetReadError(item.id, problem, "Choose a catalogue with such files", key)
+        problem = f"has asset '{key}' {unread}: only GeoTIFF and JPEG 2000 are read"
+        raise AssetReadError(item.id, problem, "Choose a catalogue with GeoTIFF or JPEG 2000 files", key)
     return key
 
 
 def _unread_format(asset: pystac.Asset) -> str:
-    """Name the format of an asset, if no reader here knows it."""
+    """Name the format of an asset if s2cube cannot read it; else give an empty text."""
     media_type = asset.media_type if isinstance(asset.media_type, str) else ""
-    # A Zarr store is a folder: its name is followed by that of the array.
+    # A Zarr store is a folder. The name of an array follows it.
     folders = asset.href.partition("?")[0].lower().split("/")
     in_zarr = any(folder.endswith(".zarr") for folder in folders)
     named = next((each for each in _UNREAD_FORMATS if each in media_type.lower()), None)
@@ -137,12 +137,12 @@ def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> str:
     unreadable = item.properties.get(UNREADABLE)
     for key in keys:
         if isinstance(unreadable, Mapping) and (value := unreadable.get(f"assets.{key}")):
-            remedy = "Leave the scene out, or report it to whoever runs the catalogue"
+            remedy = "Leave the scene out, or report it to the operator of the catalogue"
             raise SceneError(item.id, f"has asset '{key}' {value}, which cannot be understood", remedy, key)
     unread = next(filter(None, map(_unread_format, item.assets.values())), "")
     raise AssetMissingError(
         item.id,
-        f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})" + (f", but some that are {unread}" if unread else ""),
+        f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})" + (f"; some are {unread}" if unread else ""),
         f"Ask for {otherwise}; the scene has {', '.join(sorted(item.assets)) or 'no assets'}",
         keys[0],
     )
@@ -154,19 +154,19 @@ def _described_names(asset: pystac.Asset) -> set[str]:
     lists = [value for name in ("eo:bands", "bands") if isinstance(value := fields.get(name), list) and value]
     roles = asset.roles if isinstance(asset.roles, list) and asset.roles else ["data"]
     is_data = any(role in ("data", "reflectance") for role in roles)
-    # Old STAC has numbers there, of a list elsewhere in the item.
+    # Old STAC has numbers here: positions in a list elsewhere in the item.
     if not lists or len(lists[0]) != 1 or not isinstance(lists[0][0], dict) or not is_data:
         return set()
     return {str(lists[0][0].get(field)) for field in ("name", "common_name", "eo:common_name")}
 
 
 def crs_codes(item: pystac.Item) -> set[str]:
-    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: one, none, or a contradiction.
+    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: none, one, or a contradiction.
 
     Raises
     ------
     SceneError
-        If what it declares is no EPSG code.
+        If a declared CRS is not an EPSG code.
     """
     keys = {key for names in (*BAND_ASSETS.values(), *LAYER_ASSETS.values()) for key in names}
     of_assets = [asset.extra_fields for key, asset in item.assets.items() if key in keys]
@@ -192,10 +192,10 @@ def crs_code(item: pystac.Item) -> str | None:
     Raises
     ------
     SceneError
-        If the item declares two, or one that is no EPSG code.
+        If the item declares two CRS, or one that is not an EPSG code.
     """
     codes = crs_codes(item)
     if len(codes) > 1:
         problem = f"declares two projections: {' and '.join(sorted(codes))}"
-        raise SceneError(item.id, problem, "Report it to whoever runs the catalogue")
+        raise SceneError(item.id, problem, "Report it to the operator of the catalogue")
     return next(iter(codes), None)

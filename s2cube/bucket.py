@@ -83,7 +83,7 @@ class Bucket:
         return {name: found[name] for name in sorted(own, key=lambda name: name.split("/"))}
 
     def _list(self, under: str, most: int | None = None) -> dict[str, int]:
-        """Give sizes by name, a thousand at a time, until there are as many as are wanted."""
+        """Give sizes by name, a thousand at a time; stop when there are `most` of them."""
         import obstore
 
         def ask() -> dict[str, int]:

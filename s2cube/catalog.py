@@ -58,29 +58,29 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
 
 
 def _old(output: Output, name_: str) -> bytes | None:
-    """Read what is to be replaced; None where it is none, or something else than a file."""
+    """Read a document that will be replaced; None if it is invalid, or is not a file."""
     try:
         return output.place.read(name_)
     except OutputError as error:
-        log.warning("%s: %s: it is written anew", error.subject, error.problem)
+        log.warning("%s: %s: s2cube writes a new one", error.subject, error.problem)
         return None
 
 
 def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
-    """Name the slices that a collection holds; none where it cannot be read."""
+    """Give the ids of the slices of a collection; none if it cannot be read."""
     if collection is None:
         return []
     try:
         old = _OldCollection.model_validate_json(collection)
     except ValidationError:
         path = f"{output.place.address}/{aoi_id}/collection.json"
-        log.warning("%s cannot be read as a collection: it is written anew", path)
+        log.warning("%s cannot be read as a collection: s2cube writes a new one", path)
         return []
     return [PurePosixPath(link.href).stem for link in old.links if link.rel == "item"] if old.id == aoi_id else []
 
 
 def _is_own(catalog: bytes | None) -> bool:
-    """Tell whether a catalogue is one of s2cube's, so that it may be emptied."""
+    """Say whether s2cube wrote a catalogue, so that it may be emptied."""
     try:
         return _OldCatalog.model_validate_json(catalog or b"").id == _ID
     except ValidationError:
@@ -88,7 +88,7 @@ def _is_own(catalog: bytes | None) -> bool:
 
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, Made]:
-    """Read the Items of some slices; those that cannot be read are warned of, and left out."""
+    """Read the Items of some slices. Warn about those that cannot be read, and leave them out."""
     with ThreadPoolExecutor(_READERS) as threads:
         made = threads.map(lambda slice_id: output.made(aoi_id, slice_id), slice_ids)
         return {slice_id: each for slice_id, each in zip(slice_ids, made, strict=True) if each}
@@ -119,7 +119,7 @@ def _collection(aoi_id: str, images: Mapping[str, Made]) -> dict[str, Any]:
 
 
 def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
-    catalog = pystac.Catalog(_ID, "Sentinel-2 images made by s2cube, one collection an area of interest.")
+    catalog = pystac.Catalog(_ID, "Sentinel-2 images made by s2cube, one collection for each area of interest.")
     for aoi_id in aoi_ids:
         catalog.add_link(pystac.Link("child", f"./{aoi_id}/collection.json", pystac.MediaType.JSON))
     return catalog.to_dict(include_self_link=False, transform_hrefs=False)

@@ -140,7 +140,7 @@ def search(
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
     catalogue = open_catalogue(asked.search, asked.read.timeout_s)
     found = [item for aoi in aois for item in asked_for(find_scenes(aoi, asked.search, catalogue), aoi, asked.search)]
-    # Areas share scenes; two scenes may share an id.
+    # Areas may share scenes; two scenes may share an id.
     scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
     if save:
         save_items(scenes, save)
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 not, 2 wrong usage, 3 some slices failed."""
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        # An id in a script that the terminal's encoding lacks must not end a command.
+        # An id may hold letters that the terminal's encoding lacks. That must not end a command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # For what is wrong with the flags, before they tell how to speak.

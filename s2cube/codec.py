@@ -1,4 +1,4 @@
-"""The bytes of a tile of a TIFF become its pixels."""
+"""Decode the bytes of a TIFF tile to its pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +17,20 @@ _DECODERS: dict[int, Any] = {
 }
 COMPRESSIONS = (NONE, LERC, *_DECODERS)
 PREDICTORS = (1, 2)
-"""None, and horizontal differencing (TIFF 6.0, section 14)."""
+"""No predictor, and horizontal differencing (TIFF 6.0, section 14)."""
 
 _LERC_MAGIC, _LERC_TYPES = b"Lerc2 ", dict(enumerate(("i1", "u1", "i2", "u2", "i4", "u4")))
-"""Of a blob of LERC 2 (github.com/Esri/lerc, Lerc2.cpp, ReadHeader)."""
+"""Start of a LERC 2 blob, and its pixel types (github.com/Esri/lerc, Lerc2.cpp, ReadHeader)."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How the tiles of a file are packed.
+    """How the tiles of a file are encoded.
 
     Parameters
     ----------
     dtype
-        Of the pixels, in the byte order of the file.
+        dtype of the pixels, in the byte order of the file.
     compression
         One of `COMPRESSIONS`.
     predictor
@@ -47,7 +47,7 @@ class Codec:
         Parameters
         ----------
         rows
-            How many rows of the tile hold pixels.
+            Number of rows of the tile that hold pixels.
 
         Returns
         -------
@@ -75,24 +75,25 @@ class Codec:
 
 
 def _unpack_lerc(data: memoryview, out: np.ndarray) -> np.ndarray:
-    """Unpack LERC, whose decoder sees that the shape is that of a tile, but not that pixels have a sign."""
+    """Unpack LERC. Its decoder checks the shape of a tile, but not whether its pixels are signed."""
     version = int.from_bytes(data[6:10], "little")
     of_kind = 6 + 4 * (6 + (version >= 3) + (version >= 4))
     kind = int.from_bytes(data[of_kind : of_kind + 4], "little")
     if bytes(data[:6]) != _LERC_MAGIC or _LERC_TYPES.get(kind) != out.dtype.str[1:]:
-        raise ValueError("it is not the LERC of such pixels")
+        raise ValueError("it is not LERC, or its pixels have another type")
     lerc: Any = imagecodecs.lerc_decode
-    # libtiff swaps the bytes of pixels before it packs them: they have the byte order of the file.
+    # libtiff swaps the bytes of the pixels before it packs them: they have the byte order of the file.
     return np.asarray(lerc(data, out=out)).astype(out.dtype.newbyteorder("="), copy=False)
 
 
 def _unpack(compression: int, data: memoryview, most_bytes: int) -> np.ndarray:
-    """Unpack at most one byte more than a tile holds: enough to see that there are too many, and no room for a bomb."""
+    """Unpack at most one byte more than a tile holds: this shows an excess, and limits a decompression bomb."""
     if compression == NONE:
         return np.frombuffer(data, "uint8").copy()
     if compression == LZW:
-        # Where a stream is cut off, the decoder guesses its last code. With enough zeros behind it, such a stream
-        # unpacks to too many bytes: each code of zeros is one byte, and none that zeros complete is the end code (odd).
+        # Where a stream is cut off, the decoder guesses its last code. With enough zeros after it, such a stream
+        # unpacks to too many bytes: each code of zeros gives one byte, and zeros cannot complete
+        # the end code, which is odd.
         padded = np.zeros(len(data) + 2 * (most_bytes + 1), "uint8")
         padded[: len(data)] = data
         data = padded.data

@@ -28,9 +28,9 @@ def write_cog(image: xr.DataArray, pixels: Draft, path: Path, way: OutputSection
     ----------
     image
         Dims (band, y, x), int16 or float32, packed as `PACKINGS` says, with the coordinates `band` and `time`. Its
-        values are not looked at.
+        values are not read.
     pixels
-        Filled with them.
+        The pixels to write.
     path
         Overwritten.
     way

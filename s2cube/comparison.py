@@ -1,4 +1,4 @@
-"""An image that is there, compared with what is asked for now: what has changed since it was made."""
+"""Compare an existing image with what is asked for now: what has changed since it was made."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -20,23 +20,23 @@ _READERS = 16
 """Threads that look at Items: in a bucket each takes an answer's time."""
 
 _FIRST_DATA_VERSION = 1
-"""Of Items that do not say it."""
+"""Data version of Items that do not state one."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A time slice, and the image that is there of it.
+    """A time slice, and its existing image.
 
     Parameters
     ----------
     is_there
         Whether there is an image, with all its files.
     settings
-        What the user has changed since it was made, in words.
+        Settings that the user has changed since the image was made, in words.
     others
-        What else has changed, in words.
+        Other changes, in words.
     lost
-        Ids of scenes that the image was made of, and that are no longer found.
+        Ids of scenes that the image was made of, and that the search no longer finds.
     """
 
     slice: TimeSlice
@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def is_same(self) -> bool:
-        """Whether there is an image, made of the same scenes by the same settings."""
+        """Whether there is an image of the same scenes with the same settings."""
         return self.is_there and not self.changes
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """All that has changed; nothing if the image is as it is asked for."""
+        """All changes; empty if the image is up to date."""
         return (*self.settings, *self.others)
 
     @property
@@ -62,7 +62,7 @@ class Comparison:
 
 
 def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSection) -> Iterator[Comparison]:
-    """Compare the slices of a plan with what lies in an output.
+    """Compare the slices of a plan with the images in an output.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: Cube
     if made is None:
         return Comparison(each)
     if flaw := made.flaw(sizes):
-        log.warning("%s: will be made again, for %s", each.id, flaw)
+        log.warning("%s: will be made again: %s", each.id, flaw)
         return Comparison(each)
     if (made.recipe, made.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
@@ -92,7 +92,7 @@ def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: Cube
 
 
 def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str, ...]:
-    """Say which settings are others than those of an image, as far as its Item tells them."""
+    """Say which settings differ from those of an image, as far as its Item states them."""
     told = made.properties
     pairs = [("bands", ",".join(made.bands), ",".join(config.bands))]
     for name, now in ((SETTINGS, settings_of(config)), (SEARCH, plan.search)):
@@ -101,7 +101,7 @@ def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str,
             pairs += [(key, _shown(before[key]), _shown(now[key])) for key in now if key in before]
     changes = [f"{name} was {before}, is now {now}" for name, before, now in pairs if before != now]
     if told.get(GROUND, plan.aoi.ground) != plan.aoi.ground:
-        changes.append("the area was another")
+        changes.append("the area has changed")
     return tuple(changes)
 
 

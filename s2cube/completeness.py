@@ -1,8 +1,8 @@
-"""A search gives every scene that there is, or an error.
+"""A search gives every scene, or an error.
 
-That a page has no link to a next one does not say that it is the last: servers forget the link, and lose scenes where
-pages meet. What a server counts is compared with what has come; where it does not count, it is asked for what lies
-beyond the last scene. What is missing is asked for again in parts, by time.
+A page without a link to the next page is not always the last: some servers forget the link, and some lose scenes at
+page boundaries. So the number of scenes received is compared with the server's count. If the server gives no count,
+it is asked for scenes beyond the last one. If scenes are missing, the search is repeated in parts, by time.
 """
 
 import logging
@@ -21,15 +21,15 @@ from s2cube.service import Api
 log = logging.getLogger(__name__)
 
 _DEEPEST = 24
-"""Halvings of a time range: 2015 to 2026 become a few seconds."""
+"""Times that a time range is halved: 2015 to 2026 becomes a few seconds."""
 _MOST_IN_VAIN = 40
-"""Questions one after another that bring nothing new."""
+"""Consecutive requests that bring nothing new."""
 _COUNTED_UP_TO = 10_000
-"""Elasticsearch counts no further, unless it is told to."""
+"""Elasticsearch counts no further by default."""
 _RETRIES_OF_SMALLER_PAGES = 1
 _LAST_S = 253_402_300_799
 """9999-12-31T23:59:59Z: there are no later dates."""
-_BROKEN = "Tell whoever runs the catalogue"
+_BROKEN = "Report it to the operator of the catalogue"
 _DAY = timedelta(days=1)
 
 _Features = Generator[list[Any], None, "_Seen"]
@@ -41,9 +41,9 @@ def answer(api: Api, question: Question) -> Iterator[list[Any]]:
     Raises
     ------
     AnswerError
-        If the API refuses, or gives no whole answer.
+        If the API refuses, or gives no complete answer.
     SearchError
-        If what comes is no page, if pages lead on for ever, or if the API gives fewer scenes than it counts.
+        If an answer is not a page, if the pages never end, or if the API gives fewer scenes than it counts.
     """
     asking = _Asking(api)
     if question.ids:
@@ -52,27 +52,27 @@ def answer(api: Api, question: Question) -> Iterator[list[Any]]:
     seen = yield from asking.for_all(question, 0)
     if not seen.is_whole:
         raise SearchError(
-            question.stac, f"gives {seen.count} scenes, but counts {seen.matched}",
-            "Try again later, or ask for fewer dates; if it persists, tell whoever runs the catalogue",
+            question.stac, f"returns {seen.count} scenes, but counts {seen.matched}",
+            "Try again later, or ask for fewer dates; if it persists, report it to the operator of the catalogue",
         )  # fmt: skip
 
 
 @dataclass
 class _Seen:
-    """What has come for a question.
+    """What has been received for a question.
 
     Parameters
     ----------
     scenes
-        When each of them was taken, None where it does not say; by their identity.
+        Acquisition time of each scene, None if it gives none; by the identity of the scene.
     repeats
-        How often a page had a scene more than once: a catalogue that lists a scene twice counts it twice.
+        How often a page had a scene again: a catalogue that lists a scene twice counts it twice.
     matched
-        How many scenes the server counts; None where it does not.
+        Number of scenes that the server counts; None if it gives no count.
     instants, sizes
-        Of the last chain of pages: when its scenes were taken, in their order; how many scenes a page had.
+        Of the last chain of pages: acquisition times of its scenes, in their order; number of scenes of each page.
     is_settled
-        Asking for what may be missing has brought nothing, or has shown that the count was wrong.
+        Whether a request for missing scenes brought nothing, or showed that the count was wrong.
     """
 
     question: Question
@@ -86,11 +86,11 @@ class _Seen:
     is_settled: bool = False
 
     def begin(self, limit: int) -> None:
-        """Expect the first page."""
+        """Prepare for the first page."""
         self.instants, self.sizes, self.limit, self.repeats = [], [], limit, 0
 
     def take(self, page: Page) -> None:
-        """Take a page."""
+        """Add a page."""
         named = {identity(feature): _instant(feature) for feature in page.features}
         self.scenes |= named
         self.ids |= {str(feature.get("id")) for feature in page.features if isinstance(feature, dict)}
@@ -101,7 +101,7 @@ class _Seen:
             self.matched = max(page.matched, self.matched or 0)
 
     def join(self, other: "_Seen") -> None:
-        """Take what has come for a part of this question; the count stays that of the whole."""
+        """Add what was received for a part of this question. The count stays that of the whole question."""
         self.scenes |= other.scenes
         self.repeats += other.repeats
         self.instants, self.sizes, self.limit = other.instants, other.sizes, other.limit
@@ -116,9 +116,9 @@ class _Seen:
 
     @property
     def has_open_end(self) -> bool:
-        """Whether the last page is full, so that a link to the next one may be missing."""
+        """Whether the last page is full, so that a link to the next page may be missing."""
         size = self.sizes[-1] if self.sizes else 0
-        # A server may give fewer than it is asked for: then its pages are of one size, most often a round one.
+        # A server may give fewer scenes than requested. Then its pages have one size, most often a round number.
         is_round = size % 5 == 0 or (size >= 8 and size & (size - 1) == 0)
         return size > 0 and (size >= self.limit or size >= max(self.sizes[:-1], default=size + 1) or is_round)
 
@@ -131,7 +131,7 @@ class _Seen:
         return not self.is_lacking and not self.has_open_end
 
     def beyond(self) -> Question | None:
-        """Ask for what lies beyond the last scene; None where the scenes came in no order of time."""
+        """Ask for scenes beyond the last one; None if the scenes did not come in order of time."""
         if not self.instants:
             return None
         start, end = _ends(self.question)
@@ -144,7 +144,7 @@ class _Seen:
         return replace(self.question, datetime=f"{start}/{end}")
 
     def halves(self) -> tuple[Question, Question] | None:
-        """Ask for the same in two parts, by time; None where no instant lies between the ends of the question."""
+        """Ask the same in two parts, by time; None if no instant lies between the ends of the question."""
         start, end = _ends(self.question)
         instants = sorted(instant for instant in self.scenes.values() if instant)
         if not instants:
@@ -158,7 +158,7 @@ class _Seen:
         return None
 
     def lies_beside(self) -> bool:
-        """Tell whether there is a scene of another time than was asked for."""
+        """Say whether there is a scene of a time that was not requested."""
         start, end = (_parse(each) for each in _ends(self.question))
         return any(
             (start and start - instant > _DAY) or (end and instant - end > _DAY)
@@ -168,7 +168,7 @@ class _Seen:
 
 
 class _Asking:
-    """Asks one question until the answer is whole."""
+    """Ask one question until the answer is complete."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -177,7 +177,7 @@ class _Asking:
         self._heeds_time = True
 
     def for_all(self, question: Question, depth: int) -> _Features:
-        """Ask for all scenes of a time range: at once, then for those beyond the last, then in halves."""
+        """Ask for all scenes of a time range: first at once, then for those beyond the last, then in halves."""
         seen = last = yield from self._once(question)
         while not seen.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := seen.beyond()):
             last = yield from self._once(beyond)
@@ -188,31 +188,31 @@ class _Asking:
         halves = None if seen.is_whole or not self._may_go_on(depth) else seen.halves()
         if halves:
             log.debug(
-                "%s: %d scenes have come of %s; asked again in parts", question.stac, seen.count,
+                "%s: received %d scenes of %s; the search is repeated in parts", question.stac, seen.count,
                 "an unknown number" if seen.matched is None else seen.matched,
             )  # fmt: skip
             parts = []
             for half in halves:
                 parts.append((yield from self.for_all(half, depth + 1)))
                 seen.join(parts[-1])
-            # Some servers estimate large counts. Where the parts have what is counted of them, the whole is there.
+            # Some servers estimate large counts. If each part is complete by its own count, the whole is complete.
             is_counted = seen.matched is None or all(part.matched is not None for part in parts)
             seen.is_settled = is_counted and all(part.is_whole for part in parts)
         if seen.matched is None and not halves:
-            # Nothing says that something is missing, and there is no other way to ask.
+            # No sign that scenes are missing, and no other way to ask.
             seen.is_settled = True
         return seen
 
     def for_ids(self, question: Question) -> Generator[list[Any], None, None]:
-        """Ask for scenes by their ids; those that do not come are asked for again until none comes."""
+        """Ask for scenes by their ids. Ask again for the missing ones until none arrives."""
         missing = dict.fromkeys(question.ids)
         while missing:
             asked = tuple(missing)[:PAGE_SIZE]
             seen = yield from self._once(replace(question, ids=asked))
             if not seen.ids <= {*asked}:
-                raise SearchError(question.stac, "gives other scenes than those whose ids it is asked for", _BROKEN)
+                raise SearchError(question.stac, "returns scenes with other ids than requested", _BROKEN)
             if seen.is_lacking and not seen.ids:
-                raise SearchError(question.stac, f"gives no scene, but counts {seen.matched}", "Try again later")
+                raise SearchError(question.stac, f"returns no scene, but counts {seen.matched}", "Try again later")
             for name in seen.ids or asked:
                 del missing[name]
 
@@ -220,7 +220,7 @@ class _Asking:
         return depth < _DEEPEST and self._in_vain < _MOST_IN_VAIN and self._heeds_time
 
     def _once(self, question: Question) -> _Features:
-        """Read a chain of pages, and begin anew in a simpler form where the server refuses."""
+        """Read a chain of pages. Start again in a simpler form if the server refuses."""
         seen = _Seen(question)
         form = replace(self._api.form, outline="exact")
         first_error: AnswerError | None = None
@@ -243,7 +243,7 @@ class _Asking:
                 simpler = form.simpler(error, question, bool(seen.sizes))
                 if simpler is None:
                     raise first_error from None
-                log.debug("%s: %s; asked again %s", question.stac, error.problem, simpler)
+                log.debug("%s: %s; the request is repeated %s", question.stac, error.problem, simpler)
                 retries = RETRIES if simpler.limit == form.limit else _RETRIES_OF_SMALLER_PAGES
                 form = simpler
         self._in_vain = 0 if is_new else self._in_vain + 1

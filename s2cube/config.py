@@ -220,7 +220,7 @@ class ReadSection(Section):
     )
     stores: Annotated[Stores, BeforeValidator(parse_stores)] = Field(
         (),
-        description="Endpoint, region, keys of s3:// stores by prefix: a TOML table, or JSON; no key stands in it.",
+        description="Endpoint, region and key names of s3:// stores by prefix: TOML table, or JSON; no key in it.",
     )
 
 
@@ -358,7 +358,7 @@ def explain(error: ValidationError, model: type[Section], origin: Any) -> Config
         keys = ", ".join(field.alias or name for name, field in model.model_fields.items())
         return ConfigError(str(first["loc"][0]), "unknown setting", f"Settings: {keys}")
     problem = first["msg"].removeprefix("Value error, ")
-    # What is given as stores is not shown: it may be a key, against the rule.
+    # The value of `stores` is not shown: it may hold a key, against the rule.
     silent = isinstance(first["input"], dict) or "stores" in first["loc"]
     given = "" if silent else f" (given: {first['input']!r})"
     return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

@@ -1,4 +1,4 @@
-"""Connections to web servers: kept for the next request, and read within the time of a request as a whole."""
+"""Connections to web servers: they are kept for the next request, and a time limit covers each whole request."""
 
 import http.client
 import io
@@ -23,7 +23,7 @@ _HOSTS, _CONNECTIONS = 16, 64
 
 
 class _Clock(threading.local):
-    """When the request of this thread must be over, by `time.monotonic`."""
+    """When the request of this thread must end, by `time.monotonic`."""
 
     end_s = math.inf
 
@@ -46,7 +46,7 @@ def limited(timeout_s: float) -> Iterator[float]:
 
 
 class _Reader(io.RawIOBase):
-    """Read from a socket until the time of the request is over: a socket's own timeout begins anew with every byte."""
+    """Read from a socket until the request's time is over. A socket's own timeout restarts with every byte."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -85,7 +85,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Stale(ConnectionError):
-    """A connection that was kept is closed by the server."""
+    """A server closed a connection that was kept."""
 
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ else:
 
 
 class _Kept(_Base):
-    """What a connection remembers: whether it gave an answer before."""
+    """What a connection remembers: whether it has given an answer before."""
 
     response_class = _Response
     _answered = False
@@ -130,20 +130,20 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 def was_stale(error: Exception) -> bool:
-    """Tell whether a request failed because a server closed a connection that was kept; a new one may do."""
+    """Say whether a request failed because a server closed a connection that was kept. A new connection may succeed."""
     return any(isinstance(each, _Stale) for each in chain(error))
 
 
 @lru_cache(maxsize=8)
 def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
-    """Give what keeps connections to servers, by way of a proxy if there is one.
+    """Give a pool of connections to servers, through a proxy if there is one.
 
     Parameters
     ----------
     proxy
         Address, with user name and password.
     authorities
-        Whose certificates are trusted; see `network.certificates`.
+        Certificate authorities to trust; see `network.certificates`.
     """
     options: dict[str, Any] = {"num_pools": _HOSTS, "maxsize": _CONNECTIONS, "ssl_context": trust(authorities)}
     manager = urllib3.PoolManager(**options)

@@ -195,7 +195,9 @@ class _Assumed(AssetReader):
         try:
             crs = CRS.from_user_input(crs_code(file.scene) or self.spec.epsg)
         except CRSError:
-            raise SceneError(file.scene.id, "names a CRS that is none", "Tell whoever runs the catalogue") from None
+            raise SceneError(
+                file.scene.id, "names a CRS that is none", "Report it to the operator of the catalogue"
+            ) from None
         dtype = np.dtype("u2" if file.dtype.kind == "f" else "u1")
         told = file.asset.extra_fields.get("file:size")
         per_pixel = (

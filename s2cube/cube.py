@@ -103,7 +103,7 @@ def _stack(
     declared: dict[str, tuple[Placement, ...]] = {}
     for scene, of_scene in zip(scenes, keys, strict=True):
         if scene.geometry is None:
-            raise SceneError(scene.id, "has no geometry", "Leave it out, or tell whoever runs the catalogue")
+            raise SceneError(scene.id, "has no geometry", "Leave it out, or report it to the operator of the catalogue")
         hrefs = [scene.assets[key].href for key in of_scene]
         for key, href in zip(of_scene, hrefs, strict=True):
             declared[href] = (*declared.get(href, ()), placement(scene, key))

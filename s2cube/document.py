@@ -1,4 +1,4 @@
-"""A JSON document of a catalogue: where it was read, what it holds, where its links lead."""
+"""A JSON document of a catalogue: its address, its content, and the targets of its links."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from s2cube.errors import SearchError
 from s2cube.paths import existing_path, is_local, local_path
 
 _WEB = ("http://", "https://")
-_BROKEN = "Tell whoever runs the catalogue"
+_BROKEN = "Report it to the operator of the catalogue"
 _SHOWN_CHARACTERS = 200
-"""So much of an href is shown in an error."""
+"""Characters of an href that an error shows."""
 
 
 def is_on_web(address: str) -> bool:
-    """Tell whether an address is read by HTTP; every other one is a path of this machine."""
+    """Say whether an address is read by HTTP; every other address is a path on this machine."""
     return address.lower().startswith(_WEB)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object and the address that it was read at in the end, after redirects."""
+    """A JSON object and its final address, after redirects."""
 
     address: str
     content: dict[str, Any]
@@ -35,18 +35,18 @@ class Document:
         Raises
         ------
         SearchError
-            If it is no JSON object, or one that is nested too deeply.
+            If the text is not a JSON object, or is nested too deeply.
         """
         try:
             content = json.loads(text)
         except RecursionError:
-            raise SearchError(address, "is nested too deeply to be a STAC", "Check --stac") from None
+            raise SearchError(address, "is JSON that is nested too deeply", "Check --stac") from None
         except ValueError:
             raise SearchError(
-                address, "answers something that is not JSON", "Check --stac: it must be a STAC"
+                address, "returns something that is not JSON", "Check --stac: it must be a STAC document"
             ) from None
         if not isinstance(content, dict):
-            raise SearchError(address, "is JSON but no STAC", "Check --stac")
+            raise SearchError(address, "is JSON, but not a STAC document", "Check --stac")
         return cls(address, content)
 
     def links(self, relation: str) -> list[dict[str, Any]]:
@@ -55,22 +55,22 @@ class Document:
         Raises
         ------
         SearchError
-            If the member ``links`` is no list of JSON objects.
+            If the member ``links`` is not a list of JSON objects.
         """
         links = self.content.get("links", [])
         if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
-            raise SearchError(self.address, "has links that are no list of objects", _BROKEN)
+            raise SearchError(self.address, "has links that are not a list of objects", _BROKEN)
         return [link for link in links if link.get("rel") == relation]
 
     def target(self, link: dict[str, Any]) -> str:
-        """Give the address that a link leads to: absolute, or a path of this machine.
+        """Give the target of a link: an absolute address, or a path on this machine.
 
-        A document on the network is not trusted, so it may not name files of this machine.
+        A document from the network is not trusted, so it may not name files of this machine.
 
         Raises
         ------
         SearchError
-            If the link has no address, or one that may not be read.
+            If the link has no address, or one that is not allowed.
         """
         href = link.get("href")
         if not isinstance(href, str) or not href:
@@ -91,6 +91,6 @@ class Document:
         if is_on_web(href):
             return href
         if not is_local(href):
-            problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor http or https"
+            problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor an http or https address"
             raise SearchError(self.address, problem, _BROKEN)
         return existing_path(os.path.normpath(Path(self.address).parent / local_path(href)))

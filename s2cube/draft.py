@@ -99,7 +99,7 @@ def draft(folder: Path, **layout: Any) -> Iterator[Draft]:
 
 
 def layout(image: xr.DataArray) -> dict[str, Any]:
-    """Tell what a draft of an image, (band, y, x), int16 or float32, is like."""
+    """Describe a draft of an image, (band, y, x), int16 or float32."""
     count, height, width = image.shape
     dtype = image.dtype.name
     place = {"crs": image.rio.crs, "transform": image.rio.transform(), "nodata": PACKINGS[dtype].nodata}

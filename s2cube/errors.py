@@ -18,8 +18,8 @@
         └── HarmonisationError  nobody knows how a scene's pixels are scaled
 
 Every error names what it is about, what is wrong and what to do; it survives
-pickling, so it comes home whole from a Dask worker; it holds no credential, and
-no control character of an answer or a file.
+pickling, so it arrives complete from a Dask worker; it holds no credential and
+no control character from an answer or a file.
 """
 
 import os
@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 _USER = re.compile(r"(?<=\w)://([^/\s'\"]+|[^/\s'\":@]+:(?!\d{1,5}/)[^\s'\"@]{1,80}+)@")
-"""A key of S3 may hold a slash; what follows a port is no password."""
+"""A key of S3 may hold a slash. The text after a port is not a password."""
 
 _QUERY = re.compile(r"/[^\s'\"?#]*([?#][^\s'\"()]*)?")
 _BEARER = re.compile(r"(?i)\bbearer[ \t]++((?!…(?:\s|$))[^\n\"']+)")
@@ -54,8 +54,8 @@ _SECRET_HEADER = re.compile(r"(?i)(authorization|(^|-)cookie|-(key|token|secret|
 _SIGNING_NAME = re.compile(r"(?i)x-(amz|goog)-")
 _LONGEST_SECRET_NAME = 64
 
-# Foreign text may be long, and made to be slow to read. Each of these patterns passes over it once: none begins anew
-# at every letter of a word.
+# Text from outside may be long, and made to be slow to parse. Each of these patterns takes linear time: none starts
+# again at every letter of a word.
 
 _SECRET_VARIABLE = re.compile(
     r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
@@ -64,32 +64,32 @@ _SECRET_VARIABLE = re.compile(
 _SHORTEST_SECRET = 6
 
 _LONGEST_TEXT = 4000
-"""Characters of foreign text that are shown: a screen of them. A server may answer with megabytes."""
+"""Characters of outside text that are shown: about one screen. A server may return megabytes."""
 
 _LONGEST_MARK = 50
-"""Characters that say how much was left out."""
+"""Length of the note about the characters that are left out."""
 
 _SPACES = re.compile(r"[^\S ]\s*")
 
 
 def redact(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Take secrets out of a text, and the middle out of a long one.
+    """Remove secrets from a text, and the middle of a long text.
 
-    User names, passwords and queries (signatures, tokens) of URLs and paths; what follows the name of a secret; keys
-    that are in the environment.
+    Secrets are: user names, passwords and queries (signatures, tokens) of URLs and paths; the value after the name of a
+    secret; keys from the environment.
 
     Parameters
     ----------
     longest
-        Characters to keep.
+        Number of characters to keep.
     """
     return _shortened(_redacted(text), longest)
 
 
 def printable(text: str) -> str:
-    """Write a text so that it does no more to a terminal, a table or a log than to be read there: on one line.
+    """Make a text safe to print in a terminal, a table or a log: on one line, without control characters.
 
-    What is not printable becomes its escape, as ``\\x1b``; line breaks and tabs become spaces.
+    Unprintable characters become escapes such as ``\\x1b``; line breaks and tabs become spaces.
     """
     if text.isprintable():
         return text
@@ -98,7 +98,7 @@ def printable(text: str) -> str:
 
 
 def safe_text(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Make foreign text fit to be shown: see `redact` and `printable`."""
+    """Make outside text safe to show: see `redact` and `printable`."""
     return _shortened(printable(_redacted(text)), longest)
 
 
@@ -113,7 +113,7 @@ def _redacted(text: str) -> str:
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are in a text; they may overlap."""
+    """Yield the positions of secrets in a text; they may overlap."""
     for secret in _environment_secrets():
         start = text.find(secret)
         while start >= 0:
@@ -124,14 +124,14 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
     ends = {_NAMED_VALUE: 0, _HEADER_VALUE: 0}
     for name in _NAME.finditer(text):
         value = _value_pattern(name)
-        # Of one kind, what lies in another ends with it.
+        # Of two secrets of one kind, one inside the other ends where the other ends.
         if value and name.end() >= ends[value] and (found := value.match(text, name.end())):
             ends[value] = found.end()
             yield found.span()
 
 
 def _environment_secrets() -> set[str]:
-    """Give the secrets of the environment, and as they are written in a URL."""
+    """Give the secrets of the environment, also as they are written in a URL."""
     values = {
         value for name, value in os.environ.items()
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.fullmatch(name)
@@ -140,7 +140,7 @@ def _environment_secrets() -> set[str]:
 
 
 def _value_pattern(found: re.Match[str]) -> re.Pattern[str] | None:
-    """Say how far the value of a name goes, if it is a secret."""
+    """Find the end of the value of a name, if it is a secret."""
     name = found[1][-_LONGEST_SECRET_NAME:]
     signing = _SIGNING_NAME.search(found[1])
     if _SECRET_HEADER.search(name) or (signing and ":" in found[0]):
@@ -153,9 +153,9 @@ def _shortened(text: str, longest: int) -> str:
         return text
     kept = longest - _LONGEST_MARK
     head = kept * 3 // 4
-    # What is cut off a query is its mark.
+    # Remove a ? or # at the cut: without its query it has no meaning.
     start, end = text[:head].rstrip("?# "), text[head - kept :]
-    return f"{start} … {len(text) - kept} characters are left out … {end}"
+    return f"{start} … {len(text) - kept} characters left out … {end}"
 
 
 def _escape(character: str) -> str:

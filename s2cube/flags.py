@@ -60,7 +60,7 @@ class Voice:
         log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
 
     def has_bar(self, console: Console) -> bool:
-        """Tell whether a progress bar is shown on a console."""
+        """Say whether a console shows a progress bar."""
         return console.is_terminal and not self.quiet and not self.log_json
 
     def print_json(self, content: object) -> None:
@@ -69,12 +69,12 @@ class Voice:
             print(json_line(content), flush=True)
 
 
-File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if there.")]
+File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if it exists.")]
 VoiceFlags = Annotated[Voice | None, Parameter(name="*")]
 
 
 def speak(voice: Voice | None) -> Voice:
-    """Send log lines to people as they want it, or as is usual."""
+    """Send log lines to people, at the level that they ask for."""
     voice = voice or Voice()
     voice.set_up_logging()
     return voice

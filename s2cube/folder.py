@@ -1,4 +1,4 @@
-"""A folder to write to: a file is there whole or not at all, and no link in it is followed."""
+"""A folder to write to: each file is written completely or not at all, and no link in it is followed."""
 
 import fcntl
 import logging
@@ -36,7 +36,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine, or one that it shares with others; it may be a link itself."""
+    """A folder on this machine or on a shared file system. The folder itself may be a link."""
 
     root: Path
 
@@ -55,7 +55,7 @@ class Folder:
             pass
 
     def sweep(self) -> None:  # noqa: D102
-        # What is a link there is left alone.
+        # Links there are left alone.
         with suppress(OSError), inside(self.root, _PARTS):
             shutil.rmtree(self.root / _PARTS, ignore_errors=True)
 
@@ -125,12 +125,12 @@ class Folder:
 
     @contextmanager
     def appending(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file to append to it; it is made if it is not there.
+        """Open a file to append to; create it if it does not exist.
 
         Raises
         ------
         OutputError
-            If there is something else than a file.
+            If the name belongs to something that is not a file.
         WriteError
             If it cannot be written.
         """
@@ -170,7 +170,7 @@ class Folder:
 
     @contextmanager
     def _named(self, name: str, verb: str = "written") -> Iterator[None]:
-        """Make errors of the system those of s2cube; a file that is not there to be read is left to the caller."""
+        """Turn errors of the system into those of s2cube. The caller handles a file to read that does not exist."""
         try:
             yield
         except NotPlainError as error:
@@ -180,8 +180,8 @@ class Folder:
             if verb == "read" and isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise
             if not _is_there(self.root):
-                raise WriteError(self.address, "is gone", "See what became of the folder, then run again") from None
-            remedy = {"read": "See to the folder", "written": "Make room, or choose another --out"}[verb]
+                raise WriteError(self.address, "does not exist any more", "Check the folder, then run again") from None
+            remedy = {"read": "Check the folder", "written": "Make room, or choose another --out"}[verb]
             raise WriteError(str(self.root / name), _problem(error, verb), f"{remedy}; then run again") from None
 
 
@@ -207,7 +207,7 @@ def _sizes(root: Path, folder: str, depth: int) -> Iterator[tuple[str, int]]:
 @lru_cache(maxsize=1024)
 def _warn_of_link(path: str) -> None:
     """Warn once."""
-    log.warning("%s is a link, and links inside an output are not followed: what lies there is left out", path)
+    log.warning("%s is a link. Links inside an output are not followed, so its content is left out", path)
 
 
 def _is_there(root: Path) -> bool:

@@ -34,7 +34,8 @@ class GdalRaster:
     nodata
         Nothing: `blocks` gives it with the mask.
     skips_zeros
-        Whether its overviews average no DN 0; where a file has a mask, GDAL leaves out what this hides, and no nodata.
+        Whether its overviews average no DN 0. If a file has a mask, GDAL leaves out the pixels that the mask hides, and
+        not nodata.
     version
         GDAL does not tell whether a file has changed.
     """
@@ -114,7 +115,7 @@ def cause(error: BaseException) -> BaseException:
 def _opened(
     href: str, access: Access, driver: str, overview: int | None
 ) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file, and give what raises the error of reading it that GDAL makes something else of."""
+    """Open a file, and give the function that raises the error of reading it; GDAL turns it into another one."""
     options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
     with rasterio.Env(**_OPTIONS):
         if not is_remote(href):

@@ -1,4 +1,4 @@
-"""Where a GeoTIFF lies: its tags become a transform and a CRS."""
+"""Where a GeoTIFF lies: read the transform and the CRS from its tags."""
 
 import math
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ class Unsupported(Exception):
 
 
 def place(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
-    """Read where the pixels of a file lie: the transform from columns and rows, and the CRS; None if it does not say.
+    """Read where the pixels of a file lie: the transform from columns and rows, and the CRS; None if there is none.
 
     Parameters
     ----------
     page
-        Tags of its full resolution.
+        Tags of the full resolution.
 
     Raises
     ------
     Unsupported
-        If that is for GDAL to find out.
+        If only GDAL can find out.
     """
     keys, scale, tie = (page.get(tag, ()) for tag in (34735, 33550, 33922))
     if 34264 in page or len(tie) > 6:
@@ -54,12 +54,12 @@ def place(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
 
 
 def _epsg_code(keys: Sequence[int]) -> int:
-    """Give the EPSG code of a projected CRS in metres, if the GeoKeys tell no more than that.
+    """Give the EPSG code of a projected CRS in metres, if the GeoKeys hold nothing more.
 
     Raises
     ------
     Unsupported
-        If they tell more: GDAL makes one CRS of all of them.
+        If they hold more: GDAL makes one CRS of all of them.
     """
     entries = [tuple(keys[at : at + 4]) for at in range(4, len(keys) // 4 * 4, 4)]
     of = {key: value for key, place, count, value in entries if (place, count) == (0, 1)}

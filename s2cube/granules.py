@@ -1,4 +1,4 @@
-"""Items of a search become granules: of each the newest processing, with those that it replaces."""
+"""Group the items of a search by granule: the newest processing of each, and the ones that it replaces."""
 
 import json
 import logging
@@ -21,9 +21,9 @@ class Granule:
     Parameters
     ----------
     scene
-        Its newest processing.
+        The newest processing.
     older
-        The others, the newest first; and what is listed twice.
+        The other processings, newest first; also repeated entries.
     """
 
     scene: pystac.Item
@@ -31,7 +31,7 @@ class Granule:
 
     @property
     def dropped(self) -> tuple[Dropped, ...]:
-        """Say of the others why they are not used, ordered by id."""
+        """Say why the other scenes are not used, ordered by id."""
         found = [
             Dropped(other.id, self.scene.id, "listed twice")
             if _order(other) == _order(self.scene)
@@ -42,24 +42,24 @@ class Granule:
 
 
 def find_granules(items: Iterable[pystac.Item]) -> list[Granule]:
-    """Group items by the granule that they are processings of, whatever their order.
+    """Group items by granule, whatever their order.
 
-    Items that do not say which granule they are of are the same only if they have the same id, time and footprint: two
-    scenes that share an id are two scenes.
+    Items that do not name their granule are the same only if they have the same id, time and footprint: two different
+    scenes may share an id.
     """
     of_granule: dict[object, list[pystac.Item]] = {}
     for item in items:
         of_granule.setdefault(_identity(item), []).append(item)
     found = []
     for rivals in of_granule.values():
-        # Items that are alike in all that decides differ in their text.
+        # If items are equal in all that decides, their text decides.
         newest, *older = sorted(rivals, key=lambda item: (_order(item), item.id, _text(item)), reverse=True)
         found.append(Granule(newest, tuple(older)))
     return found
 
 
 def log_dropped(granules: Iterable[Granule]) -> None:
-    """Log what is not used."""
+    """Log the scenes that are not used."""
     for each in sorted((each for one in granules for each in one.dropped), key=lambda each: (each.kept, each.scene)):
         log.info("%s: left out for %s (%s)", each.scene, each.kept, each.reason)
 
@@ -68,7 +68,7 @@ def _identity(item: pystac.Item) -> object:
     try:
         return granule(item) or (item.id, acquired(item), json.dumps(item.geometry, sort_keys=True, default=repr))
     except SliceError:
-        # Its slice fails, unless the same is there once more.
+        # Its slice fails, unless the same scene is listed once more and is valid.
         return item.id, _text(item)
 
 

@@ -26,7 +26,7 @@ _STRETCH = 10
 """By how much more than they are a CRS may show distances: Mercator does so at latitude 84, a torn map by hundreds."""
 
 _SHORTEST_M = 1e-3
-"""Shorter steps, across a sliver, show how numbers are rounded."""
+"""Shorter steps, across a sliver, only show how numbers are rounded."""
 
 
 def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":

@@ -70,10 +70,10 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
         Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
         float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in the grid's
         CRS, time is UTC. The coordinate `qa` (time, y, x), lazy too, says why a pixel is masked: values of `qa.QA`.
-        (Taking one date from another compares their `qa`, which reads masks: ``drop_vars("qa")`` before.) ``.rio`` and
+        (If you subtract dates, xarray compares their `qa` and reads masks: ``drop_vars("qa")`` first.) ``.rio`` and
         ``.odc`` know CRS, transform and nodata. Nodata is in ``encoding``, which xarray does not copy to what is
         computed from the cube. Mask an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a
-        selection of an int16 cube rioxarray must be told its nodata: ``.rio.set_nodata(-9999)``, before
+        selection of an int16 cube rioxarray needs the nodata value: ``.rio.set_nodata(-9999)``, before
         ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
@@ -99,7 +99,7 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
 
     dn = read_bands(plan, config.bands, config.quality, access)
     cube = assemble(plan, config, dn, screen(plan, config, access))
-    # Of integers rioxarray does not take nodata from the encoding.
+    # For integers, rioxarray does not take nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
     return cube
 
@@ -144,8 +144,8 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     Parameters
     ----------
     cube
-        From `open_cube`; a selection that keeps all dimensions, as by lists of times or bands, is as good. Its dtype is
-        that of the COGs.
+        From `open_cube`, or a selection of it that keeps all dimensions, for example by lists of times or bands. The
+        COGs get its dtype.
     out
         Output folder, or an address in an object store; slices that are there already are replaced.
     compress, compress_level
@@ -159,7 +159,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     Raises
     ------
     OutputError
-        If the folder cannot be written, or the cube is not one of `open_cube`: computed from one, or read from a file.
+        If the folder cannot be written, or the cube is not from `open_cube`: computed from one, or read from a file.
     BusyError
         If a run writes there.
     WriteError
@@ -194,7 +194,7 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
 
 
 def _lack(cube: "xr.DataArray") -> str:
-    """Name what a cube of `open_cube` has and this one lacks; empty if it is one."""
+    """Name what a cube lacks in comparison with one of `open_cube`; empty if nothing."""
     missing = {"time", "band", "slice", "scenes", "provenance", "qa"} - set(cube.coords)
     if missing or cube.dims != ("time", "band", "y", "x") or "grid" not in cube.attrs:
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"

@@ -107,17 +107,17 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
 
 
 def add_checksums(item: pystac.Item, folder: Path) -> None:
-    """Say of every asset which size its file has, and which SHA2-256, by the file extension.
+    """Add to every asset the size of its file and its SHA2-256 checksum, by the file extension.
 
     Parameters
     ----------
     folder
-        Where its files lie now, under the names that they keep.
+        Where its files are now, under their final names.
 
     Raises
     ------
     OSError
-        If one cannot be read.
+        If a file cannot be read.
     """
     for key, asset in item.assets.items():
         path = folder / f"{item.id}{SUFFIXES[key]}"
@@ -128,7 +128,7 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
 
 
 def _outline(image: xr.DataArray) -> tuple[BaseGeometry, float]:
-    """Give the AOI by RFC 7946, simplified by a tenth of a cell at most, and by how much: metres."""
+    """Give the AOI by RFC 7946, simplified by at most a tenth of a cell, and the tolerance used: metres."""
     whole = unwrap(shapely.from_wkt(image.attrs["aoi_wkt_lonlat"]))
     outline, tolerance_m = compact(whole, image.odc.geobox.resolution.x / 10)
     return shapely.orient_polygons(split(outline)), tolerance_m

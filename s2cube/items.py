@@ -1,8 +1,8 @@
-"""Features of a catalogue's answer become items that stand for themselves.
+"""Make independent items of the features in a catalogue's answer.
 
-A catalogue may write anything. Where no item can be made of a member (id, geometry, datetime, an asset), the item is
-made without it, and the property `scene.UNREADABLE` keeps what was there: the time slice of that scene fails by name,
-and nothing else does.
+A catalogue may write anything. If a member (id, geometry, datetime, an asset) cannot be used, the item is made without
+it, and the property `scene.UNREADABLE` keeps the original value. Then only the time slice of that scene fails, with an
+error that names the scene.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _Value = TypeVar("_Value")
 _MEMBERS = {
     "type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "properties", "links", "assets", "collection",
 }  # fmt: skip
-"""Of a STAC Item, by its specification; what else stands there is kept as it is."""
+"""Members of a STAC Item, by its specification; other members are kept unchanged."""
 
 
 def from_features(features: list[Any], base: str) -> Iterator[pystac.Item]:
@@ -39,7 +39,7 @@ def from_features(features: list[Any], base: str) -> Iterator[pystac.Item]:
     Parameters
     ----------
     features
-        GeoJSON features; where one is something else, its item says so.
+        GeoJSON features. If an element is something else, its item says so.
     base
         Address of the catalogue.
     """
@@ -48,7 +48,7 @@ def from_features(features: list[Any], base: str) -> Iterator[pystac.Item]:
 
 
 def _item(feature: Any) -> pystac.Item:
-    """Make an item of what can be read of a feature; what cannot is noted in its properties."""
+    """Make an item of what can be read of a feature; its properties note what cannot be read."""
     told: dict[str, Any] = feature if isinstance(feature, dict) else {}
     unreadable: dict[str, str] = {}
 
@@ -85,7 +85,7 @@ def _item(feature: Any) -> pystac.Item:
     if own is not None:
         item.add_link(pystac.Link(pystac.RelType.SELF, without_surrogates(own), pystac.MediaType.GEOJSON))
     if unreadable:
-        # Beside what is noted of an item that was read before, and saved.
+        # Added to the notes of an item that was read before, and saved.
         noted = properties.get(UNREADABLE)
         properties[UNREADABLE] = (noted if isinstance(noted, dict) else {}) | unreadable
     return item
@@ -122,7 +122,7 @@ def _geometry(value: Any) -> dict[str, Any]:
 
 
 def _bbox(value: Any) -> list[float] | None:
-    """Give a box of numbers; nothing that matters is read of it."""
+    """Give a bounding box of numbers; s2cube takes nothing important from it."""
     try:
         return list(numbers(value))
     except ValueError:
@@ -131,7 +131,7 @@ def _bbox(value: Any) -> list[float] | None:
 
 def _asset(value: Any) -> pystac.Asset:
     asset = pystac.Asset.from_dict(_dict(value))
-    # pystac takes a backslash for a slash, but it may stand in the name of a folder.
+    # pystac takes a backslash for a slash, but the name of a folder may hold one.
     asset.href = _text(_dict(value).get("href"))
     return asset
 
@@ -173,12 +173,12 @@ def detached(item: pystac.Item, base: str) -> pystac.Item:
 
 
 def _resolved(href: str, start: str) -> str:
-    """Make an href absolute; of a file of this machine, a path.
+    """Make an href absolute; for a file of this machine, a path.
 
     Parameters
     ----------
     start
-        Absolute address or path of what the href stands in.
+        Absolute address or path of the document that holds the href.
     """
     if href.lower().startswith("file:"):
         return local_path(href)
@@ -188,7 +188,7 @@ def _resolved(href: str, start: str) -> str:
         start = local_path(start)
     if "://" in start:
         return urljoin(start, href)
-    # In a name of a file, # and ? are letters like others.
+    # In a file name, # and ? are ordinary characters.
     return existing_path(os.path.normpath(Path(start).parent / href))
 
 

@@ -37,9 +37,9 @@ class Job:
     digest
         See `overwrite.job_digest`.
     unusable
-        Slices that cannot be made: they fail without being tried.
+        Slices that cannot be made: they fail without a try.
     changes
-        Why slices are made again that are there: what has changed, in words, by their ids.
+        Why existing slices are made again: the changes in words, by slice id.
     """
 
     config: JobConfig
@@ -53,11 +53,11 @@ class Job:
 
     @property
     def total(self) -> int:
-        """How many slices are to be made, or to fail."""
+        """Number of slices that will be made, or that will fail."""
         return len(self.todo) + len(self.unusable)
 
     def without(self, unusable: Iterable[UnusableSlice]) -> Self:
-        """Give the job that does not try some of its slices, for they cannot be made."""
+        """Give the same job without a try for some of its slices, because they cannot be made."""
         found = {each.id: each for each in unusable}
         todo = tuple(plan for plan in self.todo if plan.slices[0].id not in found)
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
@@ -104,17 +104,17 @@ def plan_job(config: JobConfig, output: Output) -> Job:
 
 
 def _check_names(plans: list[Plan]) -> None:
-    """Make sure that every slice has a name of its own: areas ``a`` and ``a_b`` may have scenes ``b_c`` and ``c``."""
+    """Check that every slice has its own name: areas ``a`` and ``a_b`` may have scenes ``b_c`` and ``c``."""
     owners: dict[str, str] = {}
     for plan in plans:
         for slice_id in [*(each.id for each in plan.slices), *(each.id for each in plan.unusable)]:
             if (other := owners.setdefault(slice_id, plan.aoi.id)) != plan.aoi.id:
-                problem = f"has a slice {slice_id}, as area {other} has"
+                problem = f"has a slice {slice_id}, and so has area {other}"
                 raise AOIError(f"area {plan.aoi.id}", problem, "Give one of them another name (--aoi-id)")
 
 
 def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:
-    """Name the slices whose images stay, for new ones would lack scenes that the catalogue has not withdrawn."""
+    """Name the slices whose images stay: new ones would lack scenes that the catalogue has not withdrawn."""
     if not compared:
         return set()
     lost = {scene for each in compared for scene in each.lost}
@@ -129,27 +129,28 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
     if kept:
         others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
         log.warning(
-            "%s%s: made again it would lack scenes, as %s, which the search no longer finds, though the catalogue has "
-            "not withdrawn them. --overwrite makes images of what is found", kept[0].slice.id, others, kept[0].lost[0],
+            "%s%s: a new image would lack scenes, such as %s, which the search does not find, though the "
+            "catalogue has not withdrawn them. --overwrite makes images of what is found",
+            kept[0].slice.id, others, kept[0].lost[0],
         )  # fmt: skip
     return {each.slice.id for each in kept}
 
 
 def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:
-    """Name the slices that an --overwrite of this job, which was stopped, has made already."""
+    """Name the slices that a stopped --overwrite of this job has already made."""
     begun = interrupted(output, digest)
     if begun is None:
         return frozenset()
     if config.job.overwrite:
         path = f"{output.place.address}/{OVERWRITE}"
-        log.warning("%s: %s; this run makes the others (delete %s to begin anew)", config.job.out, begun, path)
+        log.warning("%s: %s; this run makes the others (delete %s to start again)", config.job.out, begun, path)
     else:
         log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
     return frozenset(begun.slices)
 
 
 def without_overwritten(job: Job) -> Job:
-    """Leave out what another run of the same --overwrite has made since the job was planned."""
+    """Leave out the slices that another run of the same --overwrite has made since the job was planned."""
     begun = interrupted(job.output, job.digest) if job.config.job.overwrite else None
     if begun is None:
         return job
@@ -165,14 +166,14 @@ def without_overwritten(job: Job) -> Job:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What the slices of a job take, by id; and those that turn out to be unusable."""
+    """The cost of each slice of a job, by id; and the slices that turn out to be unusable."""
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
 
 
 def forecast(job: Job, headers: bool) -> Forecasts:
-    """Predict what the slices of a job take.
+    """Predict the cost of the slices of a job.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _BEAT_S = 3
 """So often a run says that it lives."""
 
 _DEAD_S = DEAD_S
-"""So long a run waits for a sign of life of the one before it."""
+"""Seconds that a run waits for a sign of life of the run before it."""
 
 
 class Lease:
@@ -66,7 +66,7 @@ class Lease:
             found = self._wait_for_a_sign(found, record)
             record = Record.parse(found)
         self._content = self._found = found
-        # As long as this run has made nothing, the one before is the last one that did.
+        # Until this run has made something, the run before it stays the last one that did.
         last = record and (record if record.has_begun else record.before)
         self._record = replace(self._record, before=last and replace(last, before=None))
         self.follows_an_end = last is not None and last.state == "done"
@@ -80,15 +80,15 @@ class Lease:
         threading.Thread(target=self._keep, name="s2cube-lease", daemon=True).start()
 
     def give_back(self, state: State | None, error: str = "") -> None:
-        """Say how the run ended; another may write there then.
+        """Say how the run ended; from now on another run may write there.
 
-        A run that failed or was stopped before it made anything leaves the record of the one before it, and a line on
-        itself in it.
+        A run that failed or was stopped before it made anything restores the record of the run before it, and adds a
+        line about itself.
 
         Parameters
         ----------
         state
-            None for what is no run: it leaves the record as it was.
+            None for what is not a run: the record stays as it was.
         """
         self._ended.set()
         try:
@@ -179,7 +179,7 @@ def held(output: Output, ends_as: State | None = "done") -> Iterator[Lease]:
     Parameters
     ----------
     ends_as
-        How it ends if nothing is raised; None for what is no run.
+        State at the end if nothing is raised; None for what is not a run.
 
     Raises
     ------
@@ -203,10 +203,10 @@ def held(output: Output, ends_as: State | None = "done") -> Iterator[Lease]:
 
 
 def read_record(output: Output) -> Record | None:
-    """Read what the last run in an output says of itself; None where there was none.
+    """Read the record of the last run in an output; None if there was no run.
 
     A record that cannot be read counts as none, with a warning. A run that died before it made anything does not hide
-    the one before it.
+    the run before it.
     """
     record = _parsed(output, output.place.read(RUN))
     if record and record.before and not record.is_alive:
@@ -217,7 +217,7 @@ def read_record(output: Output) -> Record | None:
 def _parsed(output: Output, content: bytes | None) -> Record | None:
     record = Record.parse(content)
     if content is not None and record is None:
-        log.warning("%s/%s cannot be read as the record of a run: it counts as not there", output.place.address, RUN)
+        log.warning("%s/%s cannot be read as the record of a run: it is ignored", output.place.address, RUN)
     return record
 
 

@@ -1,4 +1,4 @@
-"""Level of processing: s2cube takes Level-2A, surface reflectance, and nothing that says that it is another."""
+"""Processing level: s2cube takes Level-2A, surface reflectance, and refuses what says that it is another level."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from s2cube.errors import SceneError
 from s2cube.members import read, shown, text
 
 _LEVELS = ("s2:product_type", "product:type", "processing:level")
-"""Properties that tell the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
+"""Properties that give the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
 
 _LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
 _COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
@@ -19,7 +19,7 @@ _SURFACE_REFLECTANCE = "2"
 
 
 def check_level(item: pystac.Item) -> None:
-    """Make sure that a scene does not say that it is something else than Level-2A, surface reflectance.
+    """Check that a scene does not state another level than Level-2A, surface reflectance.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check_level(item: pystac.Item) -> None:
 
 
 def other_level(collection: Mapping[str, Any]) -> str:
-    """Say how a collection tells that all of it is of another level than 2; nothing if it does not tell that.
+    """Say how a collection states that it is entirely of another level than 2; empty if it does not.
 
     Parameters
     ----------
@@ -61,10 +61,10 @@ def _level(told: str) -> str:
 
 
 def is_other_level(collection: str | None) -> bool:
-    """Tell whether the id of a collection names another level of processing than 2, as sentinel-2-l1c does."""
+    """Say whether the id of a collection names another processing level than 2, such as sentinel-2-l1c."""
     levels = _COLLECTION_LEVEL.findall((collection or "").lower())
     return bool(levels) and _SURFACE_REFLECTANCE not in levels
 
 
 def _other_level(subject: str, how: str) -> SceneError:
-    return SceneError(subject, f"is no Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")
+    return SceneError(subject, f"is not Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")

@@ -1,4 +1,4 @@
-"""Commands that look at an output: how a run there goes, and whether all is as it was written."""
+"""Commands that inspect an output: how its run goes, and whether its files are as they were written."""
 
 import os
 import time
@@ -27,9 +27,9 @@ def status(
     *,
     config: File = None,
     voice: VoiceFlags = None,
-    watch: Annotated[bool, Parameter(negative="", help="Report again and again, until the run has ended.")] = False,
+    watch: Annotated[bool, Parameter(negative="", help="Repeat the report until the run has ended.")] = False,
 ) -> int:
-    """Report how the run goes that writes to an output, or how the last one ended."""
+    """Report how the run of an output goes, or how the last one ended."""
     voice = speak(voice)
     from s2cube.lease import read_record
     from s2cube.output import Output
@@ -60,10 +60,10 @@ def verify(
     config: File = None,
     voice: VoiceFlags = None,
     repair: Annotated[
-        bool, Parameter(negative="", help="Take away the Items of what is broken, so that the next run makes it.")
+        bool, Parameter(negative="", help="Delete the Items of missing or broken files: the next run makes them.")
     ] = False,
 ) -> int:
-    """Read all that lies in an output, and compare it with the sizes and checksums in its Items."""
+    """Read every file of an output, and compare it with the size and checksum in its Item."""
     voice = speak(voice)
     from s2cube import verification
     from s2cube.output import Output

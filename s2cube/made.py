@@ -1,4 +1,4 @@
-"""What an Item says of the image beside it. An Item that cannot be read is an error that says why."""
+"""What an Item says of the image beside it. If an Item cannot be read, the error says why."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ QA_IMAGE = "qa"
 PICTURE = "thumbnail"
 
 SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
-"""How the file of each asset is named: the name of the slice, and this."""
+"""File name of each asset: the name of the slice, followed by this."""
 
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of what decided its pixels."""
@@ -37,7 +37,7 @@ DATA_VERSION = "s2cube:data_version"
 """Property of an Item: `recipe.DATA_VERSION` when it was made."""
 
 SHA2_256 = "1220"
-"""What a multihash in hexadecimal begins with: the code of SHA2-256, and its length of 32 bytes.
+"""Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
 https://github.com/multiformats/multicodec/blob/master/table.csv"""
 
 _MULTIHASH = re.compile(f"{SHA2_256}[0-9a-f]{{64}}|(?!{SHA2_256})([0-9a-f]{{2}}){{3,}}")
@@ -56,9 +56,9 @@ class Made:
     properties
         All properties of the Item.
     files
-        Size of each of its files, bytes, by the name relative to the output; None where the Item does not give it.
+        Size of each of its files, bytes, by file name relative to the output; None if the Item does not give it.
     checksums
-        Multihash of each, hexadecimal, where the Item gives it.
+        Multihash of each file, hexadecimal, if the Item gives it.
     geometry
         GeoJSON, EPSG:4326.
     """
@@ -77,12 +77,12 @@ class Made:
         return datetime.fromisoformat(self.properties["datetime"])
 
     def flaw(self, sizes: Mapping[str, int]) -> str:
-        """Say which file is missing, or has another size; empty if all are as the Item says.
+        """Say which file is missing or has another size; empty if all are as the Item says.
 
         Parameters
         ----------
         sizes
-            What lies in the output, bytes, by name.
+            Sizes of the files in the output, bytes, by name.
         """
         for name, size in self.files.items():
             if name not in sizes:
@@ -95,12 +95,12 @@ class Made:
 def read_item(content: bytes, aoi_id: str, slice_id: str) -> Made:
     """Read the Item of a slice.
 
-    Every member that s2cube reads is checked, and so are those without which other programs cannot read the Item.
+    It checks every member that s2cube reads, and those without which other programs cannot read the Item.
 
     Raises
     ------
     ValueError
-        If it is no Item of this slice as s2cube writes them; the message says what is wrong.
+        If it is not an Item of this slice as s2cube writes them; the message says what is wrong.
     """
     raw = from_json(content, allow_inf_nan=False)
     try:
@@ -109,7 +109,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> Made:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
     if (item.collection, item.id) != (aoi_id, slice_id):
-        raise ValueError("id or collection: those of another slice")
+        raise ValueError("its id or collection is that of another slice")
     files, checksums = {}, {}
     for key in SUFFIXES.keys() & item.assets.keys():
         asset = item.assets[key]
@@ -139,21 +139,21 @@ def _check_instant(text: str) -> str:
 
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:
     if len(ring) < 4 or {len(position) for position in ring} not in ({2}, {3}):
-        raise ValueError("is no ring of positions")
+        raise ValueError("is not a ring of positions")
     # A little beyond the globe: rounding must not make an Item unreadable.
     if any(abs(lon) > 181 or abs(lat) > 91 for lon, lat, *_ in ring):
-        raise ValueError("leaves the globe")
+        raise ValueError("lies outside the globe")
     return ring
 
 
 def _check_multihash(text: str) -> str:
     if not _MULTIHASH.fullmatch(text.lower()):
-        raise ValueError("is no multihash in hexadecimal")
+        raise ValueError("is not a multihash in hexadecimal")
     return text.lower()
 
 
 class _Part(BaseModel):
-    """A part of an Item; members that s2cube does not read are passed over."""
+    """A part of an Item; members that s2cube does not read are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 

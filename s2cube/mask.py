@@ -61,7 +61,7 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     hidden = da.map_blocks(_grade, *data, names=tuple(layers.data_vars), config=config, dtype="uint8")
     of_slices = _slices(scenes_per_slice)
     seeds = da.concatenate([_seen_beside(hidden[each]) for each in of_slices]) if config.dilation_m else hidden
-    # Rounded: a cloud that is just as far away is beyond the distance, also where a step is no finite decimal.
+    # Rounded: a cloud exactly at the distance counts as outside, also if a step has no finite decimal.
     distance = round(config.dilation_m / step_m, 6)
     reach = math.ceil(distance) + 1
     grown = hidden
@@ -255,13 +255,13 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "Ge
     Returns
     -------
     xarray.DataArray
-        Dims (time, y, x), uint8: values of `QA`. Where scenes have several, the lowest that hides; CLEAR where they see
-        the cell whole and clear together.
+        Dims (time, y, x), uint8: values of `QA`. If scenes have several, the lowest value that hides; CLEAR if they
+        see the cell whole and clear together.
     """
     lowest = _by_slice(_lowest, scenes_per_slice, screened.reason.data, dtype="uint8")
     reasons = da.where(screened.covered.data, np.uint8(QA.CLEAR), lowest)
     qa = xr.DataArray(reasons, dims=("time", "y", "x"), coords=xr_coords(geobox))
-    # NetCDF 3, which is what xarray writes when netCDF4 is not installed, has no uint8.
+    # NetCDF 3, which xarray writes if netCDF4 is not installed, has no uint8.
     qa.encoding["dtype"] = "int16"
     return qa
 

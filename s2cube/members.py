@@ -1,6 +1,6 @@
-"""Members of an item, read with care: a catalogue may write anything there.
+"""Read members of an item with care: a catalogue may write anything there.
 
-What cannot be understood is an error that names the item and the member. Numbers that are written as text are read.
+If a member cannot be understood, the error names the item and the member. Numbers that are written as text are read.
 """
 
 import json
@@ -19,20 +19,20 @@ _Value = TypeVar("_Value")
 
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,3})?")
 _LONGEST_SHOWN = 80
-_REMEDY = "Leave the scene out, or report it to whoever runs the catalogue"
+_REMEDY = "Leave the scene out, or report it to the operator of the catalogue"
 _FIRST_YEAR, _LAST_YEAR = 2015, 2100
-"""Sentinel-2A was launched on 2015-06-23 (ESA). Later years keep date arithmetic within its range."""
+"""Sentinel-2A was launched on 2015-06-23 (ESA). The latest year keeps date arithmetic within its range."""
 
 
 def read(item: pystac.Item, fields: Mapping[str, Any], name: str, kind: Callable[[Any], _Value]) -> _Value | None:
-    """Read a member of an item; None where it is absent or null.
+    """Read a member of an item; None if it is absent or null.
 
     Parameters
     ----------
     fields
         The properties of the item, or the fields of one of its assets or bands.
     kind
-        Makes a value of the member, or raises ValueError with what it should be: `text`, `number` and so on.
+        Makes a value of the member, or raises ValueError with the expected kind: `text`, `number` and so on.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read(item: pystac.Item, fields: Mapping[str, Any], name: str, kind: Callable
 
 @contextmanager
 def guarded(item: pystac.Item) -> Iterator[None]:
-    """Make an error that names the item of whatever goes wrong while it is read.
+    """Turn every error while an item is read into one that names the item.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def guarded(item: pystac.Item) -> Iterator[None]:
 
 
 def text(value: object) -> str:
-    """Read text; a number is read as it is written."""
+    """Read text; a number is taken as it is written."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -76,7 +76,7 @@ def text(value: object) -> str:
 
 
 def number(value: object) -> float:
-    """Read a finite number; also one that is written as text."""
+    """Read a finite number; it may be written as text."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
@@ -85,7 +85,7 @@ def number(value: object) -> float:
 
 
 def whole_number(value: object) -> int:
-    """Read a whole number; also one that is written as text, or with decimals that are 0."""
+    """Read a whole number; it may be written as text, or with decimals that are 0."""
     try:
         found = number(value)
     except ValueError:
@@ -103,7 +103,7 @@ def numbers(value: object) -> tuple[float, ...]:
 
 
 def records(value: object) -> list[Mapping[str, Any]]:
-    """Read a list of objects; old STAC has numbers there, which tell nothing."""
+    """Read a list of objects; old STAC has numbers there, which mean nothing here."""
     if not isinstance(value, list):
         raise ValueError("list of objects")
     return [each if isinstance(each, dict) else {} for each in value]
@@ -117,7 +117,7 @@ def flag(value: object) -> bool:
 
 
 def instant(value: object) -> datetime:
-    """Read a time of Sentinel-2, RFC 3339; one without an offset is taken for UTC."""
+    """Read a time of Sentinel-2, RFC 3339; without an offset it counts as UTC."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(found, datetime) and _FIRST_YEAR <= found.year <= _LAST_YEAR:
@@ -128,7 +128,7 @@ def instant(value: object) -> datetime:
 
 
 def shown(value: object) -> str:
-    """Show a foreign value: as JSON, in ASCII, shortened."""
+    """Show a value from outside: as JSON, in ASCII, shortened."""
     try:
         whole = json.dumps(value, default=repr)
     except (ValueError, RecursionError):
@@ -137,5 +137,5 @@ def shown(value: object) -> str:
 
 
 def without_surrogates(value: str) -> str:
-    """Write halves of characters as their escapes: no file can hold them."""
+    """Write lone surrogates as escapes: no file can hold them."""
     return value.encode("utf-8", "backslashreplace").decode()

@@ -39,19 +39,19 @@ _LARGE_BEND_DEG = 1e-5
 """A metre at most, a tenth of the smallest pixel."""
 
 _LONGEST_TEXT = 1000
-"""Characters of which a name is made: a long text of combining characters takes minutes to be normalised."""
+"""Characters of a text that a name is made of: normalising a long text of combining characters takes minutes."""
 
 _DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
-"""https://learn.microsoft.com/windows/win32/fileio/naming-a-file; a dollar sign is not in a name anyway."""
+"""https://learn.microsoft.com/windows/win32/fileio/naming-a-file; names of s2cube hold no dollar sign anyway."""
 
 _LONGEST_NAME_BYTES = 80
 """Two of these and what is written beside them stay below the 255 bytes of most file systems."""
 
 
 def file_name(text: str) -> str:
-    """Make a name that no file system, shell or URL minds: letters and digits of any script, dashes, underscores.
+    """Make a name that is safe for every file system, shell and URL: letters and digits of any script, ``-``, ``_``.
 
-    A name that Windows keeps for a device, such as CON, gets a digest.
+    A name that Windows reserves for a device, such as CON, gets a digest.
     """
     plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text[:_LONGEST_TEXT]))
     name = plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
@@ -59,9 +59,9 @@ def file_name(text: str) -> str:
 
 
 def unique_file_names(texts: Sequence[str]) -> list[str]:
-    """Make file names of texts, unique also for file systems to which upper and lower case are the same.
+    """Make file names of texts, unique also for file systems that do not distinguish upper and lower case.
 
-    What is a name that no other text makes stays as it is. Any other name gets a digest of its text.
+    A text that is a valid name, and that no other text makes, stays as it is. Any other name gets a digest of its text.
     """
     names = [file_name(each) for each in texts]
     keys = [name_key(name) for name in names]
@@ -82,7 +82,7 @@ def unique_file_names(texts: Sequence[str]) -> list[str]:
 
 
 def name_key(name: str) -> str:
-    """Give what two names share if a file system may take them for one."""
+    """Give what two names have in common if a file system may take them for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -158,10 +158,10 @@ class AOI:
 
     @cached_property
     def ground(self) -> str:
-        """Digest of the ground, the same for the same polygon in any format and CRS; see `shape.ground_digest`.
+        """Digest of the ground: the same for the same polygon in any format and CRS; see `shape.ground_digest`.
 
-        Where edges that are straight in a CRS of metres are bent by more than a metre in degrees, the CRS is part of
-        it.
+        If edges that are straight in a CRS of metres are bent by more than a metre in degrees, the CRS is part of the
+        digest.
         """
         digest = ground_digest(self.geometry.to_crs("EPSG:4326").geom)
         return f"{digest} {self.geometry.crs}" if bend_deg(self.geometry) > _LARGE_BEND_DEG else digest
@@ -215,16 +215,16 @@ class TimeSlice:
 
 @dataclass(frozen=True)
 class UnusableSlice:
-    """A time slice that cannot be made, as the items of its scenes tell already.
+    """A time slice that cannot be made, as the items of its scenes already show.
 
     Parameters
     ----------
     id
-        As that of a `TimeSlice`; ``<aoi>_<scene id>`` also where a scene does not say when it was acquired.
+        As that of a `TimeSlice`; ``<aoi>_<scene id>`` also if a scene does not say when it was acquired.
     scenes
         Ids of its scenes.
     time, end
-        As those of a `TimeSlice`, where they are known.
+        As those of a `TimeSlice`, if they are known.
     """
 
     id: str
@@ -236,12 +236,12 @@ class UnusableSlice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made of an AOI: the grid and the time slices, oldest first; and those that cannot be made.
+    """What to make for an AOI: the grid and the time slices, oldest first; and those that cannot be made.
 
     Parameters
     ----------
     search
-        Settings that decided which scenes were found, by the names of the flags; none where nothing was searched.
+        Settings that decided which scenes were found, by the names of the flags; empty if there was no search.
     """
 
     aoi: AOI

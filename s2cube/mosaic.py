@@ -19,7 +19,7 @@ from s2cube.recipe import DATA_VERSION, settings_of
 from s2cube.scene import address
 
 SOURCE = "s2cube.open_cube"
-"""Stands in a cube's ``encoding["source"]`` while its values are those that it was opened with: xarray keeps the
+"""Value of a cube's ``encoding["source"]`` while its values are those that it was opened with: xarray keeps the
 encoding when pixels are selected, and drops or replaces it when values are computed or read from a file."""
 
 _INT16_VALID = (PACKINGS["int16"].nodata + 1, 32767)
@@ -146,7 +146,7 @@ def _as_cube(plan: Plan, bands: list[str], values: da.Array, config: CubeSection
             "provenance": ("time", [json.dumps(_provenance(each, plan, config)) for each in plan.slices]),
         },
         name="reflectance",
-        # xarray copies attributes to what is computed from the cube, so they must be true of that, too: no scale, no
+        # xarray copies attributes to what is computed from the cube, so they must be true there, too: no scale, no
         # nodata (readers would apply them to a saved index), no units.
         attrs={
             "aoi": plan.aoi.id,

@@ -1,6 +1,6 @@
-"""What the environment says of the network, and what a failed connection means: one answer for every client.
+"""Network settings of the environment, and the meaning of a failed connection: the same for every client.
 
-Search, reading, tokens and writing take certificates and proxies from here, so that one set of variables serves all.
+Search, reading, tokens and writing take certificates and proxies from here, so one set of variables serves all.
 """
 
 import os
@@ -19,10 +19,10 @@ import urllib3
 from s2cube.errors import ConfigError
 
 CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""The first that is set names the file (requests also takes a folder); as requests, curl and OpenSSL call it."""
+"""The first variable that is set names the file (or, for requests, a folder); requests, curl and OpenSSL use them."""
 
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
-"""What the choice of a proxy depends on; Python passes over HTTP_PROXY in a CGI script, which REQUEST_METHOD shows."""
+"""Variables that decide the proxy. Python ignores HTTP_PROXY in a CGI script, which sets REQUEST_METHOD."""
 
 _OWN_AUTHORITY = (
     "If your network has a certificate authority of its own, name the file with its certificate in SSL_CERT_FILE "
@@ -30,11 +30,11 @@ _OWN_AUTHORITY = (
 )
 _CHECK_ADDRESS = "Check the address and your network; behind a proxy, set HTTPS_PROXY and HTTP_PROXY"
 _MOST_TEXT = 4000
-"""Characters that are read of an error's text."""
+"""Characters of an error's text that are read."""
 
 
 def certificates() -> Path:
-    """Give the file, or the folder, with the certificates of the authorities that are trusted.
+    """Give the file or folder with the certificates of the trusted authorities.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def certificates() -> Path:
 
 @lru_cache(maxsize=8)
 def trust(authorities: Path) -> ssl.SSLContext:
-    """Make the TLS settings that trust these authorities and no other.
+    """Make TLS settings that trust these authorities and no others.
 
     Raises
     ------
@@ -83,14 +83,14 @@ def pem(authorities: Path) -> bytes:
 
 
 def proxy_for(url: str) -> str | None:
-    """Give the address of the proxy that leads to a URL, with its user name and password; None if there is none.
+    """Give the address of the proxy for a URL, with its user name and password; None if there is none.
 
-    As requests takes it from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in capitals or not.
+    As in requests: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
 
     Raises
     ------
     ConfigError
-        If it is no HTTP proxy.
+        If it is not an HTTP proxy.
     """
     parts = urlsplit(url)
     names = (*_PROXY_VARIABLES, *map(str.lower, _PROXY_VARIABLES))
@@ -114,14 +114,14 @@ def _proxy_for(origin: str, _environment: tuple[str | None, ...]) -> str | None:
 
 
 def proxy_and_exceptions(url: str) -> tuple[str | None, str]:
-    """Give the proxy for a kind of address and, as NO_PROXY lists them, the hosts that are reached without.
+    """Give the proxy for a kind of address, and the hosts that need no proxy, as NO_PROXY lists them.
 
-    For clients that talk with more hosts than that of the URL.
+    For clients that talk to other hosts than that of the URL, too.
     """
     from requests.utils import select_proxy
 
     proxies = getproxies()
-    # By the name alone: what NO_PROXY says of the host is among the exceptions.
+    # Ask without the host: what NO_PROXY says of it is among the exceptions.
     if not (proxy := select_proxy(url, proxies)):
         return None, ""
     exceptions = [proxies.get("no", "")] if proxy_for(url) else [proxies.get("no", ""), urlsplit(url).hostname or ""]
@@ -130,14 +130,14 @@ def proxy_and_exceptions(url: str) -> tuple[str | None, str]:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a failed connection means.
+    """The meaning of a failed connection.
 
     Parameters
     ----------
     may_pass
         Whether the next try may succeed.
     is_first_contact
-        Whether a server that never answered is rather named wrongly, or away for good, than busy.
+        Whether a server that never answered is more likely misspelt, or gone for good, than busy.
     """
 
     problem: str
@@ -147,14 +147,14 @@ class Trouble:
 
 
 def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> Trouble:
-    """Say what an error of urllib3, requests or obstore means; their own words are about sockets and libraries.
+    """Explain an error of urllib3, requests or obstore; their own words are about sockets and libraries.
 
     Parameters
     ----------
     url
-        Address that was asked.
+        Requested address.
     timeout_s
-        So long was waited for, if that is known.
+        Seconds waited, if known.
     """
     causes = list(chain(error))
     text = " ".join(str(each)[:_MOST_TEXT] for each in causes)
@@ -165,7 +165,7 @@ def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> 
         if status := re.search(r"Tunnel connection failed: (\d{3})", text):
             return _refused_by_proxy(who, int(status[1]), _called(url))
     if any(isinstance(each, urllib3.exceptions.LocationValueError) for each in causes):
-        return Trouble("its address cannot be read", "Correct the address", may_pass=False)
+        return Trouble("its address is not valid", "Correct the address", may_pass=False)
     return (
         _tls_trouble(causes, text, who) or _reaching_trouble(causes, text, who) or _answer_trouble(text, who, timeout_s)
     )
@@ -174,10 +174,10 @@ def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> 
 def _refused_by_proxy(who: str, status: int, target: str) -> Trouble:
     if status == 407:
         remedy = "Give name and password in HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
-        return Trouble(f"{who} wants a user name and a password", remedy, may_pass=False)
+        return Trouble(f"{who} needs a user name and a password", remedy, may_pass=False)
     passes = status in (408, 429, 500, 502, 503, 504)
-    remedy = "Check the address; ask whoever runs the proxy, or name the host in NO_PROXY"
-    return Trouble(f"{who} gives no way to {target}: it answers {status}", remedy, passes, is_first_contact=passes)
+    remedy = "Check the address; ask the operator of the proxy, or name the host in NO_PROXY"
+    return Trouble(f"{who} does not connect to {target}: it answers {status}", remedy, passes, is_first_contact=passes)
 
 
 def _tls_trouble(causes: list[BaseException], text: str, who: str) -> Trouble | None:
@@ -198,12 +198,12 @@ def _reaching_trouble(causes: list[BaseException], text: str, who: str) -> Troub
     if lookup or "dns error" in text or "failed to lookup address" in text:
         later = (lookup is not None and lookup.errno == socket.EAI_AGAIN) or "Temporary failure in name" in text
         if later:
-            return Trouble(f"the name of {who} cannot be looked up now", _CHECK_ADDRESS, is_first_contact=True)
+            return Trouble(f"the name of {who} cannot be resolved now", _CHECK_ADDRESS, is_first_contact=True)
         return Trouble(f"there is no host {who}", _CHECK_ADDRESS, may_pass=False)
     if "Connection refused" in text or "ConnectionRefused" in text:
         return Trouble(f"{who} refuses the connection", _CHECK_ADDRESS, is_first_contact=True)
     if re.search(r"unreachable|No route to host", text):
-        return Trouble(f"there is no way to {who}", _CHECK_ADDRESS, is_first_contact=True)
+        return Trouble(f"there is no network route to {who}", _CHECK_ADDRESS, is_first_contact=True)
     if any(isinstance(each, urllib3.exceptions.ConnectTimeoutError) for each in causes):
         return Trouble(f"no connection to {who} in time", _CHECK_ADDRESS, is_first_contact=True)
     return None
@@ -233,7 +233,7 @@ def _called(url: str) -> str:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came of, which libraries keep in different places."""
+    """Yield an error and its causes, which libraries keep in different places."""
     left, seen = [error], set[int]()
     while left:
         each = left.pop(0)
@@ -245,10 +245,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def speaks_tls(url: str, timeout_s: float) -> bool:
-    """Tell whether the server of an http address takes TLS, as one does that closes plain connections at once."""
+    """Say whether the server of an http address speaks TLS: such a server may close plain connections at once."""
     parts = urlsplit(url)
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent but the greeting
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only the TLS handshake is sent
     try:
         with (
             socket.create_connection((parts.hostname or "", parts.port or 80), timeout_s) as plain,

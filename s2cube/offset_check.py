@@ -76,10 +76,10 @@ class OffsetCheck:
         """Judge scenes by tallies, summed over chunks.
 
         An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes darker than -0.04 in
-        a band; none that is added, where dark ground is dark in no band in which it must be: vegetation and water, each
-        of them that has 100 cells. One that is as dark as it must be decides: with an offset left in, none would be.
-        Cells of the other may be classified wrongly, as cloud over land that is taken for water. False also where
-        fewer than 100 cells tell.
+        An offset of 0 is in doubt where dark ground (vegetation, water) of at least 100 cells is not dark in
+        any band in which it must be. One kind of ground that is as dark as it must be decides: if the offset had been
+        left in, none would be so dark. The other kind may be misclassified, such as cloud over land that is taken for
+        water. False also where fewer than 100 cells can tell.
         """
         return [
             _is_wrong(dict(zip(self.bands, of_scene, strict=True)), bool(offset))

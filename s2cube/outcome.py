@@ -130,7 +130,7 @@ class Summary:
     Parameters
     ----------
     rejected, failed
-        With the reason; of what failed, whether it may be well if it is tried again.
+        With the reason; for failed slices, whether another try may succeed.
     requests, bytes
         What reading took, without files that GDAL read.
     expected

@@ -65,7 +65,7 @@ class Output:
         return f"{self.place.address}/{name(aoi_id, slice_id, suffix)}"
 
     def sizes(self) -> dict[str, int]:
-        """Give the sizes of the files of all slices, bytes, by the name relative to the output; found by one listing.
+        """Give the sizes of the files of all slices, bytes, by name relative to the output; from one listing.
 
         Raises
         ------
@@ -75,31 +75,31 @@ class Output:
         return self.place.sizes()
 
     def items(self, sizes: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
-        """Yield AOI and slice of every Item that is there, in their order; of a listing, where one is at hand."""
+        """Yield AOI and slice of every Item in the output, in order; from a listing, if one is given."""
         for each in self.sizes() if sizes is None else sizes:
             aoi_id, slice_id, file = each.split("/")
             if file == f"{slice_id}.json" and slice_id.startswith(f"{aoi_id}_"):
                 yield aoi_id, slice_id
 
     def made(self, aoi_id: str, slice_id: str) -> Made | None:
-        """Read the Item of a slice; None where there is none, or one that cannot be read, which is warned of.
+        """Read the Item of a slice; None if there is none, or if it cannot be read, with a warning.
 
         Raises
         ------
         OutputError
-            If the folder of the slice is a link, or something else that nothing can be written to.
+            If the folder of the slice is a link, or something else that cannot be written to.
         """
         try:
             return self._made(aoi_id, slice_id)
         except ValueError as error:
             item = self.path(aoi_id, slice_id, ".json")
-            log.warning("%s cannot be read as an Item of s2cube (%s): it counts as not there", item, error)
+            log.warning("%s cannot be read as an Item of s2cube (%s): the slice counts as not made", item, error)
             return None
 
     def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> State:
-        """Tell whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order.
+        """Say whether a slice is there, made by a recipe (see `TimeSlice`), with these bands in this order.
 
-        It is not there without its Item, and without its files as the Item describes them.
+        It counts as there only with its Item, and with its files as the Item describes them.
         """
         try:
             made = self._made(aoi_id, slice_id)
@@ -122,7 +122,7 @@ class Output:
     def publish(self, aoi_id: str, slice_id: str, folder: Path) -> str:
         """Put the files of a slice where they belong, from a folder of this machine; give the path of the COG.
 
-        The Item is put last, and before anything else is changed an Item of other files is taken away: whenever this
+        The Item is put last. Before anything else is changed, an Item of other files is deleted: whenever this
         ends, an Item stands beside its own files.
 
         Raises
@@ -130,7 +130,7 @@ class Output:
         BusyError
             If another run writes there now.
         OutputError
-            If something that is no plain file or folder is in the way.
+            If something that is not a plain file or folder is in the way.
         WriteError
             If it cannot be written.
         """
@@ -143,7 +143,7 @@ class Output:
         return self.path(aoi_id, slice_id)
 
     def _has_files_of(self, aoi_id: str, slice_id: str, item: bytes) -> bool:
-        """Tell whether the Item that is there, if any, describes the same files as another one."""
+        """Say whether the existing Item, if any, describes the same files as another one."""
         try:
             there, other = self._made(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
         except ValueError:
@@ -167,9 +167,9 @@ class Output:
             return
         record = self.place.read(RUN)
         if record is None:
-            self.place.probe()  # it says so where the whole folder is gone
-            problem = "was deleted while the run went on, or emptied: the record of the run is gone"
-            raise WriteError(self.place.address, problem, "See what became of it, then run again")
+            self.place.probe()  # its error says so if the whole folder is gone
+            problem = "was deleted or emptied during the run: the record of the run is gone"
+            raise WriteError(self.place.address, problem, "Check what happened to it, then run again")
         if _run_of(record) != self.run:
             raise BusyError(self.place.address, "is written by another run now", "Wait for it, then run again")
 
@@ -195,7 +195,7 @@ class Output:
         slices = [_slice_of(line) for line in lines]
         if None in slices:
             path = f"{self.place.address}/{FAILURES}"
-            log.warning("%s: %d lines cannot be read; they are left out", path, slices.count(None))
+            log.warning("%s: %d lines cannot be read, and are left out", path, slices.count(None))
         kept = [
             line + b"\n" for line, slice_id in zip(lines, slices, strict=True) if slice_id not in {*slice_ids, None}
         ]
@@ -211,9 +211,9 @@ def name(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """Write down an Item, a collection or a catalogue.
+    """Write an Item, a collection or a catalogue.
 
-    The geometry is one line: with a line for each number it is three times as long.
+    The geometry is on one line: with a line for each number the file is three times as long.
     """
     geometry = json.dumps(content.get("geometry"), separators=(",", ":"), allow_nan=False)
     marker = "\x00geometry"
@@ -223,12 +223,12 @@ def as_json(content: Mapping[str, Any]) -> bytes:
 
 
 def encoded(json_text: str) -> bytes:
-    """Encode JSON as UTF-8; half a surrogate pair, which has no code there, becomes its escape."""
+    """Encode JSON as UTF-8; a lone surrogate, which UTF-8 cannot hold, becomes its escape."""
     return json_text.encode(errors="backslashreplace")
 
 
 def _run_of(record: bytes) -> str | None:
-    """Name the run of a record; None where it cannot be read."""
+    """Give the id of the run of a record; None if it cannot be read."""
     try:
         return str(json.loads(record)["run"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -236,7 +236,7 @@ def _run_of(record: bytes) -> str | None:
 
 
 def _slice_of(line: bytes) -> str | None:
-    """Name the slice of a line of the list of failures; None where a crash cut the line off, or something edited it."""
+    """Give the slice id of a line of the list of failures; None if the line was cut off by a crash, or was edited."""
     try:
         slice_id = json.loads(line)["slice"]
     except (ValueError, KeyError, TypeError, RecursionError):

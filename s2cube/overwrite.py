@@ -1,4 +1,4 @@
-"""How far an --overwrite came that was stopped, so that the next one of the same job goes on from there."""
+"""Progress of an --overwrite, so that a stopped one continues in the next run of the same job."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 OVERWRITE = f"{OWN}/overwrite"
 
 _SHARE = 0.05
-"""Of the time of a run, at most, that goes into writing down how far it is. In a folder it is written after every
-slice; in a bucket, where all of it is put anew each time, after some."""
+"""Share of a run's time, at most, that is spent on saving the progress. In a folder it is saved after every slice.
+In a bucket, where the whole file is written each time, it is saved after several slices."""
 
 
 @dataclass(frozen=True)
 class Overwrite:
-    """How far the overwriting of an output is.
+    """Progress of overwriting an output.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Overwrite:
     began
         RFC 3339, UTC.
     total
-        Slices that it is to make.
+        Number of slices to make.
     slices
-        Ids of those that it has made.
+        Ids of those that are made.
     """
 
     job: str
@@ -56,7 +56,7 @@ _OVERWRITE = TypeAdapter(Overwrite)
 
 
 def job_digest(config: JobConfig) -> str:
-    """Name a job by all settings that decide which slices there are, and what is in their files."""
+    """Identify a job by all settings that decide which slices there are, and what is in their files."""
     apart = {"overwrite", "slice_retries", "out"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
     settings["job"] = {key: value for key, value in settings["job"].items() if key not in apart}
@@ -65,7 +65,7 @@ def job_digest(config: JobConfig) -> str:
 
 
 def interrupted(output: Output, job: str) -> Overwrite | None:
-    """Read how far an --overwrite of a job came that did not end; None where there is none."""
+    """Read the progress of a stopped --overwrite of a job; None if there is none."""
     content = output.place.read(OVERWRITE)
     if content is None:
         return None
@@ -73,18 +73,18 @@ def interrupted(output: Output, job: str) -> Overwrite | None:
         found = _OVERWRITE.validate_json(content, strict=True)
     except ValidationError:
         path = f"{output.place.address}/{OVERWRITE}"
-        log.warning("%s cannot be read: it is not known how far an --overwrite came that was stopped", path)
+        log.warning("%s cannot be read: the progress of the stopped --overwrite is unknown", path)
         return None
     return found if found.job == job else None
 
 
 class Journal:
-    """Writes down which slices an --overwrite has made.
+    """Records which slices an --overwrite has made.
 
     Parameters
     ----------
     todo
-        Ids of the slices that it is still to make.
+        Ids of the slices that are still to be made.
     """
 
     def __init__(self, output: Output, begun: Overwrite, todo: Iterable[str]) -> None:
@@ -92,7 +92,7 @@ class Journal:
         self._written_s = self._took_s = 0.0
 
     def add(self, result: SliceResult) -> None:
-        """Add what became of a slice; one that has failed is still to be made."""
+        """Add the result of a slice; a failed one is still to be made."""
         if result.failure:
             return
         self._todo.discard(result.slice)
@@ -102,7 +102,7 @@ class Journal:
             self.write()
 
     def write(self) -> None:
-        """Write down which slices are made; take that away when all are."""
+        """Save which slices are made; delete the file when all are made."""
         began_s = time.monotonic()
         self._output.check_run()
         if not self._todo:
@@ -115,7 +115,7 @@ class Journal:
 
 @contextmanager
 def journal(output: Output, job: str, todo: Collection[str]) -> Iterator[Journal]:
-    """Keep the journal of an --overwrite; it is taken away when all slices are made.
+    """Keep the record of an --overwrite; it is deleted when all slices are made.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 UNIT = "1"
-"""Of reflectance, which has none, as UDUNITS writes it."""
+"""Unit of reflectance, which has no dimension, as UDUNITS writes it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A search is answered page by page."""
+"""Read the answer to a search page by page."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from s2cube.errors import SearchError
 from s2cube.stac_io import CatalogueIO, Request, as_safe, is_same_server
 
 _MOST_PAGES = 10_000
-"""Of one answer: a million scenes by a hundred."""
+"""Pages of one answer: a million scenes, a hundred a page."""
 _MOST_PAGES_OF_NOTHING = 30
 """One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """RFC 9110."""
-_BROKEN = "Tell whoever runs the catalogue"
+_BROKEN = "Report it to the operator of the catalogue"
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Page:
     Parameters
     ----------
     matched
-        How many scenes the server says that the whole answer has; None where it does not say.
+        Number of scenes of the whole answer as the server counts; None if it gives no count.
     following
-        What to ask for next; None on the last page.
+        The next question; None on the last page.
     """
 
     features: list[Any]
@@ -37,19 +37,19 @@ class Page:
 
 
 def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Page]:
-    """Read page after page of an answer.
+    """Read all pages of an answer.
 
     Parameters
     ----------
     retries
-        After answers 500, 502 and 504.
+        Number of retries after answers 500, 502 and 504.
 
     Raises
     ------
     AnswerError
-        If a page cannot be had.
+        If a page cannot be read.
     SearchError
-        If what comes is no page, or if pages lead on for ever.
+        If an answer is not a page, or if the pages never end.
     """
     asked, known = {_ticket(question)}, set[str]()
     request, pages_of_nothing = question, 0
@@ -60,20 +60,20 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
             return
         request = page.following
         if _ticket(request) in asked:
-            raise SearchError(question.address, "leads from page to page in a circle", _BROKEN)
+            raise SearchError(question.address, "links its pages in a circle", _BROKEN)
         asked.add(_ticket(request))
         found = {identity(feature) for feature in page.features}
         pages_of_nothing = 0 if found - known else pages_of_nothing + 1
         known |= found
         if pages_of_nothing == _MOST_PAGES_OF_NOTHING:
             raise SearchError(
-                question.address, f"gives {pages_of_nothing} pages with nothing new, and goes on", _BROKEN
+                question.address, f"returns {pages_of_nothing} pages without a new scene, and more follow", _BROKEN
             )
-    raise SearchError(question.address, f"answers more than {_MOST_PAGES} pages", "Ask for fewer dates")
+    raise SearchError(question.address, f"returns more than {_MOST_PAGES} pages", "Ask for fewer dates")
 
 
 def identity(feature: Any) -> str:
-    """Name a scene: an id is unique in its collection, but catalogues list other scenes by it, too."""
+    """Identify a scene: an id is unique in its collection, but other collections may use it, too."""
     if not isinstance(feature, Mapping):
         return repr(feature)
     properties = feature.get("properties")
@@ -89,7 +89,7 @@ def _page(document: Document, request: Request, question: Request) -> Page:
     features = document.content.get("features")
     if not isinstance(features, list):
         raise SearchError(
-            question.address, "answers a search with something that is no page of items",
+            question.address, "answers a search with something that is not a page of items",
             f"Try again later; if it persists: {_BROKEN[0].lower()}{_BROKEN[1:]}",
         )  # fmt: skip
     return Page(features, _matched(document.content), _following(document, request, question))
@@ -115,8 +115,8 @@ def _following(document: Document, request: Request, question: Request) -> Reque
         raise SearchError(document.address, "has a link to the next page that cannot be followed", _BROKEN)
     address = as_safe(document.address, document.target(link))
     if not is_same_server(document.address, address):
-        # The link says what is sent: it must not reach servers that trust this machine.
-        raise SearchError(document.address, f"has its next page on another server, {address[:200]}", _BROKEN)
+        # The link decides what is sent: it must not reach servers that trust this machine.
+        raise SearchError(document.address, f"links to its next page on another server, {address[:200]}", _BROKEN)
     if link.get("merge"):
         headers = {**question.headers, **headers}
         body = {**question.parameters, **(body or {})}

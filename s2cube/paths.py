@@ -1,4 +1,4 @@
-"""Files of this machine, by a path or a ``file:`` address."""
+"""Files on this machine, by a path or a ``file:`` address."""
 
 import os
 import re
@@ -8,20 +8,20 @@ _FILE = re.compile(r"file:(?://(?P<host>[^/]*))?", re.IGNORECASE)
 
 
 def is_local(address: str) -> bool:
-    """Tell whether an address is a path, or a ``file:`` address without another host."""
+    """Say whether an address is a path, or a ``file:`` address without another host."""
     found = _FILE.match(address)
     return (found["host"] or "").lower() in ("", "localhost") if found else "://" not in address
 
 
 def local_path(address: str) -> str:
-    """Give the path of a file. In a ``file:`` address, # and ? are letters like others."""
+    """Give the path of a file. In a ``file:`` address, # and ? are ordinary characters."""
     found = _FILE.match(address)
     return existing_path(address[found.end() :]) if found else address
 
 
 def existing_path(path: str) -> str:
-    """Give a path as it is written, or with its %-escapes decoded where a file lies only there."""
-    # The STAC specification wants addresses, but most writers put a plain path there.
+    """Give a path as it is written, or with its %-escapes decoded if the file exists only under that name."""
+    # The STAC specification requires addresses, but most writers put a plain path there.
     decoded = unquote(path)
     # Not `Path.exists`, which raises an error for a name that is too long.
     there = os.path.exists

@@ -98,7 +98,7 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 
 def _begin(job: Job, lease: Lease) -> None:
-    """Say that slices are being made: from here on the record is this run's, and failures of the last one are over."""
+    """Note that slices are being made: from now on the record is this run's, and old failures no longer count."""
     failures = [_failed(each).failure for each in job.unusable]
     ids = {plan.slices[0].id for plan in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
     lease.output.forget_failures(ids)

@@ -41,16 +41,16 @@ class Place(Protocol):
         """Give what a file holds; None where there is none."""
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield what a file holds, a part at a time.
+        """Yield the content of a file, a part at a time.
 
-        FileNotFoundError where there is none, another OSError where the disk does not give it back.
+        FileNotFoundError if there is none, another OSError if the disk cannot read it.
         """
 
     def remove(self, name: str) -> None:
         """Take a file away, if it is there."""
 
     def sizes(self, under: str = "") -> dict[str, int]:
-        """Give the sizes of slices' files, bytes, by name, sorted: of all, or of a folder; found by one listing."""
+        """Give the sizes of slices' files, bytes, by name, sorted: of all, or of a folder; from one listing."""
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Write a file if it still holds what it held (None: if there is none), and tell whether it did."""

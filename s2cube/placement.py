@@ -1,4 +1,4 @@
-"""Where items say that their files lie, held against where the files say so."""
+"""Compare where items say that their files lie with where the files say that they lie."""
 
 import math
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ from s2cube.geotiff import epsg
 from s2cube.resample import Lattice
 
 Bounds = tuple[float, float, float, float]
-"""Left, bottom, right, top; of degrees, right may be more than 180."""
+"""Left, bottom, right, top; in degrees, right may be more than 180."""
 
 _ROUGH_M = 100
-"""By how much a footprint may reach beyond its file. Of 1,621 items of four catalogues none does so by a metre, but a
-thousandth of a degree, to which some catalogues round, is 111 m."""
+"""How far a footprint may reach beyond its file. Of 1,621 items of four catalogues none does so by a metre. But some
+catalogues round to a thousandth of a degree, which is 111 m."""
 
 _DEGREE_M = 111_320
-"""Along a meridian, or the equator: 40,075 km / 360."""
+"""Metres per degree along a meridian, or along the equator: 40,075 km / 360."""
 
 _BEYOND = 1e8
-"""No coordinate of a place on Earth is so great, in metres or degrees: such numbers say nothing."""
+"""No coordinate on Earth is so large, in metres or degrees: such numbers are ignored."""
 
 _WIDEST_DEG = 90
-"""A granule near the poles is about 10 wide. What is wider, as the whole globe, says nothing."""
+"""A granule near the poles is about 10 degrees wide. Wider bounds, such as the whole globe, are ignored."""
 
 _SAME_SIZE = 1.25
-"""Bounds in degrees of one granule, here and 50 km further, differ by less, up to the poles."""
+"""The size in degrees of a granule, and of the same granule 50 km away, differs by less, even near the poles."""
 
 _ROUNDING = 1e-6
 _POINTS_A_SIDE = 22
@@ -44,22 +44,22 @@ _REMEDY = "Correct the item or the file"
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the item of a scene says that a file lies; what it does not say, or not in numbers, is not held against it.
+    """Where the item of a scene says that a file lies. What the item does not say, or not in numbers, is not checked.
 
     Parameters
     ----------
     scene, asset
         Id of the item, key of the asset.
     crs
-        ``EPSG:N``, None where it does not say.
+        ``EPSG:N``; None if the item gives none.
     boxes
         Outlines in the CRS of the file, each with the name of the member that gives it.
     corner
         The upper left corner in the CRS of the file, if the item gives no outline with it.
     pixel
-        Longer side of a pixel, in units of the CRS; 0 where it does not say.
+        Longer side of a pixel, in units of the CRS; 0 if the item does not give it.
     footprint_lonlat
-        Bounds of the geometry, degrees. It covers the part of a file that is seen, or about that.
+        Bounds of the geometry, degrees. It covers the part of a file that has data, approximately.
     rounded_deg
         By how much its coordinates are rounded, degrees.
     """
@@ -74,15 +74,15 @@ class Placement:
     rounded_deg: float = 0
 
     def check(self, href: str, file: Lattice) -> None:
-        """Hold the item against the file.
+        """Compare the item with the file.
 
-        The file is believed, and may be another than the item describes: decimated, or a part. So one must lie within
-        the other, give or take a pixel, the larger one of the two.
+        The file is trusted. It may differ from the item's file: it may be decimated, or a part. So one of the two must
+        lie within the other, with a tolerance of one pixel, the larger of the two.
 
         Raises
         ------
         SceneError
-            If they place the same ground more than a pixel apart, or in two CRS.
+            If they place the same ground more than a pixel apart, or in two different CRS.
         """
         self._check_crs(href, file.crs)
         pixel = max(self.pixel, file.pixel_m)
@@ -94,7 +94,7 @@ class Placement:
                 unit = "m" if file.crs.is_projected else "degrees"
                 places = f"{_words(of_file)} in {file.crs}", _words(of_item)
                 raise self._error(href, places, member, f"{apart:,.10g} {unit}")
-        # What is seen of a granule may lie beside a part of it, if it lies in the whole.
+        # The data area of a granule may lie outside a part of its file, if it lies inside the whole file.
         whole = max([bounds, *(box for _, box in self.boxes)], key=_area)
         self._check_footprint(href, _bounds_lonlat(file.crs, whole), pixel if file.crs.is_projected else 0)
 
@@ -104,7 +104,7 @@ class Placement:
         footprint = _turned(self.footprint_lonlat, file_lonlat)
         of_file, of_item = (_in_metres(each, file_lonlat) for each in (file_lonlat, footprint))
         allowed_m = max(pixel_m, _ROUGH_M) + self.rounded_deg * _DEGREE_M
-        # A part of a file may lie across the edge of what is seen of the whole.
+        # A part of a file may cross the edge of the data area of the whole.
         is_part = any(seen > _SAME_SIZE * size for seen, size in zip(_size(of_item), _size(of_file), strict=True))
         apart_m = _gap(of_file, of_item) if is_part else _apart(of_file, of_item)
         if apart_m > allowed_m:
@@ -115,8 +115,8 @@ class Placement:
         try:
             declared = CRS.from_user_input(self.crs) if self.crs else crs
         except (CRSError, ValueError):
-            problem = f"is said to lie in {self.crs}, which is no CRS"
-            raise SceneError(self.scene, problem, "Tell whoever runs the catalogue", self.asset) from None
+            problem = f"declares {self.crs}, which is not a CRS"
+            raise SceneError(self.scene, problem, "Report it to the operator of the catalogue", self.asset) from None
         if crs != declared:
             raise SceneError(href, f"lies in {crs}, but its item says {self.crs}", _REMEDY, self.asset)
 
@@ -127,7 +127,7 @@ class Placement:
 
 
 def placement(item: pystac.Item, key: str) -> Placement:
-    """Read where an item says that the file of an asset lies: what the asset says goes before what the item says.
+    """Read where an item says that the file of an asset lies. The asset's members come before the item's.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def placement(item: pystac.Item, key: str) -> Placement:
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """Give the first numbers of a list; None if it has fewer, or other things, or numbers beyond use (also NaN)."""
+    """Give the first numbers of a list; None if there are fewer, or other values, or numbers too large or NaN."""
     if not isinstance(value, list | tuple) or len(value) < count:
         return None
     numbers = [each for each in value[:count] if isinstance(each, int | float) and not isinstance(each, bool)]
@@ -161,7 +161,7 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 
 def _affine(value: Any) -> Affine | None:
-    """Read proj:transform; None also for one that makes no area, or that says nothing (the identity)."""
+    """Read proj:transform; None also if it has no area, or if it is the identity, which says nothing."""
     numbers = _numbers(value, 6)
     transform = Affine(*numbers) if numbers else Affine.identity()
     flipped = Affine.scale(1, -1)
@@ -169,7 +169,7 @@ def _affine(value: Any) -> Affine | None:
 
 
 def _box(value: Any) -> Bounds | None:
-    """Read proj:bbox, of two or three dimensions; None for one that has no area."""
+    """Read proj:bbox, of two or three dimensions; None if it has no area."""
     numbers = _numbers(value, 6 if isinstance(value, list | tuple) and len(value) == 6 else 4)
     if numbers is None:
         return None
@@ -184,14 +184,14 @@ def _bounds(transform: Affine, height: float, width: float) -> Bounds:
 
 
 def _footprint(geometry: Any) -> tuple[Bounds | None, float]:
-    """Give the bounds of a geometry, and by how much it is rounded at most, degrees; None for what is on no globe."""
+    """Give the bounds of a geometry, and its largest rounding error, degrees; None if it is not on the globe."""
     try:
         points = list(_positions(geometry["coordinates"]))
     except (KeyError, TypeError, RecursionError):
         return None, 0
     if not points or max(abs(lat) for _, lat in points) > 90:
         return None, 0
-    # Along the shorter way: a jump from 179.9 to -179.9 is no journey round the world.
+    # Take the shorter way: from 179.9 to -179.9 it crosses the antimeridian.
     first = points[0][0]
     lons = [first + (lon - first + 180) % 360 - 180 for lon, _ in points]
     lats = [lat for _, lat in points]
@@ -208,12 +208,12 @@ def _positions(coordinates: Any) -> Iterator[tuple[float, ...]]:
     Raises
     ------
     TypeError
-        If something in it is no number.
+        If something in it is not a number.
     """
     if coordinates and not isinstance(coordinates[0], list | tuple):
         point = _numbers(coordinates, 2)
         if point is None:
-            raise TypeError("no position")
+            raise TypeError("not a position")
         yield point
         return
     for each in coordinates:
@@ -222,7 +222,7 @@ def _positions(coordinates: Any) -> Iterator[tuple[float, ...]]:
 
 @lru_cache(maxsize=256)
 def _bounds_lonlat(crs: CRS, bounds: Bounds) -> Bounds | None:
-    """Give bounds in degrees, along their sides; None where these are not on the globe."""
+    """Give bounds in degrees, following the sides; None if these are not on the globe."""
     left, bottom, right, top = bounds
     along = np.linspace(0, 1, _POINTS_A_SIDE)
     x = left + (right - left) * np.concatenate([along, along, 0 * along, 0 * along + 1])
@@ -235,19 +235,19 @@ def _bounds_lonlat(crs: CRS, bounds: Bounds) -> Bounds | None:
 
 
 def _turned(footprint: Bounds, like: Bounds) -> Bounds:
-    """Turn bounds round the globe, so that they are on the same turn as others."""
+    """Shift bounds by full turns, so that their longitudes match those of others."""
     turn = 360 * round((like[0] + like[2] - footprint[0] - footprint[2]) / 720)
     return footprint[0] + turn, footprint[1], footprint[2] + turn, footprint[3]
 
 
 def _in_metres(bounds: Bounds, place: Bounds) -> Bounds:
-    """Scale degrees to metres, about, as they are at a place."""
+    """Scale degrees to metres, approximately, by the scale at a place."""
     across = _DEGREE_M * math.cos(math.radians((place[1] + place[3]) / 2))
     return bounds[0] * across, bounds[1] * _DEGREE_M, bounds[2] * across, bounds[3] * _DEGREE_M
 
 
 def _apart(one: Bounds, other: Bounds) -> float:
-    """Tell how far bounds reach out of others on an axis, at most; of the two the one that reaches less far."""
+    """Give how far bounds reach beyond others on an axis, at most; of the two, the smaller distance."""
     reaches = [min_ - of_one for min_, of_one in zip(other[:2], one[:2], strict=True)]
     reaches += [of_one - max_ for max_, of_one in zip(other[2:], one[2:], strict=True)]
     backwards = [-reach for reach in reaches]
@@ -255,7 +255,7 @@ def _apart(one: Bounds, other: Bounds) -> float:
 
 
 def _gap(one: Bounds, other: Bounds) -> float:
-    """Tell how far bounds lie from others on an axis, at most; 0 where they meet."""
+    """Give the largest gap between bounds on an axis; 0 if they meet."""
     return max(0.0, *(max(one[at] - other[at + 2], other[at] - one[at + 2]) for at in (0, 1)))
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""A link is not followed, and a pipe that nobody writes to does not block."""
+"""A link is not followed, and a pipe without a writer does not block."""
 
 _MODE = 0o666
 _KINDS = {
@@ -21,14 +21,14 @@ _KINDS = {
 
 
 class NotPlainError(OSError):
-    """What was to be opened is something else.
+    """The thing to open is of another kind.
 
     Parameters
     ----------
     problem
         What it is.
     name
-        Of the folder that is none, relative to the root; empty where it is the file itself.
+        Path of the part that is not a folder, relative to the root; empty if it is the file itself.
     """
 
     def __init__(self, problem: str, name: str = "") -> None:
@@ -47,12 +47,12 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
     folder
         Relative to the root, with slashes.
     create
-        Make the folders that are missing. The root is never made: who deletes it while a run goes on means it.
+        Make the folders that are missing. The root is never made: a user who deletes it during a run means to.
 
     Raises
     ------
     NotPlainError
-        If a part is no folder.
+        If a part is not a folder.
     OSError
         If it cannot be opened.
     """
@@ -75,7 +75,7 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
 
 
 def open_file(name: str, flags: int, folder: int | None = None) -> int:
-    """Open a plain file in a folder that is open, or in the current one; give its descriptor.
+    """Open a plain file in an open folder, or in the current folder; give its descriptor.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def open_file(name: str, flags: int, folder: int | None = None) -> int:
 
 
 def check_no_folder(name: str, folder: int) -> None:
-    """Make sure that a name in a folder that is open is not that of a folder, so that a file can take it.
+    """Check that no folder of an open folder has this name, so that a file can take it.
 
     Raises
     ------

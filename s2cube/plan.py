@@ -24,7 +24,7 @@ from s2cube.times import solar_day
 log = logging.getLogger(__name__)
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
-"""Time of what does not say its own: later than all others, so that a limit to the newest does not hide it."""
+"""Time of a scene without one: later than all others, so that a limit to the newest scenes does not hide it."""
 
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
@@ -33,7 +33,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     Of one datatake and tile the newest processing is kept; what is left out is logged and stands in the slice. Slices
     come oldest first. The scenes of a slice that lie in the grid's CRS, so that they need no warp, come before others;
     then the order is by acquisition and id, whatever the order of `items`. A slice with a scene that cannot be used
-    is no slice of the plan, but one of its `unusable`.
+    is not among the slices of the plan, but in its `unusable`.
     """
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
     granules = find_granules(items)
@@ -42,7 +42,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     _warn_about_assumptions([each.scene for each in granules], config.offset)
     labels = _labels(granules)
     groups = _groups(dated, aoi, config, labels)
-    # Unique also where a scene is called like a day.
+    # Unique also if the id of a scene looks like a day.
     names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene, _ in undated)])
     slices, unusable = [], []
     for name, (_, group) in zip(names, groups, strict=False):
@@ -68,17 +68,17 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
 
 
 def narrow(plan: Plan, config: SearchSection) -> Plan:
-    """Leave out of a plan what was found only so that slices are whole, and what is older than the newest wanted.
+    """Remove from a plan what was found only to make slices whole, and what is older than the newest requested.
 
-    A slice that `config.datetime` cuts, as a time of day may, is left out and logged. Of the rest the newest slices
-    stay, as many as `config.max_items` scenes need. The plan says what was searched for.
+    A slice that `config.datetime` cuts, as a time of day may, is left out and logged. Of the rest, the newest slices
+    stay: those that hold `config.max_items` scenes. The plan says what was searched for.
     """
     slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
     if config.datetime:
         times = config.datetime.at(plan.aoi.lon)
         for each in slices:
             if not times.holds(each.time, each.end) and times.meets(each.time, each.end):
-                log.warning("%s: left out, for the times that are asked for cut its day", each.id)
+                log.warning("%s: left out, because the requested times cut its day", each.id)
         slices = [each for each in slices if times.holds(each.time, each.end)]
     if config.max_items is not None:
         slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)
@@ -94,7 +94,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
 
 
 def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
-    """Sort granules by time and id; those whose time is unknown come apart, with the reason."""
+    """Sort granules by time and id; give those of unknown time separately, with the reason."""
     dated, undated = [], []
     for each in granules:
         try:
@@ -107,7 +107,7 @@ def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.It
 
 
 def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
-    """Name scenes by their ids; those that share an id by their tiles, too."""
+    """Name scenes by their ids; if some share an id, by their tiles, too."""
     ids = Counter(each.scene.id for each in granules)
     return {
         each.scene: f"{each.scene.id}_{_tile(each.scene)}" if ids[each.scene.id] > 1 else each.scene.id
@@ -118,7 +118,7 @@ def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
 def _groups(
     granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[pystac.Item, str]
 ) -> list[tuple[str, list[Granule]]]:
-    """Give what becomes one image, with the text that its name is made of."""
+    """Give the scenes of each image, with the text that its name is made of."""
     if config.group_by == "scene":
         return [(labels[each.scene], [each]) for each in granules]
     days = groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon))
@@ -133,7 +133,7 @@ def _tile(item: pystac.Item) -> str:
 
 
 def _why_not(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
-    """Say why an image of some scenes cannot be made, as far as their items tell."""
+    """Say why an image of some scenes cannot be made, as far as their items show."""
     for scene in scenes:
         try:
             with guarded(scene):

@@ -79,8 +79,8 @@ class Provider:
         Where its items tell the CRS: ``proj:epsg`` of the item or ``proj:code`` of the asset. Shape and transform
         stand on the asset with all of them (and are not relied on: the file knows better).
     offset
-        How they tell the offset of the pixels. ``flag``: `boa_offset_applied` says whether it is taken off already, and
-        the raster extension's offset says nothing. ``raster``: the raster extension's offset is still to
+        How they give the offset of the pixels. ``flag``: `boa_offset_applied` says whether it is already applied, and
+        the raster extension's offset is ignored. ``raster``: the raster extension's offset is still to
         be added. ``baseline``: by the processing baseline, as ESA delivers.
     source
         What that is known by.
@@ -151,11 +151,11 @@ def _canonical_band(name: str) -> str:
 
 
 def offset_dn(item: pystac.Item, wanted: Offset = "auto") -> int:
-    """Give what is to be added to the digital numbers of a scene, so that reflectance is their ten-thousandth.
+    """Give the number to add to the digital numbers of a scene, so that reflectance is a ten-thousandth of the sum.
 
     By processing baseline and catalogue, never by date: reprocessed scenes of 2016 have an offset too. Where a flag
     says that the catalogue has applied it, nothing is left to add; else it is -1000 from baseline 04.00 on. What the
-    raster extension tells must agree with the baseline, where both are told. Without a baseline that means anything,
+    raster extension says must agree with the baseline, if both are given. Without a meaningful baseline,
     the catalogue's own rule decides: the flag, or the raster extension.
 
     Parameters
@@ -193,13 +193,13 @@ def _offset_without_baseline(item: pystac.Item, by_flag: bool, applied: bool | N
     if by_flag and applied:
         return 0
     if applied and told == 0:
-        raise _unclear(item, "says that its offset is applied, but also that it has none")
+        raise _unclear(item, "says that its offset is applied, but also that there is no offset")
     if told is not None and not by_flag:
         return 0 if applied else told
     version = baseline_text(item)
     if not version:
         raise _unclear(item, "does not say its processing baseline, so the offset of its pixels is unknown")
-    raise _unclear(item, f"has processing baseline {shown(version)}, which tells nothing of the offset of its pixels")
+    raise _unclear(item, f"has processing baseline {shown(version)}, which does not determine the offset of its pixels")
 
 
 def _applied_flag(item: pystac.Item) -> bool | None:

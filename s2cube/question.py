@@ -1,4 +1,4 @@
-"""What a STAC API is asked, and the forms in which servers take it."""
+"""A question to a STAC API, and the forms that servers accept."""
 
 import re
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 PAGE_SIZE = 100
 """A hundred items of Copernicus Data Space are 6.5 MB; Planetary Computer refuses more than 1000."""
 _SMALL_PAGE = 10
-"""The default of two of the four servers that were recorded, so it is taken everywhere."""
+"""The default of two of the four recorded servers, so every server should accept it."""
 _FEW_POINTS = 20
-"""A polygon of so few is not what makes a question too long: its box has five."""
+"""A polygon of so few points does not make a question too long: its box has five."""
 
 _ORDER = ["-properties.datetime", "-id"]
-"""The id, too: Earth Search makes its next pages of the sorted fields alone, and loses scenes of the same instant."""
+"""With the id: Earth Search pages by the sorted fields alone, and loses scenes of the same instant."""
 
 _TOO_LONG = (413, 414, 431)
 _TOO_LARGE = (413, 500, 502, 504)
@@ -38,11 +38,11 @@ class Question:
     stac
         Address of the API.
     area
-        EPSG:4326, by RFC 7946. Answers may hold scenes beside it.
+        EPSG:4326, by RFC 7946. Answers may hold scenes outside it.
     datetime
         RFC 3339 interval; None for all.
     ids
-        Ask for the scenes of these ids, wherever and whenever they are.
+        Ask for the scenes with these ids, whatever their place and time.
     """
 
     stac: str
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Form:
-    """In what form a question is put.
+    """The form of a question.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ class Form:
     is_sorted
         Ask for the newest scenes first.
     outline
-        What is sent of the area: as it is, its convex hull, or its box.
+        What is sent as the area: the area itself, its convex hull, or its box.
     limit
-        Scenes a page.
+        Scenes per page.
     """
 
     methods: tuple[str, ...]
@@ -74,7 +74,7 @@ class Form:
     limit: int = PAGE_SIZE
 
     def request(self, client: "Client", address: str, question: Question) -> Request:
-        """Write a question to the API of a client, as it is asked at an address."""
+        """Make the request for a question, for the API of a client at an address."""
         what = {"ids": question.ids} if question.ids else {"datetime": question.datetime, **self._area(question)}
         search = client.search(
             method=self.methods[0], collections=[question.collection], limit=self.limit,
@@ -92,16 +92,16 @@ class Form:
         if self.outline == "hull":
             return {"intersects": shapely.geometry.mapping(_hull(question.area))}
         west, south, east, north = bounds_lonlat(question.area.geom)
-        # Servers differ in what they make of a box across the antimeridian; what is beside the area is left out later.
+        # Servers interpret a box across the antimeridian differently. Scenes outside the area are filtered out later.
         return {"bbox": (west, south, east, north) if west <= east else (-180, south, 180, north)}
 
     def simpler(self, error: AnswerError, question: Question, has_begun: bool) -> "Form | None":
-        """Give the form in which to ask next where a server refuses this one; None where nothing is left to try.
+        """Give the next form to try after a server refused this one; None if no form is left.
 
         Parameters
         ----------
         has_begun
-            Pages have come, so it can only be that this one is too large.
+            Pages have been received, so the refusal can only mean that this page is too large.
         """
         status = error.status
         refused = status in _REFUSED and not has_begun
@@ -136,7 +136,7 @@ class Form:
     def __str__(self) -> str:
         order = "newest first" if self.is_sorted else "in any order"
         area = {"exact": "", "hull": ", for the convex hull of the area", "box": ", for the box of the area"}
-        return f"by {self.methods[0]}, {order}, {self.limit} scenes a page{area[self.outline]}"
+        return f"by {self.methods[0]}, {order}, {self.limit} scenes per page{area[self.outline]}"
 
 
 def _hull(area: "Geometry") -> Any:

@@ -1,6 +1,6 @@
-"""A file on the network as GDAL reads it: by `store.fetch`, so with its keys, proxies, bounds, retries and counts.
+"""A file on the network for GDAL, read by `store.fetch`: with its keys, proxies, limits, retries and counts.
 
-GDAL's own HTTP client would need all of these a second time, and reads an answer of any size.
+GDAL's own HTTP client would need a second configuration of all these, and reads an answer of any size.
 """
 
 from collections import OrderedDict
@@ -13,21 +13,21 @@ from s2cube.errors import AssetReadError
 from s2cube.store import Access, Part, failed, fetch
 
 _PAGE_BYTES = 1 << 14
-"""Read at least, and kept: GDAL reads headers in pieces of a few bytes, and those of a JPEG 2000's tiles again and
-again, from the first to the one that it wants."""
+"""Smallest read; it is kept. GDAL reads headers in pieces of a few bytes. It reads the headers of JPEG 2000 tiles
+again and again, from the first tile to the one that it needs."""
 
 _KEPT_PAGES = 512
 _LARGE_PAGES = 4
-"""What is larger is a tile: it is read once, but the header of the next may lie in its last page."""
+"""A larger read is a tile: GDAL reads it once, but its last page may hold the header of the next tile."""
 
 _MOST_AHEAD_PAGES = 64
 
 
 class RangedFile:
-    """The bytes of a file on the network, and what failed when they were read.
+    """The bytes of a file on the network, and the error of reading them, if any.
 
-    GDAL takes an error for the end of the file, and makes what it likes of it, pixels too. So an error is kept here,
-    and `check` raises it.
+    GDAL takes an error for the end of the file, and may then give wrong pixels. So the error is kept here, and `check`
+    raises it.
     """
 
     mode = "rb"
@@ -42,11 +42,11 @@ class RangedFile:
 
     @property
     def size(self) -> int:
-        """Length of the whole file."""
+        """Length of the whole file, bytes."""
         return self._first.whole_bytes
 
     def check(self) -> None:
-        """Raise what went wrong so far.
+        """Raise the error that occurred while reading, if any.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class RangedFile:
             raise self._error
 
     def get(self, start: int, stop: int) -> bytes:
-        """Give bytes [start, stop), up to the end of the file; none where they cannot be read."""
+        """Give bytes [start, stop), up to the end of the file; none if they cannot be read."""
         stop = min(stop, self.size)
         if start >= stop or self._error:
             return b""
@@ -70,7 +70,7 @@ class RangedFile:
         return data[start - first * _PAGE_BYTES : stop - first * _PAGE_BYTES]
 
     def _runs(self, first: int, end: int) -> Iterator[bytes | memoryview]:
-        """Yield pages [first, end): those that are kept, and what lies between them in one request each."""
+        """Yield pages [first, end): kept ones, and the gaps between them in one request each."""
         page = first
         while page < end:
             if page in self._pages:
@@ -86,7 +86,7 @@ class RangedFile:
             page = stop
 
     def _ahead(self, first: int, end: int) -> int:
-        """Say how many pages to read beyond: twice as many as before where small pieces follow each other."""
+        """Give the number of pages to read ahead: twice as many as before if small pieces follow each other."""
         follows = first == self._next_page and end - first <= _LARGE_PAGES
         self._ahead_pages = min(2 * self._ahead_pages, _MOST_AHEAD_PAGES) if follows else 1
         return self._ahead_pages - 1
@@ -104,7 +104,7 @@ class RangedFile:
 
     @property
     def fs(self) -> Self:
-        """Where this file lies: rasterio opens it there, once for every handle that GDAL takes."""
+        """Path of this file: rasterio opens it there, once for each handle of GDAL."""
         return self
 
     def open(self, _path: str, _mode: str) -> "_Handle":
@@ -136,12 +136,12 @@ class _Handle:
 
 
 class GdalPath(FilePath):  # type: ignore[misc]
-    """The name by which GDAL opens a file of Python's.
+    """The name by which GDAL opens a Python file object.
 
-    rasterio deprecates `FilePath` in favour of its openers. These install a file system of their own in GDAL for every
-    open, without a lock, so they are not for threads.
+    rasterio deprecates `FilePath` in favour of its openers. An opener installs a file system in GDAL for each open,
+    without a lock, so openers are not safe with threads.
     """
 
     def __init__(self, file: RangedFile) -> None:
-        # That of FilePath warns.
+        # The constructor of FilePath warns.
         super(FilePath, self).__init__(file)

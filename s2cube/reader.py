@@ -41,7 +41,7 @@ class AssetReader:
         neighbour. What else stackstac gives has no use here.
     quality
         ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
-        overviews of the file leave DN 0 out (`TiledRaster.skips_zeros`).
+        file's overviews leave DN 0 out (`TiledRaster.skips_zeros`).
     declared
         Where items say that files lie, by URL. Several items may name one file.
     access

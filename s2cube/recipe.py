@@ -1,4 +1,4 @@
-"""What decides the pixels of an image, as a digest: an image is made again when that changes."""
+"""Digest of all that decides the pixels of an image: if it changes, the image is made again."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 DATA_VERSION = 2
-"""Grows when the same scenes and settings give other pixels, so that images are made again. A test holds it to them."""
+"""Increase it when the same scenes and settings give other pixels, so that images are made again. A test checks it."""
 
 
 def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: CubeSection) -> str:
-    """Give the digest of all that decides the pixels of an image but the choice of bands.
+    """Give the digest of all that decides the pixels of an image, except the choice of bands.
 
     Raises
     ------
     SceneError
-        If a member of an item that it depends on cannot be understood.
+        If a needed member of an item cannot be understood.
     """
-    # The grid and the offset of each scene stand beside the settings.
+    # The grid and the offset of each scene are in the digest separately.
     settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
     grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
     of_scenes = [
@@ -39,7 +39,7 @@ def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: Cu
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:
-    """Give the settings that stand in an Item: by the names of the flags, without the bands, which stand apart."""
+    """Give the settings for an Item: by the names of the flags, without the bands, which the Item holds separately."""
     return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
 
 

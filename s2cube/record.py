@@ -1,4 +1,4 @@
-"""What a run says of itself, in a file of the output that it writes to."""
+"""What a run reports of itself, in a file of the output that it writes to."""
 
 import json
 import os
@@ -41,14 +41,14 @@ def machine() -> str:
 def _check_instant(text: str) -> str:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None or not 1970 <= instant.year < 9000:
-        raise ValueError("is no instant that a run can have")
+        raise ValueError("is not a possible time of a run")
     return text
 
 
 def _check_counts(progress: Progress) -> Progress:
     counts = (progress.total, progress.written, progress.failed, progress.rejected, progress.running, progress.skipped)
     if not all(0 <= count <= _MOST for count in counts):
-        raise ValueError("counts more slices than a run can have")
+        raise ValueError("has a count of slices that is negative or too large")
     if progress.began:
         _check_instant(progress.began)
     return progress
@@ -67,7 +67,7 @@ class Attempt:
     Parameters
     ----------
     where
-        Host and process that looked after it.
+        Host and process that supervised it.
     started
         RFC 3339, UTC.
     ended
@@ -98,9 +98,9 @@ class Record:
     error
         Why it failed.
     attempt
-        The last run after it, which ended before it made anything.
+        The last later run, if it ended before it made anything.
     before
-        As long as this run has not begun to make slices: the record of the last one that had.
+        Until this run begins to make slices: the record of the last run that did.
     """
 
     run: str
@@ -125,9 +125,9 @@ class Record:
             return None
 
     def written(self) -> bytes:
-        """Write it down."""
+        """Write the record."""
         facts = {key: value for key, value in asdict(self).items() if value is not None}
-        # Half a surrogate pair, as an error may quote one, would make the record one that cannot be read.
+        # A lone surrogate, which the text of an error may hold, would make the record unreadable.
         return json.dumps(facts, indent=2, ensure_ascii=False).encode(errors="replace")
 
     @property
@@ -148,7 +148,7 @@ class Record:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has come so far as to make slices."""
+        """Whether it has begun to make slices."""
         return bool(self.progress.began)
 
     @property
@@ -157,7 +157,7 @@ class Record:
         if self.is_open and not self.is_alive:
             return f"dead (no sign of life for {self._silent_s:.0f} s; run again to go on)"
         if self.is_open and not self.has_begun:
-            return "running (no slice is begun yet)"
+            return "running (no slice has begun yet)"
         if self.state == "done" and self.progress.failed:
             return "ended with failures"
         return f"{self.state} ({self.error})" if self.error else self.state
@@ -172,7 +172,7 @@ class Record:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that it still takes at this pace; None as long as there is none."""
+        """Seconds left at this pace; None if there is no pace yet."""
         return min(max(self.progress.left, 0) / self.pace, _MOST) if self.pace else None
 
     @property
@@ -189,7 +189,7 @@ class Record:
         return False
 
     def followed_by(self, other: Self) -> "Record":
-        """Give the record of a run, with one after it that ended before it made anything."""
+        """Give the record of a run, followed by one that ended before it made anything."""
         ended = replace(self, state="failed", error=f"no sign of life since {self.updated}") if self.is_open else self
         return replace(ended, attempt=Attempt(other.where, other.started, other.told), before=None)
 

@@ -1,4 +1,4 @@
-"""Why a catalogue gives no good answer: the cause, the remedy, and how often to ask again."""
+"""Why a catalogue gives no usable answer: the cause, the remedy, and the number of retries."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from s2cube.errors import SearchError, redact
 from s2cube.web import BUSY, Answer, Lasting, Passing
 
 RETRIES = 5
-"""After answers of a busy server, and connections that break."""
+"""Retries after answers of a busy server, and after broken connections."""
 _RETRIES_SLOW = 1
-"""After an answer that takes longer than the timeout: that is long enough already."""
+"""Retries after an answer that takes longer than the timeout, because it has already taken long enough."""
 
 _LATER = "Try again later"
 _SHOWN_CHARACTERS = 200
-"""So much of what a server says of an error is shown."""
+"""Characters of a server's error message that are shown."""
 
 
 @dataclass(eq=False)
@@ -23,14 +23,14 @@ class AnswerError(SearchError):
     Parameters
     ----------
     status
-        HTTP status; 0 where there is no whole answer.
+        HTTP status; 0 if there is no complete answer.
     """
 
     status: int = 0
 
 
 class Busy(Passing):
-    """An answer that may be another when the same is asked again; `error` is what it means if it is not."""
+    """A failure that another request may not have; `error` is its meaning if it stays."""
 
     def __init__(self, error: AnswerError, pause_s: float | None, most_retries: int) -> None:
         super().__init__(error.problem, pause_s, most_retries=most_retries)
@@ -43,7 +43,7 @@ def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError
     Parameters
     ----------
     retries
-        After 500, 502 and 504, which may be due to what was asked for.
+        Number of retries after 500, 502 and 504, which the question itself may cause.
     """
     status = answer.status
     reason = _reason(answer.body)
@@ -57,7 +57,7 @@ def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError
 
 
 def no_answer(address: str, error: Passing | Lasting) -> AnswerError:
-    """Make an error of the reason why there is no answer."""
+    """Make an error that says why there is no answer."""
     if isinstance(error, Busy):
         return error.error
     remedy = error.remedy or (_LATER if isinstance(error, Passing) else "Check --stac")
@@ -65,14 +65,14 @@ def no_answer(address: str, error: Passing | Lasting) -> AnswerError:
 
 
 def slow(error: Passing) -> Passing:
-    """Say of an answer that takes longer than the timeout that it is asked for once more."""
+    """Limit the retries of an answer that takes longer than the timeout to one."""
     return Passing(str(error), error.pause_s, error.remedy, error.is_stranger, _RETRIES_SLOW)
 
 
 def _remedy(status: int) -> str:
     match status:
         case 401 | 403 | 407:
-            return "Ask whoever runs the catalogue for access; a user and password are taken from ~/.netrc"
+            return "Ask the operator of the catalogue for access; a user and password are taken from ~/.netrc"
         case 404 | 405 | 410 | 501:
             return "Check --stac"
         case 413 | 414 | 431:
@@ -85,7 +85,7 @@ def _remedy(status: int) -> str:
 
 
 def _reason(text: bytes) -> str:
-    """Give what a server says of an error, in a line; nothing of a page for browsers."""
+    """Give the error message of a server, on one line; empty for a page for browsers."""
     said: object = text.decode("utf-8", "replace")
     try:
         content = json.loads(text)

@@ -1,4 +1,4 @@
-"""Object stores by obstore, as the environment says: those of Google and Azure, and every one that is written to."""
+"""Object stores by obstore, as the environment defines them: Google's, Azure's, and every store that is written to."""
 
 import os
 import threading
@@ -27,13 +27,13 @@ _WRITE_RETRY_S = 120
 """So long a store that is busy is asked again, by obstore, with growing pauses."""
 
 _METADATA = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal"
-"""Hosts that give keys to a machine with a role: no proxy leads there."""
+"""Hosts that give keys to a machine with a role: they are reached without a proxy."""
 
 SERVERS = {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}
-"""Where buckets of other schemes than s3 are."""
+"""Servers of buckets of other schemes than s3."""
 
 _OPEN_TO_ALL = ("gcp-public-data-",)
-"""How the names of Google's public buckets begin (cloud.google.com/storage/docs/public-datasets)."""
+"""Prefixes of the names of Google's public buckets (cloud.google.com/storage/docs/public-datasets)."""
 
 _SIGNS_OF_KEYS = {
     "gs": (
@@ -49,7 +49,7 @@ _SIGNS_OF_KEYS = {
         "AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_ID AZURE_TENANT_ID",
     ),
 }  # fmt: skip
-"""Variables that say where keys come from, some only together. Without any obstore would ask the machine's metadata
+"""Variables that say where keys come from; some need others. Without any, obstore would ask the machine's metadata
 service, which most machines do not have."""
 
 _GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
@@ -64,7 +64,7 @@ def is_remote(href: str) -> bool:
 def store_to_read(
     scheme: str, bucket: str, timeout_s: float, place: Place | None = None
 ) -> "obstore.store.ObjectStore":
-    """Give what keeps the connections to a bucket that is read.
+    """Give the obstore client for a bucket that is read.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def store_to_read(
     Raises
     ------
     NoKeys
-        If the environment says nothing of keys.
+        If the environment has no keys for it.
     """
     from obstore.store import from_url
 
@@ -109,7 +109,7 @@ def heed(call: Callable[[], _Answer]) -> _Answer:
 
 @lru_cache(maxsize=8)
 def store_to_write(address: str) -> "obstore.store.ObjectStore":
-    """Give what keeps the connections to a bucket, or a folder in it.
+    """Give the obstore client for a bucket, or for a folder in it.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _network_options(server: str) -> dict[str, Any]:
 
 
 def _s3_settings(place: Place) -> dict[str, Any]:
-    """Say what obstore would else take from the AWS variables: keys it reads there itself."""
+    """Give the settings that obstore would otherwise take from the AWS variables; it reads the keys there itself."""
     settings: dict[str, Any] = {
         "endpoint": place.url.rstrip("/") if place.by_host else place.address, "region": place.region,
         "virtual_hosted_style_request": place.by_host, "request_payer": place.requester_pays,
@@ -163,5 +163,5 @@ def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dic
     unsigned = {"gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}[scheme]
     raise NoKeys(
         f"there are no keys for {scheme}://{bucket} in the environment",
-        f"Set {usual[scheme]}, for workers too; or {unsigned}=true if it is open to all",
+        f"Set {usual[scheme]}, for workers too; or {unsigned}=true if it is public",
     )

@@ -29,16 +29,16 @@ _WARP_MARGIN = 4
 """Pixels around a warped window: no cell at its rim may miss one, and those beyond the file count as no data."""
 
 _SNAP = 1e-6
-"""Part of a pixel, 10 µm of 10 m: an edge of a cell that comes as near to an edge of a pixel lies on it."""
+"""Part of a pixel (10 µm of 10 m): if an edge of a cell is so near to an edge of a pixel, they coincide."""
 
 _DECIMALS = 9
-"""Of a pixel: floating point must not decide differently when a grid is cut into other parts."""
+"""Decimals of a pixel: rounding errors must not change the result when a grid is cut into other parts."""
 
 _NEST_IN_M = 20
-"""Pixel of the scene classification. Granules begin at multiples of it, those of 60 m pixels, too."""
+"""Pixel of the scene classification, metres. Granules begin at multiples of it, also those of 60 m pixels."""
 
 _WHOLE_WITHIN = 0.01
-"""Part of a cell by which pixels may miss the lattice of the grid."""
+"""Part of a cell by which pixels may deviate from the lattice of the grid."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _edges(raster: Lattice, grid: Lattice) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _positions(raster: Lattice, grid: Lattice, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give positions along the grid's rows and columns in rows and columns of the raster."""
+    """Give positions of the grid's rows and columns in rows and columns of the raster."""
     to_raster = ~raster.transform @ grid.transform
     return _snapped(to_raster.f + to_raster.e * rows), _snapped(to_raster.c + to_raster.a * columns)
 
@@ -286,8 +286,8 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     Raises
     ------
     ValueError
-        If pixels are as wide as several cells but begin within one: such a cell shows a part of what it sees. That
-        does not matter where cells do not nest in pixels of 20 m: masks look a cell further there (`mask.screen`).
+        If pixels are as wide as several cells but begin inside a cell: such a cell shows only a part of what it covers.
+        This does not matter if cells do not nest in pixels of 20 m: masks look a cell further there (`mask.screen`).
     """
     if not _is_aligned(raster.lattice, grid):
         for rows, stripe in _stripes(raster.lattice, grid):
@@ -312,7 +312,7 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
 
 
 def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
-    """Tell whether pixels that are as wide as several whole cells, which nest, begin within one, anywhere."""
+    """Tell whether pixels as wide as several whole cells, which nest in them, begin inside a cell anywhere."""
     cells_per_pixel = _NEST_IN_M / grid.transform.a
     if abs(cells_per_pixel - round(cells_per_pixel)) > _SNAP:
         return False

@@ -1,7 +1,7 @@
-"""Requests for S3 objects: how they are signed (version 4, GET alone: it is all that reading takes), and refusals.
+"""Requests for S3 objects: how they are signed (version 4, GET only), and what refusals mean.
 
-obstore signs too, but it takes what it is not given from the AWS variables (an endpoint, a session token): those are
-another store's.
+obstore signs too, but takes missing settings (an endpoint, a session token) from the AWS variables. These may belong
+to another store.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from s2cube.archives import Keys, Place
 from s2cube.web import Answer
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
-"""Of the body of a GET."""
+"""Hash of the empty body of a GET."""
 
 _CODE = re.compile(rb"<Code>(\w{1,60})</Code>")
 _REGION = re.compile(rb"<Region>([\w-]{1,40})</Region>")
@@ -37,12 +37,12 @@ def object_url(place: Place, path: str) -> str:
     """
     key = unquote(path).lstrip("/")
     if {".", ".."} & set(key.split("/")):
-        raise ValueError("its path has a name that is . or ..")
+        raise ValueError("its path contains . or .. as a name")
     return place.url + quote(key, safe="/-_.~")
 
 
 def headers_for(place: Place, url: str, headers: Mapping[str, str], now: datetime | None = None) -> dict[str, str]:
-    """Sign a request for an object: give the headers to send, these and those of the signature.
+    """Sign a request for an object; give all headers to send, including those of the signature.
 
     By "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
     """
@@ -80,7 +80,7 @@ def _signature(keys: Keys, scope: str, text: str) -> str:
 
 
 def refusal(answer: Answer, place: Place) -> tuple[str, str]:
-    """Say why a store does not give an object, and what to do: it is the region, the keys, or the object."""
+    """Say why a store does not give an object, and the remedy: the cause is the region, the keys, or the object."""
     code = _CODE.search(answer.body)
     told = f"answers {answer.status}" + (f" ({code[1].decode()})" if code else "")
     in_body = _REGION.search(answer.body)
@@ -88,7 +88,7 @@ def refusal(answer: Answer, place: Place) -> tuple[str, str]:
     store = f"s3://{place.bucket}"
     if region and region != place.region and answer.status in (301, 307, 400):
         return (
-            f"cannot be read ({store} lies in the region {region}, but {place.region} was asked for it)",
+            f"cannot be read ({store} is in the region {region}, but s2cube asked {place.region})",
             f'Set region = "{region}" under [read.stores."{store}"], or AWS_REGION={region}',
         )
     if answer.status not in (401, 403):
@@ -100,5 +100,5 @@ def refusal(answer: Answer, place: Place) -> tuple[str, str]:
         )
     return (
         f"cannot be read (its store {told})",
-        f'{store} was asked without keys; if it needs some, name them under [read.stores."{store}"]',
+        f'{store} was read without keys; if it needs keys, name them under [read.stores."{store}"]',
     )

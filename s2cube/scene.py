@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 UNREADABLE = "s2cube:unreadable"
-"""Property of an item: what its catalogue wrote for members of which no item can be made, by name; see `items`."""
+"""Property of an item: the original values of members that cannot be used, by name; see `items`."""
 
 _BASELINES = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
 _TILES = ("grid:code", "s2:mgrs_tile")
@@ -24,8 +24,8 @@ _OLD_TILE = ("sentinel:utm_zone", "sentinel:latitude_band", "sentinel:grid_squar
 _DATATAKES = ("s2:datatake_id", "eopf:datatake_id")
 _DATASTRIPS = ("s2:datastrip_id", "eopf:datastrip_id")
 _GENERATED = ("s2:generation_time", "processing:datetime", "updated")
-"""Names of properties, the first that is there counts: of the Sentinel-2, processing and grid extensions, of the EOPF,
-and of Earth Search v0 (sentinel:…)."""
+"""Names of properties; the first one present counts: of the Sentinel-2, processing and grid extensions, of EOPF, and
+of Earth Search v0 (sentinel:…)."""
 
 _BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
@@ -34,7 +34,7 @@ _BASELINES_OF_NO_FIXED_KIND = 99
 """ESA gives 99.xx to tests and reprocessings of any kind."""
 
 _LARGEST_LON, _LARGEST_LAT = 540, 91
-"""Degrees. Longitudes beyond 180 occur where a shape crosses the antimeridian; latitudes may be rounded up."""
+"""Degrees. Longitudes beyond 180 occur in shapes across the antimeridian; latitudes may be rounded up."""
 
 
 def acquired(item: pystac.Item) -> datetime:
@@ -49,12 +49,12 @@ def acquired(item: pystac.Item) -> datetime:
     when = read(item, {"datetime": item.datetime}, "datetime", instant)
     when = when or read(item, item.properties, "start_datetime", instant)
     if when is None:
-        raise SceneError(item.id, "has no datetime", "Leave it out, or report it to whoever runs the catalogue")
+        raise SceneError(item.id, "has no datetime", "Leave it out, or report it to the operator of the catalogue")
     return when
 
 
 def check_readable(item: pystac.Item, *members: str) -> None:
-    """Make sure that some members could be read when the item was made; without names, all but those of assets.
+    """Check that some members could be read when the item was made; without names, all except those of assets.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def check_readable(item: pystac.Item, *members: str) -> None:
         unreadable = {UNREADABLE: shown(unreadable)}
     for name, value in unreadable.items():
         if name in members or (not members and not name.startswith("assets.")):
-            remedy = "Leave the scene out, or report it to whoever runs the catalogue"
+            remedy = "Leave the scene out, or report it to the operator of the catalogue"
             raise SceneError(item.id, f"has {name} {value}, which cannot be understood", remedy)
 
 
@@ -84,7 +84,7 @@ def footprint(item: pystac.Item) -> "BaseGeometry":
 
     check_readable(item, "geometry")
     if item.geometry is None:
-        raise SceneError(item.id, "has no geometry", "Leave it out, or report it to whoever runs the catalogue")
+        raise SceneError(item.id, "has no geometry", "Leave it out, or report it to the operator of the catalogue")
     with guarded(item):
         return split(shapely.make_valid(unwrap(check_geometry(item.geometry))))
 
@@ -95,18 +95,18 @@ def check_geometry(geometry: Any) -> "BaseGeometry":
     Raises
     ------
     ValueError
-        If it is none, or has coordinates that are no degrees.
+        If it is not a geometry, or its coordinates are not degrees.
     """
     import shapely
 
     try:
         shape = shapely.geometry.shape(geometry)
     except Exception as error:
-        raise ValueError("no GeoJSON geometry") from error
+        raise ValueError("not a GeoJSON geometry") from error
     lonlat = shapely.get_coordinates(shape)
-    # NaN is no less than anything.
+    # Comparisons with NaN are false.
     if not (abs(lonlat) <= (_LARGEST_LON, _LARGEST_LAT)).all():
-        raise ValueError("no degrees")
+        raise ValueError("coordinates are not degrees")
     return shape
 
 
@@ -125,9 +125,9 @@ def version(asset: pystac.Asset) -> str:
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """Give the processing baseline of a scene, as (4, 0) for 04.00; None where the item tells none that means anything.
+    """Give the processing baseline of a scene, as (4, 0) for 04.00; None if the item gives none with a meaning.
 
-    ESA gives baselines 99.xx to tests and to reprocessings of no fixed kind, so they tell nothing of the pixels.
+    ESA gives baselines 99.xx to tests and to reprocessings of no fixed kind, so they say nothing about the pixels.
 
     Raises
     ------
@@ -141,12 +141,12 @@ def baseline(item: pystac.Item) -> tuple[int, int] | None:
 
 
 def baseline_text(item: pystac.Item) -> str:
-    """Give the processing baseline of a scene as its item writes it; empty where it does not."""
+    """Give the processing baseline of a scene as its item writes it; empty if it does not."""
     return _first(item, _BASELINES).strip()
 
 
 def cloud_cover(item: pystac.Item) -> float | None:
-    """Give the cloud cover of a scene, percent; None where the item does not say it in a number."""
+    """Give the cloud cover of a scene, percent; None if the item does not give a number."""
     try:
         return read(item, item.properties, "eo:cloud_cover", number)
     except SceneError:
@@ -154,7 +154,7 @@ def cloud_cover(item: pystac.Item) -> float | None:
 
 
 def tile(item: pystac.Item) -> str:
-    """Give the MGRS tile of a scene, as 33TWM; empty where the item does not say it.
+    """Give the MGRS tile of a scene, such as 33TWM; empty if the item does not give it.
 
     Raises
     ------

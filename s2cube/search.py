@@ -23,11 +23,11 @@ from s2cube.times import TimeRange, day_begin
 log = logging.getLogger(__name__)
 
 Catalogue = Api | list[pystac.Item]
-"""An API that can be asked, or all items of anything else."""
+"""An API that can be searched, or all items of anything else."""
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
 _SAME_PASS = timedelta(minutes=1)
-"""Two processings of one granule may differ by less than this in their time; milliseconds were seen."""
+"""Maximum difference in time of two processings of one granule; milliseconds were seen."""
 
 
 def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
@@ -49,16 +49,16 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
         area: UTC + longitude / 15 h.
     max_cloud
-        Highest cloud cover of a scene, percent. Below 100, a scene that does not say its cloud cover is left out. Of a
-        granule that is there in several processings the newest counts.
+        Highest cloud cover of a scene, percent. Below 100, a scene that does not give its cloud cover is left out. If
+        a granule has several processings, the newest counts.
     max_items
-        How many granules to keep, the newest, each in its newest processing.
+        Number of granules to keep, the newest ones, each in its newest processing.
 
     Returns
     -------
     list of pystac.Item
-        Oldest first, then by id, with absolute asset hrefs. A scene whose item cannot be understood is among them, and
-        fails what is made of it.
+        Oldest first, then by id, with absolute asset hrefs. Scenes whose item cannot be understood are included; an
+        image of such a scene fails.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
     Parameters
     ----------
     timeout_s
-        For a whole answer of a server, seconds.
+        Limit for a complete answer of a server, seconds.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
         if collection is None:
             raise _no_collection(config, source.collection_names())
         if level := other_level(collection):
-            problem = f"has in collection '{config.collection}' no Level-2A surface reflectance: it {level}"
+            problem = f"offers no Level-2A surface reflectance in collection '{config.collection}': it {level}"
             raise SearchError(config.stac, problem, "Choose another --collection")
         return source
 
@@ -103,16 +103,16 @@ def find_scenes(
     catalogue: Catalogue,
     keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
 ) -> list[pystac.Item]:
-    """Find the scenes of an area of interest in a catalogue that is open.
+    """Find the scenes of an area of interest in an open catalogue.
 
-    They are those of all solar days that `config.datetime` touches, so that no image lacks a part. `config.max_items`
-    bounds how far back is searched, to whole days; more may come. `config.max_cloud_percent` is applied to the newest
-    processing of each granule, which comes with its older ones.
+    It finds the scenes of all solar days that `config.datetime` touches, so that no image lacks a part.
+    `config.max_items` limits how far back the search goes, to whole days; it may find more. `config.max_cloud_percent`
+    applies to the newest processing of each granule, which is returned with its older ones.
 
     Parameters
     ----------
     keep
-        Makes of each scene what is kept of it.
+        Gives what to keep of each scene.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def find_scenes(
 
 
 def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
-    """Leave out what `find_scenes` finds only so that days are whole."""
+    """Leave out what `find_scenes` finds only to make days whole."""
     exact = config.datetime and config.datetime.at(aoi.lon)
     within = [item for item in found if not exact or _is_within(item, exact)]
     if config.max_items is None:
@@ -147,17 +147,17 @@ def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
-    """Name those of some scenes that a catalogue has no longer: it is asked for their ids.
+    """Give those of some scenes that a catalogue no longer has: it is asked for their ids.
 
     Parameters
     ----------
     known
-        Id of a scene that it has. Where it does not give that one either, its answer tells nothing.
+        Id of a scene that it has. If its answer lacks this one, too, the answer proves nothing.
 
     Returns
     -------
     frozenset of str
-        Nothing where the catalogue does not answer.
+        Empty if the catalogue does not answer.
     """
     asked = {*scenes, known}
     try:
@@ -180,11 +180,12 @@ def _named(config: SearchSection) -> Iterator[None]:
     try:
         yield
     except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
-        raise SearchError(config.stac, f"failed in mid-search ({error})", "Tell whoever runs the catalogue") from error
+        problem = f"failed during the search ({error})"
+        raise SearchError(config.stac, problem, "Report it to the operator of the catalogue") from error
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
-    """Sort by time, then id; what does not say its time comes last, for a limit to the newest must not hide it."""
+    """Sort by time, then id. Scenes without a time come last, so that a limit to the newest does not hide them."""
     try:
         return acquired(item), item.id
     except SliceError:
@@ -212,7 +213,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange
         outline = footprint(item)
     except SliceError as error:
         # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
-        log.warning("%s. It is taken to meet %s", error, aoi.id)
+        log.warning("%s. s2cube assumes that it covers %s", error, aoi.id)
         return True
     area = aoi.geometry_lonlat.geom
     return bool(outline.intersects(area) and not outline.touches(area))
@@ -221,7 +222,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange
 def _newest(
     found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
 ) -> Iterator[pystac.Item]:
-    """Yield what matches, and stop once enough whole days are there, as long as the server keeps to its order."""
+    """Yield what matches; stop when there are enough whole days, if the server keeps its order."""
     matching: list[pystac.Item] = []
     earliest = complete_from = _UNKNOWN
     in_order = True
@@ -238,7 +239,7 @@ def _newest(
 
 
 def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
-    """Tell whether `max_items` granules are there, of days that the question does not cut."""
+    """Tell whether there are `max_items` granules, of days that the question does not cut."""
     enough = config.max_items or 0
     if len(items) < enough:
         return False

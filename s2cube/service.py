@@ -1,4 +1,4 @@
-"""A STAC API as its landing page describes it, and as it turned out to be."""
+"""A STAC API as its landing page describes it, and as it really behaves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from s2cube.refusal import AnswerError
 from s2cube.stac_io import CatalogueIO, Request, as_safe
 
 _MOST_PAGES = 100
-"""Of a list of collections."""
-_BROKEN = "Tell whoever runs the catalogue"
+"""Pages of a list of collections."""
+_BROKEN = "Report it to the operator of the catalogue"
 
 _CONFORMANCE = {"COLLECTIONS": {"collections"}, "FEATURES": {"ogcapi-features"}, "SORT": {"item-search#sort"}}
-"""How conformance classes end, of any version, by pystac-client's names of them."""
+"""Ends of conformance classes, of any version, by pystac-client's names of them."""
 
 
 @dataclass
 class Api:
-    """A STAC API that can be asked.
+    """A STAC API that can be searched.
 
     Parameters
     ----------
     stac
         Its address, as the user gave it.
     client
-        Knows what it conforms to, and where it is searched and lists its collections, also where the landing page says
-        it in other words than pystac-client reads.
+        Knows the conformance classes, and the addresses of search and collections, also if the landing page writes
+        them in a form that pystac-client does not read.
     addresses
-        Where it is searched, by HTTP method.
+        Addresses of search, by HTTP method.
     collections
-        Where it lists its collections; None where it does not.
+        Address of the list of collections; None if there is none.
     form
-        In what form it takes questions. Every answer may teach another one.
+        The form of questions. Every answer may change it.
     """
 
     stac: str
@@ -84,12 +84,12 @@ class Api:
         return cls(stac, io, client, addresses, listing if lists else None, form)
 
     def collection(self, name: str) -> dict[str, Any] | None:
-        """Read a collection; None where there is none of that name, and nothing in it where an API does not list them.
+        """Read a collection; None if no collection has that name; empty if the API does not list collections.
 
         Raises
         ------
         SearchError
-            If the API does not say.
+            If the API gives no answer.
         """
         if self.collections is None:
             return {}
@@ -123,17 +123,17 @@ class Api:
 
 
 def _conforms_to(root: Document) -> set[str]:
-    """Give the ends of the names of what an API conforms to, of any version: ``item-search#sort``."""
+    """Give the ends of the API's conformance classes, of any version: ``item-search#sort``."""
     names = root.content.get("conformsTo", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SearchError(root.address, "has a conformsTo that is no list of names", _BROKEN)
+        raise SearchError(root.address, "has a conformsTo that is not a list of names", _BROKEN)
     return {name.rpartition("/")[2] for name in names}
 
 
 def _names(document: Document) -> list[str]:
     collections = document.content.get("collections")
     if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
-        raise SearchError(document.address, "has collections that are no list of objects", _BROKEN)
+        raise SearchError(document.address, "has collections that are not a list of objects", _BROKEN)
     return [str(each.get("id")) for each in collections]
 
 

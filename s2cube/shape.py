@@ -1,4 +1,4 @@
-"""Outlines in another CRS, of fewer vertices, and as a digest."""
+"""Outlines: transform, simplify and digest them."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _STEP_M = 300
-"""An edge of this length is bent by less than 4 mm in another CRS, up to latitude 60: L² tan(latitude) / 8 R."""
+"""In another CRS, an edge of this length is bent by less than 4 mm, up to latitude 60: L² tan(latitude) / 8 R."""
 
 _SHORT_DEGREE_M = 100_000
 
 _MOST_STEPS = 100_000
-"""Points that are added to an outline at most: a zigzag may be longer than the equator."""
+"""Most points that are added to an outline: a zigzag may be longer than the equator."""
 
 _FEW_VERTICES = 100
-"""As JSON they take 3 kB in a search, 6 kB as part of a URL, of which servers take 8."""
+"""Vertices: 3 kB as JSON in a search, 6 kB as part of a URL, of which servers accept 8 kB."""
 
 _MOST_CELLS = 32
 
 _SEARCH_DECIMALS = 6
 
 _LEAST_OF_A_RING = 3
-"""Vertices; a ring has its first one again at its end."""
+"""Vertices; a ring repeats its first one at its end."""
 
 _ITEM_DECIMALS = 7
 _ITEM_DEG = 1e-7
-"""To this, a centimetre, the vertices of a compact outline are rounded: RFC 7946 advises no more than 1e-6."""
+"""Vertices of a compact outline are rounded to this, a centimetre; RFC 7946 advises no more precision than 1e-6."""
 
 _LONGEST_DEGREE_M = 111_700
 """A degree of latitude at the poles (WGS 84)."""
@@ -39,16 +39,16 @@ _LONGEST_DEGREE_M = 111_700
 _FINEST_DEG = 1e-9
 
 _STRAIGHT_DEG = 1e-11
-"""A micrometre: vertices so near to the line between their neighbours say nothing. Reprojection moves them by less."""
+"""A micrometre: a vertex so near to the line between its neighbours is redundant. Reprojection moves it by less."""
 
 
 def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "Geometry":
-    """Transform an outline, with points along its edges, since what is straight in one CRS is curved in another.
+    """Transform an outline, with points along its edges, because a straight line in one CRS is curved in another.
 
     Parameters
     ----------
     step_m
-        How far these points are apart, metres; in degrees as far as a metre is on a meridian, about.
+        Distance of these points, metres; in degrees, approximately that of a metre on a meridian.
     """
     import shapely
     from odc.geo.geom import Geometry
@@ -56,7 +56,7 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     if geometry.crs is None or geometry.crs == crs:
         return geometry
     step = step_m / _SHORT_DEGREE_M if geometry.crs.geographic else step_m
-    # By length, not by area: the square root of a sliver's area is a step of micrometres.
+    # By length, not by area: the square root of a sliver's area gives a step of micrometres.
     step = max(step, geometry.geom.length / _MOST_STEPS)
     parts = [
         shapely.Polygon(_with_steps(part.exterior, step), [_with_steps(hole, step) for hole in part.interiors])
@@ -80,7 +80,7 @@ def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
 
 
 def bend_deg(geometry: "Geometry") -> float:
-    """Say how far from straight the edges of an outline are in EPSG:4326, degrees; measured in their middles."""
+    """Give how far the edges of an outline deviate from straight lines in EPSG:4326, degrees, at their middles."""
     import numpy as np
     import shapely
     from odc.geo.crs import CRS
@@ -103,9 +103,9 @@ def bend_deg(geometry: "Geometry") -> float:
 
 
 def simplified(outline: "BaseGeometry", tolerance: float) -> "BaseGeometry":
-    """Simplify an outline part by part; all parts at once would take minutes where there are ten thousand of them.
+    """Simplify an outline part by part; all parts at once would take minutes if there are ten thousand of them.
 
-    It comes back as it is where its parts would overlap.
+    An outline whose parts would overlap is returned unchanged.
     """
     import shapely
 
@@ -115,7 +115,7 @@ def simplified(outline: "BaseGeometry", tolerance: float) -> "BaseGeometry":
 
 
 def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
-    """Give an outline of at most a hundred vertices that contains another one; of a few vertices it is the same one.
+    """Give an outline of at most a hundred vertices that contains another one; with few vertices it is the same one.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
     Returns
     -------
     shapely.geometry.base.BaseGeometry
-        Of what has more vertices, those cells of a lattice over it that meet it, without holes: 32 by 32 cells, or as
-        many as a hundred vertices allow.
+        If the outline has more vertices: the cells of a lattice over it that meet it, without holes. The lattice has
+        32 by 32 cells, or as many as a hundred vertices allow.
     """
     import numpy as np
     import shapely
@@ -148,7 +148,7 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
 
 
 def _steps(first: float, last: float, count: int) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
-    """Cut an interval in parts that begin and end at short decimals; give where they begin, and where they end."""
+    """Cut an interval into parts that begin and end at short decimals; give the beginnings and the ends."""
     import numpy as np
 
     # The float next to a short decimal may be on its wrong side.
@@ -167,14 +167,14 @@ def compact(outline: "BaseGeometry", tolerance_m: float) -> tuple["BaseGeometry"
     outline
         Longitude first, degrees, in one piece: see `antimeridian.unwrap`.
     tolerance_m
-        By how much its edges may move, metres.
+        How far its edges may move, metres.
 
     Returns
     -------
     shapely.geometry.base.BaseGeometry
-        Valid. What is narrower than the tolerance stays as it is, where nothing would be left of it.
+        Valid. A part narrower than the tolerance stays as it is if simplifying would remove it.
     float
-        By how much its edges moved at most, metres; 0 if it is as it was.
+        How far its edges moved at most, metres; 0 if the outline is unchanged.
     """
     import shapely
 
@@ -189,17 +189,17 @@ def compact(outline: "BaseGeometry", tolerance_m: float) -> tuple["BaseGeometry"
 
 
 def ground_digest(outline: "BaseGeometry") -> str:
-    """Digest what ground an outline encloses, however it is written.
+    """Digest the ground that an outline encloses, however it is written.
 
-    Neither the order of parts, rings and vertices decides, nor their direction, nor heights, repeated vertices and
-    those on a straight line (to a micrometre). Vertices are rounded to 1e-7 degrees, a centimetre. Decimals are rounded
-    first to 1e-9, so that 8 decimals that end in 5 are rounded the same way after a reprojection. Reprojection
-    moves vertices by nanometres, so of a million coordinates about one is rounded otherwise.
+    The order of parts, rings and vertices, their direction, heights, repeated vertices, and vertices on a straight
+    line (to a micrometre) do not matter. Vertices are rounded to 1e-7 degrees, a centimetre. Decimals are first rounded
+    to 1e-9, so that numbers with 8 decimals that end in 5 are rounded the same way after a reprojection.
+    Reprojection moves vertices by nanometres, so about one of a million coordinates is rounded differently.
 
     Parameters
     ----------
     outline
-        Longitude first, degrees; longitudes may be of any turn.
+        Longitude first, degrees; longitudes may be shifted by full turns.
 
     Returns
     -------
@@ -220,13 +220,13 @@ def ground_digest(outline: "BaseGeometry") -> str:
         pairs = np.where(swapped[:, np.newaxis], np.hstack([following, grid]), np.hstack([grid, following]))
         edges.append(pairs[(grid != following).any(axis=1)])
     every = np.concatenate(edges)
-    # Edges that enclose, by the rule of even and odd, are an outline without regard to their order.
+    # By the even-odd rule, the enclosing edges define an outline, whatever their order.
     content = every[np.lexsort(every.T)].astype("<i8").tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _corners(points: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Leave out the vertices of a ring that repeat the one before, or are on the line between their neighbours."""
+    """Remove the vertices of a ring that repeat the one before, or lie on the line between their neighbours."""
     import numpy as np
 
     points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
@@ -234,7 +234,7 @@ def _corners(points: "NDArray[np.float64]") -> "NDArray[np.float64]":
     twice_area = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0])
     kept = points[twice_area > _STRAIGHT_DEG * np.hypot(*(before + after).T)]
     lost = abs(_area(points) - _area(kept))
-    # The vertices of a fine curve are all near to such lines, and yet are the curve.
+    # All vertices of a fine curve are near to such lines, and yet they form the curve.
     fits = len(kept) >= _LEAST_OF_A_RING and lost <= _STRAIGHT_DEG * np.hypot(*before.T).sum()
     return kept if fits else points
 

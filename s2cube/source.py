@@ -20,14 +20,14 @@ _JSON = (".json", ".geojson")
 
 
 def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pystac.Item]:
-    """Open an address: an API, that can be asked, or the items of anything else.
+    """Open an address: an API that can be searched, or the items of anything else.
 
-    Items have absolute asset hrefs, and no link but their own to the catalogue.
+    Items have absolute asset hrefs, and no link to the catalogue except their own.
 
     Parameters
     ----------
     timeout_s
-        For a whole answer of a server, seconds.
+        Limit for a complete answer of a server, seconds.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def _relations(root: Document) -> set[object]:
 def _features(root: Document) -> list[Any]:
     features = root.content.get("features")
     if not isinstance(features, list):
-        raise SearchError(root.address, "holds no list of features", "Check --stac")
+        raise SearchError(root.address, "has features that are not a list", "Check --stac")
     return features
 
 
@@ -92,7 +92,7 @@ def _utf8(content: dict[str, Any]) -> bytes:
     try:
         return json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair has an escape in JSON, but no UTF-8.
+        # JSON has an escape for a lone surrogate; UTF-8 cannot hold one.
         return json.dumps(content).encode()
 
 
@@ -104,7 +104,7 @@ def _write_geoparquet(features: list[Any], path: Path) -> None:
         arrow.to_parquet(arrow.parse_stac_items_to_arrow(features), path)
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"cannot be written as stac-geoparquet ({error})"
-        raise OutputError(str(path), problem, "End the name in .geojson") from None
+        raise OutputError(str(path), problem, "Use a file name that ends in .geojson") from None
 
 
 def _from_geoparquet(path: str) -> Iterator[pystac.Item]:

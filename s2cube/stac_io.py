@@ -1,4 +1,4 @@
-"""Documents of a catalogue are read: patiently, and within bounds of time, size and redirects."""
+"""Read the documents of a catalogue: with retries, and with limits of time, size and redirects."""
 
 import json
 import logging
@@ -24,10 +24,10 @@ from s2cube.web import REDIRECTS, Answer, Lasting, Passing, exchange, patience, 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 60
-"""The whole of an answer may take so long; as `[read] timeout`."""
+"""Limit for a complete answer, seconds; as `[read] timeout`."""
 MOST_BYTES = 128 << 20
-"""Of an answer, unpacked. A hundred items of Copernicus Data Space are 6.5 MB, the largest page seen; JSON takes five
-to twenty times its size in memory."""
+"""Limit for an answer, unpacked. A hundred items of Copernicus Data Space, the largest page seen, are 6.5 MB. In
+memory, JSON takes five to twenty times its size."""
 _MOST_REDIRECTS = 10
 _SHOWN_CHARACTERS = 200
 _WITH_BODY = ("POST", "PUT", "PATCH")
@@ -40,7 +40,7 @@ _OWN_HEADERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a server.
+    """A request to a server.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Request:
 
 
 def is_same_server(address: str, target: str) -> bool:
-    """Tell whether what may be asked at one address may be asked at another: same host, and no less safe."""
+    """Tell whether a request to one address may go to another: the same host, and no less secure."""
     try:
         one, other = urlsplit(address), urlsplit(target)
         if one.hostname != other.hostname:
@@ -68,7 +68,7 @@ def is_same_server(address: str, target: str) -> bool:
 
 
 def as_safe(address: str, target: str) -> str:
-    """Give a target by https, where its own server is asked by https: servers behind a proxy often write http."""
+    """Change a target to https if its own server was reached by https: servers behind a proxy often write http."""
     if urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http":
         upgraded = urlsplit(target)._replace(scheme="https").geturl()
         if is_same_server(address, upgraded):
@@ -81,15 +81,15 @@ def _port(parts: Any) -> int | None:
 
 
 class CatalogueIO(StacApiIO):
-    """Reads what a catalogue holds, for itself and for pystac-client.
+    """Reads the documents of a catalogue, for s2cube and for pystac-client.
 
-    Answers of busy servers and connections that break are asked for again, with growing pauses and as `Retry-After`
-    says. What fails for good is a `SearchError` that says what to do.
+    After answers of busy servers and broken connections it tries again, with growing pauses and as `Retry-After`
+    says. A permanent failure is a `SearchError` with the remedy.
 
     Parameters
     ----------
     timeout_s
-        For a whole answer with its redirects, seconds.
+        Limit for a complete answer with its redirects, seconds.
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -99,7 +99,7 @@ class CatalogueIO(StacApiIO):
     def request(
         self, href: str, method: str | None = None, headers: Any = None, parameters: dict[str, Any] | None = None
     ) -> str:
-        """Give the text of an answer, as pystac-client asks for it."""
+        """Give the text of an answer, as pystac-client needs it."""
         return json.dumps(self.read(Request(href, method or "GET", parameters or {}, headers or {})).content)
 
     def read(self, request: Request, retries: int = RETRIES) -> Document:
@@ -108,14 +108,14 @@ class CatalogueIO(StacApiIO):
         Parameters
         ----------
         retries
-            After answers 500, 502 and 504.
+            Number of retries after answers 500, 502 and 504.
 
         Raises
         ------
         AnswerError
-            If a server refuses, or gives no whole answer.
+            If a server refuses, or gives no complete answer.
         SearchError
-            If a file cannot be read, or what comes is no JSON object.
+            If a file cannot be read, or an answer is not a JSON object.
         """
         if not is_on_web(request.address):
             return Document.parse(request.address, _read_file(request.address))
@@ -125,7 +125,7 @@ class CatalogueIO(StacApiIO):
             raise no_answer(request.address, error) from None
 
     def _once(self, request: Request, retries: int) -> tuple[str, bytes]:
-        """Ask once, and go where redirects lead to; all of it takes no longer than the timeout."""
+        """Send a request once, and follow redirects; all of it takes no longer than the timeout."""
         end_s = time.monotonic() + self.timeout_s
         try:
             with limited(self.timeout_s):
@@ -142,8 +142,8 @@ class CatalogueIO(StacApiIO):
             answer = _sent(asked, self.timeout_s)
             if answer.is_good and len(answer.body) > MOST_BYTES:
                 raise AnswerError(
-                    asked.address, f"answers more than {MOST_BYTES >> 20} MB",
-                    "Ask for less; or save it as a file, which may be of any size, and give its path by --stac",
+                    asked.address, f"returns more than {MOST_BYTES >> 20} MB",
+                    "Ask for less; or save the answer as a file, which may have any size, and give its path by --stac",
                 )  # fmt: skip
             if answer.is_good:
                 return asked.address, answer.body
@@ -171,10 +171,10 @@ def _sent(request: Request, timeout_s: float) -> Answer:
 
 
 def _redirected(request: Request, answer: Answer, target: str) -> Request:
-    """Give what is asked for where a redirect leads to.
+    """Give the request for the target of a redirect.
 
-    A POST goes on with its question, where browsers send a GET without one. That may be to the same server only, for
-    what a catalogue on the network says must not reach others that trust this machine.
+    A POST is sent again as a POST, where browsers send a GET. That is allowed to the same server only, because the text
+    of a catalogue on the network must not reach other servers that trust this machine.
     """
     try:
         address = as_safe(request.address, urljoin(request.address, target))
@@ -183,7 +183,7 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
     where = address[:_SHOWN_CHARACTERS]
     if request.method in _WITH_BODY:
         if answer.status == 303 or not is_same_server(request.address, address):
-            other = "an answer to another question" if answer.status == 303 else "another server"
+            other = "a GET request" if answer.status == 303 else "another server"
             raise AnswerError(
                 request.address, f"redirects a search to {other}, {where} ({answer.status})",
                 "Check --stac: give the address that it redirects to", status=answer.status,
@@ -192,23 +192,24 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
     followed = redirected(request.address, replace(answer, headers={"Location": address}))
     if followed is None:
         raise AnswerError(
-            request.address, f"redirects to {where}, which is not http, or less safe", "Check --stac",
+            request.address, f"redirects to {where}, which is not an http or https address, or is less secure",
+            "Check --stac",
         )  # fmt: skip
     headers = request.headers if is_same_server(request.address, followed) else {}
     return Request(followed, request.method, headers=headers)
 
 
 def check_file(address: str) -> Path:
-    """Find a regular file of this machine; a device or a pipe may never end.
+    """Find a regular file on this machine; a device or a pipe may never end.
 
     Raises
     ------
     SearchError
-        If it is none.
+        If it is not a regular file.
     """
     if not is_local(address):
         raise SearchError(
-            address, "is neither a file nor http or https", "Check --stac: download it, and give its path"
+            address, "is neither a file nor an http or https address", "Check --stac: download it, and give its path"
         )
     path = local_path(address)
     try:
@@ -217,7 +218,7 @@ def check_file(address: str) -> Path:
         raise _unreadable(address, error) from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise SearchError(address, f"is {kind}, not a file", "Give a file, as catalog.json, by --stac")
+        raise SearchError(address, f"is {kind}, not a file", "Give a file, such as catalog.json, by --stac")
     return Path(path)
 
 

@@ -11,20 +11,20 @@ from s2cube.items import from_features
 from s2cube.stac_io import CatalogueIO, Request
 
 _MOST_FILES = 100_000
-"""Read one after another at 20 a second, they take more than an hour: such a catalogue is one for an API."""
+"""At 20 files a second, one after another, these take more than an hour: such a catalogue needs an API."""
 _DEEPEST = 50
-"""Catalogues in catalogues; those sorted by tile, year, month and day have six."""
-_BROKEN = "Tell whoever runs the catalogue"
+"""Levels of nested catalogues; a catalogue by tile, year, month and day has six."""
+_BROKEN = "Report it to the operator of the catalogue"
 
 
 def items_below(root: Document, io: CatalogueIO) -> Iterator[pystac.Item]:
-    """Take the items of a catalogue or collection and of all below it, each file once.
+    """Give the items of a catalogue or collection and of all below it, each file once.
 
     Raises
     ------
     SearchError
-        If a link leads nowhere, to something else, to a file of this machine from the network, or round in a circle;
-        if there are more files or levels than a static catalogue has.
+        If the target of a link is missing, is of another type, is a file on this machine linked from the network, or
+        leads back to itself; if there are more files or levels than a static catalogue has.
     """
     yield from _Walk(io, root.address).below(root, ())
 
@@ -37,12 +37,12 @@ class _Walk:
 
     def below(self, catalogue: Document, above: tuple[str, ...]) -> Iterator[pystac.Item]:
         if len(above) > _DEEPEST:
-            raise SearchError(catalogue.address, f"is below {_DEEPEST} catalogues, and goes on", _BROKEN)
+            raise SearchError(catalogue.address, f"is nested in more than {_DEEPEST} catalogues", _BROKEN)
         if catalogue.address in above:
-            raise SearchError(catalogue.address, "is below itself", _BROKEN)
+            raise SearchError(catalogue.address, "is nested in itself", _BROKEN)
         path = (*above, catalogue.address)
         for item in self._linked(catalogue, "item", ("Feature",)):
-            # It lies where it was read, wherever it says that it was written.
+            # The item's address is where it was read, whatever its self link says.
             here: dict[str, Any] = {"rel": "self", "href": item.address}
             base = self._root if is_on_web(self._root) == is_on_web(item.address) else item.address
             yield from from_features([item.content | {"links": [here]}], base)
@@ -55,15 +55,15 @@ class _Walk:
         for link in catalogue.links(relation):
             address = catalogue.target(link)
             if address in above:
-                raise SearchError(catalogue.address, f"is below itself: its child is {address}", _BROKEN)
+                raise SearchError(catalogue.address, f"is nested in itself: its child is {address}", _BROKEN)
             if address in self._read:
                 continue
             if len(self._read) == _MOST_FILES:
-                raise SearchError(catalogue.address, f"is of a catalogue of more than {_MOST_FILES} files", _BROKEN)
+                raise SearchError(catalogue.address, f"is in a catalogue of more than {_MOST_FILES} files", _BROKEN)
             self._read.add(address)
             document = self._open(catalogue, address)
             if document.content.get("type", kinds[0]) not in kinds:
-                problem = f"has a broken link: {address} is no {' or '.join(kinds)}"
+                problem = f"has a broken link: {address} is not a {' or '.join(kinds)}"
                 raise SearchError(catalogue.address, problem, _BROKEN)
             yield document
 

@@ -51,7 +51,7 @@ class Ledger:
             return self._traffic
 
     def note(self, href: str, text: str) -> None:
-        """Keep what is to be told of a file, with what was told of it before."""
+        """Keep a note on a file, beside earlier notes on it."""
         with self._lock:
             before = self.notes.get(href, "")
             if text not in before:
@@ -74,7 +74,7 @@ class Access:
     tokens
         Who gives tokens for which files, besides what `sign` knows.
     stores
-        What stores at s3:// addresses need, besides what `archives` knows.
+        Settings of stores at s3:// addresses, in addition to `archives.ARCHIVES`.
     ledger
         Where it is counted.
     """
@@ -164,7 +164,7 @@ def is_current(href: str, version: str) -> bool:
 
 
 def _from_web(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a web server; with a token, from the host alone that it is for."""
+    """Read from a web server; a token is sent only to its own host."""
     url = _signed(href, access)
     if url == href:
         answer = _followed(url, (start, stop), access)
@@ -201,24 +201,24 @@ def _followed(url: str, asked: tuple[int, int], access: Access) -> Answer:
 
 
 def _part_of(answer: Answer, asked: tuple[int, int], access: Access) -> Part:
-    """Take what was asked for from an answer that may hold more, or less if the file ends before."""
+    """Take the requested bytes from an answer, which may hold more, or fewer at the end of the file."""
     if (packed := answer.headers.get("Content-Encoding", "identity")) != "identity":
-        raise Lasting(f"its server sends it packed by {packed[:20]}, unasked")
+        raise Lasting(f"its server compresses it with {packed[:20]}, which was not requested")
     told = answer.headers.get("Content-Range")
     if told is None:
-        raise Passing("Content-Range header not present")
+        raise Passing("the answer has no Content-Range header")
     place = _RANGE.fullmatch(told)
     if place is None or int(place[1]) != asked[0]:
-        raise Passing("other bytes came than were asked for")
+        raise Passing("the server sent other bytes than requested")
     length, whole = answer.headers.get("Content-Length"), int(place[3])
     if length is not None and length != str(int(place[2]) - int(place[1]) + 1):
-        raise Passing("its answer is not as long as it says")
+        raise Passing("the answer has another length than its header says")
     mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
     return _part(memoryview(answer.body), whole, f"{mark}-{whole}", asked, access)
 
 
 def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a bucket at s3://, by keys that are its own."""
+    """Read from a bucket at s3://, with the keys of that store."""
     place = locate(href, access.stores)
     if place.by_role:
         return _from_store(href, start, stop, access)
@@ -235,7 +235,7 @@ def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
 
 
 def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a bucket by obstore: of Google, of Azure, or by the role of this machine."""
+    """Read from a bucket by obstore: of Google, of Azure, or with the role of this machine."""
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError
 
@@ -248,7 +248,7 @@ def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
         # It writes a path anew as an address.
         answer = obstore.get(store, unquote(place.path).lstrip("/"), options={"range": (start, stop)})
         most = answer.range[1] - answer.range[0]
-        # The first piece is as long as the range says, though more should come.
+        # The first piece is as long as the range says, even if more follows.
         data = memoryview(next(iter(answer.stream(min_chunk_size=most)), b""))[:most]
         whole, version = answer.meta["size"], _version(answer.meta)
     except NotSupportedError:
@@ -271,7 +271,7 @@ def _version(facts: "obstore.ObjectMeta") -> str:
 
 
 def _judged(href: str, error: Exception, server: str, access: Access) -> Exception:
-    """Tell what may pass from what will not, by what obstore says."""
+    """Separate temporary failures from permanent ones, by the text of obstore's error."""
     text = str(error).split("\n")[0]
     if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
         return busy(status, None) if status in BUSY else _refused(href, status)

@@ -83,7 +83,7 @@ def detach(config: JobConfig, words: list[str]) -> str:
     """
     output = Output.at(config.job.out)
     output.place.prepare()
-    # A log is added to: it may be another run's that still goes on.
+    # Append to the log: it may belong to another run that is still going on.
     here = output.place if isinstance(output.place, Folder) else Folder(Path.cwd())
     name = f"{OWN}/{_LOG}" if here == output.place else f"s2cube-{_LOG}"
     with here.appending(name) as file:
@@ -93,7 +93,7 @@ def detach(config: JobConfig, words: list[str]) -> str:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         ended, how = os.waitpid(pid, os.WNOHANG)
-        # With that of slices that failed, it has begun, and is over already.
+        # The exit status of failed slices means that it has begun, and has already ended.
         if ended and (status := os.waitstatus_to_exitcode(how)) not in (0, SliceError.exit_status):
             said = (here.read(name) or b"")[began:][-_TOLD_BYTES:].decode(errors="replace")
             kind = UsageError if status == UsageError.exit_status else ClusterError
@@ -106,7 +106,7 @@ def detach(config: JobConfig, words: list[str]) -> str:
 
 
 def _spawn(command: list[str], log: int) -> int:
-    """Start a process that goes on alone, and writes to a file that is open; give its id."""
+    """Start a process that goes on alone, and writes to an open file; give its id."""
     # Not by subprocess, which wants to see the end of what it starts.
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -11,7 +11,7 @@ from s2cube.voice import add_row
 
 
 def table_of_scenes(scenes: Iterable[pystac.Item]) -> Table:
-    """Lay out what people ask of scenes: when they were taken, of which tile, how cloudy, by which baseline."""
+    """Show the main facts about scenes: acquisition time, tile, cloud cover and baseline."""
     table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
     for item in scenes:
         place = _told(tile, item)

@@ -19,7 +19,8 @@ from s2cube.geotiff import Unsupported, place
 from s2cube.resample import Lattice
 from s2cube.store import Access, failed, fetch
 
-# Of what it does not understand it logs a line a file. Here that is an error, or GDAL reads the file.
+# tifffile logs a line for each file with something that it does not understand. Here that is an error, or GDAL
+# reads the file.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 HEADER_BYTES = 16 << 10
@@ -33,14 +34,14 @@ _LARGEST_TILE_BYTES = 64 << 20
 
 _TAGS = {254, 256, 257, 258, 259, 266, 273, 274, 277, 278, 279, 317, 322, 323, 324, 325, 339}
 _TAGS |= {33550, 33922, 34264, 34735, 42113, 50674}
-"""All tags that are looked at here."""
+"""Codes of all tags that are used here."""
 
 _KINDS = {1: "u", 2: "i"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 _NO_NODATA = ("", "nan", "inf", "+inf", "-inf")
-"""Nodata tags, in small letters, that GDAL reads as none at all in files of integers."""
+"""Nodata tags, in lower case, that GDAL ignores in files of integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Level:
     tile_shape
         Rows and columns of a tile. A strip is a tile as wide as the file; its last one may have fewer rows.
     offsets, sizes
-        Of each tile, row by row, in bytes; a tile that holds no data has 0 of both.
+        Of each tile, row by row, in bytes; both are 0 for a tile without data.
     """
 
     lattice: Lattice
@@ -137,10 +138,10 @@ def _directories(file: tifffile.TiffFile) -> list[dict[int, Any]]:
             return pages
         assert isinstance(page, tifffile.TiffPage)
         tags = {tag.code: tag.value for tag in page.tags}
-        # tifffile leaves out a tag that it cannot read. Taken for not told, or told twice, it would mean another thing.
+        # tifffile leaves out a tag that it cannot read. A tag that is left out or occurs twice may change the meaning.
         unclear = [code for code, times in _codes(file, page).items() if times > 1 or code not in tags]
         if not _TAGS.isdisjoint(unclear):
-            raise ValueError(f"tags that cannot be read, or are there twice: {', '.join(map(str, unclear))}")
+            raise ValueError(f"tags that cannot be read, or occur twice: {', '.join(map(str, unclear))}")
         pages.append(tags | {0: file.byteorder})
     raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
 
@@ -177,21 +178,21 @@ def _checked(href: str, head: "_Head", pages: list[dict[int, Any]]) -> Tiff:
 def _nodata(page: dict[int, Any]) -> float | None:
     """Read the nodata tag, an ASCII text, as GDAL does.
 
-    GDAL stops where a text ceases to be a number, and truncates fractions: it reads 1 of ``1_000``, 0 of ``n/a``, 7 of
-    ``7.6``. Such tags are refused, for nobody knows what they mean.
+    GDAL stops where a text is no longer a number, and truncates fractions: it reads 1 from ``1_000``, 0 from ``n/a``, 7
+    from ``7.6``. Such tags are refused, because their meaning is unknown.
 
     Raises
     ------
     ValueError
-        If it is no whole number.
+        If it is not a whole number.
     """
     tag = page.get(42113, "")
-    text = tag.split("\0")[0] if isinstance(tag, str) else "no text"
+    text = tag.split("\0")[0] if isinstance(tag, str) else "not a text"
     if text.lower() in _NO_NODATA:
         return None
     number = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not number.is_integer():
-        raise ValueError(f"its nodata tag '{text[:20]}' is no whole number")
+        raise ValueError(f"its nodata tag '{text[:20]}' is not a whole number")
     return number
 
 
@@ -228,7 +229,7 @@ def _level(page: dict[int, Any], full: Lattice, dtype: "np.dtype[Any]", whole_by
     if (offsets < 0).any() or (sizes < 0).any() or (sizes > 2 * tile_bytes + 4096).any():
         raise ValueError("tiles of an impossible size")
     if ((offsets == 0) != (sizes == 0)).any():
-        raise ValueError("tiles of which only the place or only the size is 0")
+        raise ValueError("tiles of which only the offset or only the size is 0")
     if (offsets + sizes > whole_bytes).any():
         raise ValueError(f"it tells of bytes beyond its end at {whole_bytes}: the file is cut off")
     transform = full.transform @ Affine.scale(full.width / width, full.height / height)

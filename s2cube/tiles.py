@@ -68,7 +68,7 @@ class TiledRaster:
 
     @property
     def skips_zeros(self) -> bool:
-        """Whether its overviews average no DN 0: GDAL, which makes them, leaves out what the file calls nodata."""
+        """Whether its overviews average no DN 0: GDAL, which makes them, leaves out the file's nodata value."""
         return self.tiff.nodata == 0
 
     @property

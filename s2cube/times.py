@@ -1,4 +1,4 @@
-"""Intervals of time, and days by the sun."""
+"""Intervals of time, and solar days."""
 
 import re
 from calendar import monthrange
@@ -22,8 +22,8 @@ class TimeRange:
     start, end
         Instants, UTC.
     starts_with_day, ends_with_day
-        Whether that side is a date, which asks for whole solar days: those of the place that is asked about. As they
-        stand, `start` and `end` are those of the dates in UTC.
+        Whether that side is a date, which means whole solar days at the place of the search. `start` and `end`
+        themselves hold the dates in UTC.
     """
 
     start: datetime | None
@@ -54,7 +54,7 @@ class TimeRange:
         return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
 
     def at(self, lon: float) -> Self:
-        """Give the instants that are meant at a longitude, degrees east: a date is there the solar day."""
+        """Give the interval at a longitude, degrees east: there, a date means the solar day."""
         # The solar day is that of UTC + lon / 15 h.
         shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
         start = self.start + shift if self.start and self.starts_with_day else self.start
@@ -62,18 +62,18 @@ class TimeRange:
         return type(self)(start, end)
 
     def whole_days_at(self, lon: float) -> Self:
-        """Give the instants of all solar days at a longitude, degrees east, that the range touches."""
+        """Give the interval of all solar days at a longitude, degrees east, that the range touches."""
         exact = self.at(lon)
         start = exact.start and day_begin(exact.start, lon)
         end = exact.end and day_begin(exact.end, lon) + timedelta(days=1, microseconds=-1)
         return type(self)(start, end)
 
     def holds(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether all of another range lies in this one; so does one that is unknown."""
+        """Tell whether another range lies entirely in this one; an unknown range does."""
         return all(each is None or each in self for each in (first, last))
 
     def meets(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether a part of another range lies in this one."""
+        """Tell whether another range overlaps this one."""
         after = first is None or self.end is None or first <= self.end
         return after and (last is None or self.start is None or self.start <= last)
 
@@ -90,7 +90,7 @@ def solar_day(instant: datetime, lon: float) -> str:
 
 
 def day_begin(instant: datetime, lon: float) -> datetime:
-    """Give the instant at which the solar day of an instant begins at a longitude, degrees east."""
+    """Give the instant at which the solar day of another instant begins at a longitude, degrees east."""
     by_the_sun = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
     midnight = by_the_sun.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight - timedelta(hours=lon / SUN_DEG_PER_HOUR)

@@ -1,4 +1,4 @@
-"""Does what lies in an output still equal what was written there?"""
+"""Compare the files of an output with what was written there."""
 
 import hashlib
 import logging
@@ -19,14 +19,14 @@ _READERS = 8
 """Files that are read at a time."""
 
 _LOOKS = 3
-"""So often a slice is looked at that a run replaces in the meantime."""
+"""Number of times that a slice is checked if a run replaces it during the check."""
 
 Kind = Literal["missing", "broken", "unverified"]
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with a file, or not known of it.
+    """A problem with a file, or a fact about it that is unknown.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Findings:
     Parameters
     ----------
     checked
-        Files that Items name, and Items that cannot be read; those below are a part of them.
+        Number of files that Items name, and of Items that cannot be read; the flaws are some of them.
     flaws
         Sorted by name.
     """
@@ -57,7 +57,7 @@ class Findings:
     flaws: tuple[Flaw, ...]
 
     def of(self, kind: Kind) -> list[str]:
-        """Name the files of a kind of flaw, relative to the output."""
+        """Give the names of the files with a kind of flaw, relative to the output."""
         return [flaw.name for flaw in self.flaws if flaw.kind == kind]
 
     @property
@@ -67,22 +67,22 @@ class Findings:
 
 
 class Watch(Protocol):
-    """Who wants to be told how a verification goes."""
+    """Receives the progress of a verification."""
 
     def begin(self, size: int) -> None:
-        """So many bytes will be read."""
+        """Take the number of bytes that will be read."""
 
     def advance(self, size: int) -> None:
-        """So many more were."""
+        """Take the number of bytes that have just been read."""
 
 
 def verify(output: Output, watch: Watch | None = None) -> Findings:
-    """Read every file that an Item names, and compare it with what the Item says of it.
+    """Read every file that an Item names, and compare it with the size and checksum in the Item.
 
     Raises
     ------
     OutputError
-        If there is no output of s2cube's.
+        If there is no output of s2cube.
     WriteError
         If it cannot be read.
     """
@@ -94,7 +94,7 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         folders = {f"{aoi_id}/{slice_id}" for aoi_id, slice_id in items}
         watch.begin(sum(size for each, size in sizes.items() if each.rpartition("/")[0] in folders))
     checked, flaws = 0, list[Flaw]()
-    # Its threads keep nobody from stopping, whatever they wait for.
+    # Its threads never prevent the process from stopping, whatever they wait for.
     with ThreadPool(_READERS) as threads:
         for count, found in threads.imap_unordered(lambda each: _look(output, *each, sizes, watch), items):
             checked += count
@@ -103,26 +103,26 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
-    """Verify an output and take away the Items of what is missing or broken, so that the next run makes it.
+    """Verify an output, and delete the Items of missing or broken files, so that the next run makes them again.
 
     Raises
     ------
     BusyError
         If a run writes there.
     OutputError
-        If there is no output of s2cube's.
+        If there is no output of s2cube.
     WriteError
         If it cannot be read or written.
     """
     if not output.sizes():
-        return verify(output, watch)  # there is nothing to repair; and nothing that may be made there
+        return verify(output, watch)  # there is nothing to repair, and no file may be made there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
         slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
         for aoi_id, slice_id in slices:
             lease.output.check_run()
             lease.output.place.remove(name(aoi_id, slice_id))
-            log.warning("%s: its Item is taken away; the next run makes it", slice_id)
+            log.warning("%s: its Item was deleted; the next run makes the slice again", slice_id)
         if slices:
             write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
     return findings
@@ -131,12 +131,12 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
 def _look(
     output: Output, aoi_id: str, slice_id: str, sizes: Mapping[str, int], watch: Watch | None
 ) -> tuple[int, list[Flaw]]:
-    """Count the files of a slice, and say what is wrong with them."""
+    """Count the files of a slice, and describe their flaws."""
     count, flaws = 0, list[Flaw]()
     for _ in range(_LOOKS):
         item = output.place.read(name(aoi_id, slice_id))
         if item is None:
-            return 0, []  # a run makes it anew
+            return 0, []  # a run is replacing it
         try:
             made = read_item(item, aoi_id, slice_id)
         except ValueError as error:
@@ -157,7 +157,7 @@ def _flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch
     if size not in (None, sizes[file]):
         return Flaw("broken", file, f"has {sizes[file]} bytes, not {size}")
     if checksum is None or not checksum.startswith(SHA2_256):
-        return Flaw("unverified", file, "its Item has no SHA2-256 of it")
+        return Flaw("unverified", file, "has no SHA2-256 in its Item")
     digest = hashlib.sha256()
     try:
         for chunk in output.place.chunks(file):
@@ -168,4 +168,4 @@ def _flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch
         return Flaw("missing", file, "is missing")
     except OSError as error:
         return Flaw("broken", file, f"cannot be read ({error.strerror or error})")
-    return None if checksum == SHA2_256 + digest.hexdigest() else Flaw("broken", file, "holds something else")
+    return None if checksum == SHA2_256 + digest.hexdigest() else Flaw("broken", file, "differs from its checksum")

@@ -1,7 +1,7 @@
-"""What commands say to people, on stderr, and print for programs.
+"""What commands print: for people on stderr, and for programs on stdout.
 
-Ids, addresses and answers of servers come from others. All that is shown passes one of the handlers, `add_row` or
-`json_line`: no control character, markup or secret of theirs gets further.
+Ids, addresses and answers of servers come from outside. All that is shown goes through one of the handlers, `add_row`
+or `json_line`: these remove control characters, markup and secrets.
 """
 
 import json
@@ -32,7 +32,7 @@ TRACEBACK_LEVEL = logging.DEBUG // 2
 LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
 _WIDTH_OF_A_TABLE = 200
 _LONGEST_LINE = 16_000
-"""Characters of a line of the log, and of a traceback: an error of three long facts is shown whole."""
+"""Characters of a line of the log, and of a traceback: an error of three long facts is shown completely."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -86,7 +86,7 @@ def _shown(fact: Any) -> Any:
 
 
 def json_line(content: object, encoding: str = "ascii") -> str:
-    """Write content as one line of JSON for a stream with an encoding.
+    """Make one line of JSON for a stream with an encoding.
 
     A lone surrogate becomes U+FFFD: strict readers refuse JSON that holds one.
     """
@@ -133,29 +133,29 @@ class Bar:
 
     @property
     def told(self) -> str:
-        """How far the run is, in words."""
+        """Progress of the run, in words."""
         failed = f", {self.failed} FAILED" if self.failed else ""
         return f"{self.written} of {self.total} slices are done{failed}"
 
 
 class ReadingBar:
-    """Show how far files are read; where stderr is no terminal, nothing. Any thread may call it."""
+    """Show the progress of reading files, if stderr is a terminal. Any thread may call it."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("reading", total=None)
 
     def begin(self, size: int) -> None:
-        """Take a number of bytes for the whole."""
+        """Set the total number of bytes."""
         self._progress.update(self._task, total=size)
 
     def advance(self, size: int) -> None:
-        """Move on by some bytes."""
+        """Advance by some bytes."""
         self._progress.advance(self._task, size)
 
 
 def say_what_is_unusable(job: "Job") -> None:
-    """Say why slices cannot be made, in one line a kind."""
+    """Say why slices cannot be made, in one line for each reason."""
     kinds: dict[tuple[str, str], list[UnusableSlice]] = {}
     for each in job.unusable:
         kinds.setdefault((each.error.problem, each.error.remedy), []).append(each)
@@ -165,13 +165,13 @@ def say_what_is_unusable(job: "Job") -> None:
             log.error("%s cannot be made: %s", first.id, first.error, extra={"slice": first.id})
             continue
         log.error(
-            "%d slices cannot be made, %s to %s: %s %s, and so do others. %s",
+            "%d slices cannot be made, %s to %s: %s %s (the others likewise). %s",
             len(alike), first.id, others[-1].id, first.error.subject, problem, remedy,
         )  # fmt: skip
 
 
 def say_what_has_changed(job: "Job") -> None:
-    """Say why images are made again, in one line for all that share the reason."""
+    """Say why images are made again, in one line for all with the same reason."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for slice_id, changes in job.changes.items():
         alike.setdefault(changes, []).append(slice_id)
@@ -250,7 +250,7 @@ def megabytes(size: int) -> str:
 
 
 def tell_record(record: "Record") -> None:
-    """Say how a run goes, or how it ended, and that of one after it which ended before it made anything."""
+    """Report how a run goes or ended, and a later run that ended before it made anything."""
     progress, going = record.progress, record.state == "running"
     parts = [f"{progress.written} of {progress.total} slices done"]
     parts += [f"{progress.failed} FAILED"] if progress.failed else []
@@ -265,13 +265,13 @@ def tell_record(record: "Record") -> None:
 
 
 def tell_findings(findings: "Findings", repaired: bool) -> None:
-    """Say what a verification found."""
+    """Report the result of a verification."""
     for flaw in findings.flaws:
         log.log(logging.INFO if flaw.kind == "unverified" else logging.ERROR, "%s %s", flaw.name, flaw.why)
     missing, broken, unverified = (len(findings.of(kind)) for kind in ("missing", "broken", "unverified"))
     parts = [f"{findings.checked - missing - broken - unverified} of {findings.checked} files are as they were written"]
     parts += [f"{missing} MISSING"] if missing else []
     parts += [f"{broken} BROKEN"] if broken else []
-    parts += [f"{unverified} there, but without a checksum to compare (-v names them)"] if unverified else []
-    remedy = "The next run makes them" if repaired else "With --repair the next run makes them"
+    parts += [f"{unverified} present, but without a checksum to compare (-v names them)"] if unverified else []
+    remedy = "The next run makes them again" if repaired else "Use --repair, then the next run makes them again"
     say(f"{', '.join(parts)}." + (f" {remedy}." if missing or broken else ""))

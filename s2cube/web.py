@@ -1,4 +1,4 @@
-"""HTTP, patiently and within bounds; secrets go to the host that they are for, and to no other."""
+"""HTTP with retries and limits. A secret goes only to the host that it belongs to."""
 
 import http.client
 import random
@@ -22,10 +22,10 @@ _LONGEST_ASKED_S = 120
 """So long a server may ask us to stay away; who wants longer is asked again in the next run."""
 
 _RETRIES_OF_STRANGERS = 1
-"""So often a server is asked again that cannot be reached and never answered this process."""
+"""Retries of a server that cannot be reached and has never answered this process."""
 
 _MOST_OF_REFUSAL_BYTES = 1 << 16
-"""Read of an answer that is not what was asked for: enough for its reason, and to keep the connection."""
+"""Bytes to read of an answer that is an error or a redirect: enough for its reason, and to keep the connection."""
 
 _PIECE_BYTES = 1 << 16
 
@@ -33,16 +33,16 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Passing(Exception):
-    """A failure that may be over when asked again.
+    """A failure that another try may not have.
 
     Parameters
     ----------
     pause_s
-        So long the server asks to be left alone.
+        Pause that the server asks for, seconds.
     is_stranger
-        The server cannot be reached, and never answered this process.
+        The server cannot be reached, and has never answered this process.
     most_retries
-        So often it is asked again at most; None for as often as usual.
+        Maximum number of retries; None for the usual number.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Passing(Exception):
 
 
 class Lasting(Exception):
-    """A failure that will be the same when asked again."""
+    """A failure that another try would have, too."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem)
@@ -101,7 +101,7 @@ def busy(status: int, pause_s: float | None) -> Passing:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answers, and of the body no more than was asked for."""
+    """The answer of a server, with no more of the body than requested."""
 
     status: int
     headers: Mapping[str, str]
@@ -109,12 +109,12 @@ class Answer:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is what was asked for."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 300
 
     @property
     def pause_s(self) -> float | None:
-        """So long the server asks to be left alone; None where it does not say."""
+        """Pause that the server asks for, seconds; None if it asks for none."""
         asked = self.headers.get("Retry-After")
         try:
             return urllib3.Retry().parse_retry_after(asked) if asked else None
@@ -123,7 +123,7 @@ class Answer:
 
 
 def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
-    """Do what `exchange` does without a body, of a server that is not busy.
+    """Do as `exchange`, without a body; a busy server is an error.
 
     Raises
     ------
@@ -141,27 +141,27 @@ def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int)
 def exchange(
     url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None = None
 ) -> Answer:
-    """Get an answer of any status, as a whole within a time. A redirect is one, and is not followed: see `redirected`.
+    """Get an answer of any status, within a total time. A redirect is an answer, and is not followed: see `redirected`.
 
     Parameters
     ----------
     url
-        A user name and a password in it go to its host.
+        A user name and a password in it are sent to its host.
     headers
         With Accept-Encoding, the body is unpacked.
     timeout_s
-        From the first byte that is sent to the last that comes; connecting takes `CONNECT_TIMEOUT_S` at most.
+        From the first byte sent to the last byte received; connecting takes at most `CONNECT_TIMEOUT_S`.
     most_bytes
-        What is read of the body of a good answer, unpacked.
+        How many bytes to read of the body of a good answer, unpacked.
     body
         Sent by POST.
 
     Raises
     ------
     Passing
-        If there is none, but there may be one when asked again.
+        If there is no answer, but another try may get one.
     Lasting
-        If there is none, and asking again would not help.
+        If there is no answer, and another try would not get one.
     ConfigError
         If the environment names certificates or a proxy that cannot be used.
     """
@@ -195,7 +195,7 @@ def _exchanged(url: str, headers: Mapping[str, str], left_s: float, most_bytes: 
     try:
         return _read(answer, url, most_bytes, headers)
     finally:
-        # The connection is kept if the answer was read whole.
+        # The connection is kept if the answer was read completely.
         answer.close()
 
 
@@ -217,7 +217,7 @@ def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, headers: 
 def _body(answer: urllib3.BaseHTTPResponse, most_bytes: int, unpack: bool) -> bytes:
     if not unpack:
         return answer.read(most_bytes, decode_content=False) if most_bytes else b""
-    # Piece by piece: a few bytes may unpack to gigabytes.
+    # In pieces: a few bytes may unpack to gigabytes.
     body = bytearray()
     while len(body) < most_bytes and (piece := answer.read(min(_PIECE_BYTES, most_bytes), decode_content=True)):
         body += piece
@@ -259,10 +259,10 @@ def _own_credentials(parts: SplitResult) -> dict[str, str]:
 
 
 def redirected(url: str, answer: Answer) -> str | None:
-    """Give the address that an answer leads to, if it may be followed.
+    """Give the target of a redirect, if it may be followed.
 
-    Another host gets nothing of the secrets in the address before: no Referer, no user name, no password, and no
-    parameter that the query had. From https nothing leads to http.
+    Another host receives none of the secrets of the previous address: no Referer, user name or password, and no
+    parameter of its query. A redirect from https to http is not followed.
     """
     location = answer.headers.get("Location")
     if answer.status not in REDIRECTS or not location:

@@ -59,9 +59,9 @@ class TestBounds:
     @pytest.mark.parametrize(
         ("head", "told"),
         [
-            (status(206, "Content-Range: bytes 0-16383/1073741824"), "not as long as it says"),
-            (status(206), "Content-Range header not present"),
-            (status(206, "Content-Range: bytes 0-16383/" + "9" * 5000, length=16384), "other bytes came"),
+            (status(206, "Content-Range: bytes 0-16383/1073741824"), "another length than its header says"),
+            (status(206), "no Content-Range header"),
+            (status(206, "Content-Range: bytes 0-16383/" + "9" * 5000, length=16384), "the server sent other bytes"),
             (status(200), "ignores HTTP ranges"),
             (status(404), "answers 404"),
             (status(403), "answers 403"),
@@ -104,7 +104,7 @@ class TestBounds:
     def test_gdal_is_not_flooded(self, server: Faulty, head: str) -> None:
         flood = Flood(head)
         server.fault = lambda *_: flood
-        with pytest.raises(AssetReadError, match=r"a\.tif: (answers 404|.*not as long)"):
+        with pytest.raises(AssetReadError, match=r"a\.tif: (answers 404|.*has another length)"):
             gdal_file.rasters(f"{server.url}/a.tif", Access(timeout_s=20, retries=0), "GTiff")
         assert flood.sent < 20 << 20
 
@@ -152,7 +152,7 @@ class TestBounds:
 
     def test_a_file_sent_packed_is_refused(self, server: Faulty) -> None:
         server.fault = lambda *_: answer(206, b"12345678", "Content-Range: bytes 0-7/8\r\nContent-Encoding: gzip\r\n")
-        with pytest.raises(AssetReadError, match=r"its server sends it packed by gzip"):
+        with pytest.raises(AssetReadError, match=r"its server compresses it with gzip"):
             fetch(f"{server.url}/a.tif", 0, 8, Access(retries=3))
         assert len(server.asked) == 1
 

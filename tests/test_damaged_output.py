@@ -449,7 +449,7 @@ class TestLinksAndPipes:
         assert done.status == 0
         for name in ("old", "corner/corner_old"):
             (line,) = [line for line in done.err.splitlines() if f"out/{name} " in line]
-            assert "is a link, and links inside an output are not followed: what lies there is left out" in line
+            assert "is a link. Links inside an output are not followed, so its content is left out" in line
         assert untouched(elsewhere)
 
     @pytest.mark.parametrize("thing", NO_FILES[:-1])
@@ -524,9 +524,9 @@ class TestGone:
         output = Output.at(tmp_path / "out")
         with held(output) as lease:
             shutil.rmtree(tmp_path / "out")
-            with pytest.raises(WriteError, match="/out: is gone"), lease.output.place.staging():
+            with pytest.raises(WriteError, match="/out: does not exist any more"), lease.output.place.staging():
                 pass
-            with pytest.raises(WriteError, match="/out: is gone. See what became of the folder"):
+            with pytest.raises(WriteError, match="/out: does not exist any more. Check the folder"):
                 lease.output.check_run()
         assert not (tmp_path / "out").exists()
 
@@ -535,14 +535,14 @@ class TestGone:
         with held(output) as lease:
             shutil.rmtree(tmp_path / "out")
             (tmp_path / "out").mkdir()
-            with pytest.raises(WriteError, match="was deleted while the run went on, or emptied"):
+            with pytest.raises(WriteError, match="was deleted or emptied during the run"):
                 lease.output.check_run()
 
     def test_in_a_bucket(self, keys: None, tmp_path: Path) -> None:
         output = Output.at(f"s3://results/{tmp_path.name}")
         with held(output) as lease:
             output.place.remove(RUN)
-            with pytest.raises(WriteError, match="was deleted while the run went on, or emptied"):
+            with pytest.raises(WriteError, match="was deleted or emptied during the run"):
                 lease.output.check_run()
 
     def test_another_run_is_still_told_as_such(self, tmp_path: Path) -> None:
@@ -566,6 +566,6 @@ class TestGone:
             Path("out").rename("gone")
             _, err = going.communicate(timeout=60)
         assert going.returncode == 1, err
-        assert err.splitlines()[-1].startswith(f"s2cube: {Path.cwd()}/out: is gone")
+        assert err.splitlines()[-1].startswith(f"s2cube: {Path.cwd()}/out: does not exist any more")
         assert "another run" not in err
         assert not Path("out").exists()

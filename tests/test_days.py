@@ -89,7 +89,7 @@ class TestSolarDays:
     def test_a_day_that_times_cut_is_left_out_and_named(self, ask: Ask, times: str) -> None:
         done = ask("--datetime", times)
         assert "two_20240201" not in done.json["scenes"]
-        assert "two_20240201: left out, for the times that are asked for cut its day" in done.err
+        assert "two_20240201: left out, because the requested times cut its day" in done.err
 
     def test_single_scenes_are_cut_by_nothing(self, ask: Ask) -> None:
         done = ask("--datetime", "2024-02-01T00:00:00Z/..", "--group-by", "scene")
@@ -143,7 +143,7 @@ def test_two_areas_with_a_slice_of_one_name(
     words = ["plan", "--aoi", "two.geojson", "--stac", "items.json", "--bands", "blue"]
     done = s2cube_command(*words, "--group-by", "scene")
     assert done.status == 2
-    assert "area a_b: has a slice a_b_c, as area a has. Give one of them another name (--aoi-id)" in done.err
+    assert "area a_b: has a slice a_b_c, and so has area a. Give one of them another name (--aoi-id)" in done.err
     assert s2cube_command(*words).status == 0
 
 

@@ -142,7 +142,7 @@ class TestStaticOnTheNetwork:
         httpserver.expect_request("/x.json").respond_with_data(
             "", status=302, headers={"Location": f"file://{tmp_path}/secret.json"}
         )
-        with pytest.raises(SearchError, match="which is not http"):
+        with pytest.raises(SearchError, match="which is not an http or https address"):
             s2cube.search(farm, stac=publish("catalog.json", catalogue(link("child", "x.json"))))
 
     def test_a_catalogue_on_the_network_is_not_trusted_wherever_it_is_named(
@@ -162,7 +162,7 @@ class TestStaticOnTheNetwork:
         publish("child.json", catalogue(link("child", "catalog.json")))
         child = {"itself": "./catalog.json", "its child": "child.json", "by a redirect": "back"}[way]
         root = publish("catalog.json", catalogue(link("child", child)))
-        with pytest.raises(SearchError, match="is below itself"):
+        with pytest.raises(SearchError, match="is nested in itself"):
             s2cube.search(farm, stac=root)
         assert len(httpserver.log) < 5
 
@@ -171,7 +171,7 @@ class TestStaticOnTheNetwork:
         httpserver.expect_request("/catalog.json").respond_with_handler(
             lambda _: Response(json.dumps(catalogue(link("child", f"catalog.json?{next(numbers)}"))))
         )
-        with pytest.raises(SearchError, match="is below 50 catalogues, and goes on"):
+        with pytest.raises(SearchError, match="is nested in more than 50 catalogues"):
             s2cube.search(farm, stac=httpserver.url_for("/catalog.json"))
         assert next(numbers) < 60
 
@@ -183,7 +183,7 @@ class TestStaticOnTheNetwork:
             publish(f"{number}.json", scene)
         three = publish("three.json", catalogue(*(link("item", f"{number}.json") for number in range(3))))
         assert len(ids(three, farm)) == 3
-        with pytest.raises(SearchError, match="of a catalogue of more than 3 files"):
+        with pytest.raises(SearchError, match="is in a catalogue of more than 3 files"):
             s2cube.search(
                 farm, stac=publish("four.json", catalogue(*(link("item", f"{each}.json") for each in range(4))))
             )
@@ -191,22 +191,22 @@ class TestStaticOnTheNetwork:
     @pytest.mark.parametrize(
         ("members", "problem"),
         [
-            ({"links": None}, "has links that are no list of objects"),
-            ({"links": {"rel": "item"}}, "has links that are no list of objects"),
-            ({"links": [5]}, "has links that are no list of objects"),
-            ({"links": [None]}, "has links that are no list of objects"),
+            ({"links": None}, "has links that are not a list of objects"),
+            ({"links": {"rel": "item"}}, "has links that are not a list of objects"),
+            ({"links": [5]}, "has links that are not a list of objects"),
+            ({"links": [None]}, "has links that are not a list of objects"),
             ({"links": [{"rel": "item"}]}, "has a link 'item' without an address"),
             ({"links": [{"rel": "child", "href": None}]}, "has a link 'child' without an address"),
             ({"links": [{"rel": "child", "href": 5}]}, "has a link 'child' without an address"),
-            ({"links": [{"rel": "item", "href": "catalog.json"}]}, "is no Feature"),
-            ({"conformsTo": None}, "has a conformsTo that is no list of names"),
-            ({"conformsTo": "x"}, "has a conformsTo that is no list of names"),
-            ({"conformsTo": [5]}, "has a conformsTo that is no list of names"),
-            ({"conformsTo": [], "links": None}, "has links that are no list of objects"),
+            ({"links": [{"rel": "item", "href": "catalog.json"}]}, "is not a Feature"),
+            ({"conformsTo": None}, "has a conformsTo that is not a list of names"),
+            ({"conformsTo": "x"}, "has a conformsTo that is not a list of names"),
+            ({"conformsTo": [5]}, "has a conformsTo that is not a list of names"),
+            ({"conformsTo": [], "links": None}, "has links that are not a list of objects"),
             ({"conformsTo": []}, "does not announce item search"),
-            ({"type": "FeatureCollection"}, "holds no list of features"),
-            ({"type": "FeatureCollection", "features": None}, "holds no list of features"),
-            ({"type": "FeatureCollection", "features": {}}, "holds no list of features"),
+            ({"type": "FeatureCollection"}, "has features that are not a list"),
+            ({"type": "FeatureCollection", "features": None}, "has features that are not a list"),
+            ({"type": "FeatureCollection", "features": {}}, "has features that are not a list"),
             ({"type": ["Catalog"]}, "is no STAC catalogue, API or ItemCollection"),
             ({"type": None}, "is no STAC catalogue, API or ItemCollection"),
         ],
@@ -232,7 +232,7 @@ class TestStaticOnTheNetwork:
         root = catalogue(
             link("search", "search"), conformsTo=[*CONFORMS, "https://api.stacspec.org/v1.0.0/collections"]
         )
-        with pytest.raises(SearchError, match="/collections: has collections that are no list of objects"):
+        with pytest.raises(SearchError, match="/collections: has collections that are not a list of objects"):
             s2cube.search(farm, stac=publish("", root))
 
     @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ class TestStaticOnTheNetwork:
         stac = publish("", root)
         open_catalogue(SearchSection(stac=stac, collection="other"))
         if "summaries" not in members:
-            with pytest.raises(SearchError, match="no Level-2A surface reflectance: it says processing:level"):
+            with pytest.raises(SearchError, match="no Level-2A .*: it says processing:level"):
                 open_catalogue(SearchSection(stac=stac, collection="first"))
 
     def test_what_pystac_client_reads_itself(
@@ -309,7 +309,7 @@ class TestBounds:
         if where == "file":
             stac = str(tmp_path / "catalog.json")
             Path(stac).write_text(text)
-        with pytest.raises(SearchError, match="is nested too deeply to be a STAC"):
+        with pytest.raises(SearchError, match="is JSON that is nested too deeply"):
             s2cube.search(farm, stac=stac)
 
     @pytest.mark.parametrize("where", ["body", "headers"])
@@ -351,7 +351,7 @@ class TestBounds:
             api = FakeApi(http, archive_items)
             api.refuse = lambda *_: time.sleep(1)  # type: ignore[assignment, func-returns-value]
             question = Question(api.root, "x", farm.geometry_lonlat)
-            with pytest.raises(SearchError, match=r"failed in mid-search \(.* takes longer than 0.3 s\)\)"):
+            with pytest.raises(SearchError, match=r"failed during the search \(.* takes longer than 0.3 s\)\)"):
                 ask(open_source(api.root, 0.3), question)  # type: ignore[arg-type]
             assert api.limits == [100, 100]
 
@@ -362,7 +362,7 @@ class TestBounds:
         body = b"".join(pack.compress(b" " * 1_000_000) for _ in range(300)) + pack.flush()
         body = gzip.compress(body) if "," in encoding else body
         httpserver.expect_request("/bomb").respond_with_data(body, headers={"Content-Encoding": encoding})
-        with pytest.raises(SearchError, match="answers more than 128 MB. Ask for less; or save it as a file"):
+        with pytest.raises(SearchError, match="returns more than 128 MB. Ask for less; or save the answer as a file"):
             CatalogueIO().read(Request(httpserver.url_for("/bomb")))
 
     @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ class TestBounds:
         "text", [b"", b"\x00", b"\xff\xfe", b"{", b"{} {}", b"9" * 5000, b'{"a": ' + b"9" * 5000 + b"}", b"nan"]
     )
     def test_what_is_no_json(self, text: bytes) -> None:
-        with pytest.raises(SearchError, match="not JSON|no STAC"):
+        with pytest.raises(SearchError, match="not JSON|not a STAC"):
             Document.parse("x", text)
 
 
@@ -475,13 +475,13 @@ class TestNoAnswer:
 
     @pytest.mark.parametrize("address", ["http://", "http://[", "http://a b/", "https://\udc80/", "http://x:99999/"])
     def test_no_address(self, address: str) -> None:
-        with pytest.raises(SearchError, match=r"its address cannot be read\)"):
+        with pytest.raises(SearchError, match=r"its address is not valid\)"):
             CatalogueIO().read(Request(address))
 
     def test_a_proxy_that_does_not_connect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with raw_server(lambda _: [b"HTTP/1.1 403 Forbidden\r\n\r\n"]) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            with pytest.raises(SearchError, match=r"\(the proxy .* gives no way to host.invalid: it answers 403\)"):
+            with pytest.raises(SearchError, match=r"\(the proxy .* does not connect to host.invalid: it answers 403\)"):
                 CatalogueIO().read(Request("https://host.invalid/"))
 
 
@@ -495,11 +495,11 @@ class TestFiles:
         assert time.monotonic() - begin < 5
         assert done.status == 1
         kind = "a folder" if name in ("/dev", ".") else "a device or a pipe"
-        assert f"is {kind}, not a file. Give a file, as catalog.json, by --stac" in done.err
+        assert f"is {kind}, not a file. Give a file, such as catalog.json, by --stac" in done.err
 
     @pytest.mark.parametrize("name", ["s3://bucket/catalog.json", "file://host/x.json", "ftp://host/x.json", "\0"])
     def test_what_is_read_by_no_one(self, farm: AOI, name: str) -> None:
-        with pytest.raises(SearchError, match="is neither a file nor http or https|cannot be read"):
+        with pytest.raises(SearchError, match="is neither a file nor an http or https address|cannot be read"):
             s2cube.search(farm, stac=name)
 
     def test_a_link_to_a_special_file(self, farm: AOI, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class TestFaultsThatStay:
             (answer(500), r"answers 500\) after 3 retries"),
             (b"", r"closed the connection without an answer\) after 3 retries"),
             (answer(206, b"12345", "Content-Range: bytes 0-9/10\r\n"), r"after 3 retries"),
-            (answer(206, b"1234567890"), r"Content-Range header not present"),
+            (answer(206, b"1234567890"), r"no Content-Range header"),
         ],
     )
     def test_asked_again_as_often_as_may_be(self, server: Faulty, fault: bytes, told: str) -> None:

@@ -327,7 +327,7 @@ class TestBeforeItBegins:
             asked = s2cube_command("status", "out", "--json")
         assert asked.status == 0
         assert asked.json["alive"] is True
-        assert asked.err.startswith("running (no slice is begun yet): 0 of 0 slices done, ")
+        assert asked.err.startswith("running (no slice has begun yet): 0 of 0 slices done, ")
 
     def test_a_dead_run_that_a_failed_one_followed_holds_nobody_up(self, tmp_path: Path) -> None:
         """Who waits for a sign of life of the dead one is not to take its record, put back, for one."""

@@ -311,13 +311,13 @@ class TestProxies:
     def test_it_wants_a_password(self, office: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
         with proxy(credentials="Basic x") as there:
             monkeypatch.setenv("HTTPS_PROXY", there.url)
-            with pytest.raises(AssetReadError, match=r"the proxy .* wants a user name and a password.*HTTPS_PROXY="):
+            with pytest.raises(AssetReadError, match=r"the proxy .* needs a user name and a password.*HTTPS_PROXY="):
                 fetch(f"{office.url}/a.tif", 0, 8, Access(retries=5))
 
     def test_it_knows_no_way(self, there: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", there.url)
         with pytest.raises(
-            AssetReadError, match=r"the proxy .* gives no way to no\.invalid: it answers 502\) after 1 re"
+            AssetReadError, match=r"the proxy .* does not connect to no\.invalid: it answers 502\) after 1 re"
         ):
             fetch("https://no.invalid/a.tif", 0, 8, Access(retries=5))
         assert len(there.passed) == 2
@@ -392,7 +392,7 @@ class TestCauses:
 
         monkeypatch.setattr(socket, "getaddrinfo", away)
         error, tries = self.tries("https://archive.example/a.tif", monkeypatch)
-        assert "the name of archive.example cannot be looked up now" in error.problem
+        assert "the name of archive.example cannot be resolved now" in error.problem
         assert (tries, error.may_pass) == (2, False)
 
     def test_who_answered_before_may_come_back(self, server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None
     folder = Folder(tmp_path / "out")
     folder.prepare()
     folder.root.rmdir()
-    with pytest.raises(WriteError, match=r"/out: is gone"):
+    with pytest.raises(WriteError, match=r"/out: does not exist any more"):
         folder.swap("x", None, b"1")
 
 

@@ -148,7 +148,7 @@ class TestWhatItSays:
     def test_a_crs_that_is_none(self) -> None:
         with pytest.raises(SceneError, match='S2X: has proj:code "EPSG:None", which is no EPSG code'):
             placement(item(of_item={"proj:code": "EPSG:None"}), "blue").check("b.tif", file())
-        with pytest.raises(SceneError, match="S2X: is said to lie in EPSG:99999, which is no CRS"):
+        with pytest.raises(SceneError, match="S2X: declares EPSG:99999, which is not a CRS"):
             placement(item(of_item={"proj:code": "EPSG:99999"}), "blue").check("b.tif", file())
 
 

@@ -77,7 +77,7 @@ class TestFewerScenes:
         done = run()
         assert done.status == 0, done.err
         assert (done.json["written"], done.json["skipped"]) == ([], [SLICE])
-        assert f"{SLICE} stays as it is: made again it would lack scenes, as {EAST}, which the search" in done.err
+        assert f"{SLICE} stays as it is: a new image would lack scenes, such as {EAST}, which the search" in done.err
         assert made_of() == [WEST, EAST]
         assert self.asked_for_ids(api) == [{WEST, EAST}]
 
@@ -187,7 +187,7 @@ class TestChangedSettings:
         run()
         moved = geopandas.GeoDataFrame({"id": ["two"]}, geometry=[shapely.box(-98.2, 41.09, -98.17, 41.1)], crs=4326)
         moved.to_file("two.geojson")
-        assert f"{SLICE} will be made again: the area was another." in run(command="plan").err
+        assert f"{SLICE} will be made again: the area has changed." in run(command="plan").err
 
     def test_the_same_area_in_another_format(self, run: Run) -> None:
         run()

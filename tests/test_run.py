@@ -403,7 +403,7 @@ def test_catalogue_that_answers_html(s2cube_command: CommandLine, job: Job, http
     httpserver.expect_request("/").respond_with_data("<html>Welcome</html>", content_type="text/html")
     done = s2cube_command(*job("--stac", httpserver.url_for("/")))
     assert done.status == 1
-    assert "answers something that is not JSON" in done.err
+    assert "returns something that is not JSON" in done.err
 
 
 def test_catalogue_without_the_collection(s2cube_command: CommandLine, job: Job) -> None:

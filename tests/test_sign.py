@@ -176,7 +176,7 @@ class TestRefusals:
             (answer(503), r"\(answers 503\) after 2 retries"),
             (answer(503, headers="Retry-After: 3600\r\n"), "asks to wait 3600 s"),
             (b"", r"closed the connection without an answer\) after 2 retries"),
-            (answer(206, b"12345678", "Content-Range: bytes 7-14/99\r\n"), "other bytes came than were asked for"),
+            (answer(206, b"12345678", "Content-Range: bytes 7-14/99\r\n"), "server sent other bytes than requested"),
             (answer(206, b"1234567", "Content-Range: bytes 0-6/99\r\n"), "7 bytes came of 8"),
             (answer(206, b"12345678", "Content-Range: bytes 0-7/99\r\n")[:-4], r"\(.*\) after 2 retries"),
         ],

@@ -301,7 +301,7 @@ class TestStreams:
         at = next(at for at in range(10, 400, 12) if struct.unpack_from("<H", data, at)[0] == tag)
         struct.pack_into("<I", data, at + 8, 0)
         (tmp_path / "h.tif").write_bytes(data)
-        with pytest.raises(AssetReadError, match="only the place or only the size is 0"):
+        with pytest.raises(AssetReadError, match="only the offset or only the size is 0"):
             by_us(tmp_path / "h.tif")
 
 
@@ -333,7 +333,7 @@ class TestNodataTag:
         """GDAL reads the digits that come first, cuts off decimals, and takes 0 for a word; also of what it reads."""
         path = tmp_path / "n.tif"
         path.write_bytes(made(Kind(nodata=text, predictor=predictor), self.PIXELS))
-        with pytest.raises(AssetReadError, match=r"n\.tif: .*its nodata tag '.*' is no whole number"):
+        with pytest.raises(AssetReadError, match=r"n\.tif: .*its nodata tag '.*' is not a whole number"):
             by_us(path)
 
 

@@ -98,7 +98,7 @@ class TestRun:
         assert healed.status == 0, healed.err
         assert healed.json["written"] == [str(Path.cwd() / "out" / Path(name).parent / f"{Path(name).parent.name}.tif")]
         assert len(healed.json["skipped"]) == len(DAYS) - 1
-        assert f"warning: {Path(name).parent.name}: will be made again, for {name}" in healed.err
+        assert f"warning: {Path(name).parent.name}: will be made again: {name}" in healed.err
         assert (out / name).read_bytes() == (whole / name).read_bytes()
         assert not (out / name).is_symlink()
         assert run().json["written"] == []
@@ -183,8 +183,8 @@ class TestVerify:
         assert done.status == 0
         unverified = [*sorted(file(0, suffix) for suffix in SUFFIXES), file(1, "_qa.tif")]
         assert done.json == {"checked": 18, "missing": [], "broken": [], "unverified": unverified}
-        assert "14 of 18 files are as they were written, 4 there, but without a checksum" in done.err
-        assert f"{file(1, '_qa.tif')} its Item has no SHA2-256" in done.err
+        assert "14 of 18 files are as they were written, 4 present, but without a checksum" in done.err
+        assert f"{file(1, '_qa.tif')} has no SHA2-256 in its Item" in done.err
         (out / file(0)).unlink()
         assert s2cube_command("verify", "out", "--json").json["missing"] == [file(0)]
 
