@@ -118,7 +118,7 @@ def layer_key(item: pystac.Item, layer: str) -> str:
 def _present(item: pystac.Item, keys: Iterable[str]) -> str | None:
     key = next((key for key in keys if key in item.assets), None)
     if key is not None and (unread := _unread_format(item.assets[key])):
-        problem = f"has asset '{key}' {unread}: only GeoTIFF and JPEG 2000 are read"
+        problem = f"cannot be read: asset '{key}' is {unread}: only GeoTIFF and JPEG 2000 are read"
         raise AssetReadError(item.id, problem, "Choose a catalogue with GeoTIFF or JPEG 2000 files", key)
     return key
 

@@ -133,7 +133,7 @@ class CatalogueIO(StacApiIO):
         except Passing as error:
             raise (slow(error) if time.monotonic() >= end_s else error) from None
         except ValueError:
-            raise Lasting("its address cannot be read", "Check --stac") from None
+            raise Lasting("its address is not valid", "Check --stac") from None
 
     def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
         asked = request
