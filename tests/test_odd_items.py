@@ -77,6 +77,8 @@ RING = [[-98.3, 41], [-98.1, 41], [-98.1, 41.2], [-98.3, 41]]
         (of_blue("bands", "blue"), DAY, 'has bands "blue", which is no list of objects'),
         (of_blue("raster:offset", "NaN"), DAY, 'has raster:offset "NaN", which is no number'),
         (of_blue("href", 5), DAY, "has asset 'blue' {\"href\": 5"),
+        (of_blue("href", "http://["), DAY, "has asset 'blue' {\"href\": \"http://[\""),
+        (of_blue("href", "//exa\u2100mple/b.tif"), DAY, "has asset 'blue'"),
         (of_blue("href", ""), DAY, "has asset 'blue' {\"href\": \"\""),
         (member("assets", []), DAY, "has assets [], which cannot be understood"),
         (lambda item: item["assets"].update(blue=None), DAY, "has no asset 'blue'"),
@@ -335,7 +337,8 @@ def real_features(real: Path) -> list[tuple[dict[str, Any], list[tuple[Any, ...]
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just("\ud800"), st.just("None"), st.just("n/a"),
     st.just("32614"), st.just("2024-01-01T00:00:00Z"), st.just("9999-12-31T23:59:59Z"), st.just("99.99"),
-    st.just("../../x"), st.just("file:///dev/zero"), st.just("CON"), st.lists(st.none() | st.integers(), max_size=3),
+    st.just("../../x"), st.just("file:///dev/zero"), st.just("CON"), st.just("http://["), st.just("//[x"),
+    st.lists(st.none() | st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )  # fmt: skip
 
@@ -459,3 +462,14 @@ def test_a_job_that_cannot_be_done_starts_no_cluster(
     assert len(Path("out/failures.jsonl").read_text().splitlines()) == len(PASSES)
     # What has been mended is taken off the list.
     assert s2cube_command(*job("--bands", "coastal", "--datetime", "1999")).status == 0
+
+
+def test_an_address_that_is_none_beside_the_files(archive_items: list[dict[str, Any]]) -> None:
+    """It is left out, for nothing is read there: the scene's own link, another place of an asset."""
+    feature = copy.deepcopy(archive_items[0])
+    feature["links"] = [{"rel": "self", "href": "http://["}]
+    feature["assets"]["blue"]["alternate"] = {"s3": {"href": "s3://me:secret@[/b.tif", "title": "x"}}
+    (item,) = from_features([feature], "https://host/items")
+    assert item.get_self_href() is None
+    assert item.assets["blue"].href.startswith("https://host/")
+    assert item.assets["blue"].extra_fields["alternate"] == {"s3": {"title": "x"}}
