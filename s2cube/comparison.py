@@ -77,13 +77,14 @@ def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: Cube
     made = output.made(plan.aoi.id, each.id)
     if made is None:
         return Comparison(each)
+    found = {scene.id for scene in each.scenes}
+    lost = {*made.scenes} - found - {dropped.scene for dropped in each.dropped}
     if flaw := made.flaw(sizes):
-        log.warning("%s: will be made again: %s", each.id, flaw)
+        without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
+        log.warning("%s: will be made again%s: %s", each.id, without, flaw)
         return Comparison(each)
     if (made.recipe, made.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
-    found = {scene.id for scene in each.scenes}
-    lost = {*made.scenes} - found - {dropped.scene for dropped in each.dropped}
     settings = _changed_settings(made, plan, config)
     others = list(_other_changes(made, found))
     if not settings and not others:

@@ -20,6 +20,8 @@ from s2cube.service import Api
 
 log = logging.getLogger(__name__)
 
+_MOST_PAGES = 10_000
+"""Of a whole answer, whatever it is asked in parts: a million scenes by a hundred."""
 _DEEPEST = 24
 """Times that a time range is halved: 2015 to 2026 becomes a few seconds."""
 _MOST_IN_VAIN = 40
@@ -116,8 +118,10 @@ class _Seen:
 
     @property
     def has_open_end(self) -> bool:
-        """Whether the last page is full, so that a link to the next page may be missing."""
+        """Whether a link to the next page may be missing: nothing is counted, or the last page is full."""
         size = self.sizes[-1] if self.sizes else 0
+        if self.matched is None:
+            return size > 0
         # A server may give fewer scenes than requested. Then its pages have one size, most often a round number.
         is_round = size % 5 == 0 or (size >= 8 and size & (size - 1) == 0)
         return size > 0 and (size >= self.limit or size >= max(self.sizes[:-1], default=size + 1) or is_round)
@@ -173,6 +177,7 @@ class _Asking:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._given: set[str] = set()
+        self._pages = 0
         self._in_vain = 0
         self._heeds_time = True
 
@@ -180,6 +185,9 @@ class _Asking:
         """Ask for all scenes of a time range: first at once, then for those beyond the last, then in halves."""
         seen = last = yield from self._once(question)
         while not seen.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := seen.beyond()):
+            if last is not seen and beyond == last.question:
+                problem = "gives full pages of new scenes of one instant, and no link to the next page"
+                raise SearchError(question.stac, problem, _BROKEN)
             last = yield from self._once(beyond)
             if not last.scenes.keys() - seen.scenes.keys():
                 seen.is_settled = not seen.is_lacking
@@ -231,6 +239,7 @@ class _Asking:
                 address = self._api.addresses[form.methods[0]]
                 for page in read_pages(self._api.io, form.request(self._api.client, address, question), retries):
                     self._api.form = form
+                    self._count_page(question)
                     seen.take(page)
                     named = {identity(feature): feature for feature in page.features}
                     new = [feature for name, feature in named.items() if name not in self._given]
@@ -249,6 +258,11 @@ class _Asking:
         self._in_vain = 0 if is_new else self._in_vain + 1
         self._heeds_time = self._heeds_time and not seen.lies_beside()
         return seen
+
+    def _count_page(self, question: Question) -> None:
+        self._pages += 1
+        if self._pages > _MOST_PAGES:
+            raise SearchError(question.stac, f"gives more than {_MOST_PAGES} pages, and goes on", "Ask for fewer dates")
 
 
 def _ends(question: Question) -> tuple[str, str]:

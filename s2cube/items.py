@@ -133,6 +133,7 @@ def _asset(value: Any) -> pystac.Asset:
     asset = pystac.Asset.from_dict(_dict(value))
     # pystac takes a backslash for a slash, but the name of a folder may hold one.
     asset.href = _text(_dict(value).get("href"))
+    urlsplit(asset.href)  # raises ValueError for an address such as http://[
     return asset
 
 
@@ -142,7 +143,20 @@ def _feature(value: Any) -> None:
 
 
 def _is_own(link: Any) -> bool:
-    return isinstance(link, dict) and link.get("rel") == "self" and isinstance(link.get("href"), str)
+    return (
+        isinstance(link, dict)
+        and link.get("rel") == "self"
+        and isinstance(link.get("href"), str)
+        and _is_address(link["href"])
+    )
+
+
+def _is_address(href: str) -> bool:
+    try:
+        urlsplit(href)
+    except ValueError:
+        return False
+    return True
 
 
 def detached(item: pystac.Item, base: str) -> pystac.Item:
@@ -200,7 +214,9 @@ def _unsigned(content: Any, base: str) -> Any:
         return content
     out = {key: _unsigned(value, base) for key, value in content.items()}
     href = out.get("href")
-    if isinstance(href, str) and (bare := unsigned(href)) != href:
+    if isinstance(href, str) and not _is_address(href):
+        del out["href"]
+    elif isinstance(href, str) and (bare := unsigned(href)) != href:
         out["href"] = bare
         if endpoint(bare) is None:
             _tell_of_signatures(base, urlsplit(bare).netloc)

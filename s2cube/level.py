@@ -9,8 +9,11 @@ import pystac
 from s2cube.errors import SceneError
 from s2cube.members import read, shown, text
 
-_LEVELS = ("s2:product_type", "product:type", "processing:level")
+_LEVELS = ("s2:product_type", "product:type", "productType", "processing:level")
 """Properties that give the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
+
+_PRODUCT = "s2:product_uri"
+"""Property with the name of ESA's product, as S2A_MSIL2A_20240101T….SAFE."""
 
 _LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
 _COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
@@ -32,6 +35,9 @@ def check_level(item: pystac.Item) -> None:
             raise _other_level(item.id, f"says {name} {shown(told)}")
     if _ID_OF_LEVEL_1.search(item.id):
         raise _other_level(item.id, "says so in its id")
+    product = read(item, item.properties, _PRODUCT, text) or ""
+    if _ID_OF_LEVEL_1.search(product):
+        raise _other_level(item.id, f"says {_PRODUCT} {shown(product)}")
     if is_other_level(item.collection_id):
         raise _other_level(item.id, f"is of collection {shown(item.collection_id)}")
 

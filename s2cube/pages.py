@@ -10,8 +10,8 @@ from s2cube.document import Document
 from s2cube.errors import SearchError
 from s2cube.stac_io import CatalogueIO, Request, as_safe, is_same_server
 
-_MOST_PAGES = 10_000
-"""Pages of one answer: a million scenes, a hundred a page."""
+_LARGEST_COUNT = 10**9
+"""No catalogue has so many scenes of an area; a number of a thousand digits would fill the screen."""
 _MOST_PAGES_OF_NOTHING = 30
 """One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -49,11 +49,11 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
     AnswerError
         If a page cannot be read.
     SearchError
-        If an answer is not a page, or if the pages never end.
+        If what comes is no page, or if pages lead on and bring nothing new.
     """
     asked, known = {_ticket(question)}, set[str]()
     request, pages_of_nothing = question, 0
-    for _ in range(_MOST_PAGES):
+    while True:
         page = _page(io.read(request, retries), request, question)
         yield page
         if page.following is None:
@@ -69,7 +69,6 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
             raise SearchError(
                 question.address, f"returns {pages_of_nothing} pages without a new scene, and more follow", _BROKEN
             )
-    raise SearchError(question.address, f"returns more than {_MOST_PAGES} pages", "Ask for fewer dates")
 
 
 def identity(feature: Any) -> str:
@@ -99,7 +98,7 @@ def _matched(content: dict[str, Any]) -> int | None:
     context = content.get("context")
     told = content.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
     counts = [each for each in told if isinstance(each, int) and not isinstance(each, bool) and each >= 0]
-    return counts[0] if counts else None
+    return min(counts[0], _LARGEST_COUNT) if counts else None
 
 
 def _following(document: Document, request: Request, question: Request) -> Request | None:

@@ -95,7 +95,7 @@ def check_geometry(geometry: Any) -> "BaseGeometry":
     Raises
     ------
     ValueError
-        If it is not a geometry, or its coordinates are not degrees.
+        If it is not a geometry, is empty, or its coordinates are not degrees.
     """
     import shapely
 
@@ -103,6 +103,8 @@ def check_geometry(geometry: Any) -> "BaseGeometry":
         shape = shapely.geometry.shape(geometry)
     except Exception as error:
         raise ValueError("not a GeoJSON geometry") from error
+    if shape.is_empty:
+        raise ValueError("empty geometry")
     lonlat = shapely.get_coordinates(shape)
     # Comparisons with NaN are false.
     if not (abs(lonlat) <= (_LARGEST_LON, _LARGEST_LAT)).all():

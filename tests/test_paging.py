@@ -1,10 +1,11 @@
 """A search gives every scene that there is, or an error: whatever servers do with pages, counts and links."""
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,6 +133,11 @@ class TestCompleteness:
     def test_an_estimated_count_is_put_right_by_those_of_its_parts(self, api: FakeApi, farm: AOI) -> None:
         api.count = lambda question, there: there + 40 if there > 200 else there
         assert found(api, farm) == names()
+
+    def test_a_count_of_a_thousand_digits(self, api: FakeApi, farm: AOI) -> None:
+        api.features, api.count = api.features[:7], lambda *_: 10**1000
+        with pytest.raises(SearchError, match="returns 7 scenes, but counts 1000000000\\."):
+            found(api, farm)
 
     @pytest.mark.parametrize("count", ["250", 250.5, True, None, -1, [250]])
     def test_a_count_that_is_none(self, api: FakeApi, farm: AOI, count: Any) -> None:
@@ -288,6 +294,34 @@ class TestLinks:
             found(api, farm)
         assert next(tokens) < 40
 
+    @pytest.mark.parametrize("has_links", [True, False])
+    @pytest.mark.parametrize("apart_s", [-7, 0])
+    def test_new_scenes_for_ever(
+        self, api: FakeApi, farm: AOI, monkeypatch: pytest.MonkeyPatch, has_links: bool, apart_s: int
+    ) -> None:
+        """Of a server that makes them up as it is asked, at one instant or at one after another."""
+        monkeypatch.setattr("s2cube.completeness._MOST_PAGES", 50)
+        numbers = itertools.count()
+        first = datetime(2024, 1, 1, tzinfo=UTC)
+
+        def made_up(request: Asked) -> Response:
+            made = []
+            for number in itertools.islice(numbers, 100):
+                when = {"datetime": f"{first + number * timedelta(seconds=apart_s):%Y-%m-%dT%H:%M:%SZ}"}
+                made.append(api.features[0] | {"id": f"x{number}", "properties": when})
+            links = [{"rel": "next", "href": f"{api.root}/search?{next(numbers)}"}] if has_links else []
+            return Response(json.dumps({"type": "FeatureCollection", "features": made, "links": links}))
+
+        api.http.handlers.pop()
+        api.http.expect_request("/search").respond_with_handler(made_up)
+        # All that can be asked for beyond an instant is that instant.
+        problem = (
+            "more than 50 pages, and goes on" if apart_s or has_links else "full pages of new scenes of one instant"
+        )
+        with pytest.raises(SearchError, match=f"gives {problem}"):
+            found(api, farm)
+        assert next(numbers) < 5300
+
     @pytest.mark.parametrize(
         "href", ["http://127.0.0.2:9/search", "file:///etc/passwd", "ftp://host/x", "http://[", "", 5, None]
     )
@@ -407,7 +441,7 @@ class TestRedirects:
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_https_is_not_left(self, method: str) -> None:
         target = "http://other/new"
-        with pytest.raises(SearchError, match="to another server|or less safe"):
+        with pytest.raises(SearchError, match="to another server|or is less secure"):
             _redirected(Request("https://h/old", method), Answer(307, {"Location": target}, b""), target)
 
     @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/", "data:,x"])

@@ -121,6 +121,13 @@ class TestFewerScenes:
         assert made_of() == sorted({WEST, EAST} - {cloudier})
         assert self.asked_for_ids(api) == []
 
+    def test_that_an_image_without_its_file_cannot_keep_are_named(self, run: Run, api: FakeApi) -> None:
+        lose(api, EAST)
+        Path(f"out/two/{SLICE}/{SLICE}.tif").unlink()
+        done = run()
+        assert f"{SLICE}: will be made again, without {EAST}, which the search no longer finds: " in done.err
+        assert made_of() == [WEST]
+
     def test_a_scene_that_comes_is_taken(self, run: Run, api: FakeApi) -> None:
         withdraw(api, EAST)
         run()
