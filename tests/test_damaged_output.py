@@ -317,7 +317,7 @@ class TestOtherFiles:
             raise WriteError("x\ud800", "y", "z")
         record = read_record(output)
         assert record
-        assert record.error.startswith("x?: y")
+        assert record.error.startswith(r"x\ud800: y")
 
 
 # What may stand where a file or folder belongs.
