@@ -336,7 +336,14 @@ def real_features(real: Path) -> list[tuple[dict[str, Any], list[tuple[Any, ...]
         if content.get("type") == "Feature":
             content["links"] = content["links"][:2]
             features.append((content, [path for path in places(content) if path != ("collection",)]))
-    return features
+    return _Quiet(features)
+
+
+class _Quiet(list[Any]):
+    """Hypothesis writes down what a test is given, and warns of a megabyte."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} real items"
 
 
 JUNK = st.one_of(
