@@ -33,9 +33,9 @@ _CLOCK = _Clock()
 
 @contextmanager
 def limited(timeout_s: float) -> Iterator[float]:
-    """Let what is read in this thread take so long as a whole; then reading raises TimeoutError.
+    """Limit the time of all reads together in this thread; after that time, reading raises TimeoutError.
 
-    A limit inside another one does not end later than that. Gives the seconds that are left.
+    A limit inside another one ends no later than the outer one. Yields the seconds that are left.
     """
     outer_s, now_s = _CLOCK.end_s, time.monotonic()
     _CLOCK.end_s = min(outer_s, now_s + timeout_s)

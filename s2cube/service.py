@@ -70,15 +70,14 @@ class Api:
         data = root.links("data")
         listing = as_safe(root.address, root.target(data[0])) if data else _below(root.address, "collections")
         client = Client("api", "", href=root.address)
-        client._stac_io = io
         client.set_conforms_to([])
         for name, ends in _CONFORMANCE.items():
             if conforms & ends:
                 client.add_conforms_to(name)
         client.add_conforms_to("ITEM_SEARCH")
         for method, address in addresses.items():
-            client.add_link(_link("search", address, method=method))
-        client.add_link(_link("data", listing))
+            link = pystac.Link("search", address, pystac.MediaType.GEOJSON, extra_fields={"method": method})
+            client.add_link(link)
         lists = any(client.conforms_to(part) for part in ("COLLECTIONS", "FEATURES"))
         form = Form(methods, is_sorted=client.conforms_to("SORT"))
         return cls(stac, io, client, addresses, listing if lists else None, form)
@@ -135,10 +134,6 @@ def _names(document: Document) -> list[str]:
     if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
         raise SearchError(document.address, "has collections that are not a list of objects", _BROKEN)
     return [str(each.get("id")) for each in collections]
-
-
-def _link(relation: str, address: str, **more: str) -> pystac.Link:
-    return pystac.Link(relation, address, pystac.MediaType.GEOJSON, extra_fields=dict(more))
 
 
 def _below(address: str, name: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
-from pystac_client.stac_api_io import StacApiIO
 from requests.utils import get_netrc_auth
 
 from s2cube.connections import limited
@@ -80,8 +79,8 @@ def _port(parts: Any) -> int | None:
     return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-class CatalogueIO(StacApiIO):
-    """Reads the documents of a catalogue, for s2cube and for pystac-client.
+class CatalogueIO:
+    """Reads the documents of a catalogue.
 
     After answers of busy servers and broken connections it tries again, with growing pauses and as `Retry-After`
     says. A permanent failure is a `SearchError` with the remedy.
@@ -93,14 +92,7 @@ class CatalogueIO(StacApiIO):
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        super().__init__()
         self.timeout_s = timeout_s
-
-    def request(
-        self, href: str, method: str | None = None, headers: Any = None, parameters: dict[str, Any] | None = None
-    ) -> str:
-        """Give the text of an answer, as pystac-client needs it."""
-        return json.dumps(self.read(Request(href, method or "GET", parameters or {}, headers or {})).content)
 
     def read(self, request: Request, retries: int = RETRIES) -> Document:
         """Read a document from the network or this machine.

@@ -16,7 +16,6 @@ import pytest
 import servers
 from apis import CONFORMS, FakeApi, raw_server, scenes_like
 from conftest import CommandLine
-from pystac_client import Client
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
@@ -268,25 +267,6 @@ class TestStaticOnTheNetwork:
         if "summaries" not in members:
             with pytest.raises(SearchError, match="no Level-2A .*: it says processing:level"):
                 open_catalogue(SearchSection(stac=stac, collection="first"))
-
-    def test_what_pystac_client_reads_itself(
-        self, publish: Publish, archive_items: list[dict[str, Any]], httpserver: HTTPServer
-    ) -> None:
-        """It reads by our rules, too."""
-        collection = catalogue(kind="Collection", id="c", license="x") | {
-            "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}}
-        }
-        publish("collections/c", BOM + json.dumps(collection).encode())
-        httpserver.expect_request("/collections/d").respond_with_data("", status=404)
-        search, data = link("search", httpserver.url_for("/search")), link("data", httpserver.url_for("/collections"))
-        classes = [*CONFORMS, "https://api.stacspec.org/v1.0.0/collections"]
-        root = publish("", catalogue(search | {"type": "application/geo+json"}, data, conformsTo=classes))
-        client = Client.open(root, stac_io=CatalogueIO())
-        found = client.get_collection("c")
-        assert found
-        assert found.id == "c"
-        with pytest.raises(SearchError, match="answers 404"):
-            client.get_collection("d")
 
     def test_collections_by_pages(self, publish: Publish, farm: AOI, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/collections/sentinel-2-l2a").respond_with_data("", status=404)
