@@ -55,7 +55,7 @@ def _item(feature: Any) -> pystac.Item:
     def take(name: str, value: Any, check: Callable[[Any], _Value]) -> _Value | None:
         try:
             return None if value is None else check(value)
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             unreadable[name] = shown(value)
             return None
 
@@ -130,10 +130,11 @@ def _bbox(value: Any) -> list[float] | None:
 
 
 def _asset(value: Any) -> pystac.Asset:
-    asset = pystac.Asset.from_dict(_dict(value))
+    href = _text(_dict(value).get("href"))
+    urlsplit(href)  # raises ValueError for an address such as http://[
+    asset = pystac.Asset.from_dict(value)
     # pystac takes a backslash for a slash, but the name of a folder may hold one.
-    asset.href = _text(_dict(value).get("href"))
-    urlsplit(asset.href)  # raises ValueError for an address such as http://[
+    asset.href = href
     return asset
 
 

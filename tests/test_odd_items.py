@@ -80,6 +80,8 @@ RING = [[-98.3, 41], [-98.1, 41], [-98.1, 41.2], [-98.3, 41]]
         (of_blue("href", "http://["), DAY, "has asset 'blue' {\"href\": \"http://[\""),
         (of_blue("href", "//exa\u2100mple/b.tif"), DAY, "has asset 'blue'"),
         (of_blue("href", ""), DAY, "has asset 'blue' {\"href\": \"\""),
+        (lambda item: item["assets"].update(blue={}), DAY, "has asset 'blue' {}, which cannot be understood"),
+        (lambda item: item["assets"]["blue"].pop("href"), DAY, "has asset 'blue' {"),
         (member("assets", []), DAY, "has assets [], which cannot be understood"),
         (lambda item: item["assets"].update(blue=None), DAY, "has no asset 'blue'"),
         (lambda item: item["assets"].update(blue="x.tif"), DAY, "has asset 'blue' \"x.tif\", which cannot be"),
