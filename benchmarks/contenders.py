@@ -52,7 +52,7 @@ def s2cube(quality: str) -> Callable[[Case], np.ndarray]:
         from odc.geo.geom import box
 
         from s2cube import open_cube
-        from s2cube.model import AOI
+        from s2cube.area.aoi import AOI
 
         aoi = AOI("aoi", box(*case.bounds, f"EPSG:{EPSG}"))
         cube = open_cube(
@@ -112,8 +112,14 @@ def with_rasterio(case: Case) -> np.ndarray:
 
 
 CONTENDERS: dict[str, tuple[Callable[[Case], np.ndarray], tuple[str, ...]]] = {
-    "s2cube exact": (s2cube("exact"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
-    "s2cube fast": (s2cube("fast"), ("s2cube.cube", "s2cube.mask", "s2cube.mosaic", "s2cube.image")),
+    "s2cube exact": (
+        s2cube("exact"),
+        ("s2cube.cube.stack", "s2cube.cube.mask", "s2cube.cube.mosaic", "s2cube.cube.open_cube"),
+    ),
+    "s2cube fast": (
+        s2cube("fast"),
+        ("s2cube.cube.stack", "s2cube.cube.mask", "s2cube.cube.mosaic", "s2cube.cube.open_cube"),
+    ),
     "stackstac": (with_stackstac, ("stackstac", "dask.array")),
     "odc-stac": (with_odc_stac, ("odc.stac", "xarray")),
     "rasterio": (with_rasterio, ("rasterio",)),
@@ -163,9 +169,9 @@ def main() -> None:
     for module in modules:
         importlib.import_module(module)
     if given.chunk_mb:
-        import s2cube.chunk
+        import s2cube.cube.chunks
 
-        s2cube.chunk._CHUNK_CELLS = int((given.chunk_mb * 2**20 / 8) ** 0.5)
+        s2cube.cube.chunks._CHUNK_CELLS = int((given.chunk_mb * 2**20 / 8) ** 0.5)
     case = Case(given.case, given.url)
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     with Peak() as peak:

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
 
-from s2cube.reader import AssetReader
+from s2cube.raster.reader import AssetReader
 
 CELL_PER_PIXEL = {10: 3, 20: 1.5}
 BAND = re.compile(r"B(0[1-9]|1[12]|8A)")

@@ -142,7 +142,7 @@ def grow(folder: Path, latency_ms: float) -> Iterator[str]:
             aoi.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [field]}))
             code = (
                 "import resource, sys, time, psutil, threading\n"
-                "from s2cube.cli import main\n"
+                "from s2cube.cli.commands import main\n"
                 "most, me = [0], psutil.Process()\n"
                 "def look():\n"
                 "    while True:\n"

@@ -17,10 +17,10 @@ from archive import EPSG, GRANULE_M, LEFT_M, TOP_M, write_archive
 from odc.geo.geom import box
 
 from s2cube import open_cube
-from s2cube.cog import write_cog
-from s2cube.config import OutputSection
-from s2cube.draft import draft, layout
-from s2cube.model import AOI
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import OutputSection
+from s2cube.output._cog import write_cog
+from s2cube.output._spool import draft, layout
 
 WAYS = [
     ("deflate", 1),

@@ -4,16 +4,16 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-# Bound here and now, for `s2cube.search` is the function, not the module of that name.
-from s2cube.search import search_items as search
-
 if TYPE_CHECKING:
-    from s2cube.aoi import read_aoi, read_aois
-    from s2cube.config import JobConfig
+    from s2cube.area.vector_file import read_aoi, read_aois
+    from s2cube.config.loading import load_config
+    from s2cube.config.sections import JobConfig
+    from s2cube.cube.open_cube import open_cube
     from s2cube.errors import S2CubeError
-    from s2cube.image import open_cube, write_cogs
-    from s2cube.pipeline import run
-    from s2cube.source import save_items
+    from s2cube.jobs.pipeline import run
+    from s2cube.jobs.write_cogs import write_cogs
+    from s2cube.scenes.search import search_items as search
+    from s2cube.stac.source import save_items
 
 __version__ = version("s2cube")
 
@@ -31,20 +31,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "JobConfig": "config",
-    "S2CubeError": "errors",
-    "load_config": "settings",
-    "open_cube": "image",
-    "read_aoi": "aoi",
-    "read_aois": "aoi",
-    "run": "pipeline",
-    "save_items": "source",
-    "write_cogs": "image",
+    "JobConfig": "config.sections:JobConfig",
+    "S2CubeError": "errors:S2CubeError",
+    "load_config": "config.loading:load_config",
+    "open_cube": "cube.open_cube:open_cube",
+    "read_aoi": "area.vector_file:read_aoi",
+    "read_aois": "area.vector_file:read_aois",
+    "run": "jobs.pipeline:run",
+    "save_items": "stac.source:save_items",
+    "search": "scenes.search:search_items",
+    "write_cogs": "jobs.write_cogs:write_cogs",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # What needs numpy and its friends is imported when it is used, so that `import s2cube` takes no time.
+    # Modules that need numpy and its relatives are imported when they are used, so that `import s2cube` takes no time.
     if name not in _HOMES:
         raise AttributeError(f"module 's2cube' has no attribute '{name}'")
-    return getattr(import_module(f"s2cube.{_HOMES[name]}"), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f"s2cube.{module}"), attribute)

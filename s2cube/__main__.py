@@ -1,6 +1,6 @@
 """``python -m s2cube``."""
 
-from s2cube.cli import main
+from s2cube.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -22,9 +22,10 @@ from hypothesis import settings
 from obstore.store import S3Store
 
 import s2cube
-from s2cube import cli, remote, sign, web
-from s2cube.demo import PASSES, Archive, write_archive
-from s2cube.settings import load_config
+from s2cube.cli import commands
+from s2cube.config.loading import load_config
+from s2cube.demo.archive import PASSES, Archive, write_archive
+from s2cube.fetch import http, object_store, tokens
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
 settings.register_profile("patient", deadline=None)
@@ -54,10 +55,10 @@ def open_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper() in NETWORK_VARIABLES or name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(web, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(web, "_KNOWN", set())
-    monkeypatch.setattr(sign, "_TOKENS", sign._Tokens())
-    for cached in (remote.store_to_read, remote.store_to_write):
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(http, "_KNOWN", set())
+    monkeypatch.setattr(tokens, "_TOKENS", tokens._Tokens())
+    for cached in (object_store.store_to_read, object_store.store_to_write):
         cached.cache_clear()
 
 
@@ -146,7 +147,7 @@ def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
 
     def call(*arguments: object) -> Outcome:
         with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
+            commands.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert isinstance(exit_.value.code, int)
         return Outcome(exit_.value.code, captured.out, captured.err)
@@ -199,11 +200,11 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keys that may write, in the environment."""
     for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
         monkeypatch.setenv(name, value)
-    remote.store_to_write.cache_clear()
-    remote.store_to_read.cache_clear()
+    object_store.store_to_write.cache_clear()
+    object_store.store_to_read.cache_clear()
     yield
-    remote.store_to_write.cache_clear()
-    remote.store_to_read.cache_clear()
+    object_store.store_to_write.cache_clear()
+    object_store.store_to_read.cache_clear()
 
 
 CORNER_DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]

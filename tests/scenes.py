@@ -12,7 +12,7 @@ from odc.geo.geom import box
 from rasterio.transform import from_origin
 
 import s2cube
-from s2cube.model import AOI
+from s2cube.area.aoi import AOI
 
 LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
 NATIVE_M = {"blue": 10, "green": 10, "red": 10, "nir": 10, "swir16": 20, "coastal": 60}

@@ -24,14 +24,17 @@ from servers import Asked, Faulty, FaultyHandler, answer, object_store, served
 from test_faults import noise, write_cog
 
 import s2cube
-from s2cube import gdal_file, remote, s3
-from s2cube.archives import ARCHIVES, Keys, NoKeys, Place, Store, locate, output_place, parse_stores
-from s2cube.bucket import Bucket
-from s2cube.config import ReadSection
-from s2cube.demo import Archive
+from s2cube.config.loading import load_config
+from s2cube.config.sections import ReadSection
+from s2cube.config.stores import Store, parse_stores
+from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError, redact
-from s2cube.settings import load_config
-from s2cube.store import Access, fetch
+from s2cube.fetch import _s3 as s3
+from s2cube.fetch import object_store as remote
+from s2cube.fetch._archives import ARCHIVES, Keys, NoKeys, Place, locate, output_place
+from s2cube.fetch.store import Access, fetch
+from s2cube.raster import _gdal_file as gdal_file
+from s2cube.storage._bucket import Bucket
 
 pytestmark = pytest.mark.usefixtures("open_network")
 

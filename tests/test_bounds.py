@@ -14,10 +14,11 @@ from proxies import proxy
 from servers import Asked, Faulty, FaultyHandler, answer, faulty, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
-from s2cube import gdal_file, web
 from s2cube.errors import AssetReadError
-from s2cube.reader import AssetReader
-from s2cube.store import Access, fetch
+from s2cube.fetch import http
+from s2cube.fetch.store import Access, fetch
+from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster.reader import AssetReader
 
 pytestmark = pytest.mark.usefixtures("open_network")
 GIGABYTE = 1 << 30
@@ -282,11 +283,11 @@ class TestRedirections:
         assert len(server.asked) == (6 if location == "/a.tif" else 1)
 
     def test_from_https_to_http_nothing_leads(self) -> None:
-        moved = web.Answer(301, {"Location": "http://host/a.tif"}, b"")
-        assert web.redirected("https://host/a.tif?key=1", moved) is None
-        assert web.redirected("http://host/a.tif?key=1", moved) == "http://host/a.tif"
-        safer = web.Answer(301, {"Location": "https://host/b.tif?key=1"}, b"")
-        assert web.redirected("http://me:pw@host/a.tif?key=1", safer) == "https://me:pw@host/b.tif?key=1"
-        assert web.redirected("http://me:pw@host:81/a.tif?key=1", safer) == "https://me:pw@host/b.tif?key=1"
-        elsewhere = web.Answer(301, {"Location": "https://host.evil/b.tif?key=1&x=2"}, b"")
-        assert web.redirected("https://me:pw@host/a.tif?key=1", elsewhere) == "https://host.evil/b.tif?x=2"
+        moved = http.Answer(301, {"Location": "http://host/a.tif"}, b"")
+        assert http.redirected("https://host/a.tif?key=1", moved) is None
+        assert http.redirected("http://host/a.tif?key=1", moved) == "http://host/a.tif"
+        safer = http.Answer(301, {"Location": "https://host/b.tif?key=1"}, b"")
+        assert http.redirected("http://me:pw@host/a.tif?key=1", safer) == "https://me:pw@host/b.tif?key=1"
+        assert http.redirected("http://me:pw@host:81/a.tif?key=1", safer) == "https://me:pw@host/b.tif?key=1"
+        elsewhere = http.Answer(301, {"Location": "https://host.evil/b.tif?key=1&x=2"}, b"")
+        assert http.redirected("https://me:pw@host/a.tif?key=1", elsewhere) == "https://host.evil/b.tif?x=2"

@@ -19,9 +19,9 @@ from conftest import CommandLine
 from distributed import LocalCluster
 from replayed import COPERNICUS, DIGITAL_EARTH_AFRICA, DN, EARTH_SEARCH, PLANETARY_COMPUTER, Catalogue, Replay
 
-from s2cube.archives import NoKeys, locate
-from s2cube.level import check_level
-from s2cube.provider import offset_dn, provider
+from s2cube.fetch._archives import NoKeys, locate
+from s2cube.scenes._level import check_level
+from s2cube.scenes.provider import offset_dn, provider
 
 LOST = "S2A_32TNT_20211110_1_L2A"
 """Of Earth Search, where it pages by the date alone: the newer of two processings of the same instant."""

@@ -20,16 +20,16 @@ from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
 from servers import Faulty, answer, faulty, free_port
 
-from s2cube.demo import PASSES, Archive
+from s2cube.config.loading import load_config
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
-from s2cube.job import Job as PlannedJob
-from s2cube.lease import held, read_record
-from s2cube.outcome import SliceResult
-from s2cube.output import Output
-from s2cube.pipeline import _bring_home
-from s2cube.settings import load_config
-from s2cube.submit import _look_after
-from s2cube.worker import make_slice
+from s2cube.jobs._worker import make_slice
+from s2cube.jobs.job import Job as PlannedJob
+from s2cube.jobs.pipeline import _bring_home
+from s2cube.jobs.results import SliceResult
+from s2cube.jobs.submit import _look_after
+from s2cube.storage.lease import held, read_record
+from s2cube.storage.output import Output
 
 BANDS = ("--bands", "blue,swir16")
 DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
@@ -232,7 +232,7 @@ class TestFaults:
         self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is done, but has not come home: it is to be made again, by others."""
-        from s2cube import stream
+        from s2cube.jobs import _stream as stream
 
         result, handed_out = stream._result, []
 
@@ -301,7 +301,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     s2cube_command: CommandLine, job: Job, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two slices fail: one for as long as an archive is busy, the other for good."""
-    monkeypatch.setattr("s2cube.pipeline._FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr("s2cube.jobs.pipeline._FIRST_PAUSE_S", 0.5)
     with faulty(archive.items.parent) as server:
         refused = {"busy": 0, "gone": 0}
 
@@ -332,7 +332,7 @@ def test_an_error_comes_home_whole_whatever_it_came_of(monkeypatch: pytest.Monke
         except CPLE_AppDefinedError:
             raise WriteError("a.tif", "cannot be written", "Make room") from None
 
-    monkeypatch.setattr("s2cube.worker._make_slice", full)
+    monkeypatch.setattr("s2cube.jobs._worker._make_slice", full)
     with pytest.raises(WriteError) as caught:
         make_slice(None, None, None)  # type: ignore[arg-type]
     message = error_message(caught.value)
@@ -478,7 +478,7 @@ class TestSubmit:
 
     def test_that_is_begun_before_its_client_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The client still beats, while it closes its connection."""
-        monkeypatch.setattr("s2cube.lease._BEAT_S", 0.05)
+        monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
         config = load_config({"out": "out"}, {})
         with held(Output.at("out"), ends_as="submitted") as lease:
             doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))
@@ -551,7 +551,7 @@ def test_a_scheduler_that_goes_while_versions_are_compared_may_come_back(
     from distributed import Client
     from distributed.comm.core import CommClosedError
 
-    from s2cube import stream
+    from s2cube.jobs import _stream as stream
 
     check, checked = stream.check_versions, []
 
@@ -570,7 +570,7 @@ def test_one_client_at_a_time_is_enough_for_many_threads(scheduler: str) -> None
     """A stream is used from whatever thread calls it."""
     from distributed import Client
 
-    from s2cube.stream import Stream
+    from s2cube.jobs._stream import Stream
 
     results: list[int] = []
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2cube.config import CubeSection, CubeSettings, SearchSection, SearchSettings
+from s2cube.config.loading import load_config, settings
+from s2cube.config.sections import CubeSection, CubeSettings, SearchSection, SearchSettings
+from s2cube.config.times import TimeRange
 from s2cube.errors import ConfigError
-from s2cube.settings import load_config, settings
-from s2cube.times import TimeRange
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:

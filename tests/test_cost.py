@@ -18,11 +18,11 @@ from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene
 from servers import Faulty, faulty
 
 import s2cube
-from s2cube.chunk import chunks, on_steps
-from s2cube.config import CubeSection
-from s2cube.demo import Archive
-from s2cube.plan import make_plan
-from s2cube.shelf import Shelf, Span
+from s2cube.config.sections import CubeSection
+from s2cube.cube.chunks import chunks, on_steps
+from s2cube.demo.archive import Archive
+from s2cube.fetch.cache import Shelf, Span
+from s2cube.scenes.plan import make_plan
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def served(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty
     """The archive; runs compute in this process, on a shelf of its own."""
     from test_decisions import in_this_process
 
-    monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
-    monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+    monkeypatch.setattr("s2cube.jobs.pipeline._compute", in_this_process)
+    monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
     with faulty(archive.items.parent) as server:
         yield server
 
@@ -71,7 +71,7 @@ def test_plan_with_headers_is_exact(
 ) -> None:
     words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--json", *more]
     foreseen = s2cube_command("plan", "--headers", *words).json
-    monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+    monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
     served.asked.clear()
     done = s2cube_command("run", *words)
     assert done.status == 0, done.err
@@ -107,15 +107,15 @@ def test_files_without_nodata_are_foreseen(
 ) -> None:
     from test_decisions import in_this_process
 
-    monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
+    monkeypatch.setattr("s2cube.jobs.pipeline._compute", in_this_process)
     images = {}
     with faulty(untagged) as server:
         for quality in ("fast", "exact"):
             words = ["--aoi", two_fields(tmp_path), "--stac", f"{server.url}/items.json", "--json"]
             words += ["--bands", "blue,green", "--quality", quality, "--out", quality]
-            monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+            monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
             foreseen = s2cube_command("plan", "--headers", *words).json
-            monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+            monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
             server.asked.clear()
             done = s2cube_command("run", *words)
             assert done.status == 0, done.err
@@ -258,7 +258,7 @@ class TestChunks:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
         whole = s2cube.open_cube([item], rectangle(600, -5400, 5400, -600), bands=["blue"], dilation=60)
         values = whole.values
-        monkeypatch.setattr("s2cube.chunk._CHUNK_CELLS", 37)
+        monkeypatch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 37)
         cut = s2cube.open_cube([item], rectangle(600, -5400, 5400, -600), bands=["blue"], dilation=60)
         assert cut.data.npartitions > 16
         np.testing.assert_array_equal(cut.values, values)

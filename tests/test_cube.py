@@ -22,11 +22,11 @@ from werkzeug import Request, Response
 from werkzeug.utils import send_file
 
 import s2cube
-from s2cube.demo import PASSES, Archive
+from s2cube.area.aoi import AOI
+from s2cube.cube._clip import clip
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, HarmonisationError, OutputError, SearchError
-from s2cube.model import AOI
-from s2cube.outline import clip
-from s2cube.qa import QA
+from s2cube.sentinel2 import QA
 
 
 @pytest.fixture(scope="module")

@@ -20,16 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import faulty
 
-from s2cube.catalog import write_catalog
-from s2cube.demo import Archive
+from s2cube.cli._console import tell_record
+from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
-from s2cube.lease import held, now, read_record
-from s2cube.made import Made
-from s2cube.output import CATALOG, FAILURES, RUN, Output
-from s2cube.overwrite import OVERWRITE
-from s2cube.record import Record
-from s2cube.verification import verify
-from s2cube.voice import tell_record
+from s2cube.jobs._overwrite import OVERWRITE
+from s2cube.jobs.verification import verify
+from s2cube.output.catalog import write_catalog
+from s2cube.storage.image_item import Made
+from s2cube.storage.lease import held, now, read_record
+from s2cube.storage.output import CATALOG, FAILURES, RUN, Output
+from s2cube.storage.record import Record
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
@@ -307,7 +307,7 @@ class TestOtherFiles:
         assert (out / FAILURES).read_bytes() == first + b"\n"
 
     def test_half_a_surrogate_pair_is_written_as_its_escape(self, tmp_path: Path) -> None:
-        from s2cube.outcome import SliceFailure
+        from s2cube.storage.failure import SliceFailure
 
         output = Output.at(tmp_path)
         output.note_failures([SliceFailure("a", ("S2A\ud800",), "", "no \udfff", now())])

@@ -17,11 +17,11 @@ from pytest_httpserver import HTTPServer
 from test_search import Server
 
 import s2cube
-from s2cube.config import CubeSection
-from s2cube.items import from_features
-from s2cube.model import AOI
-from s2cube.plan import make_plan
-from s2cube.times import TimeRange, day_begin, solar_day
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection
+from s2cube.config.times import TimeRange, day_begin, solar_day
+from s2cube.scenes.plan import make_plan
+from s2cube.stac._items import from_features
 
 EAST_DEG = 252
 """From the demo's farm in Nebraska to 154 degrees east, whose solar day begins at 13:45 UTC."""

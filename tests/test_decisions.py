@@ -18,13 +18,13 @@ from rio_cogeo import cog_validate
 from werkzeug import Request, Response
 from werkzeug.utils import send_file
 
-from s2cube import demo
-from s2cube.demo import PASSES, Archive
-from s2cube.job import Job as RunJob
-from s2cube.lease import Lease
-from s2cube.outcome import SliceResult
-from s2cube.qa import QA, QA_CLASSES
-from s2cube.worker import make_slice
+from s2cube.demo import archive as demo
+from s2cube.demo.archive import PASSES, Archive
+from s2cube.jobs._worker import make_slice
+from s2cube.jobs.job import Job as RunJob
+from s2cube.jobs.results import SliceResult
+from s2cube.sentinel2 import QA, QA_CLASSES
+from s2cube.storage.lease import Lease
 
 Edit = Callable[[Callable[[list[dict[str, Any]]], Any]], Path]
 
@@ -354,8 +354,8 @@ class TestCloudInTheAOI:
         self, s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, mask: tuple[str, str], chunk: int
     ) -> None:
         """Cloud is judged by the scene classification, in one chunk or in many."""
-        monkeypatch.setattr("s2cube.chunk._STEP_PIXELS", chunk)
-        monkeypatch.setattr("s2cube.pipeline._compute", in_this_process)
+        monkeypatch.setattr("s2cube.cube.chunks._STEP_PIXELS", chunk)
+        monkeypatch.setattr("s2cube.jobs.pipeline._compute", in_this_process)
         plain = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--out", "plain"))
         done = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, *mask))
         assert done.status == 0, done.err

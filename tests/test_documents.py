@@ -20,15 +20,15 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 import s2cube
-from s2cube.api import Question, ask
-from s2cube.config import SearchSection
-from s2cube.demo import Archive
-from s2cube.document import Document
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import SearchSection
+from s2cube.demo.archive import Archive
 from s2cube.errors import SearchError
-from s2cube.model import AOI
-from s2cube.search import open_catalogue
-from s2cube.source import open_source
-from s2cube.stac_io import CatalogueIO, Request
+from s2cube.scenes.search import open_catalogue
+from s2cube.stac._document import Document
+from s2cube.stac.api import Question, ask
+from s2cube.stac.catalogue_io import CatalogueIO, Request
+from s2cube.stac.source import open_source
 
 BOM = b"\xef\xbb\xbf"
 DEEP = 200_000
@@ -37,7 +37,7 @@ OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ class TestStaticOnTheNetwork:
     def test_items_without_end(
         self, publish: Publish, scenes: list[dict[str, Any]], farm: AOI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("s2cube.static._MOST_FILES", 3)
+        monkeypatch.setattr("s2cube.stac._static._MOST_FILES", 3)
         for number, scene in enumerate(scenes):
             publish(f"{number}.json", scene)
         three = publish("three.json", catalogue(*(link("item", f"{number}.json") for number in range(3))))
@@ -415,7 +415,7 @@ class TestNoAnswer:
             assert time.monotonic() - begin < 5
 
     def test_cut_connections_are_made_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("s2cube.web.speaks_tls", lambda *_: False)
+        monkeypatch.setattr("s2cube.fetch.http.speaks_tls", lambda *_: False)
 
         def cut(first: bytes) -> Iterable[bytes]:
             asked.append(first)

@@ -26,15 +26,15 @@ from rasterio.transform import from_origin
 from shapely.affinity import scale, translate
 
 import s2cube
-from s2cube.antimeridian import bounds_lonlat, split, unwrap
-from s2cube.config import CubeSection
-from s2cube.demo import Archive
+from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
+from s2cube.area.aoi import AOI
+from s2cube.area.grid import aoi_geobox
+from s2cube.config.sections import CubeSection
+from s2cube.config.times import solar_day
+from s2cube.cube._clip import clip
+from s2cube.demo.archive import Archive
 from s2cube.errors import AOIError, ConfigError
-from s2cube.grid import aoi_geobox
-from s2cube.model import AOI
-from s2cube.outline import clip
-from s2cube.plan import make_plan
-from s2cube.times import solar_day
+from s2cube.scenes.plan import make_plan
 
 TAVEUNI = shapely.box(179.6, -17, 180.2, -16.5) - shapely.box(179.9, -16.9, 180.1, -16.8)
 """A crossing area with a crossing hole, in one piece."""
@@ -92,7 +92,7 @@ class TestAOI:
         with caplog.at_level("INFO"):
             read(tmp_path / "x.geojson", shapely.box(-100, 0, 100, 1))
             read(tmp_path / "y.geojson", shapely.box(170, 0, 180, 1))
-        assert [each.getMessage() for each in caplog.records if each.name == "s2cube.aoi"] == [
+        assert [each.getMessage() for each in caplog.records if each.name == "s2cube.area.vector_file"] == [
             "x crosses the antimeridian: it goes from 100 to -100 degrees east"
         ]
 

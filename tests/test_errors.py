@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s2cube import bucket, errors, store
+from s2cube import errors
 from s2cube.errors import AssetReadError, S2CubeError, printable, redact, safe_text
+from s2cube.fetch import store
+from s2cube.storage import _bucket as bucket
 
 TREE = [
     kind for _, kind in inspect.getmembers(errors, inspect.isclass)

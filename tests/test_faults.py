@@ -26,11 +26,11 @@ from stackstac.raster_spec import RasterSpec
 
 import s2cube
 from s2cube.errors import AssetReadError, SceneError
-from s2cube.outcome import Traffic
-from s2cube.reader import AssetReader
-from s2cube.shelf import SHELF
-from s2cube.source import open_source
-from s2cube.store import Access
+from s2cube.fetch.cache import SHELF
+from s2cube.fetch.store import Access
+from s2cube.fetch.traffic import Traffic
+from s2cube.raster.reader import AssetReader
+from s2cube.stac.source import open_source
 
 SIDE, TILE = 600, 128
 SPEC = RasterSpec(EPSG, (LEFT_M, TOP_M - 6000, LEFT_M + 6000, TOP_M), (30, 30))
@@ -57,7 +57,7 @@ def means(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
     write_cog(tmp_path / "a.tif", noise())
     with faulty(tmp_path) as server:
         yield server

@@ -16,15 +16,15 @@ from conftest import CommandLine, Job
 from scenes import open_int16
 
 import s2cube
-from s2cube.assets import lean
-from s2cube.config import CubeSection
-from s2cube.demo import PASSES, Archive
-from s2cube.job import plan_job
-from s2cube.model import AOI
-from s2cube.output import Output
-from s2cube.plan import make_plan
-from s2cube.recipe import DATA_VERSION
-from s2cube.worker import make_slice
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection
+from s2cube.demo.archive import PASSES, Archive
+from s2cube.jobs._worker import make_slice
+from s2cube.jobs.job import plan_job
+from s2cube.scenes.assets import lean
+from s2cube.scenes.plan import make_plan
+from s2cube.scenes.recipe import DATA_VERSION
+from s2cube.storage.output import Output
 
 ONE_DAY = ("--bands", "blue", "--datetime", "2021")
 Change = Callable[[dict[str, Any]], None]
@@ -123,7 +123,7 @@ def test_another_version_of_the_data_makes_slices_again(
 ) -> None:
     s2cube_command(*job(*ONE_DAY))
     assert s2cube_command(*job(*ONE_DAY)).json["written"] == []
-    monkeypatch.setattr("s2cube.recipe.DATA_VERSION", DATA_VERSION + 1)
+    monkeypatch.setattr("s2cube.scenes.recipe.DATA_VERSION", DATA_VERSION + 1)
     assert len(s2cube_command(*job(*ONE_DAY)).json["written"]) == 1
 
 

@@ -14,18 +14,19 @@ from conftest import CORNER_DAYS as DAYS
 from conftest import CommandLine, Outcome, Run, edit
 from servers import faulty
 
-import s2cube.pipeline
-from s2cube.demo import Archive
+import s2cube.jobs.pipeline
+from s2cube.config.loading import load_config
+from s2cube.demo.archive import Archive
 from s2cube.errors import WriteError
-from s2cube.job import Job, plan_job, without_overwritten
-from s2cube.lease import Lease, held, read_record
-from s2cube.outcome import Progress, SliceResult
-from s2cube.output import FAILURES, RUN, Output
-from s2cube.overwrite import OVERWRITE, interrupted, journal
-from s2cube.record import Record, now
-from s2cube.settings import load_config
+from s2cube.jobs._overwrite import OVERWRITE, interrupted, journal
+from s2cube.jobs.job import Job, plan_job, without_overwritten
+from s2cube.jobs.results import SliceResult
+from s2cube.storage.lease import Lease, held, read_record
+from s2cube.storage.output import FAILURES, RUN, Output
+from s2cube.storage.progress import Progress
+from s2cube.storage.record import Record, now
 
-_compute = s2cube.pipeline._compute
+_compute = s2cube.jobs.pipeline._compute
 
 
 def stems(done: Outcome) -> list[str]:
@@ -43,7 +44,7 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
                 raise KeyboardInterrupt
             yield result
 
-    monkeypatch.setattr("s2cube.pipeline._compute", stopped)
+    monkeypatch.setattr("s2cube.jobs.pipeline._compute", stopped)
     return after
 
 
@@ -302,7 +303,7 @@ class TestBeforeItBegins:
         def stopped(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("s2cube.job.open_catalogue", stopped)
+        monkeypatch.setattr("s2cube.jobs.job.open_catalogue", stopped)
         assert run().status == 130
         asked = s2cube_command("status", "out")
         assert asked.status == 0
@@ -310,7 +311,9 @@ class TestBeforeItBegins:
         assert "A later run made nothing: stopped" in asked.err
 
     def test_killed_while_it_searches(self, run: Run, s2cube_command: CommandLine, out: Path) -> None:
-        code = "import os, signal, sys; from s2cube.lease import Lease; from s2cube.output import Output;"
+        code = (
+            "import os, signal, sys; from s2cube.storage.lease import Lease; from s2cube.storage.output import Output;"
+        )
         code += "Lease(Output.at('out')).take(); os.kill(os.getpid(), signal.SIGKILL)"
         for _ in range(2):
             subprocess.run([sys.executable, "-c", code], check=False)
@@ -372,13 +375,13 @@ class TestTold:
 
     def test_ctrl_c_tells_what_is_written_and_what_failed(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def some(job: Job, lease: Lease) -> Iterator[SliceResult]:
-            from s2cube.worker import failed
+            from s2cube.jobs._worker import failed
 
             yield SliceResult("a", path="a")
             yield failed(job.todo[1], ValueError("x"))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("s2cube.pipeline._compute", some)
+        monkeypatch.setattr("s2cube.jobs.pipeline._compute", some)
         done = run()
         assert done.status == 130
         assert "1 of 6 slices are done, 1 FAILED" in done.err

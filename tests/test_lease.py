@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import CommandLine, Job
 
-from s2cube.demo import PASSES, Archive
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import BusyError, WriteError
-from s2cube.lease import Lease, held, now, read_record
-from s2cube.output import RUN, Output
+from s2cube.storage.lease import Lease, held, now, read_record
+from s2cube.storage.output import RUN, Output
 
 TAKEN_AND_KILLED = """
 import os, signal, sys
-from s2cube.lease import Lease
-from s2cube.output import Output
+from s2cube.storage.lease import Lease
+from s2cube.storage.output import Output
 Lease(Output.at(sys.argv[1])).take()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -68,7 +68,7 @@ def test_a_dead_run_of_another_machine_is_followed_after_a_while(
     with held(output):
         content = record(output) | {"machine": "another", "pid": 1}
     output.place.put(RUN, json.dumps(content | {"state": "running"}).encode())
-    monkeypatch.setattr("s2cube.lease._DEAD_S", 2)
+    monkeypatch.setattr("s2cube.storage.lease._DEAD_S", 2)
     began = time.monotonic()
     with held(output):
         assert time.monotonic() - began >= 2
@@ -95,16 +95,16 @@ def test_who_has_lost_it_writes_no_more(
     s2cube_command: CommandLine, job: Job, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a laptop that slept: its run was taken for dead, and another has begun."""
-    import s2cube.pipeline
+    import s2cube.jobs.pipeline
 
-    forecast = s2cube.pipeline.forecast
+    forecast = s2cube.jobs.pipeline.forecast
 
     def while_it_sleeps(*arguments: object, **more: object) -> object:
         content = record(output) | {"run": "another", "machine": "another"}
         output.place.put(RUN, json.dumps(content).encode())
         return forecast(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("s2cube.pipeline.forecast", while_it_sleeps)
+    monkeypatch.setattr("s2cube.jobs.pipeline.forecast", while_it_sleeps)
     done = s2cube_command(*job("--bands", "blue"))
     assert done.status == 1
     assert "is written by another run now" in done.err
@@ -149,7 +149,7 @@ def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> N
 
 
 def test_beats_go_on_while_it_is_held(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.lease._BEAT_S", 0.05)
+    monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
     with held(output):
         first = record(output)["beats"]
         deadline = time.monotonic() + 10

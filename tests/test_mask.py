@@ -14,13 +14,13 @@ from odc.geo.geom import box
 from rasterio.transform import from_origin
 from scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
-from s2cube.config import CubeSection
-from s2cube.cube import steps_per_cell
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection
+from s2cube.cube.mask import screen, within
+from s2cube.cube.stack import steps_per_cell
 from s2cube.errors import AssetMissingError
-from s2cube.mask import screen, within
-from s2cube.model import AOI
-from s2cube.plan import make_plan
-from s2cube.qa import QA
+from s2cube.scenes.plan import make_plan
+from s2cube.sentinel2 import QA
 
 
 def layers(steps: int = 1, nests: bool = True, **of: np.ndarray) -> xr.Dataset:
@@ -159,7 +159,7 @@ class TestDilation:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dilation_m: float, chunk: int
     ) -> None:
         """What comes nearer than the distance is masked, nothing else; however the grid is cut into chunks."""
-        monkeypatch.setattr("s2cube.chunk._STEP_PIXELS", chunk)
+        monkeypatch.setattr("s2cube.cube.chunks._STEP_PIXELS", chunk)
         classes = np.random.default_rng(7).choice([4, 9, 3], p=[0.9985, 0.001, 0.0005], size=(300, 300)).astype("uint8")
         # Beside the AOI, which begins 600 m from the edges: 40 m and 100 m away from it.
         classes[150, 27], classes[24, 200] = 9, 3

@@ -26,12 +26,12 @@ from odc.geo.xr import xr_coords
 from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
 
 import s2cube
-from s2cube import memory
-from s2cube.config import CubeSection
-from s2cube.outline import clip
-from s2cube.plan import make_plan
-from s2cube.provider import BAND_ASSETS
-from s2cube.room import Room
+from s2cube.config.sections import CubeSection
+from s2cube.cube._clip import clip
+from s2cube.fetch.budget import Room
+from s2cube.jobs import _memory as memory
+from s2cube.scenes.plan import make_plan
+from s2cube.sentinel2 import BAND_ASSETS
 
 SIDE_M, LIMIT_BYTES = 90_000, 900_000_000
 BANDS = tuple(BAND_ASSETS)
@@ -131,9 +131,9 @@ def test_bytes_are_the_same_however_they_come(
     assert files_of(cube().compute(), tmp_path / "computed") == usual
     assert files_of(cube().chunk(band=-1, y=700, x=333), tmp_path / "rechunked") == usual
     with monkeypatch.context() as patch:
-        patch.setattr("s2cube.draft._IN_MEMORY_BYTES", 0)
-        patch.setattr("s2cube.chunk._CHUNK_CELLS", 517)
-        patch.setattr("s2cube.memory.MOST_READERS", 1)
+        patch.setattr("s2cube.output._spool._IN_MEMORY_BYTES", 0)
+        patch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 517)
+        patch.setattr("s2cube.jobs._memory.MOST_READERS", 1)
         assert files_of(cube(), tmp_path / "streamed") == usual
 
 
@@ -141,9 +141,9 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from s2cube.draft import draft
-import s2cube.draft
-s2cube.draft._IN_MEMORY_BYTES = 0
+from s2cube.output._spool import draft
+import s2cube.output._spool
+s2cube.output._spool._IN_MEMORY_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:

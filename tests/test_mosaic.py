@@ -16,9 +16,9 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 from scenes import CLEAR, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
-from s2cube.mask import final_qa
-from s2cube.model import AOI
-from s2cube.qa import QA
+from s2cube.area.aoi import AOI
+from s2cube.cube.mask import final_qa
+from s2cube.sentinel2 import QA
 
 
 def at_centres(cube: xr.DataArray, east: float = 0.5, south: float = 0.25) -> np.ndarray:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from odc.geo.geom import box
 
 import s2cube
-from s2cube.config import CubeSection
+from s2cube.area.aoi import AOI
+from s2cube.area.names import file_name, unique_file_names
+from s2cube.config.sections import CubeSection
 from s2cube.errors import AOIError
-from s2cube.model import AOI, file_name, unique_file_names
-from s2cube.plan import make_plan
+from s2cube.scenes.plan import make_plan
 
 DEVICES = ["CON", "prn", "Aux", "nul", "COM1", "com0", "LPT9", "COM¹", "CON:", "-nul-", "CONIN$"]
 TEXTS = st.lists(st.text(max_size=6) | st.sampled_from(["a", "A", "a/", "é", "e\u0301", "É", "ß", "ss", "", *DEVICES]))

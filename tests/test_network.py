@@ -24,12 +24,14 @@ from scenes import ramp, write_band
 from servers import Asked, Faulty, FaultyHandler, answer, faulty, served
 from test_faults import noise, write_cog
 
-from s2cube import connections, gdal_file, network, remote, web
-from s2cube.archives import Store
-from s2cube.demo import Archive
+from s2cube.config.stores import Store
+from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError, S2CubeError, SearchError
-from s2cube.source import open_source
-from s2cube.store import Access, fetch
+from s2cube.fetch import _network as network
+from s2cube.fetch import connections, http, object_store
+from s2cube.fetch.store import Access, fetch
+from s2cube.raster import _gdal_file as gdal_file
+from s2cube.stac.source import open_source
 
 pytestmark = pytest.mark.usefixtures("open_network")
 
@@ -112,9 +114,9 @@ def write(url: str) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "abcdef")
         patch.setenv("AWS_ENDPOINT_URL", url)
-        patch.setattr(remote, "_WRITE_RETRY_S", 1)
-        remote.store_to_write.cache_clear()
-        obstore.put(remote.store_to_write("s3://bucket/out"), "a", b"abc")
+        patch.setattr(object_store, "_WRITE_RETRY_S", 1)
+        object_store.store_to_write.cache_clear()
+        obstore.put(object_store.store_to_write("s3://bucket/out"), "a", b"abc")
 
 
 def read_by_role(url: str) -> None:
@@ -126,7 +128,7 @@ def read_by_role(url: str) -> None:
         with served(Faulty(Path(), Role)) as role:
             _give_role(patch, role)
             patch.setenv("NO_PROXY", ",".join(filter(None, [f"127.0.0.1:{role.server_port}", _no_proxy()])))
-            remote.store_to_read.cache_clear()
+            object_store.store_to_read.cache_clear()
             fetch("s3://bucket/a.tif", 0, 8, Access(timeout_s=5, retries=0))
 
 
@@ -359,13 +361,13 @@ class TestCauses:
 
     def tries(self, href: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[AssetReadError, int]:
         asked: list[str] = []
-        ask = web.ask
+        ask = http.ask
 
         def counted(*words: Any, **more: Any) -> Any:
             asked.append(words[0])
             return ask(*words, **more)
 
-        monkeypatch.setattr("s2cube.store.ask", counted)
+        monkeypatch.setattr("s2cube.fetch.store.ask", counted)
         with pytest.raises(AssetReadError) as caught:
             fetch(href, 0, 8, Access(**({"timeout_s": 5, "retries": 5} | options)))
         return caught.value, len(asked)
@@ -443,8 +445,8 @@ class TestCauses:
 
     def test_a_key_that_no_header_can_hold_is_not_shown(self, server: Faulty) -> None:
         """As one is that was read from a file, with the end of its line."""
-        with pytest.raises(web.Lasting, match="characters that HTTP does not allow") as caught:
-            web.ask(f"{server.url}/a.tif", {"X-Key": "TOPSECRET\n"}, 5, 10)
+        with pytest.raises(http.Lasting, match="characters that HTTP does not allow") as caught:
+            http.ask(f"{server.url}/a.tif", {"X-Key": "TOPSECRET\n"}, 5, 10)
         assert "SECRET" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -503,7 +505,7 @@ def read_by_role_within(url: str, timeout_s: float) -> None:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with served(Faulty(Path(), Role)) as role:
             _give_role(patch, role)
-            remote.store_to_read.cache_clear()
+            object_store.store_to_read.cache_clear()
             fetch("s3://bucket/a.tif", 0, 8, Access(timeout_s=timeout_s, retries=0))
 
 

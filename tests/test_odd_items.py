@@ -16,14 +16,14 @@ from odc.geo.geom import box
 from pytest_httpserver import HTTPServer
 from test_search import Server
 
-from s2cube.assets import check_scene, crs_code, lean
-from s2cube.config import CubeSection, SearchSection
-from s2cube.demo import PASSES, Archive
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection, SearchSection
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import SceneError, SearchError, SliceError
-from s2cube.items import from_features
-from s2cube.model import AOI
-from s2cube.plan import make_plan, narrow
-from s2cube.search import find_scenes, open_catalogue
+from s2cube.scenes.assets import check_scene, crs_code, lean
+from s2cube.scenes.plan import make_plan, narrow
+from s2cube.scenes.search import find_scenes, open_catalogue
+from s2cube.stac._items import from_features
 
 SPOILT = "S2A_14TNL_20210724_0_L2A"
 DAY = "corner_20210724"
@@ -468,7 +468,7 @@ def test_a_job_that_cannot_be_done_starts_no_cluster(
     def no_cluster(*_: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("s2cube.cluster.open_client", no_cluster)
+    monkeypatch.setattr("s2cube.jobs._cluster.open_client", no_cluster)
     done = s2cube_command(*job("--bands", "coastal"))
     assert done.status == 3
     assert len(done.json["failed"]) == len(PASSES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s2cube.offset_check import OffsetCheck
+from s2cube.cube.offset_check import OffsetCheck
 
 NONE = (0, 0)
 Counts = tuple[int, int]

@@ -27,18 +27,18 @@ from rio_cogeo import cog_validate
 from scenes import open_int16
 
 import s2cube
-from s2cube.cog import write_cog
-from s2cube.config import OutputSection
-from s2cube.demo import PASSES, Archive
-from s2cube.draft import Draft, draft, layout
+from s2cube.config.sections import OutputSection
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
-from s2cube.folder import Folder
-from s2cube.item import slice_item
-from s2cube.output import Output
-from s2cube.picture import write_picture
-from s2cube.place import place_at
-from s2cube.provider import COMMON_NAMES
-from s2cube.verification import verify
+from s2cube.jobs.verification import verify
+from s2cube.output._cog import write_cog
+from s2cube.output._item import slice_item
+from s2cube.output._picture import write_picture
+from s2cube.output._spool import Draft, draft, layout
+from s2cube.sentinel2 import COMMON_NAMES
+from s2cube.storage.destination import place_at
+from s2cube.storage.folder import Folder
+from s2cube.storage.output import Output
 
 BANDS = ("blue", "green", "red")
 
@@ -310,7 +310,7 @@ class TestWhole:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("s2cube.files.write_picture", full)
+        monkeypatch.setattr("s2cube.output.files.write_picture", full)
         with pytest.raises(WriteError, match=r"farm_20210724: cannot be written \(No space left on device\)"):
             s2cube.write_cogs(cube, tmp_path)
         assert {path: path.read_bytes() for path in Path(paths[0]).parent.iterdir()} == before

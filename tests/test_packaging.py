@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from s2cube.settings import settings
+from s2cube.config.loading import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"dask[array]": "dask-core"}

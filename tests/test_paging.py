@@ -20,21 +20,21 @@ from werkzeug import Request as Asked
 from werkzeug import Response
 
 import s2cube
-from s2cube.api import Api, Question, ask
-from s2cube.demo import Archive
+from s2cube.area.aoi import AOI
+from s2cube.demo.archive import Archive
 from s2cube.errors import SearchError
-from s2cube.model import AOI
-from s2cube.question import Form
-from s2cube.source import open_source
-from s2cube.stac_io import Request, _redirected, as_safe, is_same_server
-from s2cube.web import Answer
+from s2cube.fetch.http import Answer
+from s2cube.stac._question import Form
+from s2cube.stac.api import Api, Question, ask
+from s2cube.stac.catalogue_io import Request, _redirected, as_safe, is_same_server
+from s2cube.stac.source import open_source
 
 MANY = 250
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ class TestCompleteness:
         assert found(api, farm) == names(7)
 
     def test_a_count_that_ends_at_ten_thousand(self, api: FakeApi, farm: AOI, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("s2cube.completeness._COUNTED_UP_TO", 100)
+        monkeypatch.setattr("s2cube.stac._completeness._COUNTED_UP_TO", 100)
         api.count = lambda question, there: min(there, 100)
         api.link = lambda *_: None
         assert found(api, farm) == names()
@@ -300,7 +300,7 @@ class TestLinks:
         self, api: FakeApi, farm: AOI, monkeypatch: pytest.MonkeyPatch, has_links: bool, apart_s: int
     ) -> None:
         """Of a server that makes them up as it is asked, at one instant or at one after another."""
-        monkeypatch.setattr("s2cube.completeness._MOST_PAGES", 50)
+        monkeypatch.setattr("s2cube.stac._completeness._MOST_PAGES", 50)
         numbers = itertools.count()
         first = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -20,12 +20,12 @@ from conftest import KEYS, CommandLine, Job
 from obstore.store import S3Store
 
 import s2cube
-from s2cube import remote
-from s2cube.bucket import Bucket
-from s2cube.demo import PASSES, Archive
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import OutputError, WriteError
-from s2cube.folder import Folder
-from s2cube.place import place_at
+from s2cube.fetch import object_store
+from s2cube.storage._bucket import Bucket
+from s2cube.storage.destination import place_at
+from s2cube.storage.folder import Folder
 
 
 def names(s3: S3Store, prefix: str) -> set[str]:
@@ -86,9 +86,8 @@ class TestPlaces:
             assert not somewhere.swap("x", b"1", b"2")
             assert somewhere.read("x") == b"other's"
         else:
-            code = (
-                "import sys; from s2cube.folder import Folder; from pathlib import Path; f = Folder(Path(sys.argv[1]));"
-            )
+            code = "import sys; from s2cube.storage.folder import Folder; from pathlib import Path;"
+            code += "f = Folder(Path(sys.argv[1]));"
             code += "print(sum(f.swap('x', f.read('x'), str(n).encode() * 9) for n in range(200)))"
             runs = [
                 subprocess.Popen([sys.executable, "-c", code, somewhere.root], stdout=subprocess.PIPE) for _ in range(3)
@@ -144,8 +143,8 @@ class TestBucket:
     ) -> None:  # fmt: skip
         for name, value in change.items():
             monkeypatch.setenv(name, value)
-        remote.store_to_write.cache_clear()
-        monkeypatch.setattr("s2cube.job.open_catalogue", lambda *_: pytest.fail("searched"))
+        object_store.store_to_write.cache_clear()
+        monkeypatch.setattr("s2cube.jobs.job.open_catalogue", lambda *_: pytest.fail("searched"))
         done = s2cube_command(*job("--out", out))
         assert done.status == 2
         assert out in done.err
@@ -242,7 +241,7 @@ def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: J
 
 
 def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.folder._LOCK_WAIT_S", 0.5)
+    monkeypatch.setattr("s2cube.storage.folder._LOCK_WAIT_S", 0.5)
     (tmp_path / ".s2cube").mkdir()
     with (tmp_path / ".s2cube" / "lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)

@@ -25,10 +25,10 @@ from scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_ban
 from test_decisions import Edit, of_day
 
 import s2cube
-from s2cube.demo import PASSES
+from s2cube.demo.archive import PASSES
 from s2cube.errors import SceneError
-from s2cube.placement import placement
-from s2cube.resample import Lattice
+from s2cube.raster.placement import placement
+from s2cube.raster.resample import Lattice
 
 edited = test_decisions.edited
 """A fixture."""

@@ -12,11 +12,11 @@ from odc.geo.crs import CRS
 from odc.geo.geom import Geometry, box
 from pyproj import Transformer
 
-from s2cube.config import CubeSection
-from s2cube.grid import aoi_geobox
-from s2cube.model import AOI
-from s2cube.plan import make_plan
-from s2cube.times import solar_day
+from s2cube.area.aoi import AOI
+from s2cube.area.grid import aoi_geobox
+from s2cube.config.sections import CubeSection
+from s2cube.config.times import solar_day
+from s2cube.scenes.plan import make_plan
 
 LON = st.floats(-179, 178)
 LAT = st.floats(-78, 82)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pystac
 import pytest
 
-from s2cube.assets import band_key, crs_code, layer_key
 from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SceneError
-from s2cube.provider import BAND_ASSETS, canonical_bands, offset_dn, provider
-from s2cube.scene import granule
+from s2cube.scenes.assets import band_key, crs_code, layer_key
+from s2cube.scenes.provider import offset_dn, provider
+from s2cube.scenes.scene import granule
+from s2cube.sentinel2 import BAND_ASSETS, canonical_bands
 
 DECISIONS = {
     # Earth Search v1, sentinel-2-l2a: earthsearch:boa_offset_applied says what the pixels are.

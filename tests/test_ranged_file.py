@@ -17,9 +17,9 @@ from servers import Asked, Faulty, answer, faulty
 from test_faults import noise
 
 from s2cube.errors import AssetReadError
-from s2cube.gdal_file import rasters
-from s2cube.ranged_file import RangedFile
-from s2cube.store import Access, Part
+from s2cube.fetch.store import Access, Part
+from s2cube.raster._gdal_file import rasters
+from s2cube.raster._ranged_file import RangedFile
 
 WHOLE = Window(0, 0, 1024, 1024)
 CONTENT = np.random.default_rng(1).bytes(300_000)
@@ -49,7 +49,7 @@ def test_any_piece(pieces: list[tuple[int, int]]) -> None:
         return Part(memoryview(CONTENT)[start:stop], len(CONTENT), "1")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("s2cube.ranged_file.fetch", fetch)
+        patch.setattr("s2cube.raster._ranged_file.fetch", fetch)
         handle = RangedFile("https://host/a", Access()).open("", "")
         for start, size in pieces:
             handle.seek(start)

@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
 
-from s2cube.reader import AssetReader
+from s2cube.raster.reader import AssetReader
 
 RESOLUTION_M = 300
 BANDS = {"blue": "B02", "swir16": "B11", "coastal": "B01"}

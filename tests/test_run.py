@@ -17,7 +17,7 @@ import servers
 from conftest import FARM, CommandLine, Job
 from pytest_httpserver import HTTPServer
 
-from s2cube.demo import PASSES, Archive
+from s2cube.demo.archive import PASSES, Archive
 
 
 def files(folder: Path) -> set[str]:
@@ -220,7 +220,7 @@ def test_what_else_lies_in_the_folder_does_no_harm(s2cube_command: CommandLine, 
 def test_deciding_loads_nothing_that_computes(archive: Archive, tmp_path: Path) -> None:
     look = (
         "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
-        "from s2cube.cli import main;"
+        "from s2cube.cli.commands import main;"
         f"main(['plan', '--stac', {str(archive.items)!r}, '--aoi', {str(archive.aoi)!r}])"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, cwd=tmp_path, check=True)
@@ -392,7 +392,7 @@ def test_repeated_flag_is_wrong_usage(s2cube_command: CommandLine) -> None:
 def test_catalogue_that_does_not_answer(
     s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
     done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
     assert done.status == 1
     assert "does not answer" in done.err
@@ -419,7 +419,7 @@ def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_pa
 
 
 def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.cluster._CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("s2cube.jobs._cluster._CONNECT_TIMEOUT_S", 1)
     done = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{servers.free_port()}"))
     assert done.status == 1
     assert "no Dask scheduler answers" in done.err
@@ -436,7 +436,7 @@ def test_credentials_are_never_shown(
     httpserver.expect_request("/v1").respond_with_data("nobody", status=401)
     address = httpserver.url_for("/v1").replace("http://", "http://me:secret@")
     gone = f"http://me:secret@127.0.0.1:{servers.free_port()}/v1"
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
     for stac, problem in ((address, "answers 401"), (gone, "does not answer")):
         for loud in ("-q", "-v", "-vv"):
             done = s2cube_command(*job("--stac", f"{stac}?sig=hidden", loud))
@@ -456,10 +456,11 @@ def test_unwritable_out_is_found_before_searching(s2cube_command: CommandLine, j
 def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from odc.geo.geom import box
 
-    from s2cube.config import JobConfig, SearchSection
-    from s2cube.model import AOI, Plan, TimeSlice
-    from s2cube.voice import nothing_found
-    from s2cube.worker import failed
+    from s2cube.area.aoi import AOI
+    from s2cube.cli._console import nothing_found
+    from s2cube.config.sections import JobConfig, SearchSection
+    from s2cube.jobs._worker import failed
+    from s2cube.scenes.time_slice import Plan, TimeSlice
 
     secret = "https://me:secret@host/v1?sig=hidden"
     said = nothing_found(JobConfig(search=SearchSection(stac=secret)))
@@ -477,7 +478,7 @@ def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.Monke
     """Slices are handed over as others are done, so that ten thousand weigh no more than ten."""
     from distributed import Client
 
-    from s2cube.stream import Stream
+    from s2cube.jobs._stream import Stream
 
     submit, handed_out = Client.submit, []
     monkeypatch.setattr(Client, "submit", lambda *words, **more: handed_out.append(words) or submit(*words, **more))

@@ -16,9 +16,10 @@ from odc.geo.geom import Geometry
 from scenes import EPSG, LEFT_M, TOP_M, scene
 
 import s2cube
+from s2cube.area.aoi import AOI
+from s2cube.config.literals import Dtype
 from s2cube.errors import OutputError
-from s2cube.model import AOI, Dtype
-from s2cube.qa import QA
+from s2cube.sentinel2 import QA
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning"),

@@ -19,10 +19,10 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import s2cube
-from s2cube import web
-from s2cube.demo import PASSES, Archive
+from s2cube.area.aoi import AOI
+from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, SceneError, SearchError
-from s2cube.model import AOI
+from s2cube.fetch import http as web
 
 NEBRASKA = (-98.23, 41.07, -98.17, 41.13)
 MANY = 250
@@ -105,7 +105,7 @@ class TestRealAPI:
             asked.append(url)
             return web.exchange(url, *words, **named)
 
-        monkeypatch.setattr("s2cube.stac_io.exchange", counted)
+        monkeypatch.setattr("s2cube.stac.catalogue_io.exchange", counted)
         assert len(s2cube.search(farm, stac=api, max_items=5)) == 5
         assert sum(href.endswith("/search") for href in asked) == 1
 
@@ -254,7 +254,7 @@ class TestFiles:
     def test_neighbours_that_only_touch_are_left_out(self, archive: Archive) -> None:
         from odc.geo.geom import box
 
-        from s2cube.demo import granule_geobox
+        from s2cube.demo.archive import granule_geobox
 
         edges = granule_geobox("14TNL", 10).extent.to_crs("EPSG:4326").boundingbox
         beside = AOI("beside", box(edges.left - 0.01, edges.bottom, edges.left, edges.top, "EPSG:4326"))
@@ -317,7 +317,7 @@ class TestDifficultServer:
     def server(
         self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> Server:
-        monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
         return Server(httpserver, json.loads(json.dumps(archive_items)))
 
     def test_what_it_ignores_is_filtered_here(self, server: Server, farm: AOI) -> None:

@@ -18,12 +18,12 @@ from odc.geo.geom import Geometry
 from shapely.geometry.base import BaseGeometry
 
 import s2cube
-from s2cube.antimeridian import bounds_lonlat, split
-from s2cube.demo import Archive
-from s2cube.grid import aoi_geobox
-from s2cube.model import AOI
-from s2cube.output import as_json
-from s2cube.shape import compact, in_crs
+from s2cube.area.antimeridian import bounds_lonlat, split
+from s2cube.area.aoi import AOI
+from s2cube.area.grid import aoi_geobox
+from s2cube.area.outline import compact, in_crs
+from s2cube.demo.archive import Archive
+from s2cube.storage.output import as_json
 
 SQUARE = shapely.box(10, 50, 10.01, 50.01)
 FARM = shapely.Polygon(

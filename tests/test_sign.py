@@ -23,22 +23,24 @@ from servers import Faulty, FaultyHandler, Gate, answer, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
 import s2cube
-from s2cube import items, sign, stream
-from s2cube.config import ReadSection
-from s2cube.demo import Archive
+from s2cube.config.loading import load_config
+from s2cube.config.sections import ReadSection
+from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError
-from s2cube.gdal_file import rasters
-from s2cube.reader import AssetReader
-from s2cube.settings import load_config
-from s2cube.sign import PLANETARY_COMPUTER, endpoint, unsigned
-from s2cube.source import open_source, save_items
-from s2cube.store import Access, fetch
+from s2cube.fetch import tokens as sign
+from s2cube.fetch.store import Access, fetch
+from s2cube.fetch.tokens import PLANETARY_COMPUTER, endpoint, unsigned
+from s2cube.jobs import _stream as stream
+from s2cube.raster._gdal_file import rasters
+from s2cube.raster.reader import AssetReader
+from s2cube.stac import _items as items
+from s2cube.stac.source import open_source, save_items
 
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """A file behind a gate, whose clock is ours: no test waits."""
-    monkeypatch.setattr("s2cube.web._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(sign, "_TOKENS", sign._Tokens())
     (tmp_path / "archive").mkdir()
     write_cog(tmp_path / "archive" / "a.tif", noise())

@@ -16,11 +16,12 @@ from scenes import ramp, write_band
 from servers import Faulty, FaultyHandler, answer, faulty, object_store, served
 from test_faults import SPEC, WHOLE, means, noise, write_cog
 
-from s2cube import gdal_file, remote
 from s2cube.errors import AssetReadError
-from s2cube.reader import AssetReader
-from s2cube.shelf import Shelf
-from s2cube.store import Access, fetch
+from s2cube.fetch import object_store as remote
+from s2cube.fetch.cache import Shelf
+from s2cube.fetch.store import Access, fetch
+from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster.reader import AssetReader
 
 
 def read(href: str, access: Access | None = None) -> np.ndarray:
@@ -63,7 +64,7 @@ class TestS3:
     def keys(self, bucket: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         """Keys and place, as GDAL or as AWS calls them."""
         remote.store_to_read.cache_clear()
-        monkeypatch.setattr("s2cube.tiles.SHELF", Shelf())
+        monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKTEST")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SKTEST")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

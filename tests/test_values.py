@@ -10,8 +10,8 @@ import rasterio
 import shapely
 from conftest import CommandLine
 
-from s2cube import demo
-from s2cube.demo import Archive, Pass
+from s2cube.demo import archive as demo
+from s2cube.demo.archive import Archive, Pass
 
 CELL_M = 30
 EDGE_M = 0.05
@@ -23,7 +23,7 @@ MASKED = (0, 1, 3, 8, 9, 10)
 def images(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `run` makes of the archive, in float, so that rounding hides nothing, and in int16."""
     import s2cube
-    from s2cube.settings import load_config
+    from s2cube.config.loading import load_config
 
     out = tmp_path_factory.mktemp("images")
     for dtype in ("int16", "float32"):

@@ -20,12 +20,12 @@ from conftest import CommandLine, Run, edit, file
 from obstore.store import S3Store
 from test_place import names
 
-from s2cube import verification
-from s2cube.bucket import Bucket
-from s2cube.demo import Archive
-from s2cube.folder import Folder
-from s2cube.lease import held, read_record
-from s2cube.output import Output
+from s2cube.demo.archive import Archive
+from s2cube.jobs import verification
+from s2cube.storage._bucket import Bucket
+from s2cube.storage.folder import Folder
+from s2cube.storage.lease import held, read_record
+from s2cube.storage.output import Output
 
 SUFFIXES = (".tif", "_qa.tif", ".png")
 

@@ -16,9 +16,9 @@ from conftest import CommandLine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2cube.demo import Archive
-from s2cube.flags import Voice
-from s2cube.voice import complain, json_line, log
+from s2cube.cli._console import complain, json_line, log
+from s2cube.cli._flags import Voice
+from s2cube.demo.archive import Archive
 
 HOSTILE = {
     "\x1b[2J\x1b]0;owned\x07": r"\x1b[2J\x1b]0;owned\x07",

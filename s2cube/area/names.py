@@ -1,0 +1,62 @@
+"""File names that are safe everywhere, made of any text."""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+_LONGEST_TEXT = 1000
+"""Characters of a text that a name is made of: normalising a long text of combining characters takes minutes."""
+
+
+_DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
+"""https://learn.microsoft.com/windows/win32/fileio/naming-a-file; names of s2cube hold no dollar sign anyway."""
+
+
+_LONGEST_NAME_BYTES = 80
+"""Two of these and what is written beside them stay below the 255 bytes of most file systems."""
+
+
+def file_name(text: str) -> str:
+    """Make a name that is safe for every file system, shell and URL: letters and digits of any script, ``-``, ``_``.
+
+    A name that Windows reserves for a device, such as CON, gets a digest.
+    """
+    plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text[:_LONGEST_TEXT]))
+    name = plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
+    return _with_digest(name, text) if _DEVICE.fullmatch(name) else name
+
+
+def unique_file_names(texts: Sequence[str]) -> list[str]:
+    """Make file names of texts, unique also for file systems that do not distinguish upper and lower case.
+
+    A text that is a valid name, and that no other text makes, stays as it is. Any other name gets a digest of its text.
+    """
+    names = [file_name(each) for each in texts]
+    keys = [name_key(name) for name in names]
+    counts = Counter(keys)
+    taken = {key for key, count in counts.items() if count == 1}
+    repeated: Counter[str] = Counter()
+    for position, (text, key) in enumerate(zip(texts, keys, strict=True)):
+        if counts[key] == 1 and key:
+            continue
+        number = repeated[text]
+        repeated[text] += 1
+        name = _with_digest(names[position], text, number)
+        while name_key(name) in taken:
+            name = _with_digest(name, text, number)
+        taken.add(name_key(name))
+        names[position] = name
+    return names
+
+
+def name_key(name: str) -> str:
+    """Give what two names have in common if a file system may take them for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _with_digest(name: str, text: str, number: int = 0) -> str:
+    content = f"{text}\0{number}" if number else text
+    digest = hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name}-{digest}" if name else digest

@@ -1,0 +1,158 @@
+"""A vector file becomes areas of interest."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2cube.area.antimeridian import unwrap
+from s2cube.area.aoi import AOI
+from s2cube.area.names import file_name, name_key
+from s2cube.errors import AOIError
+
+if TYPE_CHECKING:
+    import geopandas
+    from shapely.geometry.base import BaseGeometry
+
+log = logging.getLogger(__name__)
+
+_ID_COLUMNS = ("id", "name")
+_GEOJSON = (".geojson", ".json")
+
+
+def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
+    """Read every feature of a vector file as one area of interest; over the antimeridian, in any style.
+
+    Parameters
+    ----------
+    path
+        Any vector format that geopandas reads, in any CRS.
+    id_property
+        Property that holds the id. Default: `id`, else `name`, else the file's name (and the feature's number,
+        where there are several). Ids become safe file names.
+
+    Raises
+    ------
+    AOIError
+        If the file cannot be read, has no features or no CRS, if a geometry is missing, empty, invalid or no
+        polygon, spans more than half the globe or goes round a pole, or if two ids are the same.
+    """
+    path = Path(path)
+    frame = _read_frame(path)
+    ids = _ids(frame, path, id_property)
+    aois = tuple(_aoi(path, name, geometry, frame) for name, geometry in zip(ids, frame.geometry, strict=True))
+    seen: dict[str, str] = {}
+    for raw, aoi in zip(ids, aois, strict=True):
+        twin = seen.get(name_key(aoi.id))
+        if twin is not None:
+            raise AOIError(
+                str(path),
+                f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
+                "Name a property with different values by --aoi-id",
+            )
+        seen[name_key(aoi.id)] = raw
+    return aois
+
+
+def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
+    """Read a vector file that holds one feature; see `read_aois`.
+
+    Raises
+    ------
+    AOIError
+        As `read_aois`, and if there are several features.
+    """
+    aois = read_aois(path, id_property)
+    if len(aois) > 1:
+        raise AOIError(str(path), f"holds {len(aois)} features, not one", "Read it with s2cube.read_aois")
+    return aois[0]
+
+
+def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
+    if not path.exists():
+        raise AOIError(str(path), "there is no such file", "Name your area of interest by --aoi")
+    import geopandas
+
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            if path.suffix in (".parquet", ".geoparquet"):
+                frame = geopandas.read_parquet(path)
+            else:
+                frame = geopandas.read_file(path, fid_as_index=True)
+    except Exception as error:  # noqa: BLE001  every driver has errors of its own
+        raise AOIError(
+            str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
+        ) from None
+    for warning in warned:
+        # Such as that the file has more layers than the first, which is the one that is read.
+        log.warning("%s: %s", path, warning.message)
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
+    if frame.empty:
+        raise AOIError(str(path), "holds no features", "Draw at least one polygon")
+    if frame.crs is None:
+        raise AOIError(str(path), "does not say its CRS", "Save it with one (a shapefile wants its .prj)")
+    return frame
+
+
+def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -> list[str]:
+    if id_property is not None and id_property not in frame.columns:
+        known = ", ".join(str(column) for column in frame.columns if column != frame.geometry.name) or "none"
+        raise AOIError(str(path), f"has no property '{id_property}'", f"Its properties: {known}")
+    for column in (id_property,) if id_property else _ID_COLUMNS:
+        if column not in frame.columns:
+            continue
+        if frame[column].notna().all():
+            return [str(value) for value in frame[column]]
+        if id_property:
+            raise AOIError(str(path), f"a feature has no '{id_property}'", "Give every feature one")
+    if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
+        # GDAL takes the numeric ids of features for their index.
+        return [str(number) for number in frame.index]
+    if len(frame) == 1:
+        return [path.stem]
+    return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
+
+
+def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopandas.GeoDataFrame") -> AOI:
+    import shapely
+    from odc.geo.geom import Geometry
+
+    subject = f"{path}, feature '{name}'"
+    if geometry is None or geometry.is_empty:
+        raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
+    if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
+        raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it or draw its area")
+    geometry = shapely.force_2d(geometry)
+    if frame.crs is None or frame.crs.is_geographic:
+        _check_degrees(subject, geometry.bounds)
+        # A sound outline over the antimeridian may look, on the flat map, as if it crossed itself.
+        geometry = unwrap(geometry)
+    if not geometry.is_valid:
+        raise AOIError(
+            subject,
+            f"has an invalid geometry ({shapely.is_valid_reason(geometry)})",
+            "Repair it, as QGIS's 'Fix geometries' does",
+        )
+    safe = file_name(name)
+    if not safe:
+        raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
+    try:
+        aoi = AOI(safe, Geometry(geometry, frame.crs))
+    except ValueError as error:
+        raise AOIError(subject, str(error), "Draw a smaller one, and save it with the CRS it is drawn in") from None
+    west, _, east, _ = aoi.bounds_lonlat
+    if west > east:
+        log.info("%s crosses the antimeridian: it goes from %.6g to %.6g degrees east", safe, west, east)
+    return aoi
+
+
+def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float]) -> None:
+    west, south, east, north = bounds_lonlat
+    if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
+        raise AOIError(
+            subject,
+            f"has coordinates that are no degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
+            "They may be swapped, or in metres: save the file with longitude first, or with its own CRS",
+        )

@@ -1,0 +1,4 @@
+"""Commands: arguments, progress, messages and exit status. Only this wing knows cyclopts.
+
+Other wings may use: `commands`.
+"""

@@ -1,0 +1,4 @@
+"""Settings: a TOML file, the environment and flags become one validated JobConfig.
+
+Other wings may use: `literals`, `loading`, `sections`, `stores`, `times`.
+"""

@@ -1,0 +1,116 @@
+"""Do pixels bear out what their item says of the offset?
+
+Clear vegetation is dark in visible light (blue, red: 1 to 8 % of it is reflected, for its pigments absorb it), clear
+water in the infrared (below 5 %: it absorbs it). So the darkest tenth of such cells has a reflectance near 0. An offset
+of 0.1 that was taken off twice makes it negative, one that was never taken off makes it greater than 0.1: the truth
+lies far from both. That is one comparison a cell, and it needs no other scene.
+"""
+
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from s2cube.sentinel2 import QA
+
+_DARK_BANDS: dict[int | None, tuple[str, ...]] = {
+    4: ("coastal", "blue", "red"),
+    6: ("nir", "nir08", "nir09", "swir16", "swir22"),
+}
+"""Where vegetation (scene class 4) and water (6) are dark."""
+
+_GROUNDS = (None, *_DARK_BANDS)
+"""What is looked at: anything clear, and each of these."""
+
+_TOO_DARK_DN = -400
+_DARK_DN = 900
+"""Atmospheric correction overshoots to no less than -0.04 on a tenth of a scene. With the offset left in, no tenth of
+dark ground is below 0.09: its reflectance would have to be below -0.01."""
+
+_SHARE = 0.1
+"""Of the cells: a tenth is enough to be no defect of the sensor, and small enough for mixed cells beside them."""
+
+_FEWEST_CELLS = 100
+_UNKNOWN = -1.0
+
+
+@dataclass(frozen=True)
+class OffsetCheck:
+    """Whether the pixels of scenes disagree with the offset that is added to them.
+
+    Parameters
+    ----------
+    dn
+        From `cube.read_bands`.
+    screened
+        From `mask.screen`.
+    offsets
+        What is added to the digital numbers of each scene.
+    bands
+        Names of the bands in `BAND_ASSETS`.
+    """
+
+    dn: xr.DataArray
+    screened: xr.Dataset
+    offsets: np.ndarray
+    bands: tuple[str, ...]
+
+    def tallies(self) -> da.Array:
+        """Count dark cells.
+
+        Returns
+        -------
+        dask.array.Array
+            Lazy, int64: one a scene, a band, and a chunk down and across; of each, a kind of ground (anything clear,
+            vegetation, water) a row, how many cells tell, and how many of these are dark.
+        """
+        cells = self.dn.data
+        layers = [each.data[:, np.newaxis] for each in (self.screened.reason, self.screened.ground)]
+        added = da.from_array(self.offsets[:, np.newaxis, np.newaxis, np.newaxis], chunks=1)
+        chunks = (*((1,) * count for count in cells.numblocks), (len(_GROUNDS),), (2,))
+        nothing = np.empty((0,) * 6, "int64")
+        return da.map_blocks(_tally, cells, *layers, added, new_axis=(4, 5), chunks=chunks, dtype="int64", meta=nothing)
+
+    def doubtful(self, tallies: np.ndarray) -> list[bool]:
+        """Judge scenes by tallies, summed over chunks.
+
+        An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes darker than -0.04 in
+        An offset of 0 is in doubt where dark ground (vegetation, water) of at least 100 cells is not dark in
+        any band in which it must be. One kind of ground that is as dark as it must be decides: if the offset had been
+        left in, none would be so dark. The other kind may be misclassified, such as cloud over land that is taken for
+        water. False also where fewer than 100 cells can tell.
+        """
+        return [
+            _is_wrong(dict(zip(self.bands, of_scene, strict=True)), bool(offset))
+            for of_scene, offset in zip(tallies, self.offsets, strict=True)
+        ]
+
+
+def _tally(dn: np.ndarray, reason: np.ndarray, ground: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Count cells that are seen whole, by ground, and of these the dark ones."""
+    clear = (reason == QA.CLEAR) & (dn > 0)
+    out = []
+    for each in _GROUNDS:
+        seen = clear if each is None else clear & (ground == each)
+        limit_dn = _TOO_DARK_DN - offset if each is None else _DARK_DN
+        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (dn < limit_dn))))
+    return np.array(out).reshape(1, 1, 1, 1, len(out), 2)
+
+
+def _is_wrong(of_bands: dict[str, np.ndarray], is_added: bool) -> bool:
+    if is_added:
+        return any(_share(tallies[0]) >= _SHARE for tallies in of_bands.values())
+    shares = [
+        _share(of_bands[band][position])
+        for position, ground in enumerate(_GROUNDS)
+        for band in _DARK_BANDS.get(ground, ())
+        if band in of_bands
+    ]
+    return _UNKNOWN < max(shares, default=_UNKNOWN) < _SHARE
+
+
+def _share(tally: np.ndarray) -> float:
+    """Give the share of dark cells; unknown where few are seen."""
+    seen, dark = tally.tolist()
+    return dark / seen if seen >= _FEWEST_CELLS else _UNKNOWN

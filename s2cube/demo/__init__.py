@@ -1,0 +1,4 @@
+"""A small simulated archive with known pixels.
+
+Other wings may use: `archive`.
+"""

@@ -1,0 +1,104 @@
+"""Requests for S3 objects: how they are signed (version 4, GET only), and what refusals mean.
+
+obstore signs too, but takes missing settings (an endpoint, a session token) from the AWS variables. These may belong
+to another store.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote, urlsplit
+
+from s2cube.fetch._archives import Keys, Place
+from s2cube.fetch.http import Answer
+
+_NOTHING = hashlib.sha256(b"").hexdigest()
+"""Hash of the empty body of a GET."""
+
+_CODE = re.compile(rb"<Code>(\w{1,60})</Code>")
+_REGION = re.compile(rb"<Region>([\w-]{1,40})</Region>")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def object_url(place: Place, path: str) -> str:
+    """Write the address of an object, as it is signed and sent.
+
+    Parameters
+    ----------
+    path
+        As in an s3:// address.
+
+    Raises
+    ------
+    ValueError
+        If a name in it is ``.`` or ``..``, which HTTP takes for a step up.
+    """
+    key = unquote(path).lstrip("/")
+    if {".", ".."} & set(key.split("/")):
+        raise ValueError("its path contains . or .. as a name")
+    return place.url + quote(key, safe="/-_.~")
+
+
+def headers_for(place: Place, url: str, headers: Mapping[str, str], now: datetime | None = None) -> dict[str, str]:
+    """Sign a request for an object; give all headers to send, including those of the signature.
+
+    By "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
+    """
+    if place.keys is None:
+        return dict(headers)
+    time = f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    added = {"x-amz-content-sha256": _NOTHING, "x-amz-date": time}
+    if place.keys.session_token:
+        added["x-amz-security-token"] = place.keys.session_token
+    if place.requester_pays:
+        added["x-amz-request-payer"] = "requester"
+    signed = {name.lower(): value for name, value in {**headers, **added, "host": _host(url)}.items()}
+    names = ";".join(sorted(signed))
+    listed = "".join(f"{name}:{signed[name].strip()}\n" for name in sorted(signed))
+    request = "\n".join(("GET", urlsplit(url).path, "", listed, names, _NOTHING))
+    scope = f"{time[:8]}/{place.region}/s3/aws4_request"
+    text = "\n".join(("AWS4-HMAC-SHA256", time, scope, hashlib.sha256(request.encode()).hexdigest()))
+    credential = f"Credential={place.keys.access_key_id}/{scope}, SignedHeaders={names}"
+    authorization = f"AWS4-HMAC-SHA256 {credential}, Signature={_signature(place.keys, scope, text)}"
+    return {**headers, **added, "Authorization": authorization}
+
+
+def _host(url: str) -> str:
+    """Give the host as it is sent: with its port, unless that is the usual one."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return host if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
+
+
+def _signature(keys: Keys, scope: str, text: str) -> str:
+    key = f"AWS4{keys.secret_access_key}".encode()
+    for word in (*scope.split("/"), text):
+        key = hmac.digest(key, word.encode(), "sha256")
+    return key.hex()
+
+
+def refusal(answer: Answer, place: Place) -> tuple[str, str]:
+    """Say why a store does not give an object, and the remedy: the cause is the region, the keys, or the object."""
+    code = _CODE.search(answer.body)
+    told = f"answers {answer.status}" + (f" ({code[1].decode()})" if code else "")
+    in_body = _REGION.search(answer.body)
+    region = answer.headers.get("x-amz-bucket-region") or (in_body[1].decode() if in_body else "")
+    store = f"s3://{place.bucket}"
+    if region and region != place.region and answer.status in (301, 307, 400):
+        return (
+            f"cannot be read ({store} is in the region {region}, but s2cube asked {place.region})",
+            f'Set region = "{region}" under [read.stores."{store}"], or AWS_REGION={region}',
+        )
+    if answer.status not in (401, 403):
+        return told, ""
+    if place.keys:
+        return (
+            f"cannot be read (its store {told})",
+            f"Check the {place.keys.name}_… keys in the environment, and that they may read {store}",
+        )
+    return (
+        f"cannot be read (its store {told})",
+        f'{store} was read without keys; if it needs keys, name them under [read.stores."{store}"]',
+    )

@@ -1,0 +1,144 @@
+"""Progress of an --overwrite, so that a stopped one continues in the next run of the same job."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+from pydantic import TypeAdapter, ValidationError
+
+from s2cube.config.sections import JobConfig
+from s2cube.errors import S2CubeError
+from s2cube.jobs.results import SliceResult
+from s2cube.storage.folder import OWN
+from s2cube.storage.output import Output, encoded
+from s2cube.storage.record import Instant, now
+
+log = logging.getLogger(__name__)
+
+OVERWRITE = f"{OWN}/overwrite"
+
+_SHARE = 0.05
+"""Share of a run's time, at most, that is spent on saving the progress. In a folder it is saved after every slice.
+In a bucket, where the whole file is written each time, it is saved after several slices."""
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """Progress of overwriting an output.
+
+    Parameters
+    ----------
+    job
+        Digest of the settings, see `job_digest`.
+    began
+        RFC 3339, UTC.
+    total
+        Number of slices to make.
+    slices
+        Ids of those that are made.
+    """
+
+    job: str
+    began: Instant
+    total: int
+    slices: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"an --overwrite that began {self.began} is not finished: {len(self.slices)} of {self.total} slices made"
+
+
+_OVERWRITE = TypeAdapter(Overwrite)
+
+
+def job_digest(config: JobConfig) -> str:
+    """Identify a job by all settings that decide which slices there are, and what is in their files."""
+    apart = {"overwrite", "slice_retries", "out"}
+    settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
+    settings["job"] = {key: value for key, value in settings["job"].items() if key not in apart}
+    content = json.dumps([version("s2cube"), settings], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def interrupted(output: Output, job: str) -> Overwrite | None:
+    """Read the progress of a stopped --overwrite of a job; None if there is none."""
+    content = output.place.read(OVERWRITE)
+    if content is None:
+        return None
+    try:
+        found = _OVERWRITE.validate_json(content, strict=True)
+    except ValidationError:
+        path = f"{output.place.address}/{OVERWRITE}"
+        log.warning("%s cannot be read: the progress of the stopped --overwrite is unknown", path)
+        return None
+    return found if found.job == job else None
+
+
+class Journal:
+    """Records which slices an --overwrite has made.
+
+    Parameters
+    ----------
+    todo
+        Ids of the slices that are still to be made.
+    """
+
+    def __init__(self, output: Output, begun: Overwrite, todo: Iterable[str]) -> None:
+        self._output, self._state, self._todo = output, begun, set(todo)
+        self._written_s = self._took_s = 0.0
+
+    def add(self, result: SliceResult) -> None:
+        """Add the result of a slice; a failed one is still to be made."""
+        if result.failure:
+            return
+        self._todo.discard(result.slice)
+        if result.path:
+            self._state = replace(self._state, slices=tuple(dict.fromkeys((*self._state.slices, result.slice))))
+        if time.monotonic() - self._written_s >= self._took_s / _SHARE:
+            self.write()
+
+    def write(self) -> None:
+        """Save which slices are made; delete the file when all are made."""
+        began_s = time.monotonic()
+        self._output.check_run()
+        if not self._todo:
+            self._output.place.remove(OVERWRITE)
+        elif self._state.slices:
+            self._output.place.put(OVERWRITE, encoded(json.dumps(asdict(self._state))))
+        self._written_s = time.monotonic()
+        self._took_s = self._written_s - began_s
+
+
+@contextmanager
+def journal(output: Output, job: str, todo: Collection[str]) -> Iterator[Journal]:
+    """Keep the record of an --overwrite; it is deleted when all slices are made.
+
+    Parameters
+    ----------
+    job
+        See `job_digest`.
+    todo
+        Ids of the slices that are still to be made.
+
+    Raises
+    ------
+    BusyError
+        If another run writes there now.
+    WriteError
+        If it cannot be written.
+    """
+    before = interrupted(output, job)
+    slices = before.slices if before else ()
+    begun = Overwrite(job, before.began if before else now(), len({*slices, *todo}), slices)
+    kept = Journal(output, begun, todo)
+    try:
+        yield kept
+    except BaseException:
+        with suppress(S2CubeError):
+            kept.write()
+        raise
+    kept.write()

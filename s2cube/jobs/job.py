@@ -1,0 +1,195 @@
+"""What a run is going to do: search and plan, held against what is there."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Self
+
+from s2cube.area.vector_file import read_aois
+from s2cube.config.sections import JobConfig
+from s2cube.errors import AOIError, SliceError
+from s2cube.jobs._comparison import Comparison, compare
+from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
+from s2cube.jobs.results import Cost
+from s2cube.scenes.assets import lean
+from s2cube.scenes.plan import make_plan, narrow
+from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
+from s2cube.scenes.time_slice import Plan, UnusableSlice
+from s2cube.sentinel2 import canonical_bands
+from s2cube.storage.output import Output
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is going to do.
+
+    Parameters
+    ----------
+    plans
+        One an AOI, with every slice found.
+    todo
+        One a slice that is to be made.
+    skipped
+        Ids of the slices that are there already, made of the same scenes by the same settings.
+    digest
+        See `overwrite.job_digest`.
+    unusable
+        Slices that cannot be made: they fail without a try.
+    changes
+        Why existing slices are made again: the changes in words, by slice id.
+    """
+
+    config: JobConfig
+    output: Output
+    plans: tuple[Plan, ...]
+    todo: tuple[Plan, ...]
+    skipped: tuple[str, ...]
+    digest: str = ""
+    unusable: tuple[UnusableSlice, ...] = ()
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of slices that will be made, or that will fail."""
+        return len(self.todo) + len(self.unusable)
+
+    def without(self, unusable: Iterable[UnusableSlice]) -> Self:
+        """Give the same job without a try for some of its slices, because they cannot be made."""
+        found = {each.id: each for each in unusable}
+        todo = tuple(plan for plan in self.todo if plan.slices[0].id not in found)
+        return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
+
+
+def plan_job(config: JobConfig, output: Output) -> Job:
+    """Decide what is to be made, without reading a pixel.
+
+    Raises
+    ------
+    UsageError
+        If a setting or the AOI cannot be.
+    SearchError
+        If the catalogue does not give its scenes.
+    """
+    canonical_bands(config.cube.bands)
+    aois = read_aois(config.job.aoi, config.job.aoi_id)
+    catalogue = open_catalogue(config.search, config.read.timeout_s)
+    digest, sizes = job_digest(config), output.sizes()
+    overwritten = _overwritten(config, output, digest)
+    plans, compared = [], []
+    for aoi in aois:
+        items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
+        plan = narrow(make_plan(items, aoi, config.cube), config.search)
+        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+        plans.append(plan)
+        compared += [(plan, each) for each in compare(plan, output, sizes, config.cube)]
+    _check_names(plans)
+    if config.job.overwrite:
+        done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
+    else:
+        done = {each.slice.id for _, each in compared if each.is_same}
+        done |= _kept([each for _, each in compared if each.would_lose_scenes], config, catalogue)
+    todo = [(replace(plan, slices=(each.slice,)), each) for plan, each in compared if each.slice.id not in done]
+    # Slices of one scene behind one another: tiles that two areas share are still there.
+    todo.sort(key=lambda each: each[1].slice.time)
+    return Job(
+        config, output, tuple(plans), tuple(plan for plan, _ in todo),
+        skipped=tuple(each.slice.id for _, each in compared if each.slice.id in done),
+        digest=digest,
+        unusable=tuple(each for plan in plans for each in plan.unusable),
+        changes={} if config.job.overwrite else {each.slice.id: each.changes for _, each in todo if each.changes},
+    )  # fmt: skip
+
+
+def _check_names(plans: list[Plan]) -> None:
+    """Check that every slice has its own name: areas ``a`` and ``a_b`` may have scenes ``b_c`` and ``c``."""
+    owners: dict[str, str] = {}
+    for plan in plans:
+        for slice_id in [*(each.id for each in plan.slices), *(each.id for each in plan.unusable)]:
+            if (other := owners.setdefault(slice_id, plan.aoi.id)) != plan.aoi.id:
+                problem = f"has a slice {slice_id}, and so has area {other}"
+                raise AOIError(f"area {plan.aoi.id}", problem, "Give one of them another name (--aoi-id)")
+
+
+def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:
+    """Name the slices whose images stay: new ones would lack scenes that the catalogue has not withdrawn."""
+    if not compared:
+        return set()
+    lost = {scene for each in compared for scene in each.lost}
+    withdrawn = find_withdrawn(lost, compared[0].slice.scenes[0].id, config.search, catalogue)
+    kept = [each for each in compared if not withdrawn.issuperset(each.lost)]
+    if again := [each for each in compared if withdrawn.issuperset(each.lost)]:
+        others = f", and {len(again) - 1} other slices likewise" if again[1:] else ""
+        log.warning(
+            "%s: will be made again without %s, which the catalogue has withdrawn%s",
+            again[0].slice.id, ", ".join(again[0].lost), others,
+        )  # fmt: skip
+    if kept:
+        others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
+        log.warning(
+            "%s%s: a new image would lack scenes, such as %s, which the search does not find, though the "
+            "catalogue has not withdrawn them. --overwrite makes images of what is found",
+            kept[0].slice.id, others, kept[0].lost[0],
+        )  # fmt: skip
+    return {each.slice.id for each in kept}
+
+
+def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:
+    """Name the slices that a stopped --overwrite of this job has already made."""
+    begun = interrupted(output, digest)
+    if begun is None:
+        return frozenset()
+    if config.job.overwrite:
+        path = f"{output.place.address}/{OVERWRITE}"
+        log.warning("%s: %s; this run makes the others (delete %s to start again)", config.job.out, begun, path)
+    else:
+        log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
+    return frozenset(begun.slices)
+
+
+def without_overwritten(job: Job) -> Job:
+    """Leave out the slices that another run of the same --overwrite has made since the job was planned."""
+    begun = interrupted(job.output, job.digest) if job.config.job.overwrite else None
+    if begun is None:
+        return job
+    todo: list[Plan] = []
+    made: list[Plan] = []
+    bands = job.config.cube.bands
+    for plan in job.todo:
+        (each,) = plan.slices
+        is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "made"
+        (made if is_made else todo).append(plan)
+    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(plan.slices[0].id for plan in made)))
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """The cost of each slice of a job, by id; and the slices that turn out to be unusable."""
+
+    costs: dict[str, Cost]
+    unusable: tuple[UnusableSlice, ...] = ()
+
+
+def forecast(job: Job, headers: bool) -> Forecasts:
+    """Predict the cost of the slices of a job.
+
+    Parameters
+    ----------
+    headers
+        Read the headers of all files, so that it is exact; else it goes by their items.
+    """
+    if not job.todo:
+        return Forecasts({})
+    from s2cube.jobs._cost import Forecast
+
+    predicting, costs, unusable = Forecast(job.config, headers), {}, []
+    for plan in job.todo:
+        (each,) = plan.slices
+        try:
+            costs[each.id] = predicting.of(plan)
+        except SliceError as error:
+            ids = tuple(scene.id for scene in each.scenes)
+            unusable.append(UnusableSlice(each.id, ids, error, each.time, each.end))
+    return Forecasts(costs, tuple(unusable))

@@ -1,0 +1,88 @@
+"""Write a cube of a notebook as COGs with their Items."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from s2cube.config.sections import OutputSection, OutputSettings
+from s2cube.cube.packing import PACKINGS
+from s2cube.errors import OutputError
+from s2cube.storage.folder import Folder
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output, name
+from s2cube.storage.progress import Progress
+from s2cube.storage.record import now
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path | str]:
+    """Compute a cube slice by slice and write each as a COG, a QA image, a picture and a STAC Item.
+
+    Parameters
+    ----------
+    cube
+        From `open_cube`, or a selection of it that keeps all dimensions, for example by lists of times or bands. The
+        COGs get its dtype.
+    out
+        Output folder, or an address in an object store; slices that are there already are replaced.
+    compress, compress_level
+        ``deflate``, ``zstd``, ``lzw`` or ``none``, and the effort of it; deflate with 4 by default.
+
+    Returns
+    -------
+    list of Path or str
+        The COGs, in the order of time: paths, or addresses in an object store.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or the cube is not from `open_cube`: computed from one, or read from a file.
+    BusyError
+        If a run writes there.
+    WriteError
+        If a disk is full, or a store refuses.
+    ConfigError
+        If there is no such compression.
+    """
+    chosen = OutputSection.of(way)
+    lack = _lack(cube)
+    if lack:
+        raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
+    from s2cube.jobs._memory import MOST_READERS
+    from s2cube.output.catalog import write_catalog
+    from s2cube.output.files import write_files
+
+    # What is told of slices may be lazy too, of a cube that was cut into other chunks.
+    cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
+    with held(Output.at(out)) as lease:
+        paths: list[Path | str] = []
+        lease.progress = Progress(total=cube.sizes["time"], began=now())
+        for position in range(cube.sizes["time"]):
+            image = cube.isel(time=position)
+            with lease.output.place.staging() as folder:
+                write_files(image, folder, chosen, MOST_READERS)
+                aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+                path = lease.output.publish(aoi_id, slice_id, folder)
+            here = isinstance(lease.output.place, Folder)
+            paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
+            lease.progress = replace(lease.progress, written=len(paths))
+        write_catalog(lease.output, {cube.attrs["aoi"]})
+    return paths
+
+
+def _lack(cube: "xr.DataArray") -> str:
+    """Name what a cube lacks in comparison with one of `open_cube`; empty if nothing."""
+    missing = {"time", "band", "slice", "scenes", "provenance", "qa"} - set(cube.coords)
+    if missing or cube.dims != ("time", "band", "y", "x") or "grid" not in cube.attrs:
+        return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
+    if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
+        return "a part of its grid"
+    if not cube.rio.transform(recalc=True).almost_equals(cube.rio.transform()):
+        return "the order of rows and columns of open_cube"
+    from s2cube.cube.mosaic import SOURCE
+
+    packing = PACKINGS.get(cube.dtype.name)
+    intact = packing and packing.holes(cube.encoding.get("_FillValue")) and cube.encoding.get("source") == SOURCE
+    return "" if intact else "the encoding of open_cube, because it was computed from one or read from a file"

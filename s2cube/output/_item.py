@@ -1,0 +1,178 @@
+"""An image becomes a STAC Item."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import rioxarray  # noqa: F401  registers .rio
+import shapely
+import xarray as xr
+from pystac.extensions.eo import Band, EOExtension
+from pystac.extensions.file import FileExtension
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+from shapely.geometry.base import BaseGeometry
+
+from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
+from s2cube.area.outline import compact
+from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.sentinel2 import CLOUD_CLASSES, COMMON_NAMES, QA, QA_CLASSES, canonical_bands, clear_percent, cloud_percent
+from s2cube.storage.image_item import (
+    DATA,
+    DATA_VERSION,
+    GROUND,
+    PICTURE,
+    QA_IMAGE,
+    RECIPE,
+    SCENES,
+    SEARCH,
+    SETTINGS,
+    SHA2_256,
+    SUFFIXES,
+)
+
+_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
+
+
+def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
+    """Describe an image.
+
+    Parameters
+    ----------
+    image
+        Dims (band, y, x), as `image.open_cube` makes them; its values are not looked at.
+    counts
+        Of the classes of its QA, see `qa.count_classes`.
+    doubted
+        Ids of scenes whose pixels disagree with what their items say of the offset.
+
+    Returns
+    -------
+    pystac.Item
+        Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
+        and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
+        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI.
+        `s2cube:geometry_tolerance_m` says by how much the outline was simplified, metres: a tenth of a cell at most.
+        `s2cube:scenes`, `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say
+        what it was made of, and how; `derived_from` links to every source item that has an address.
+    """
+    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
+    provenance = json.loads(str(image.provenance.item()))
+    outline, tolerance_m = _outline(image)
+    item = pystac.Item(
+        slice_id,
+        shapely.geometry.mapping(outline),
+        list(bounds_lonlat(outline)),
+        image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
+        {
+            "constellation": "sentinel-2",
+            "instruments": ["msi"],
+            SCENES: str(image.scenes.item()).splitlines(),
+            "s2cube:offset_dn": provenance["offset_dn"],
+            "s2cube:offset_doubts": list(doubted),
+            "s2cube:dropped": provenance["dropped"],
+            SETTINGS: provenance["settings"],
+            RECIPE: provenance["recipe"],
+            DATA_VERSION: provenance["data_version"],
+            GROUND: provenance["ground"],
+            "s2cube:clear_percent": clear_percent(counts),
+            "s2cube:geometry_tolerance_m": tolerance_m,
+        },
+        collection=aoi_id,
+    )
+    if provenance["search"]:
+        item.properties[SEARCH] = provenance["search"]
+    item.stac_extensions.append(_CLASSIFICATION)
+    EOExtension.ext(item, add_if_missing=True).cloud_cover = (
+        cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None
+    )
+    hrefs = {key: f"./{slice_id}{suffix}" for key, suffix in SUFFIXES.items()}
+    item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
+    item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
+    item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
+    _describe(item, image)
+    item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
+    item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
+    item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
+    for href in provenance["derived_from"]:
+        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
+    return item
+
+
+def add_checksums(item: pystac.Item, folder: Path) -> None:
+    """Add to every asset the size of its file and its SHA2-256 checksum, by the file extension.
+
+    Parameters
+    ----------
+    folder
+        Where its files are now, under their final names.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    """
+    for key, asset in item.assets.items():
+        path = folder / f"{item.id}{SUFFIXES[key]}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = FileExtension.ext(asset, add_if_missing=True)
+        facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
+
+
+def _outline(image: xr.DataArray) -> tuple[BaseGeometry, float]:
+    """Give the AOI by RFC 7946, simplified by at most a tenth of a cell, and the tolerance used: metres."""
+    whole = unwrap(shapely.from_wkt(image.attrs["aoi_wkt_lonlat"]))
+    outline, tolerance_m = compact(whole, image.odc.geobox.resolution.x / 10)
+    return shapely.orient_polygons(split(outline)), tolerance_m
+
+
+def _describe(item: pystac.Item, image: xr.DataArray) -> None:
+    names = [str(name) for name in image.band.values]
+    packing = PACKINGS[image.dtype.name]
+    projection = ProjectionExtension.ext(item, add_if_missing=True)
+    geobox = image.odc.geobox
+    projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
+    data = item.assets[DATA]
+    band = RasterBand.create(
+        nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
+        data_type=DataType(image.dtype.name),
+        spatial_resolution=geobox.resolution.x,
+        scale=packing.scale,
+        offset=0,
+        unit=UNIT,
+    )
+    RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
+    EOExtension.ext(data, add_if_missing=True).apply(
+        [
+            Band.create(name, common_name=COMMON_NAMES[band])
+            for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
+        ]
+    )
+
+
+def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
+    by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
+    return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
+
+
+def _qa_asset(href: str) -> pystac.Asset:
+    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
+    asset.extra_fields["classification:classes"] = [
+        {
+            "value": int(value),
+            "name": each.name,
+            "description": each.description,
+            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
+            "nodata": value == QA.OUTSIDE,
+        }
+        for value, each in QA_CLASSES.items()
+    ]
+    asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
+    return asset

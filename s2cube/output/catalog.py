@@ -1,0 +1,158 @@
+"""Items become collections and a catalogue."""
+
+import logging
+from collections.abc import Collection, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import pystac
+import shapely
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from s2cube.area.antimeridian import bounds_lonlat
+from s2cube.errors import OutputError
+from s2cube.storage.image_item import Made
+from s2cube.storage.output import CATALOG, Output, as_json
+
+log = logging.getLogger(__name__)
+
+_ID = "s2cube"
+_READERS = 16
+"""Threads that read Items: in a bucket each takes an answer's time."""
+
+
+def write_catalog(output: Output, changed: Container[str] | None) -> None:
+    """Write the collection of every AOI in an output and the catalogue over them, where they are not yet so.
+
+    Parameters
+    ----------
+    changed
+        AOIs that slices may have been made of since their collection was written, None for all; of others only the
+        names of slices are looked at.
+
+    Raises
+    ------
+    BusyError
+        If another run writes there now.
+    WriteError
+        If they cannot be written.
+    """
+    output.check_run()
+    aois = []
+    for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
+        slice_ids = [slice_id for _, slice_id in found]
+        collection = f"{aoi_id}/collection.json"
+        old = _old(output, collection)
+        linked = _linked(output, aoi_id, old)
+        if changed is None or aoi_id in changed or linked != slice_ids:
+            images = _images(output, aoi_id, slice_ids)
+            if not images:
+                continue
+            _write(output, collection, old, _collection(aoi_id, images))
+        aois.append(aoi_id)
+    old = _old(output, CATALOG)
+    if aois or _is_own(old):
+        _write(output, CATALOG, old, _catalog(aois))
+
+
+def _old(output: Output, name_: str) -> bytes | None:
+    """Read a document that will be replaced; None if it is invalid, or is not a file."""
+    try:
+        return output.place.read(name_)
+    except OutputError as error:
+        log.warning("%s: %s: s2cube writes a new one", error.subject, error.problem)
+        return None
+
+
+def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
+    """Give the ids of the slices of a collection; none if it cannot be read."""
+    if collection is None:
+        return []
+    try:
+        old = _OldCollection.model_validate_json(collection)
+    except ValidationError:
+        path = f"{output.place.address}/{aoi_id}/collection.json"
+        log.warning("%s cannot be read as a collection: s2cube writes a new one", path)
+        return []
+    return [PurePosixPath(link.href).stem for link in old.links if link.rel == "item"] if old.id == aoi_id else []
+
+
+def _is_own(catalog: bytes | None) -> bool:
+    """Say whether s2cube wrote a catalogue, so that it may be emptied."""
+    try:
+        return _OldCatalog.model_validate_json(catalog or b"").id == _ID
+    except ValidationError:
+        return False
+
+
+def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, Made]:
+    """Read the Items of some slices. Warn about those that cannot be read, and leave them out."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        made = threads.map(lambda slice_id: output.made(aoi_id, slice_id), slice_ids)
+        return {slice_id: each for slice_id, each in zip(slice_ids, made, strict=True) if each}
+
+
+def _extent(images: Collection[Made]) -> pystac.Extent:
+    # pystac's own would span the globe where a box crosses the antimeridian.
+    outlines = shapely.get_parts([shapely.geometry.shape(dict(each.geometry)) for each in images])
+    bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
+    times = [each.time for each in images]
+    return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.TemporalExtent([[min(times), max(times)]]))
+
+
+def _collection(aoi_id: str, images: Mapping[str, Made]) -> dict[str, Any]:
+    collection = pystac.Collection(
+        aoi_id,
+        f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
+        _extent(images.values()),
+        license="other",
+        keywords=["Sentinel-2", "surface reflectance"],
+        providers=[pystac.Provider("ESA", roles=[pystac.ProviderRole.PRODUCER], url="https://sentinels.copernicus.eu")],
+    )
+    collection.add_link(pystac.Link("root", "../catalog.json", pystac.MediaType.JSON))
+    collection.add_link(pystac.Link("parent", "../catalog.json", pystac.MediaType.JSON))
+    for slice_id in images:
+        collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
+    return collection.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
+    catalog = pystac.Catalog(_ID, "Sentinel-2 images made by s2cube, one collection for each area of interest.")
+    for aoi_id in aoi_ids:
+        catalog.add_link(pystac.Link("child", f"./{aoi_id}/collection.json", pystac.MediaType.JSON))
+    return catalog.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> None:
+    new = as_json(content)
+    if new != old:
+        output.place.put(name_, new)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Link(_Part):
+    rel: str
+    href: str
+
+
+class _Extents(_Part):
+    spatial: dict[str, list[list[float]]]
+    temporal: dict[str, list[list[str | None]]]
+
+
+class _OldCatalog(_Part):
+    id: str
+
+
+class _OldCollection(_OldCatalog):
+    type: Literal["Collection"]
+    stac_version: str
+    description: str
+    license: str
+    extent: _Extents
+    links: list[_Link]

@@ -1,0 +1,76 @@
+"""Processing level: s2cube takes Level-2A, surface reflectance, and refuses what says that it is another level."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pystac
+
+from s2cube.errors import SceneError
+from s2cube.stac.members import read, shown, text
+
+_LEVELS = ("s2:product_type", "product:type", "productType", "processing:level")
+"""Properties that give the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
+
+_PRODUCT = "s2:product_uri"
+"""Property with the name of ESA's product, as S2A_MSIL2A_20240101T….SAFE."""
+
+_LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
+_COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
+_ID_OF_LEVEL_1 = re.compile(r"_(?:MSI)?L1[A-C](?:_|$)")
+_SURFACE_REFLECTANCE = "2"
+
+
+def check_level(item: pystac.Item) -> None:
+    """Check that a scene does not state another level than Level-2A, surface reflectance.
+
+    Raises
+    ------
+    SceneError
+        If it does.
+    """
+    for name in _LEVELS:
+        told = read(item, item.properties, name, text) or ""
+        if _level(told) not in ("", _SURFACE_REFLECTANCE):
+            raise _other_level(item.id, f"says {name} {shown(told)}")
+    if _ID_OF_LEVEL_1.search(item.id):
+        raise _other_level(item.id, "says so in its id")
+    product = read(item, item.properties, _PRODUCT, text) or ""
+    if _ID_OF_LEVEL_1.search(product):
+        raise _other_level(item.id, f"says {_PRODUCT} {shown(product)}")
+    if is_other_level(item.collection_id):
+        raise _other_level(item.id, f"is of collection {shown(item.collection_id)}")
+
+
+def other_level(collection: Mapping[str, Any]) -> str:
+    """Say how a collection states that it is entirely of another level than 2; empty if it does not.
+
+    Parameters
+    ----------
+    collection
+        STAC Collection as a server gives it.
+    """
+    if is_other_level(str(collection.get("id"))):
+        return "says so in its id"
+    summaries = collection.get("summaries")
+    for name in _LEVELS:
+        told = summaries.get(name) if isinstance(summaries, Mapping) else None
+        levels = {_level(each) for each in told if isinstance(each, str)} if isinstance(told, list) else {""}
+        if levels and not levels & {"", _SURFACE_REFLECTANCE}:
+            return f"says {name} {shown(told)}"
+    return ""
+
+
+def _level(told: str) -> str:
+    match = _LEVEL.fullmatch(told.strip().upper())
+    return match[1] if match else ""
+
+
+def is_other_level(collection: str | None) -> bool:
+    """Say whether the id of a collection names another processing level than 2, such as sentinel-2-l1c."""
+    levels = _COLLECTION_LEVEL.findall((collection or "").lower())
+    return bool(levels) and _SURFACE_REFLECTANCE not in levels
+
+
+def _other_level(subject: str, how: str) -> SceneError:
+    return SceneError(subject, f"is not Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")

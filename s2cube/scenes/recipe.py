@@ -1,0 +1,47 @@
+"""Digest of all that decides the pixels of an image: if it changes, the image is made again."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pystac
+
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection
+from s2cube.scenes.assets import used_keys
+from s2cube.scenes.provider import offset_dn
+from s2cube.scenes.scene import processed, version
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+DATA_VERSION = 2
+"""Increase it when the same scenes and settings give other pixels, so that images are made again. A test checks it."""
+
+
+def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: CubeSection) -> str:
+    """Give the digest of all that decides the pixels of an image, except the choice of bands.
+
+    Raises
+    ------
+    SceneError
+        If a needed member of an item cannot be understood.
+    """
+    # The grid and the offset of each scene are in the digest separately.
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
+    grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
+    of_scenes = [
+        (scene.id, processed(scene), offset_dn(scene, config.offset), _versions(scene, config)) for scene in scenes
+    ]
+    content = json.dumps([DATA_VERSION, aoi.ground, *grid, settings, of_scenes], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def settings_of(config: CubeSection) -> dict[str, Any]:
+    """Give the settings for an Item: by the names of the flags, without the bands, which the Item holds separately."""
+    return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
+
+
+def _versions(scene: pystac.Item, config: CubeSection) -> list[str]:
+    return [version(scene.assets[key]) for key in used_keys(scene, config)]

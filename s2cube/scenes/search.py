@@ -1,0 +1,265 @@
+"""An area of interest and a question become STAC items."""
+
+import logging
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Unpack
+
+import pystac
+
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import SearchSection, SearchSettings
+from s2cube.config.times import TimeRange, day_begin
+from s2cube.errors import SearchError, SliceError
+from s2cube.scenes._granules import find_granules
+from s2cube.scenes._level import other_level
+from s2cube.scenes.scene import acquired, cloud_cover, footprint
+from s2cube.stac.api import Api, Question, ask, sorts
+from s2cube.stac.catalogue_io import TIMEOUT_S
+from s2cube.stac.source import open_source
+
+log = logging.getLogger(__name__)
+
+Catalogue = Api | list[pystac.Item]
+"""An API that can be searched, or all items of anything else."""
+
+_UNKNOWN = datetime.max.replace(tzinfo=UTC)
+_SAME_PASS = timedelta(minutes=1)
+"""Maximum difference in time of two processings of one granule; milliseconds were seen."""
+
+
+def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
+    """Find the scenes that meet an area of interest.
+
+    What a server ignores of the question is filtered again here. Page and connection failures are retried with
+    backoff; what still fails is an error, never a shorter list.
+
+    Parameters
+    ----------
+    aoi
+        Its geometry is searched, not its bounding box.
+    stac
+        URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
+        stac-geoparquet file.
+    collection
+        Id of the collection.
+    datetime
+        ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
+        area: UTC + longitude / 15 h.
+    max_cloud
+        Highest cloud cover of a scene, percent. Below 100, a scene that does not give its cloud cover is left out. If
+        a granule has several processings, the newest counts.
+    max_items
+        Number of granules to keep, the newest ones, each in its newest processing.
+
+    Returns
+    -------
+    list of pystac.Item
+        Oldest first, then by id, with absolute asset hrefs. Scenes whose item cannot be understood are included; an
+        image of such a scene fails.
+
+    Raises
+    ------
+    ConfigError
+        If a setting cannot be.
+    SearchError
+        If the catalogue cannot be read or has no such collection.
+    """
+    config = SearchSection.of(settings)
+    return asked_for(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
+
+
+def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
+    """Open the catalogue once, to find the scenes of many areas of interest in it.
+
+    Parameters
+    ----------
+    timeout_s
+        Limit for a complete answer of a server, seconds.
+
+    Raises
+    ------
+    SearchError
+        If it cannot be read or has no such collection.
+    """
+    with _named(config):
+        source = open_source(config.stac, timeout_s)
+        if isinstance(source, Iterator):
+            return _of_collection(list(source), config)
+        collection = source.collection(config.collection)
+        if collection is None:
+            raise _no_collection(config, source.collection_names())
+        if level := other_level(collection):
+            problem = f"offers no Level-2A surface reflectance in collection '{config.collection}': it {level}"
+            raise SearchError(config.stac, problem, "Choose another --collection")
+        return source
+
+
+def find_scenes(
+    aoi: AOI,
+    config: SearchSection,
+    catalogue: Catalogue,
+    keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
+) -> list[pystac.Item]:
+    """Find the scenes of an area of interest in an open catalogue.
+
+    It finds the scenes of all solar days that `config.datetime` touches, so that no image lacks a part.
+    `config.max_items` limits how far back the search goes, to whole days; it may find more. `config.max_cloud_percent`
+    applies to the newest processing of each granule, which is returned with its older ones.
+
+    Parameters
+    ----------
+    keep
+        Gives what to keep of each scene.
+
+    Raises
+    ------
+    SearchError
+        If the catalogue fails.
+    """
+    days = config.datetime and config.datetime.whole_days_at(aoi.lon)
+    matches = partial(_matches, aoi=aoi, config=config, days=days)
+    with _named(config):
+        matching: Iterator[pystac.Item]
+        if isinstance(catalogue, list):
+            matching = filter(matches, catalogue)
+        else:
+            question = Question(config.stac, config.collection, aoi.search_area, str(days) if days else None)
+            found = ask(catalogue, question)
+            limited = sorts(catalogue) and config.max_items is not None
+            matching = _newest(found, matches, aoi, config) if limited else filter(matches, found)
+        scenes = [keep(item) for item in matching]
+    if config.max_cloud_percent < 100:
+        clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
+        scenes = [item for each in clear for item in (each.scene, *each.older)]
+    return sorted(scenes, key=_age)
+
+
+def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
+    """Leave out what `find_scenes` finds only to make days whole."""
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    within = [item for item in found if not exact or _is_within(item, exact)]
+    if config.max_items is None:
+        return within
+    return sorted((each.scene for each in find_granules(within)), key=_age)[-config.max_items :]
+
+
+def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
+    """Give those of some scenes that a catalogue no longer has: it is asked for their ids.
+
+    Parameters
+    ----------
+    known
+        Id of a scene that it has. If its answer lacks this one, too, the answer proves nothing.
+
+    Returns
+    -------
+    frozenset of str
+        Empty if the catalogue does not answer.
+    """
+    asked = {*scenes, known}
+    try:
+        with _named(config):
+            if isinstance(catalogue, list):
+                found = iter(catalogue)
+            else:
+                question = Question(config.stac, config.collection, None, ids=tuple(sorted(asked)))
+                found = ask(catalogue, question)
+            there = {item.id for item in found}
+    except SearchError as error:
+        log.warning("%s", error)
+        return frozenset()
+    return frozenset(asked - there) if known in there else frozenset()
+
+
+@contextmanager
+def _named(config: SearchSection) -> Iterator[None]:
+    """Turn what libraries raise when a catalogue misbehaves into an error that names the catalogue."""
+    try:
+        yield
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
+        problem = f"failed during the search ({error})"
+        raise SearchError(config.stac, problem, "Report it to the operator of the catalogue") from error
+
+
+def _age(item: pystac.Item) -> tuple[datetime, str]:
+    """Sort by time, then id. Scenes without a time come last, so that a limit to the newest does not hide them."""
+    try:
+        return acquired(item), item.id
+    except SliceError:
+        return _UNKNOWN, item.id
+
+
+def _is_within(item: pystac.Item, times: TimeRange) -> bool:
+    try:
+        return acquired(item) in times
+    except SliceError:
+        return True
+
+
+def _is_clear(item: pystac.Item, config: SearchSection) -> bool:
+    if config.max_cloud_percent == 100:
+        return True
+    cloud_percent = cloud_cover(item)
+    return cloud_percent is not None and cloud_percent <= config.max_cloud_percent
+
+
+def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange | None) -> bool:
+    if item.collection_id not in (None, config.collection) or (days and not _is_within(item, days)):
+        return False
+    try:
+        outline = footprint(item)
+    except SliceError as error:
+        # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
+        log.warning("%s. s2cube assumes that it covers %s", error, aoi.id)
+        return True
+    area = aoi.geometry_lonlat.geom
+    return bool(outline.intersects(area) and not outline.touches(area))
+
+
+def _newest(
+    found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
+) -> Iterator[pystac.Item]:
+    """Yield what matches; stop when there are enough whole days, if the server keeps its order."""
+    matching: list[pystac.Item] = []
+    earliest = complete_from = _UNKNOWN
+    in_order = True
+    for item in found:
+        time, _ = _age(item)
+        in_order &= time <= earliest
+        if in_order and time < complete_from and _are_enough(matching, aoi, config):
+            return
+        if matches(item):
+            matching.append(item)
+            yield item
+        if time < _UNKNOWN:
+            earliest, complete_from = time, day_begin(time, aoi.lon) - _SAME_PASS
+
+
+def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
+    """Tell whether there are `max_items` granules, of days that the question does not cut."""
+    enough = config.max_items or 0
+    if len(items) < enough:
+        return False
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    counted = 0
+    for each in find_granules(items):
+        time, _ = _age(each.scene)
+        whole = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
+        counted += whole and _is_clear(each.scene, config)
+    return counted >= enough
+
+
+def _of_collection(items: list[pystac.Item], config: SearchSection) -> list[pystac.Item]:
+    there = {item.collection_id or config.collection for item in items}
+    if there and config.collection not in there:
+        raise _no_collection(config, sorted(there))
+    return items
+
+
+def _no_collection(config: SearchSection, known: list[str]) -> SearchError:
+    return SearchError(
+        config.stac, f"has no collection '{config.collection}'", f"Its collections: {', '.join(known) or 'none'}"
+    )

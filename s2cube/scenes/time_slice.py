@@ -1,0 +1,96 @@
+"""Time slices and plans: frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from s2cube.area.aoi import AOI
+from s2cube.errors import SliceError
+
+if TYPE_CHECKING:
+    import pystac
+    from odc.geo.geobox import GeoBox
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A scene that is not used, for `kept` is the same granule; `reason` says in which way."""
+
+    scene: str
+    kept: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TimeSlice:
+    """The scenes that become one image.
+
+    Parameters
+    ----------
+    id
+        ``<aoi>_<YYYYMMDD>`` (solar day) or ``<aoi>_<scene id>``.
+    time, end
+        Acquisition of the earliest scene and of the latest, UTC.
+    scenes
+        In the order in which they fill the mosaic: the first valid pixel wins.
+    dropped
+        What else the search found of the same granules.
+    recipe
+        Digest of all that decides its pixels but the choice of bands: AOI, grid, settings, scenes as processed.
+    """
+
+    id: str
+    time: datetime
+    end: datetime
+    scenes: "tuple[pystac.Item, ...]"
+    dropped: "tuple[Dropped, ...]"
+    recipe: str
+
+
+@dataclass(frozen=True)
+class UnusableSlice:
+    """A time slice that cannot be made, as the items of its scenes already show.
+
+    Parameters
+    ----------
+    id
+        As that of a `TimeSlice`; ``<aoi>_<scene id>`` also if a scene does not say when it was acquired.
+    scenes
+        Ids of its scenes.
+    time, end
+        As those of a `TimeSlice`, if they are known.
+    """
+
+    id: str
+    scenes: tuple[str, ...]
+    error: SliceError
+    time: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make for an AOI: the grid and the time slices, oldest first; and those that cannot be made.
+
+    Parameters
+    ----------
+    search
+        Settings that decided which scenes were found, by the names of the flags; empty if there was no search.
+    """
+
+    aoi: AOI
+    geobox: "GeoBox"
+    slices: tuple[TimeSlice, ...]
+    unusable: tuple[UnusableSlice, ...] = ()
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scenes(self) -> "list[pystac.Item]":
+        """The scenes of all slices, slice by slice."""
+        return [scene for time_slice in self.slices for scene in time_slice.scenes]
+
+    @property
+    def scenes_per_slice(self) -> tuple[int, ...]:
+        """How many of `scenes` belong to each slice."""
+        return tuple(len(time_slice.scenes) for time_slice in self.slices)

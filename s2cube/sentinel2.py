@@ -1,0 +1,145 @@
+"""Why a pixel is, or is not, there: the classes of a slice's QA image."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+from s2cube.errors import ConfigError
+
+BAND_ASSETS: dict[str, tuple[str, ...]] = {
+    "coastal": ("coastal", "B01", "B01_60m"),
+    "blue": ("blue", "B02", "B02_10m"),
+    "green": ("green", "B03", "B03_10m"),
+    "red": ("red", "B04", "B04_10m"),
+    "rededge1": ("rededge1", "B05", "B05_20m"),
+    "rededge2": ("rededge2", "B06", "B06_20m"),
+    "rededge3": ("rededge3", "B07", "B07_20m"),
+    "nir": ("nir", "B08", "B08_10m"),
+    "nir08": ("nir08", "B8A", "B8A_20m"),
+    "nir09": ("nir09", "B09", "B09_60m"),
+    "swir16": ("swir16", "B11", "B11_20m"),
+    "swir22": ("swir22", "B12", "B12_20m"),
+}
+"""Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
+
+Read off the items these catalogues serve; of what the Data Space serves in several sizes, the native one.
+"""
+
+
+COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
+"""The STAC eo extension's common name of each band: it has one for all three of the red edge."""
+
+
+EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
+"""What eo 2 calls these."""
+
+
+LAYER_ASSETS: dict[str, tuple[str, ...]] = {
+    "scl": ("scl", "SCL", "SCL_20m"),
+    "cloud": ("cloud", "MSK_CLDPRB", "CLDPRB"),
+    "snow": ("snow", "MSK_SNWPRB", "SNWPRB"),
+    "qa60": ("qa60", "QA60"),
+}
+"""Asset keys of what masks are made of: scene classification, probabilities in percent, cloud bits.
+
+`cloud` and `snow` are Earth Search's and Digital Earth Africa's, MSK_… and QA60 are what ESA calls the files and what
+mirrors keep. Planetary Computer and Copernicus Data Space serve the scene classification only.
+"""
+
+
+NATIVE_M = {
+    "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
+    "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
+}  # fmt: skip
+"""Pixel of each band and layer, metres (Sentinel-2 Products Specification Document)."""
+
+
+SCALE = 0.0001
+"""Reflectance a digital number: Sentinel-2 L2A's QUANTIFICATION_VALUE is 10000 (Products Specification Document)."""
+
+
+BOA_ADD_OFFSET_DN = -1000
+"""Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
+
+
+def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the name of each band in `BAND_ASSETS`, whichever catalogue's name it was asked by.
+
+    Raises
+    ------
+    ConfigError
+        If a name is no band's; the message lists the known ones.
+    """
+    return tuple(_canonical_band(name) for name in names)
+
+
+def _canonical_band(name: str) -> str:
+    for band, keys in BAND_ASSETS.items():
+        if name in keys:
+            return band
+    raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
+
+
+NO_DATA_CLASS = 0
+CLOUD_CLASSES = (8, 9, 10)
+"""Of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and high probability, thin
+cirrus."""
+
+
+class QA(IntEnum):
+    """Values of the QA image, uint8.
+
+    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    """
+
+    CLEAR = 0
+    CLOUD = 1
+    SHADOW = 2
+    OTHER = 3
+    NO_DATA = 4
+    OUTSIDE = 255
+
+
+@dataclass(frozen=True)
+class QAClass:
+    """How a value is called, explained and drawn (red, green, blue)."""
+
+    name: str
+    description: str
+    colour: tuple[int, int, int]
+
+
+QA_CLASSES = {
+    QA.CLEAR: QAClass("clear", "Valid in every band", (120, 200, 120)),
+    QA.CLOUD: QAClass("cloud", "Cloud or cirrus, or within the dilation of one", (235, 235, 235)),
+    QA.SHADOW: QAClass("shadow", "Cloud shadow, or within the dilation of one", (70, 70, 110)),
+    QA.OTHER: QAClass("other_mask", "Masked for another reason: defective, snow, another class chosen", (230, 150, 60)),
+    QA.NO_DATA: QAClass("no_data", "No source data: not seen whole, or no value in some band", (30, 30, 30)),
+    QA.OUTSIDE: QAClass("outside", "Outside the area of interest", (0, 0, 0)),
+}
+
+
+def count_classes(qa: "np.ndarray") -> "np.ndarray":
+    """Count the pixels of each class, in the order of `QA`."""
+    import numpy as np
+
+    return np.array([np.count_nonzero(qa == value) for value in QA])
+
+
+def clear_percent(counts: "np.ndarray") -> float:
+    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    of = _by_class(counts)
+    return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
+
+
+def cloud_percent(counts: "np.ndarray") -> float | None:
+    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    of = _by_class(counts)
+    seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
+    return round(100 * of[QA.CLOUD] / seen, 2) if seen else None
+
+
+def _by_class(counts: "np.ndarray") -> dict[QA, int]:
+    return dict(zip(QA, counts.tolist(), strict=True))

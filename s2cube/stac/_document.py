@@ -1,0 +1,96 @@
+"""A JSON document of a catalogue: its address, its content, and the targets of its links."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+from s2cube.errors import SearchError
+from s2cube.fetch.paths import existing_path, is_local, local_path
+
+_WEB = ("http://", "https://")
+_BROKEN = "Report it to the operator of the catalogue"
+_SHOWN_CHARACTERS = 200
+"""Characters of an href that an error shows."""
+
+
+def is_on_web(address: str) -> bool:
+    """Say whether an address is read by HTTP; every other address is a path on this machine."""
+    return address.lower().startswith(_WEB)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON object and its final address, after redirects."""
+
+    address: str
+    content: dict[str, Any]
+
+    @classmethod
+    def parse(cls, address: str, text: bytes) -> Self:
+        """Read JSON in UTF-8, with or without a byte order mark.
+
+        Raises
+        ------
+        SearchError
+            If the text is not a JSON object, or is nested too deeply.
+        """
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            raise SearchError(address, "is JSON that is nested too deeply", "Check --stac") from None
+        except ValueError:
+            raise SearchError(
+                address, "returns something that is not JSON", "Check --stac: it must be a STAC document"
+            ) from None
+        if not isinstance(content, dict):
+            raise SearchError(address, "is JSON, but not a STAC document", "Check --stac")
+        return cls(address, content)
+
+    def links(self, relation: str) -> list[dict[str, Any]]:
+        """Give the links of a relation.
+
+        Raises
+        ------
+        SearchError
+            If the member ``links`` is not a list of JSON objects.
+        """
+        links = self.content.get("links", [])
+        if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+            raise SearchError(self.address, "has links that are not a list of objects", _BROKEN)
+        return [link for link in links if link.get("rel") == relation]
+
+    def target(self, link: dict[str, Any]) -> str:
+        """Give the target of a link: an absolute address, or a path on this machine.
+
+        A document from the network is not trusted, so it may not name files of this machine.
+
+        Raises
+        ------
+        SearchError
+            If the link has no address, or one that is not allowed.
+        """
+        href = link.get("href")
+        if not isinstance(href, str) or not href:
+            raise SearchError(self.address, f"has a link '{link.get('rel')}' without an address", _BROKEN)
+        if is_on_web(self.address):
+            try:
+                target = urljoin(self.address, href)
+                allowed = is_on_web(target) and bool(urlsplit(target).hostname)
+            except ValueError:
+                allowed = False
+            if not allowed:
+                raise SearchError(
+                    self.address,
+                    f"links to {href[:_SHOWN_CHARACTERS]}: a catalogue on the network may only link to http and https",
+                    _BROKEN,
+                )
+            return target
+        if is_on_web(href):
+            return href
+        if not is_local(href):
+            problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor an http or https address"
+            raise SearchError(self.address, problem, _BROKEN)
+        return existing_path(os.path.normpath(Path(self.address).parent / local_path(href)))

@@ -1,0 +1,134 @@
+"""Read the answer to a search page by page."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s2cube.errors import SearchError
+from s2cube.stac._document import Document
+from s2cube.stac.catalogue_io import CatalogueIO, Request, as_safe, is_same_server
+
+_LARGEST_COUNT = 10**9
+"""No catalogue has so many scenes of an area; a number of a thousand digits would fill the screen."""
+_MOST_PAGES_OF_NOTHING = 30
+"""One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""RFC 9110."""
+_BROKEN = "Report it to the operator of the catalogue"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of an answer.
+
+    Parameters
+    ----------
+    matched
+        Number of scenes of the whole answer as the server counts; None if it gives no count.
+    following
+        The next question; None on the last page.
+    """
+
+    features: list[Any]
+    matched: int | None
+    following: Request | None
+
+
+def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Page]:
+    """Read all pages of an answer.
+
+    Parameters
+    ----------
+    retries
+        Number of retries after answers 500, 502 and 504.
+
+    Raises
+    ------
+    AnswerError
+        If a page cannot be read.
+    SearchError
+        If what comes is no page, or if pages lead on and bring nothing new.
+    """
+    asked, known = {_ticket(question)}, set[str]()
+    request, pages_of_nothing = question, 0
+    while True:
+        page = _page(io.read(request, retries), request, question)
+        yield page
+        if page.following is None:
+            return
+        request = page.following
+        if _ticket(request) in asked:
+            raise SearchError(question.address, "links its pages in a circle", _BROKEN)
+        asked.add(_ticket(request))
+        found = {identity(feature) for feature in page.features}
+        pages_of_nothing = 0 if found - known else pages_of_nothing + 1
+        known |= found
+        if pages_of_nothing == _MOST_PAGES_OF_NOTHING:
+            raise SearchError(
+                question.address, f"returns {pages_of_nothing} pages without a new scene, and more follow", _BROKEN
+            )
+
+
+def identity(feature: Any) -> str:
+    """Identify a scene: an id is unique in its collection, but other collections may use it, too."""
+    if not isinstance(feature, Mapping):
+        return repr(feature)
+    properties = feature.get("properties")
+    instant = properties.get("datetime") if isinstance(properties, Mapping) else None
+    return repr((feature.get("collection"), feature.get("id"), instant, feature.get("bbox")))
+
+
+def _ticket(request: Request) -> str:
+    return json.dumps([request.method, request.address, request.parameters, request.headers], sort_keys=True)
+
+
+def _page(document: Document, request: Request, question: Request) -> Page:
+    features = document.content.get("features")
+    if not isinstance(features, list):
+        raise SearchError(
+            question.address, "answers a search with something that is not a page of items",
+            f"Try again later; if it persists: {_BROKEN[0].lower()}{_BROKEN[1:]}",
+        )  # fmt: skip
+    return Page(features, _matched(document.content), _following(document, request, question))
+
+
+def _matched(content: dict[str, Any]) -> int | None:
+    context = content.get("context")
+    told = content.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
+    counts = [each for each in told if isinstance(each, int) and not isinstance(each, bool) and each >= 0]
+    return min(counts[0], _LARGEST_COUNT) if counts else None
+
+
+def _following(document: Document, request: Request, question: Request) -> Request | None:
+    """Read the link to the next page, by the paging of STAC API - Item Search 1.0."""
+    links = document.links("next")
+    if not links:
+        return None
+    # Some servers offer the next page by GET and by POST.
+    link = next((each for each in links if each.get("method", "GET") == request.method), links[0])
+    method = link.get("method", "GET")
+    body, headers = link.get("body"), link.get("headers") or {}
+    if method not in ("GET", "POST") or not isinstance(body, dict | None) or not _are_headers(headers):
+        raise SearchError(document.address, "has a link to the next page that cannot be followed", _BROKEN)
+    address = as_safe(document.address, document.target(link))
+    if not is_same_server(document.address, address):
+        # The link decides what is sent: it must not reach servers that trust this machine.
+        raise SearchError(document.address, f"links to its next page on another server, {address[:200]}", _BROKEN)
+    if link.get("merge"):
+        headers = {**question.headers, **headers}
+        body = {**question.parameters, **(body or {})}
+    if method == "GET":
+        return Request(address, headers=headers)
+    return Request(address, method, question.parameters if body is None else body, headers)
+
+
+def _are_headers(headers: object) -> bool:
+    if not isinstance(headers, dict) or not all(isinstance(each, str) for each in headers.values()):
+        return False
+    return all(_HEADER_NAME.fullmatch(name) for name in headers) and all(map(_is_printable, headers.values()))
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -1,0 +1,101 @@
+"""Why a catalogue gives no usable answer: the cause, the remedy, and the number of retries."""
+
+import json
+from dataclasses import dataclass
+
+from s2cube.errors import SearchError, redact
+from s2cube.fetch.http import BUSY, Answer, Lasting, Passing
+
+RETRIES = 5
+"""Retries after answers of a busy server, and after broken connections."""
+_RETRIES_SLOW = 1
+"""Retries after an answer that takes longer than the timeout, because it has already taken long enough."""
+
+_LATER = "Try again later"
+_SHOWN_CHARACTERS = 200
+"""Characters of a server's error message that are shown."""
+
+
+@dataclass(eq=False)
+class AnswerError(SearchError):
+    """A catalogue on the network refuses, or does not answer.
+
+    Parameters
+    ----------
+    status
+        HTTP status; 0 if there is no complete answer.
+    """
+
+    status: int = 0
+
+
+class Busy(Passing):
+    """A failure that another request may not have; `error` is its meaning if it stays."""
+
+    def __init__(self, error: AnswerError, pause_s: float | None, most_retries: int) -> None:
+        super().__init__(error.problem, pause_s, most_retries=most_retries)
+        self.error = error
+
+
+def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError | Busy:
+    """Make an error of an answer that is not 2xx.
+
+    Parameters
+    ----------
+    retries
+        Number of retries after 500, 502 and 504, which the question itself may cause.
+    """
+    status = answer.status
+    reason = _reason(answer.body)
+    problem = f"answers {status}" + (f" ({reason})" if reason else "")
+    if status in BUSY and answer.pause_s:
+        problem += f", and asks to wait {answer.pause_s:.0f} s"
+    error = AnswerError(address, problem, _remedy(status), status=status)
+    if status not in BUSY:
+        return error
+    return Busy(error, answer.pause_s, retries if status in (500, 502, 504) else RETRIES)
+
+
+def no_answer(address: str, error: Passing | Lasting) -> AnswerError:
+    """Make an error that says why there is no answer."""
+    if isinstance(error, Busy):
+        return error.error
+    remedy = error.remedy or (_LATER if isinstance(error, Passing) else "Check --stac")
+    return AnswerError(address, f"does not answer ({error})", remedy)
+
+
+def slow(error: Passing) -> Passing:
+    """Limit the retries of an answer that takes longer than the timeout to one."""
+    return Passing(str(error), error.pause_s, error.remedy, error.is_stranger, _RETRIES_SLOW)
+
+
+def _remedy(status: int) -> str:
+    match status:
+        case 401 | 403 | 407:
+            return "Ask the operator of the catalogue for access; a user and password are taken from ~/.netrc"
+        case 404 | 405 | 410 | 501:
+            return "Check --stac"
+        case 413 | 414 | 431:
+            return "Give a simpler --aoi"
+        case _ if status in BUSY or status >= 500:
+            return _LATER
+        case _ if status >= 400:
+            return "Check --stac, --collection, --datetime and --aoi"
+    return "Check --stac"
+
+
+def _reason(text: bytes) -> str:
+    """Give the error message of a server, on one line; empty for a page for browsers."""
+    said: object = text.decode("utf-8", "replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict):
+        words = (content.get(key) for key in ("description", "detail", "message", "title"))
+        said = next((each for each in words if each), said)
+    line = " ".join((said if isinstance(said, str) else json.dumps(said)).split())
+    if line.startswith("<"):
+        return ""
+    line = redact(line)
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"

@@ -1,0 +1,131 @@
+"""An address becomes items: a STAC API, an ItemCollection, a static catalogue, stac-geoparquet."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from s2cube.errors import OutputError, SearchError
+from s2cube.fetch.paths import is_local, local_path
+from s2cube.stac._document import Document
+from s2cube.stac._items import from_features
+from s2cube.stac._service import Api
+from s2cube.stac._static import items_below
+from s2cube.stac.catalogue_io import TIMEOUT_S, CatalogueIO, Request, check_file
+
+_PARQUET = (".parquet", ".geoparquet")
+_JSON = (".json", ".geojson")
+
+
+def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pystac.Item]:
+    """Open an address: an API that can be searched, or the items of anything else.
+
+    Items have absolute asset hrefs, and no link to the catalogue except their own.
+
+    Parameters
+    ----------
+    timeout_s
+        Limit for a complete answer of a server, seconds.
+
+    Raises
+    ------
+    SearchError
+        If it cannot be read or is no STAC; while items are taken too.
+    """
+    if stac.lower().endswith(_PARQUET):
+        return _from_geoparquet(stac)
+    io = CatalogueIO(timeout_s)
+    path = local_path(stac) if is_local(stac) else None
+    root = io.read(Request(stac if path is None else str(Path(path).absolute())))
+    relations = _relations(root)
+    match root.content.get("type"):
+        case "Catalog" if "conformsTo" in root.content or "search" in relations:
+            return Api.of(stac, root, io)
+        case "FeatureCollection" | "Collection" if relations & {"next", "items"} and not relations & {"item", "child"}:
+            raise SearchError(stac, "is a part of a STAC API", "Give its root by --stac, and --collection")
+        case "FeatureCollection":
+            return from_features(_features(root), root.address)
+        case "Feature":
+            return from_features([root.content], root.address)
+        case "Catalog" | "Collection":
+            return items_below(root, io)
+    raise SearchError(stac, "is no STAC catalogue, API or ItemCollection", "Check --stac")
+
+
+def _relations(root: Document) -> set[object]:
+    links = root.content.get("links")
+    return {link.get("rel") for link in links if isinstance(link, dict)} if isinstance(links, list) else set()
+
+
+def _features(root: Document) -> list[Any]:
+    features = root.content.get("features")
+    if not isinstance(features, list):
+        raise SearchError(root.address, "has features that are not a list", "Check --stac")
+    return features
+
+
+def save_items(items: Iterable[pystac.Item], path: Path) -> None:
+    """Write scenes as an ItemCollection (``.json``, ``.geojson``) or as stac-geoparquet (``.parquet``).
+
+    Raises
+    ------
+    OutputError
+        If the name ends otherwise or the file cannot be written.
+    SearchError
+        If the package that writes stac-geoparquet is not installed.
+    """
+    if path.suffix not in _PARQUET + _JSON:
+        raise OutputError(str(path), "is no format for scenes", "End the name in .geojson or .parquet")
+    content = pystac.ItemCollection(items).to_dict()
+    try:
+        if path.suffix in _PARQUET:
+            _write_geoparquet(content["features"], path)
+        else:
+            path.write_bytes(_utf8(content))
+    except OSError as error:
+        raise OutputError(str(path), f"cannot be written ({error.strerror or error})", "Choose another name") from None
+
+
+def _utf8(content: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # JSON has an escape for a lone surrogate; UTF-8 cannot hold one.
+        return json.dumps(content).encode()
+
+
+def _write_geoparquet(features: list[Any], path: Path) -> None:
+    arrow = _geoparquet(str(path))
+    import pyarrow
+
+    try:
+        arrow.to_parquet(arrow.parse_stac_items_to_arrow(features), path)
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"cannot be written as stac-geoparquet ({error})"
+        raise OutputError(str(path), problem, "Use a file name that ends in .geojson") from None
+
+
+def _from_geoparquet(path: str) -> Iterator[pystac.Item]:
+    arrow = _geoparquet(path)
+    import pyarrow.parquet
+
+    if "://" not in path and not Path(path).is_dir():
+        check_file(path)
+    try:
+        features = list(arrow.stac_table_to_items(pyarrow.parquet.read_table(path)))
+    except (OSError, pyarrow.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"cannot be read as stac-geoparquet ({type(error).__name__}: {error})"
+        raise SearchError(path, problem, "Check --stac") from None
+    yield from from_features(features, path)
+
+
+def _geoparquet(path: str) -> Any:
+    try:
+        import stac_geoparquet.arrow
+    except ImportError:
+        raise SearchError(
+            path, "wants the package stac-geoparquet", "Install it: pip install 's2cube[geoparquet]'"
+        ) from None
+    return stac_geoparquet.arrow

@@ -1,0 +1,154 @@
+"""An object store to write to: a file is there whole or not at all, and looked at once it is."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from s2cube.errors import OutputError, WriteError, redact
+from s2cube.fetch.object_store import heed, store_to_write
+
+if TYPE_CHECKING:
+    import obstore.store
+
+_DEPTH = 3
+"""Of a slice's files: aoi, slice, name."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A folder of an object store, or the whole bucket."""
+
+    address: str
+
+    def prepare(self) -> None:
+        try:
+            # Some stores make a bucket that is written to.
+            self._list("", most=1)
+            self.probe()
+        except WriteError as error:
+            remedy = "Check --out, and that the keys in the environment may write there"
+            raise OutputError(self.address, error.problem, remedy) from None
+
+    def sweep(self) -> None:
+        """Do nothing: what was not put whole is nowhere to be seen."""
+
+    def probe(self) -> None:
+        name = f".s2cube-{uuid4().hex}"
+        self.put(name, b"")
+        self.remove(name)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="s2cube-") as folder:
+            yield Path(folder)
+
+    def put(self, name: str, content: bytes | Path) -> None:
+        import obstore
+
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        with self._named(name):
+            heed(lambda: obstore.put(self._store, name, content))
+            there = heed(lambda: obstore.head(self._store, name)["size"])
+        if there != size:
+            raise self._failed(name, f"{there} bytes are there of {size}")
+
+    def read(self, name: str) -> bytes | None:
+        found = self._find(name)
+        return found[0] if found else None
+
+    def remove(self, name: str) -> None:
+        import obstore
+
+        with self._named(name), suppress(FileNotFoundError):
+            heed(lambda: obstore.delete(self._store, name))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        import obstore
+
+        with self._named(name, "read"):
+            answer = heed(lambda: obstore.get(self._store, name))
+            for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def sizes(self, under: str = "") -> dict[str, int]:
+        found = self._list(under)
+        own = (name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
+        return {name: found[name] for name in sorted(own, key=lambda name: name.split("/"))}
+
+    def _list(self, under: str, most: int | None = None) -> dict[str, int]:
+        """Give sizes by name, a thousand at a time; stop when there are `most` of them."""
+        import obstore
+
+        def ask() -> dict[str, int]:
+            found: dict[str, int] = {}
+            for page in obstore.list(self._store, under or None):
+                found |= {each["path"]: each["size"] for each in page}
+                if most and len(found) >= most:
+                    break
+            return found
+
+        with self._named(under, "listed"):
+            return heed(ask)
+
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        found = self._find(name)
+        if (found[0] if found else None) != old:
+            return False
+        try:
+            with self._named(name):
+                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
+        except WriteError as error:
+            if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
+                return False
+            raise
+        return True
+
+    def _find(self, name: str) -> tuple[bytes, str | None] | None:
+        import obstore
+
+        def get() -> tuple[bytes, str | None]:
+            answer = obstore.get(self._store, name)
+            return bytes(answer.bytes()), answer.meta["e_tag"]
+
+        with suppress(FileNotFoundError), self._named(name, "read"):
+            return heed(get)
+        return None
+
+    @property
+    def _store(self) -> "obstore.store.ObjectStore":
+        return store_to_write(self.address)
+
+    @contextmanager
+    def _named(self, name: str, verb: str = "written") -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            if verb == "read" and isinstance(error, FileNotFoundError):
+                raise
+            raise self._failed(name, _reason(error), verb) from None
+
+    def _failed(self, name: str, reason: str, verb: str = "written") -> WriteError:
+        remedy = "Check the bucket and the keys in the environment; then run again"
+        return WriteError(f"{self.address}/{name}", f"cannot be {verb} ({reason})", remedy)
+
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    told = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
+    return ": ".join(told) if told else redact(text.split("\n")[0], 300)

@@ -1,0 +1,232 @@
+"""A folder to write to: each file is written completely or not at all, and no link in it is followed."""
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from s2cube.errors import OutputError, WriteError
+from s2cube.storage._regular_file import NotPlainError, check_no_folder, inside, open_file
+
+log = logging.getLogger(__name__)
+
+OWN = ".s2cube"
+"""Folder of what is nobody else's business."""
+
+_PARTS = f"{OWN}/parts"
+"""What is being written. It is on the same disk, so that a file can be moved from there in one step."""
+
+_LOCK_WAIT_S = 10
+"""What is done under a lock takes milliseconds: who holds it for longer sleeps, and would hold it for ever."""
+
+_DEPTH = 3
+"""Of a slice's files: aoi, slice, name."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine or on a shared file system. The folder itself may be a link."""
+
+    root: Path
+
+    @property
+    def address(self) -> str:  # noqa: D102
+        return str(self.root)
+
+    def prepare(self) -> None:  # noqa: D102
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.probe()
+        except (OSError, WriteError) as error:
+            problem = error.problem if isinstance(error, WriteError) else _problem(error, "written")
+            raise OutputError(self.address, problem, "Choose another folder by --out") from None
+        with self._named(_PARTS), suppress(FileNotFoundError), inside(self.root, _PARTS):
+            pass
+
+    def sweep(self) -> None:  # noqa: D102
+        # Links there are left alone.
+        with suppress(OSError), inside(self.root, _PARTS):
+            shutil.rmtree(self.root / _PARTS, ignore_errors=True)
+
+    def probe(self) -> None:  # noqa: D102
+        with self._named(""), tempfile.TemporaryFile(dir=self.root):
+            pass
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:  # noqa: D102
+        name = f"{_PARTS}/{uuid4().hex}"
+        with self._named(name), inside(self.root, name, create=True):
+            pass
+        try:
+            yield self.root / name
+        finally:
+            with suppress(OSError), inside(self.root, name):
+                shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def put(self, name: str, content: bytes | Path) -> None:  # noqa: D102
+        if isinstance(content, bytes):
+            with self.staging() as folder:
+                staged = folder / "content"
+                with self._named(name):
+                    staged.write_bytes(content)
+                self.put(name, staged)
+            return
+        with self._named(name):
+            # On disk before it has its name: a crash leaves the old file, or none.
+            with content.open("rb") as file:
+                os.fsync(file.fileno())
+            with self._parent(name, create=True) as (folder_, leaf):
+                check_no_folder(leaf, folder_)
+                os.replace(content, leaf, dst_dir_fd=folder_)
+
+    def read(self, name: str) -> bytes | None:  # noqa: D102
+        try:
+            with self._named(name, "read"), self._opened(name) as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def chunks(self, name: str) -> Iterator[bytes]:  # noqa: D102
+        with ExitStack() as opened:
+            with self._named(name, "read"):
+                file = opened.enter_context(self._opened(name))
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+    def remove(self, name: str) -> None:  # noqa: D102
+        with self._named(name), suppress(FileNotFoundError), self._parent(name) as (folder, leaf):
+            check_no_folder(leaf, folder)
+            os.unlink(leaf, dir_fd=folder)
+
+    def sizes(self, under: str = "") -> dict[str, int]:  # noqa: D102
+        found: dict[str, int] = {}
+        with self._named(under, "read"), suppress(FileNotFoundError, NotADirectoryError), inside(self.root, under):
+            found.update(_sizes(self.root, under, len(Path(under).parts) + 1))
+        return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
+
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
+        # Of two runs that find the same, one goes first.
+        with self._locked():
+            if self.read(name) != old:
+                return False
+            self.put(name, new)
+            return True
+
+    @contextmanager
+    def appending(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file to append to; create it if it does not exist.
+
+        Raises
+        ------
+        OutputError
+            If the name belongs to something that is not a file.
+        WriteError
+            If it cannot be written.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with self._named(name), self._parent(name, create=True) as (folder, leaf):
+            opened = open_file(leaf, flags, folder)
+        with os.fdopen(opened, "ab") as file:
+            yield file
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = f"{OWN}/lock"
+        with self._named(lock), self._parent(lock, create=True) as (folder, leaf):
+            guard = open_file(leaf, os.O_RDWR | os.O_CREAT, folder)
+        try:
+            deadline = time.monotonic() + _LOCK_WAIT_S
+            # Not every network file system has locks.
+            with suppress(OSError):
+                while not _lock(guard) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            yield
+        finally:
+            os.close(guard)
+
+    @contextmanager
+    def _parent(self, name: str, create: bool = False) -> Iterator[tuple[int, str]]:
+        folder, _, leaf = name.rpartition("/")
+        with inside(self.root, folder, create) as opened:
+            yield opened, leaf
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with self._parent(name) as (folder, leaf):
+            opened = open_file(leaf, os.O_RDONLY, folder)
+        with os.fdopen(opened, "rb") as file:
+            yield file
+
+    @contextmanager
+    def _named(self, name: str, verb: str = "written") -> Iterator[None]:
+        """Turn errors of the system into those of s2cube. The caller handles a file to read that does not exist."""
+        try:
+            yield
+        except NotPlainError as error:
+            remedy = "Move it away, or choose another --out"
+            raise OutputError(str(self.root / (error.name or name)), error.problem, remedy) from None
+        except OSError as error:
+            if verb == "read" and isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise
+            if not _is_there(self.root):
+                raise WriteError(self.address, "does not exist any more", "Check the folder, then run again") from None
+            remedy = {"read": "Check the folder", "written": "Make room, or choose another --out"}[verb]
+            raise WriteError(str(self.root / name), _problem(error, verb), f"{remedy}; then run again") from None
+
+
+def _sizes(root: Path, folder: str, depth: int) -> Iterator[tuple[str, int]]:
+    try:
+        entries = list(os.scandir(root / folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        name = f"{folder}/{entry.name}" if folder else entry.name
+        if depth == _DEPTH:
+            with suppress(FileNotFoundError):  # it may just have been replaced
+                if entry.is_file(follow_symlinks=False):
+                    yield name, entry.stat(follow_symlinks=False).st_size
+        elif depth == 1 and entry.name.startswith("."):
+            continue
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _sizes(root, name, depth + 1)
+        elif entry.is_symlink() and entry.is_dir():
+            _warn_of_link(entry.path)
+
+
+@lru_cache(maxsize=1024)
+def _warn_of_link(path: str) -> None:
+    """Warn once."""
+    log.warning("%s is a link. Links inside an output are not followed, so its content is left out", path)
+
+
+def _is_there(root: Path) -> bool:
+    try:
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _lock(guard: int) -> bool:
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _problem(error: OSError, verb: str) -> str:
+    return f"cannot be {verb} ({error.strerror or error})"
