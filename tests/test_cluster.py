@@ -419,12 +419,16 @@ class TestClasses:
             (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "'s2cube[kubernetes]'"),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "builtins.dict", "--workers", "2"], 2, "is no class of Dask clusters"),
-            (["--options", '{"queue": "x"}'], 2, "options are a class's, and none is named"),
+            (["--options", '{"queue": "x"}'], 2, "options need a class"),
             (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be had"),
-            (["--class", "distributed.LocalCluster"], 2, "[cluster]: how many workers"),
+            (["--class", "distributed.LocalCluster"], 2, "[cluster]: a class needs the number of workers"),
             (["--class", "distributed.SpecCluster", "--workers", "1", "--options", '{"colour": 1}'], 2, "colour"),
-            (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: no JSON"),
-            (["--class", "x.Y", "--workers", "1", "--scheduler", "tcp://x:1"], 2, "are two clusters"),
+            (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: not a JSON"),
+            (
+                ["--class", "x.Y", "--workers", "1", "--scheduler", "tcp://x:1"],
+                2,
+                "scheduler and class exclude each other",
+            ),
         ],
     )
     def test_wrong(self, s2cube_command: CommandLine, job: Job, more: list[str], status: int, told: str) -> None:

@@ -18,7 +18,7 @@ from rio_cogeo import cog_validate
 from werkzeug import Request, Response
 from werkzeug.utils import send_file
 
-from s2cube.demo import archive as demo
+from s2cube.demo import _ground as demo
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as RunJob

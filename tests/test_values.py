@@ -10,8 +10,9 @@ import rasterio
 import shapely
 from conftest import CommandLine
 
-from s2cube.demo import archive as demo
-from s2cube.demo.archive import Archive, Pass
+from s2cube.demo import _ground as demo
+from s2cube.demo._ground import Pass
+from s2cube.demo.archive import Archive
 
 CELL_M = 30
 EDGE_M = 0.05
