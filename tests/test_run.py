@@ -457,13 +457,13 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from odc.geo.geom import box
 
     from s2cube.area.aoi import AOI
-    from s2cube.cli._console import nothing_found
+    from s2cube.cli._reports import no_scene_message
     from s2cube.config.sections import JobConfig, SearchSection
     from s2cube.jobs._worker import failed
     from s2cube.scenes.time_slice import Plan, TimeSlice
 
     secret = "https://me:secret@host/v1?sig=hidden"
-    said = nothing_found(JobConfig(search=SearchSection(stac=secret)))
+    said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
     plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
     failure = failed(plan, ValueError(f"no {secret}")).failure
