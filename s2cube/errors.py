@@ -162,6 +162,11 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def install_remedy(extra: str) -> str:
+    """Write how to install the packages of an extra of s2cube."""
+    return f"Install it in your clone of s2cube: pip install '.[{extra}]'"
+
+
 @dataclass(eq=False)
 class S2CubeError(Exception):
     """What every error of s2cube is.

@@ -20,6 +20,7 @@ from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
 from servers import Faulty, answer, faulty, free_port
 
+from s2cube import DISTRIBUTION
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
@@ -375,9 +376,9 @@ class TestWhatWorkersHave:
     @pytest.mark.parametrize(
         ("odd", "told"),
         [
-            ({"s2cube": None}, "lacks s2cube. Install s2cube there"),
+            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install s2cube there"),
             ({"rasterio": None}, "lacks rasterio"),
-            ({"s2cube": "9.9"}, "has s2cube 9.9, not 0.1.0"),
+            ({DISTRIBUTION: "9.9"}, f"has {DISTRIBUTION} 9.9, not 0.1.0"),
         ],
     )
     def test_is_looked_at_before_work_starts(
@@ -415,8 +416,8 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("more", "status", "told"),
         [
-            (["--class", "coiled.Cluster", "--workers", "2"], 2, "Install it: pip install 's2cube[coiled]'"),
-            (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "'s2cube[kubernetes]'"),
+            (["--class", "coiled.Cluster", "--workers", "2"], 2, "in your clone of s2cube: pip install '.[coiled]'"),
+            (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "pip install '.[kubernetes]'"),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "builtins.dict", "--workers", "2"], 2, "is no class of Dask clusters"),
             (["--options", '{"queue": "x"}'], 2, "options need a class"),

@@ -170,6 +170,18 @@ def test_public_names() -> None:
         _ = s2cube.cubes
 
 
+def test_type_checkers_see_the_public_names() -> None:
+    """What is imported for type checkers is what `__getattr__` finds."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname or alias.name: f"{(node.module or '').removeprefix('s2cube.')}:{alias.name}"
+        for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }  # fmt: skip
+    assert seen == s2cube._HOMES
+    assert sorted(seen) == sorted(s2cube.__all__)
+
+
 def test_strict_types_and_style() -> None:
     root = PACKAGE.parent
     for command in (["mypy"], ["ruff", "check", "."], ["ruff", "format", "--check", "."]):

@@ -25,7 +25,7 @@ _SIGNALLED = 128
 app = App(
     name="s2cube",
     help="Turn polygons into analysis-ready Sentinel-2: one harmonised, cloud-masked 30 m COG per day.",
-    version=s2cube.__version__,
+    version=f"s2cube {s2cube.__version__} (distribution {s2cube.DISTRIBUTION})",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(show_default=False),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pystac
 
-from s2cube.errors import OutputError, SearchError
+from s2cube.errors import OutputError, SearchError, install_remedy
 from s2cube.fetch.paths import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
@@ -125,7 +125,5 @@ def _geoparquet(path: str) -> Any:
     try:
         import stac_geoparquet.arrow
     except ImportError:
-        raise SearchError(
-            path, "wants the package stac-geoparquet", "Install it: pip install 's2cube[geoparquet]'"
-        ) from None
+        raise SearchError(path, "needs the package stac-geoparquet", install_remedy("geoparquet")) from None
     return stac_geoparquet.arrow
