@@ -21,21 +21,36 @@ _GEOJSON = (".geojson", ".json")
 
 
 def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
-    """Read every feature of a vector file as one area of interest; over the antimeridian, in any style.
+    """Read every feature of a vector file as one area of interest.
+
+    A feature may cross the antimeridian, in any of the usual notations.
 
     Parameters
     ----------
     path
-        Any vector format that geopandas reads, in any CRS.
+        File of any vector format that geopandas reads, in any CRS.
     id_property
-        Property that holds the id. Default: `id`, else `name`, else the file's name (and the feature's number,
-        where there are several). Ids become safe file names.
+        Property that holds the id. Default: `id`, else `name`, else the file's name, with the feature's number if
+        there are several. Ids become safe file names.
+
+    Returns
+    -------
+    tuple of AOI
+        In the order of the file.
 
     Raises
     ------
     AOIError
-        If the file cannot be read, has no features or no CRS, if a geometry is missing, empty, invalid or no
-        polygon, spans more than half the globe or goes round a pole, or if two ids are the same.
+        If the file cannot be read, or has no features or no CRS. If a geometry is missing, empty, invalid or not a
+        polygon, spans more than half the globe, or contains a pole. If two ids become the same file name.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> [aoi.id for aoi in s2cube.read_aois("s2cube-demo/archive/aoi.geojson")]
+    ['farm']
     """
     path = Path(path)
     frame = _read_frame(path)
@@ -55,12 +70,31 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
 
 
 def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
-    """Read a vector file that holds one feature; see `read_aois`.
+    """Read a vector file that contains one feature.
+
+    Parameters
+    ----------
+    path, id_property
+        As in `read_aois`.
+
+    Returns
+    -------
+    AOI
+        Its id, and its geometry with a CRS.
 
     Raises
     ------
     AOIError
-        As `read_aois`, and if there are several features.
+        As in `read_aois`, and if there are several features.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> aoi.id, [round(degrees, 2) for degrees in aoi.bounds_lonlat]
+    ('farm', [-98.25, 41.08, -98.14, 41.13])
     """
     aois = read_aois(path, id_property)
     if len(aois) > 1:

@@ -69,12 +69,31 @@ def _features(root: Document) -> list[Any]:
 def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     """Write scenes as an ItemCollection (``.json``, ``.geojson``) or as stac-geoparquet (``.parquet``).
 
+    Parameters
+    ----------
+    items
+        Scenes, as `search` finds them.
+    path
+        File to write. Its suffix selects the format. The setting ``stac`` reads it.
+
     Raises
     ------
     OutputError
-        If the name ends otherwise or the file cannot be written.
+        If the suffix is another one or the file cannot be written.
     SearchError
         If the package that writes stac-geoparquet is not installed.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05")
+    >>> s2cube.save_items(items, Path("scenes.geojson"))
+    >>> [item.id for item in s2cube.search(aoi, stac="scenes.geojson")] == [item.id for item in items]
+    True
     """
     if path.suffix not in _PARQUET + _JSON:
         raise OutputError(str(path), "is no format for scenes", "End the name in .geojson or .parquet")
