@@ -1,4 +1,4 @@
-"""Why a pixel is, or is not, there: the classes of a slice's QA image."""
+"""Facts of the mission: bands, native pixel sizes, scale and offset, scene classes, and the classes of QA images."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,18 +22,18 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "swir16": ("swir16", "B11", "B11_20m"),
     "swir22": ("swir22", "B12", "B12_20m"),
 }
-"""Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
+"""Asset keys of each band in: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-Read off the items these catalogues serve; of what the Data Space serves in several sizes, the native one.
+Source: items of these catalogues. Copernicus Data Space has several pixel sizes; the key is that of the native one.
 """
 
 
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
-"""The STAC eo extension's common name of each band: it has one for all three of the red edge."""
+"""Common name of each band in the STAC eo extension 1. It has one name for the three red edge bands."""
 
 
 EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
-"""What eo 2 calls these."""
+"""Common names of the red edge bands in the STAC eo extension 2."""
 
 
 LAYER_ASSETS: dict[str, tuple[str, ...]] = {
@@ -42,10 +42,10 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "MSK_SNWPRB", "SNWPRB"),
     "qa60": ("qa60", "QA60"),
 }
-"""Asset keys of what masks are made of: scene classification, probabilities in percent, cloud bits.
+"""Asset keys of the layers of masks: scene classification, probabilities in percent, cloud bits.
 
-`cloud` and `snow` are Earth Search's and Digital Earth Africa's, MSK_… and QA60 are what ESA calls the files and what
-mirrors keep. Planetary Computer and Copernicus Data Space serve the scene classification only.
+Earth Search and Digital Earth Africa use `cloud` and `snow`. MSK_… and QA60 are ESA's file names, which mirrors keep.
+Planetary Computer and Copernicus Data Space have the scene classification only.
 """
 
 
@@ -53,11 +53,11 @@ NATIVE_M = {
     "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
     "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
 }  # fmt: skip
-"""Pixel of each band and layer, metres (Sentinel-2 Products Specification Document)."""
+"""Native pixel size of each band and layer, metres (Sentinel-2 Products Specification Document)."""
 
 
 SCALE = 0.0001
-"""Reflectance a digital number: Sentinel-2 L2A's QUANTIFICATION_VALUE is 10000 (Products Specification Document)."""
+"""Reflectance per digital number: QUANTIFICATION_VALUE of L2A is 10000 (Products Specification Document)."""
 
 
 BOA_ADD_OFFSET_DN = -1000
@@ -65,12 +65,12 @@ BOA_ADD_OFFSET_DN = -1000
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the name of each band in `BAND_ASSETS`, whichever catalogue's name it was asked by.
+    """Translate band names of any catalogue to the names in `BAND_ASSETS`.
 
     Raises
     ------
     ConfigError
-        If a name is no band's; the message lists the known ones.
+        If a name is unknown; the message lists the known ones.
     """
     return tuple(_canonical_band(name) for name in names)
 
@@ -84,14 +84,14 @@ def _canonical_band(name: str) -> str:
 
 NO_DATA_CLASS = 0
 CLOUD_CLASSES = (8, 9, 10)
-"""Of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and high probability, thin
-cirrus."""
+"""Classes of the scene classification: cloud of medium and of high probability, thin cirrus (Sentinel-2 Products
+Specification Document)."""
 
 
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
-    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    If a pixel is masked for several reasons, the lowest value is used.
     """
 
     CLEAR = 0
@@ -104,7 +104,7 @@ class QA(IntEnum):
 
 @dataclass(frozen=True)
 class QAClass:
-    """How a value is called, explained and drawn (red, green, blue)."""
+    """Name, description and colour (red, green, blue) of a value."""
 
     name: str
     description: str
@@ -129,13 +129,13 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    """Give the clear share of the area of interest in percent, from the counts of `count_classes`."""
     of = _by_class(counts)
     return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    """Give the cloud share (without shadow) of the observed area in percent; None if nothing is observed."""
     of = _by_class(counts)
     seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
     return round(100 * of[QA.CLOUD] / seen, 2) if seen else None

@@ -344,7 +344,7 @@ BAD = {
     "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than or equal to 1"),
     "huge resolution": (["--resolution", "1000000"], "--resolution: Input should be less than or equal to 10000"),
     "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; use EPSG:9311"),
-    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are no degrees"),
+    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are not degrees"),
     "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "save the file with longitude"),
     "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
     "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is not a CRS"),
