@@ -103,6 +103,7 @@ def test_blocks_run(page: Path, s2cube_command: CommandLine) -> None:
                     assert arguments is not None, f"{where}: {words[0]} does not run here: say why not"
                     done = s2cube_command(*arguments)
                     assert done.status == 0, f"{where}: {done.err}"
+                    assert "No scene matched" not in done.err, where
             case "toml":
                 Path("block.toml").write_text(block.code)
                 load_config({}, {}, Path("block.toml"))
