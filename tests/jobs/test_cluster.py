@@ -415,8 +415,16 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("more", "status", "told"),
         [
-            (["--class", "coiled.Cluster", "--workers", "2"], 2, "Install it: pip install 's2cube[coiled]'"),
-            (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "'s2cube[kubernetes]'"),
+            (
+                ["--class", "coiled.Cluster", "--workers", "2"],
+                2,
+                "clone of s2cube: pip install -e '.[coiled]'",
+            ),
+            (
+                ["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"],
+                2,
+                "install -e '.[kubernetes]'",
+            ),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "builtins.dict", "--workers", "2"], 2, "is no class of Dask clusters"),
             (["--options", '{"queue": "x"}'], 2, "options are a class's, and none is named"),

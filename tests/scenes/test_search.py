@@ -122,7 +122,7 @@ class TestRealAPI:
     def test_what_was_found_feeds_a_run(
         self, s2cube_command: CommandLine, api: str, archive: Archive, scheduler: str, tmp_path: Path
     ) -> None:
-        """The command of the README, over HTTP-served COGs."""
+        """A run by the same API, over HTTP-served COGs."""
         frame = geopandas.GeoDataFrame(geometry=[shapely.box(*NEBRASKA)], crs="EPSG:4326")
         frame.to_file(tmp_path / "aoi.geojson")
         words = ["run", "--aoi", "aoi.geojson", "--stac", api, "--collection", "sentinel-2-l2a", "--json"]
