@@ -339,7 +339,7 @@ def test_a_token_takes_the_place_of_a_signature(gate: Gate) -> None:
 class TestItems:
     @pytest.fixture
     def catalogue(self, tmp_path: Path) -> Path:
-        items._tell_of_signatures.cache_clear()
+        items._warn_about_signatures.cache_clear()
         item = scene(tmp_path, blue=ramp(60, 10)).to_dict()
         blue = item["assets"]["blue"]
         blue["href"] = "https://me:TOPSECRET@host/a.tif?versionId=3&se=1&sig=TOPSECRET"
