@@ -1,12 +1,13 @@
-"""Facts of the mission: bands, native pixel sizes, scale and offset, scene classes, and the classes of QA images."""
+"""Facts of Sentinel-2 L2A: bands, mask layers, scale, offset, scene classes; and the values of our QA images."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from s2cube.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
-from s2cube.errors import ConfigError
 
 BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "coastal": ("coastal", "B01", "B01_60m"),
@@ -22,19 +23,18 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "swir16": ("swir16", "B11", "B11_20m"),
     "swir22": ("swir22", "B12", "B12_20m"),
 }
-"""Asset keys of each band in: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
+"""Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-Source: items of these catalogues. Copernicus Data Space has several pixel sizes; the key is that of the native one.
+They are those of real items. The Data Space serves some bands in several sizes; the key here is of the native size.
+For a catalogue with other keys, add them to each band. The first key that an item has is used, so a key must have the
+same meaning in every catalogue.
 """
 
-
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
-"""Common name of each band in the STAC eo extension 1. It has one name for the three red edge bands."""
-
+"""Common name of each band in the STAC eo extension 1: the three red edge bands share one."""
 
 EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
 """Common names of the red edge bands in the STAC eo extension 2."""
-
 
 LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "scl": ("scl", "SCL", "SCL_20m"),
@@ -42,35 +42,36 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "MSK_SNWPRB", "SNWPRB"),
     "qa60": ("qa60", "QA60"),
 }
-"""Asset keys of the layers of masks: scene classification, probabilities in percent, cloud bits.
+"""Asset keys of each mask layer: scene classification, probabilities in percent, cloud bits.
 
-Earth Search and Digital Earth Africa use `cloud` and `snow`. MSK_… and QA60 are ESA's file names, which mirrors keep.
-Planetary Computer and Copernicus Data Space have the scene classification only.
+`cloud` and `snow` are the keys of Earth Search and Digital Earth Africa. MSK_… and QA60 are ESA's names of the files,
+which mirrors keep. Planetary Computer and Copernicus Data Space serve only the scene classification.
+
+For a catalogue with other keys, add them here. To add a layer: add its name and keys here, its pixel size to
+`NATIVE_M`, its name to `config.literals.MaskLayer`, its data type to `cube.stack`, and the rule that turns its values
+into `QA` values to `cube.mask`.
 """
-
 
 NATIVE_M = {
     "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
     "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
 }  # fmt: skip
-"""Native pixel size of each band and layer, metres (Sentinel-2 Products Specification Document)."""
-
+"""Pixel size of each band and layer, metres (Sentinel-2 Products Specification Document)."""
 
 SCALE = 0.0001
 """Reflectance per digital number: QUANTIFICATION_VALUE of L2A is 10000 (Products Specification Document)."""
-
 
 BOA_ADD_OFFSET_DN = -1000
 """Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Translate band names of any catalogue to the names in `BAND_ASSETS`.
+    """Give the name of each band in `BAND_ASSETS`; the names may be those of any catalogue.
 
     Raises
     ------
     ConfigError
-        If a name is unknown; the message lists the known ones.
+        If a band is not known; the message lists the known ones.
     """
     return tuple(_canonical_band(name) for name in names)
 
@@ -84,14 +85,14 @@ def _canonical_band(name: str) -> str:
 
 NO_DATA_CLASS = 0
 CLOUD_CLASSES = (8, 9, 10)
-"""Classes of the scene classification: cloud of medium and of high probability, thin cirrus (Sentinel-2 Products
-Specification Document)."""
+"""Classes of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and of high
+probability, thin cirrus."""
 
 
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
-    If a pixel is masked for several reasons, the lowest value is used.
+    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
     """
 
     CLEAR = 0
@@ -104,7 +105,7 @@ class QA(IntEnum):
 
 @dataclass(frozen=True)
 class QAClass:
-    """Name, description and colour (red, green, blue) of a value."""
+    """How a value is called, explained and drawn (red, green, blue)."""
 
     name: str
     description: str
@@ -129,13 +130,13 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the clear share of the area of interest in percent, from the counts of `count_classes`."""
+    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
     of = _by_class(counts)
     return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the cloud share (without shadow) of the observed area in percent; None if nothing is observed."""
+    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
     of = _by_class(counts)
     seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
     return round(100 * of[QA.CLOUD] / seen, 2) if seen else None
