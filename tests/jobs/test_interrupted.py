@@ -83,7 +83,7 @@ class TestOverwrite:
         changed = {path.parent.name for path, mtime in before.items() if path.stat().st_mtime_ns != mtime}
         assert changed == set(stems(last))
         assert "this run makes the others (delete" in last.err
-        assert "3 were made before it was stopped" in last.err
+        assert "3 were written before the run stopped" in last.err
         assert not (out / OVERWRITE).exists()
 
         # It is over: the next one makes all.
