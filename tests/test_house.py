@@ -168,6 +168,7 @@ def test_public_names() -> None:
         _ = s2cube.cubes
 
 
+@pytest.mark.slow
 def test_strict_types_and_style() -> None:
     root = PACKAGE.parent
     for command in (["mypy"], ["ruff", "check", "."], ["ruff", "format", "--check", "."]):
