@@ -17,8 +17,9 @@ import distributed
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, Security
 
+from s2cube import DISTRIBUTION
 from s2cube.config.sections import ClusterSection
-from s2cube.errors import ClusterError, ConfigError, redact
+from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _EXTRAS = {
 }  # fmt: skip
 """What brings a package: extras of s2cube."""
 
-_MUST_AGREE = ("s2cube",)
+_MUST_AGREE = (DISTRIBUTION,)
 _MUST_BE_THERE = ("stackstac", "xarray", "rioxarray", "rasterio", "odc-geo", "pystac", "imagecodecs", "obstore")
 _TELL_OF = ("dask", "distributed", "numpy", *_MUST_BE_THERE)
 
@@ -152,8 +153,7 @@ def _start(config: ClusterSection) -> Any:
         kind = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         extra = _EXTRAS.get(path.partition(".")[0])
-        install = f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
-        remedy = install if extra else "Correct --class, or install its package"
+        remedy = install_remedy(extra) if extra else "Correct --class, or install its package"
         raise ConfigError(f"--class {path}", f"cannot be had ({error})", remedy) from None
     if not hasattr(kind, "get_client"):
         raise ConfigError(f"--class {path}", "is no class of Dask clusters", "Correct it")

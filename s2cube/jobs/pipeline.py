@@ -43,16 +43,42 @@ class Watch(Protocol):
 
 
 def run(config: JobConfig, watch: Watch | None = None) -> Summary:
-    """Do a whole job: search, cube, mask, clip, and one COG a time slice.
+    """Do a whole job: search, cube, mask, clip, and one COG per time slice.
 
-    A script that calls this wants ``if __name__ == "__main__":`` around it: worker processes import the script anew.
+    A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
+
+    Parameters
+    ----------
+    config
+        All settings of the job.
+    watch
+        Object whose methods are called when slices are known and whenever a slice is done.
+
+    Returns
+    -------
+    Summary
+        The slices that are written, skipped, rejected and failed; requests and bytes.
 
     Raises
     ------
     S2CubeError
-        If the job could not be done: a setting or the AOI cannot be, the catalogue does not give its scenes, there is
-        no cluster or it goes away, nothing can be written any more, or another run writes there. A failed slice raises
-        nothing: it stands in the summary and in ``failures.jsonl``.
+        If the job cannot be done: a setting or the AOI is not valid, the catalogue fails, there is no cluster or it
+        is lost, the output cannot be written, or another run writes there. A failed slice raises no error: the summary
+        and ``failures.jsonl`` list it.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``. Without a scheduler, a Dask cluster of this machine is started.
+
+    >>> import os
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> archive = {"aoi": "s2cube-demo/archive/aoi.geojson", "stac": "s2cube-demo/archive/items.json"}
+    >>> job = {"datetime": "2022-05", "bands": "red,nir", "resolution": 60, "out": "out"}
+    >>> if __name__ == "__main__":
+    ...     summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
+    ...     print([Path(path).name for path in summary.written], len(summary.failed))
+    ['farm_20220520.tif'] 0
     """
     with held(Output.at(config.job.out)) as lease:
         return run_job(plan_job(config, lease.output), lease, watch)
