@@ -30,11 +30,11 @@ import s2cube
 from s2cube.config.sections import OutputSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
-from s2cube.jobs.verification import verify
 from s2cube.output._cog import write_cog
 from s2cube.output._item import slice_item
 from s2cube.output._picture import write_picture
 from s2cube.output._spool import Draft, draft, layout
+from s2cube.output.verification import verify
 from s2cube.sentinel2 import COMMON_NAMES
 from s2cube.storage.destination import place_at
 from s2cube.storage.folder import Folder

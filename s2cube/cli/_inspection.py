@@ -65,7 +65,7 @@ def verify(
 ) -> int:
     """Read every file of an output, and compare it with the size and checksum in its Item."""
     voice = speak(voice)
-    from s2cube.jobs import verification
+    from s2cube.output import verification
     from s2cube.storage.output import Output
 
     output = Output.at(_load(out, config).job.out)

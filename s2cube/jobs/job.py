@@ -9,9 +9,9 @@ from typing import Self
 from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
-from s2cube.jobs._comparison import Comparison, compare
 from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
 from s2cube.jobs.results import Cost
+from s2cube.output.comparison import Comparison, compare
 from s2cube.scenes.assets import lean
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
