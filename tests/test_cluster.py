@@ -29,7 +29,7 @@ from s2cube.jobs._recorder import Recorder
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as PlannedJob
 from s2cube.jobs.results import SliceResult
-from s2cube.jobs.submit import _look_after
+from s2cube.jobs.submit import _run_submitted
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 
@@ -141,7 +141,7 @@ class TestHosts:
 
         handed = s2cube_command(*job(*BANDS, *self.words(hosts), "--out", out, command="submit"))
         assert handed.status == 2
-        assert "is not seen by the workers of the cluster" in handed.err
+        assert "cannot be reached by the workers of the cluster" in handed.err
 
     def test_certificates_that_do_not_fit(self, hosts: DaskCluster, s2cube_command: CommandLine, job: Job) -> None:
         assert hosts.foreign_certificates
@@ -320,7 +320,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     assert ran.status == 3
     assert [each["slice"] for each in ran.json["failed"]] == ["corner_20220520"]
     assert refused == {"busy": 2, "gone": 1}
-    assert "corner_20210724: will be computed again" in ran.err
+    assert "corner_20210724: will be retried" in ran.err
     assert len(ran.json["written"]) == len(DAYS) - 1
 
 
@@ -449,7 +449,7 @@ class TestSubmit:
             words = [*BANDS, "--stac", f"{slow.url}/items.json", "--scheduler", cluster.address]
             handed = s2cube_command(*job(*words, command="submit"))
             assert handed.status == 0, handed.err
-            assert "Handed 6 slices to" in handed.err
+            assert "Submitted 6 slices to" in handed.err
             until(partial(enough, 1))
             going = s2cube_command("status", "--out", "out", "--json")
             assert going.status == 0
@@ -483,7 +483,7 @@ class TestSubmit:
         monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
         config = load_config({"out": "out"}, {})
         with held(Output.at("out"), ends_as="submitted") as lease:
-            doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))
+            doing = threading.Thread(target=_run_submitted, args=(PlannedJob(config, lease.output, (), (), ()),))
             doing.start()
             time.sleep(1)
         doing.join(60)
@@ -495,8 +495,8 @@ class TestSubmit:
     def test_is_not_done_where_nobody_will_look(self) -> None:
         """There was no worker to ask when it was submitted, and the first that came does not see the folder."""
         config = load_config({"out": "out"}, {})
-        with pytest.raises(OutputError, match="out: is not seen by this worker"):
-            _look_after(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
+        with pytest.raises(OutputError, match="out: cannot be reached by this worker"):
+            _run_submitted(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
         assert not Path("out").exists()
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:

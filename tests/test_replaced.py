@@ -125,7 +125,7 @@ class TestFewerScenes:
         lose(api, EAST)
         Path(f"out/two/{SLICE}/{SLICE}.tif").unlink()
         done = run()
-        assert f"{SLICE}: will be made again, without {EAST}, which the search no longer finds: " in done.err
+        assert f"{SLICE}: will be recomputed, without {EAST}, which the search no longer finds: " in done.err
         assert made_of() == [WEST]
 
     def test_a_scene_that_comes_is_taken(self, run: Run, api: FakeApi) -> None:
@@ -215,5 +215,5 @@ class TestChangedSettings:
             "s2cube:recipe": "x",
         }
         path.write_text(json.dumps(item))
-        said = f"{SLICE} will be made again: this version of s2cube may make other pixels of the same scenes."
+        said = f"{SLICE} will be made again: this version of s2cube may compute other pixels from the same scenes."
         assert said in run(command="plan").err

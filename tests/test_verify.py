@@ -98,7 +98,7 @@ class TestRun:
         assert healed.status == 0, healed.err
         assert healed.json["written"] == [str(Path.cwd() / "out" / Path(name).parent / f"{Path(name).parent.name}.tif")]
         assert len(healed.json["skipped"]) == len(DAYS) - 1
-        assert f"warning: {Path(name).parent.name}: will be made again: {name}" in healed.err
+        assert f"warning: {Path(name).parent.name}: will be recomputed: {name}" in healed.err
         assert (out / name).read_bytes() == (whole / name).read_bytes()
         assert not (out / name).is_symlink()
         assert run().json["written"] == []

@@ -178,9 +178,9 @@ def submit(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = Non
     """Hand the job of run to a cluster and leave; s2cube status tells how it goes."""
     voice = speak(voice)
     asked = load(flags, config)
-    from s2cube.jobs.submit import detach, hand_over
+    from s2cube.jobs.submit import run_detached, submit_job
 
-    told = hand_over(asked) if asked.cluster.scheduler else detach(asked, words(flags, config))
+    told = submit_job(asked) if asked.cluster.scheduler else run_detached(asked, words(flags, config))
     say(f"{told}. s2cube status --out {asked.job.out} tells how it goes.")
     voice.print_json({"out": str(asked.job.out)})
     return 0

@@ -47,8 +47,8 @@ class SlicePolicy:
         if attempt <= self._retries and _is_temporary(returned):
             pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(1, 1.5)
             log.info(
-                "%s: will be computed again in %.0f s, because the reason may be temporary: %s",
-                plan.slices[0].id, pause_s, _reason(returned), extra=log_facts(plan),
+                "%s: will be retried in %.0f s, because the problem may be temporary: %s",
+                plan.slices[0].id, pause_s, _problem(returned), extra=log_facts(plan),
             )  # fmt: skip
             return Retry(pause_s)
         if isinstance(returned, S2CubeError) and not isinstance(returned, SliceError):
@@ -62,7 +62,7 @@ def _is_temporary(returned: SliceResult | BaseException) -> bool:
     return returned.may_pass
 
 
-def _reason(returned: SliceResult | BaseException) -> str:
+def _problem(returned: SliceResult | BaseException) -> str:
     if isinstance(returned, BaseException):
         return redact(f"{type(returned).__name__}: {returned}")
     return returned.failure.error if returned.failure else ""
