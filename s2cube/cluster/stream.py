@@ -1,4 +1,4 @@
-"""Compute many tasks on a cluster, a bounded number at a time, and retry those that a policy wants retried."""
+"""Compute many tasks on a cluster, a bounded number at a time, and retry those that a policy selects."""
 
 import logging
 import queue

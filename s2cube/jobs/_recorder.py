@@ -71,8 +71,8 @@ class SliceLog:
             log.debug("%s: %s", result.slice, note, extra=facts)
         if result.doubtful:
             log.warning(
-                "%s: the pixels of %s contradict the offset that its item declares; if the reflectance is wrong by "
-                "0.1, compute the slice again with --offset none or --offset -1000",
+                "%s: the pixels of %s contradict the offset that is added to them; if the reflectance is wrong by 0.1, "
+                "recompute the slice with --offset none or --offset -1000",
                 result.slice, ", ".join(result.doubtful), extra=facts,
             )  # fmt: skip
         if result.failure:

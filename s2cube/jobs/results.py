@@ -41,7 +41,7 @@ class SliceResult:
     rejected
         Why it is not written, if it was rejected.
     doubtful
-        Ids of scenes whose pixels contradict the offset that their items declare.
+        Ids of scenes whose pixels contradict the offset that is added to them.
     traffic
         Requests and bytes; without those of files that GDAL read, which `notes` name.
     notes

@@ -60,11 +60,8 @@ def _run_submitted(job: Job) -> None:
             break
         time.sleep(_POLL_S)
     if record is None:
-        raise OutputError(
-            str(job.config.job.out),
-            "cannot be reached by this worker",
-            "Give --out a folder or store that all workers share",
-        )
+        remedy = "Give --out a folder or store that all workers share"
+        raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
         run_job(without_overwritten(replace(job, output=lease.output)), lease)
 
