@@ -148,7 +148,8 @@ def _start_class(config: ClusterSection) -> Any:
         cluster_class = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         extra = _EXTRAS.get(path.partition(".")[0])
-        remedy = f"Install it: pip install 's2cube[{extra}]'" if extra else "Correct --class, or install its package"
+        install = f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
+        remedy = install if extra else "Correct --class, or install its package"
         raise ConfigError(f"--class {path}", f"cannot be imported ({error})", remedy) from None
     if not hasattr(cluster_class, "get_client"):
         raise ConfigError(f"--class {path}", "is not a class of Dask clusters", "Correct it")
