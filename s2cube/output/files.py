@@ -18,7 +18,7 @@ from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture
-from s2cube.output._spool import Draft, draft, layout
+from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.sentinel2 import QA, count_classes
 from s2cube.storage.output import as_json
 
@@ -53,9 +53,9 @@ def write_files(
     SliceError
         If a file cannot be read.
     """
-    slice_id, of_image = str(image["slice"].item()), layout(image)
+    slice_id, of_image = str(image["slice"].item()), layout_of(image)
     try:
-        with draft(folder, **of_image) as pixels, draft(folder, **of_image | _OF_QA) as reasons:
+        with open_spool(folder, **of_image) as pixels, open_spool(folder, **of_image | _OF_QA) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(_filled(image, pixels, reasons), check.tallies() if check else None, readers)
             doubts = check.doubtful(tallies) if check else []
@@ -88,7 +88,7 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
     return sums
 
 
-def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
+def _filled(image: xr.DataArray, pixels: Spool, reasons: Spool) -> da.Array:
     """Put every chunk where it belongs, once it is computed; give what `count_classes` counts of each."""
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
@@ -105,7 +105,7 @@ def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, draft: Draft, packing: Packing, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, draft: Spool, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
     """Put values of some bands, and tell where any of them is none."""
     hole = packing.holes(values)
@@ -119,7 +119,7 @@ def _put_values(
     return np.asarray(hole.any(axis=0, keepdims=True))
 
 
-def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Draft, block_info: Any) -> np.ndarray:
+def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Spool, block_info: Any) -> np.ndarray:
     reasons = final_qa(hole, qa)
     draft.put(reasons[np.newaxis], 0, *_corner(block_info))
     return count_classes(reasons)[np.newaxis, np.newaxis]

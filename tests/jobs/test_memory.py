@@ -141,13 +141,13 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from s2cube.output._spool import draft
+from s2cube.output._spool import open_spool
 import s2cube.output._spool
 s2cube.output._spool._IN_MEMORY_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    with draft(Path(sys.argv[1]), count=1, height=2048, width=2048, dtype="int16") as pixels:
+    with open_spool(Path(sys.argv[1]), count=1, height=2048, width=2048, dtype="int16") as pixels:
         with pixels.filling():
             pixels.put(np.ones((1, 2048, 2048), "int16"), 0, 0, 0)
         pixels.copy(Path(sys.argv[1]) / "x.tif", "COG")

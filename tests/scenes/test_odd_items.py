@@ -471,7 +471,7 @@ def test_a_job_that_cannot_be_done_starts_no_cluster(
     def no_cluster(*_: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("s2cube.jobs._cluster.open_client", no_cluster)
+    monkeypatch.setattr("s2cube.cluster.client.open_client", no_cluster)
     done = s2cube_command(*job("--bands", "coastal"))
     assert done.status == 3
     assert len(done.json["failed"]) == len(PASSES)
