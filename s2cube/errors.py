@@ -241,10 +241,13 @@ class SliceError(S2CubeError):
         Key of the asset to blame in the scene, empty where the whole scene is.
     may_pass
         Whether it may be well if it is tried again later.
+    scene
+        Id of the scene whose file cannot be read, if it is known.
     """
 
     asset: str = ""
     may_pass: bool = False
+    scene: str = ""
 
     exit_status = 3
 

@@ -57,8 +57,8 @@ def of_day(items: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
 
 def in_this_process(job: RunJob, lease: Lease) -> Iterator[SliceResult]:
     """Make slices here instead of on a cluster, so that what a test patches holds."""
-    for plan in job.todo:
-        yield make_slice(plan, job.config, lease.output)
+    for task in job.todo:
+        yield make_slice(task, job.config, lease.output)
 
 
 class TestOffset:

@@ -101,7 +101,7 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
         ("rich", {"cli.commands", "cli._console", "cli._flags", "cli._inspection", "cli._table"}),
         ("obstore", {"fetch.object_store", "fetch.store", "storage._bucket"}),
         ("pystac_client", {"stac._question", "stac._service"}),
-        ("imagecodecs", {"raster.codec"}),
+        ("imagecodecs", {"raster._codec"}),
         ("tifffile", {"raster.tiff"}),
         ("tenacity", {"fetch.http"}),
     ],
@@ -115,7 +115,7 @@ def test_few_files_know_it(library: str, doors: set[str]) -> None:
 
 # Exceptions, with their lines. These lists may only become shorter.
 LONG_FILES = {"config.sections": 364, "demo.archive": 303, "raster.resample": 345}
-LONG_BODIES = {"cli.commands.plan": 43, "output._item.slice_item": 41}
+LONG_BODIES = {"cli.commands.plan": 43}
 LARGE_WINGS = {"jobs": 13}
 
 

@@ -25,11 +25,11 @@ from stackstac.raster_spec import RasterSpec
 
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.fetch.store import Access
+from s2cube.raster._tiles import TiledRaster, header
 from s2cube.raster.cells import pack, unpack
 from s2cube.raster.placement import Placement
 from s2cube.raster.reader import AssetReader
 from s2cube.raster.resample import Block, Lattice, sum_areas
-from s2cube.raster.tiles import TiledRaster, header
 
 AVERAGE = {"dtype": np.dtype("float32")}
 NEAREST = {"dtype": np.dtype("uint8")}
@@ -524,13 +524,20 @@ class TestBadFiles:
         with pytest.raises(AssetReadError, match=r"f.tif: does not say where it lies"):
             read(tmp_path / "f.tif", grid(0, 0, 30, 3, 3))
 
+    def test_every_error_names_scene_and_asset(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "f.tif")
+        with pytest.raises(AssetReadError, match="f.tif") as caught:
+            read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (Placement("S2", "blue"),)})
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert (error.scene, error.asset) == ("S2", "blue")
+
     def test_another_crs_than_the_item_says(self, tmp_path: Path) -> None:
         write_band(tmp_path / "f.tif", ramp(60, 10), 10)
         path = str(tmp_path / "f.tif")
         right, wrong = (Placement("S2", "blue", f"EPSG:{epsg}") for epsg in (32614, 32615))
         with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615") as caught:
             read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right, wrong)})
-        assert caught.value.asset == "blue"
+        assert (caught.value.scene, caught.value.asset) == ("S2", "blue")
         assert read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right,)}).imag.all()
 
     def test_a_turned_file_is_warped(self, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def plan(*, flags: _Flags = None, config: File = None, voice: VoiceFlags = None,
     }
     tell_cost(total)
     voice.print_json(
-        {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
+        {"todo": [task.id for task in job.todo], "skipped": list(job.skipped)}
         | {"failed": [{"slice": each.id, "error": str(each.error)} for each in job.unusable]}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
         | total

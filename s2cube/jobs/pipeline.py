@@ -19,7 +19,7 @@ from s2cube.jobs._overwrite import journal
 from s2cube.jobs._worker import failed, make_slice
 from s2cube.jobs.job import Job, forecast, plan_job
 from s2cube.jobs.results import SliceResult, Summary
-from s2cube.scenes.time_slice import Plan, UnusableSlice
+from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.failure import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
@@ -79,8 +79,8 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     from s2cube.output.catalog import write_catalog
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
-    todo = [plan.slices[0].id for plan in job.todo]
-    changed = {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None
+    todo = [task.id for task in job.todo]
+    changed = {task.aoi.id for task in job.todo} if lease.follows_an_end else None
     try:
         yield from map(_failed, job.unusable)
         if not todo:
@@ -103,7 +103,7 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 def _begin(job: Job, lease: Lease) -> None:
     """Note that slices are being made: from now on the record is this run's, and old failures no longer count."""
     failures = [_failed(each).failure for each in job.unusable]
-    ids = {plan.slices[0].id for plan in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
+    ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
     lease.output.forget_failures(ids)
     lease.output.note_failures(filter(None, failures))
     lease.progress = replace(lease.progress, began=now())
@@ -123,28 +123,28 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     tries: Counter[str] = Counter()
     with open_client(job.config.cluster, len(job.todo)) as client:
         _begin(job, lease)
-        tasks = ((plan.slices[0].id, plan) for plan in job.todo)
+        tasks = ((task.id, task) for task in job.todo)
         stream = Stream(client, make, tasks, job.config.cluster.worker_wait_s)
-        for slice_id, plan, result in stream:
+        for slice_id, task, result in stream:
             tries[slice_id] += 1
-            outcome = _judge(plan, result, last=tries[slice_id] > job.config.job.slice_retries)
+            outcome = _judge(task, result, last=tries[slice_id] > job.config.job.slice_retries)
             if outcome is None:
                 pause_s = _FIRST_PAUSE_S * 2 ** (tries[slice_id] - 1) * random.uniform(1, 1.5)
                 log.info(
                     "%s: will be made again in %.0f s, for this may pass: %s",
-                    slice_id, pause_s, _why(result), extra=_facts(plan),
+                    slice_id, pause_s, _why(result), extra=_facts(task),
                 )  # fmt: skip
-                stream.again(slice_id, plan, pause_s)
+                stream.again(slice_id, task, pause_s)
                 continue
-            outcome = _bring_home(plan, outcome, lease.output)
-            _tell(plan, outcome, lease.output)
+            outcome = _bring_home(task, outcome, lease.output)
+            _tell(task, outcome, lease.output)
             if outcome.failure:
                 lease.output.note_failures([outcome.failure])
             lease.progress = _counted(lease.progress, outcome, stream.running)
             yield outcome
 
 
-def _judge(plan: Plan, result: SliceResult | BaseException, last: bool) -> SliceResult | None:
+def _judge(task: Task, result: SliceResult | BaseException, last: bool) -> SliceResult | None:
     """Tell what became of a slice; None where it is to be made again.
 
     Raises
@@ -161,14 +161,14 @@ def _judge(plan: Plan, result: SliceResult | BaseException, last: bool) -> Slice
     if isinstance(result, S2CubeError) and not isinstance(result, SliceError):
         raise result
     if isinstance(result, BaseException):
-        outcome = failed(plan, result)
+        outcome = failed(task, result)
         passing = is_loss(result)
     else:
         outcome, passing = result, result.may_pass
     return None if passing and not last else outcome
 
 
-def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
+def _bring_home(task: Task, result: SliceResult, output: Output) -> SliceResult:
     """Write what a worker could not, for it does not see the folder."""
     if not result.files:
         return result
@@ -179,7 +179,7 @@ def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
         except OSError as error:
             problem = f"cannot be written ({error.strerror or error})"
             raise WriteError(f"{folder}/{result.slice}", problem, "Make room there, then run again") from None
-        path = output.publish(plan.aoi.id, result.slice, folder)
+        path = output.publish(task.aoi.id, result.slice, folder)
     return replace(result, path=path, files={})
 
 
@@ -189,14 +189,13 @@ def _why(result: SliceResult | BaseException) -> str:
     return result.failure.error if result.failure else ""
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
+def _facts(task: Task) -> dict[str, Any]:
     """Say what a line of the log is about."""
-    (time_slice,) = plan.slices
-    return {"slice": time_slice.id, "scenes": [scene.id for scene in time_slice.scenes]}
+    return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
 
 
-def _tell(plan: Plan, result: SliceResult, output: Output) -> None:
-    facts = _facts(plan)
+def _tell(task: Task, result: SliceResult, output: Output) -> None:
+    facts = _facts(task)
     for note in result.notes:
         log.debug("%s: %s", result.slice, note, extra=facts)
     if result.doubtful:
@@ -209,7 +208,7 @@ def _tell(plan: Plan, result: SliceResult, output: Output) -> None:
         log.error("%s failed: %s", result.slice, result.failure.error, extra=facts | {"asset": result.failure.asset})
     elif result.rejected:
         log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
-        if output.state(plan.aoi.id, result.slice, "", ()) != "none":
+        if output.state(task.aoi.id, result.slice, "", ()) != "none":
             log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice, extra=facts)
     else:
         log.debug("%s written", result.slice, extra=facts)

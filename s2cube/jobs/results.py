@@ -48,8 +48,6 @@ class SliceResult:
         What is to be told of files, a line each.
     files
         By name, where the worker does not see the folder that they belong in.
-    may_pass
-        Whether it may be well if it is tried again, where it failed.
     """
 
     slice: str
@@ -60,7 +58,11 @@ class SliceResult:
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
-    may_pass: bool = False
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it has failed and another try may succeed."""
+        return self.failure is not None and self.failure.may_pass
 
 
 @dataclass(frozen=True)
