@@ -27,8 +27,8 @@ from test_decisions import Edit, of_day
 import s2cube
 from s2cube.demo.archive import PASSES
 from s2cube.errors import SceneError
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import placement
-from s2cube.raster.resample import Lattice
 
 edited = test_decisions.edited
 """A fixture."""

@@ -25,11 +25,12 @@ from stackstac.raster_spec import RasterSpec
 
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.fetch.store import Access
+from s2cube.raster._resample import sum_areas
 from s2cube.raster._tiles import TiledRaster, header
 from s2cube.raster.cells import pack, unpack
+from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.placement import Placement
 from s2cube.raster.reader import AssetReader
-from s2cube.raster.resample import Block, Lattice, sum_areas
 
 AVERAGE = {"dtype": np.dtype("float32")}
 NEAREST = {"dtype": np.dtype("uint8")}
@@ -166,7 +167,7 @@ def test_parts_and_stripes_make_the_whole(tmp_path: Path, crs: int, monkeypatch:
         for left in range(0, width, 70):
             window = Window(left, top, min(70, width - left), min(50, height - top))
             parts[top : top + 50, left : left + 70] = unpack(reader.read(window))
-    monkeypatch.setattr("s2cube.raster.resample._STRIPE_PIXELS", 20_000)
+    monkeypatch.setattr("s2cube.raster._resample._STRIPE_PIXELS", 20_000)
     striped = read(tmp_path / "a.tif", spec)
     for other in (parts, striped):
         np.testing.assert_allclose(other.imag, whole.imag, atol=1e-3)

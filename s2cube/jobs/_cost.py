@@ -23,9 +23,9 @@ from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._memory import PROCESS_BYTES, of_slice
 from s2cube.jobs.results import Cost
 from s2cube.raster.assumed import FULL_RESOLUTION_SHARE, assumed_levels
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import placement
 from s2cube.raster.reader import AssetReader
-from s2cube.raster.resample import Lattice
 from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
 

@@ -12,8 +12,8 @@ from s2cube.errors import SceneError
 from s2cube.fetch.store import Access
 from s2cube.raster._codec import Codec
 from s2cube.raster._tiles import TiledRaster
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import corner
-from s2cube.raster.resample import Lattice
 from s2cube.raster.tiff import HEADER_BYTES, Level, Tiff
 from s2cube.scenes.assets import crs_code
 from s2cube.sentinel2 import LAYER_ASSETS, NATIVE_M

@@ -20,10 +20,11 @@ from s2cube.fetch.cache import Span
 from s2cube.fetch.store import Access, failed
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
+from s2cube.raster._resample import choose_level, sum_areas, take_classes, window_under
 from s2cube.raster._tiles import Changed, TiledRaster, forget, header
 from s2cube.raster.cells import pack
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import Placement
-from s2cube.raster.resample import Lattice, choose_level, sum_areas, take_classes, window_under
 
 _Raster = TiledRaster | gdal_file.GdalRaster
 
