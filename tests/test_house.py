@@ -101,7 +101,7 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
         ("rich", {"cli"}),
         ("obstore", {"fetch.object_store", "fetch.store", "storage._bucket"}),
         ("pystac_client", {"stac.api", "stac.question"}),
-        ("imagecodecs", {"raster.codec"}),
+        ("imagecodecs", {"raster._codec"}),
         ("tifffile", {"raster.tiff"}),
         ("tenacity", {"fetch.http"}),
     ],
@@ -116,8 +116,8 @@ def test_few_files_know_it(library: str, doors: set[str]) -> None:
 
 
 # Exceptions, with their lines. These lists may only become shorter.
-LONG_FILES = {"raster.resample": 345}
-LONG_BODIES = {"output._item.slice_item": 41}
+LONG_FILES: dict[str, int] = {}
+LONG_BODIES: dict[str, int] = {}
 LARGE_WINGS: dict[str, int] = {}
 
 

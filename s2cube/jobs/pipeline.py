@@ -98,8 +98,8 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     from s2cube.output.catalog import write_catalog
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
-    todo = [plan.slices[0].id for plan in job.todo]
-    changed = {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None
+    todo = [task.id for task in job.todo]
+    changed = {task.aoi.id for task in job.todo} if lease.follows_an_end else None
     try:
         for each in job.unusable:
             yield SliceResult(each.id, failure=failure_of(each))
@@ -132,10 +132,10 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     policy = SlicePolicy(job.config.job.slice_retries)
     with open_client(job.config.cluster, len(job.todo)) as client:
         recorder.begin(job)
-        tasks = ((plan.slices[0].id, plan) for plan in job.todo)
+        tasks = ((task.id, task) for task in job.todo)
         stream = Stream(client, function, tasks, policy, job.config.cluster.worker_wait_s)
-        for plan, result in stream:
-            yield recorder.record(plan, result, stream.running)
+        for task, result in stream:
+            yield recorder.record(task, result, stream.running)
 
 
 def _summary(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:

@@ -467,7 +467,7 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
     plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
-    failure = failed(plan, ValueError(f"no {secret}")).failure
+    failure = failed(plan.tasks()[0], ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
         assert "host/v1" in text
