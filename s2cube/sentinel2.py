@@ -92,7 +92,7 @@ probability, thin cirrus."""
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
-    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    If a pixel has several reasons, it gets the lowest value: below a cloud, shadow is not looked for.
     """
 
     CLEAR = 0
@@ -105,7 +105,7 @@ class QA(IntEnum):
 
 @dataclass(frozen=True)
 class QAClass:
-    """How a value is called, explained and drawn (red, green, blue)."""
+    """Name, explanation and colour (red, green, blue) of a QA value."""
 
     name: str
     description: str
@@ -130,13 +130,13 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    """Give the share of the area of interest that is clear, from what `count_classes` gives."""
     of = _by_class(counts)
     return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    """Give the share of cloud, without shadow, in the part of the area with data; None if there are no data."""
     of = _by_class(counts)
     seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
     return round(100 * of[QA.CLOUD] / seen, 2) if seen else None
