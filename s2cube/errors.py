@@ -164,7 +164,7 @@ def _escape(character: str) -> str:
 
 def install_remedy(extra: str) -> str:
     """Write how to install the packages of an extra of s2cube."""
-    return f"Install it in your clone of s2cube: pip install '.[{extra}]'"
+    return f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
 
 
 @dataclass(eq=False)

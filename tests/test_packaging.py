@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CommandLine
 
 import s2cube
+from support.runs import CommandLine
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"dask[array]": "dask-core"}
@@ -96,7 +96,7 @@ def test_the_example_is_in_nebraska() -> None:
 
 def test_the_citation_has_the_version(project: dict[str, Any]) -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (citation["version"], citation["license"]) == (s2cube.__version__, project["license"])
 
 
 def test_notebooks_name_no_place_of_this_machine() -> None:

@@ -149,7 +149,11 @@ class CubeSection(Section):
     max_cloud_probability: _Percent = Field(40, description="Maximum that --mask cloud keeps, PERCENT.")
     max_snow_probability: _Percent = Field(40, description="Maximum that --mask snow keeps, PERCENT.")
     dilation_m: float = Field(
-        0, alias="dilation", ge=0, le=2000, description="Also mask pixels so close to cloud and shadow, METRES."
+        0,
+        alias="dilation",
+        ge=0,
+        le=2000,
+        description="Also mask pixels within this distance of cloud and shadow, METRES.",
     )
     group_by: GroupBy = Field("solar_day", description="One image per solar_day, or per scene.")
     dtype: Dtype = Field(

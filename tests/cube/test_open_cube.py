@@ -290,7 +290,7 @@ class TestBadInput:
 
     def test_bad_settings(self, tmp_path: Path) -> None:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)
-        for settings in ({"bands": ["x"]}, {"resolution": 0}, {"crs": "EPSG:1"}, {"dtype": "uint8"}, {"colour": 1}):
+        for settings in ({"bands": ["x"]}, {"resolution": 0}, {"crs": "EPSG:1"}, {"dtype": "uint8"}):
             with pytest.raises(ConfigError):
                 s2cube.open_cube([item], rectangle(0, -600, 600, 0), **{"bands": ["blue"], **settings})
 

@@ -418,8 +418,16 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("more", "status", "told"),
         [
-            (["--class", "coiled.Cluster", "--workers", "2"], 2, "in your clone of s2cube: pip install '.[coiled]'"),
-            (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "pip install '.[kubernetes]'"),
+            (
+                ["--class", "coiled.Cluster", "--workers", "2"],
+                2,
+                "clone of s2cube: pip install -e '.[coiled]'",
+            ),
+            (
+                ["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"],
+                2,
+                "install -e '.[kubernetes]'",
+            ),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "builtins.dict", "--workers", "2"], 2, "is not a class of Dask clusters"),
             (["--options", '{"queue": "x"}'], 2, "options need a class"),

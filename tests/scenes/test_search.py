@@ -263,10 +263,14 @@ class TestFiles:
         beside = AOI("beside", box(edges.left - 0.01, edges.bottom, edges.left, edges.top, "EPSG:4326"))
         assert s2cube.search(beside, stac=str(archive.items)) == []
 
-    @pytest.mark.parametrize("setting", [{"max_cloud": 101}, {"max_items": 0}, {"datetime": "x"}, {"cloud": 3}])
+    @pytest.mark.parametrize("setting", [{"max_cloud": 101}, {"max_items": 0}, {"datetime": "x"}])
     def test_bad_setting(self, farm: AOI, setting: dict[str, Any]) -> None:
         with pytest.raises(ConfigError):
             s2cube.search(farm, **setting)
+
+    def test_unknown_setting(self, farm: AOI) -> None:
+        with pytest.raises(TypeError, match="unexpected keyword argument 'cloud'"):
+            s2cube.search(farm, cloud=3)
 
 
 class TestDifficultServer:
