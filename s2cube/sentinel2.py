@@ -23,7 +23,7 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "swir16": ("swir16", "B11", "B11_20m"),
     "swir22": ("swir22", "B12", "B12_20m"),
 }
-"""Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
+"""Asset keys of each band in: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
 They are those of real items. The Data Space serves some bands in several sizes; the key here is of the native size.
 For a catalogue with other keys, add them to each band. The first key that an item has is used, so a key must have the
@@ -92,7 +92,7 @@ probability, thin cirrus."""
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
-    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    If a pixel is masked for several reasons, the lowest value is used.
     """
 
     CLEAR = 0
@@ -105,7 +105,7 @@ class QA(IntEnum):
 
 @dataclass(frozen=True)
 class QAClass:
-    """How a value is called, explained and drawn (red, green, blue)."""
+    """Name, description and colour (red, green, blue) of a value."""
 
     name: str
     description: str
@@ -130,13 +130,13 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    """Give the clear share of the area of interest in percent, from the counts of `count_classes`."""
     of = _by_class(counts)
     return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    """Give the cloud share (without shadow) of the observed area in percent; None if nothing is observed."""
     of = _by_class(counts)
     seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
     return round(100 * of[QA.CLOUD] / seen, 2) if seen else None

@@ -1,5 +1,6 @@
 """What is written down twice says the same: dependencies, examples."""
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import CommandLine
+
+import s2cube
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"dask[array]": "dask-core"}
@@ -43,7 +47,38 @@ def test_constraints_hold_every_dependency_and_no_host(project: dict[str, Any]) 
     held = {line.partition("==")[0] for line in lines}
     needed = [*project["dependencies"], *(each for name in ("test", "docs") for each in extras[name])]
     names = {re.match(r"[\w\-]+", each)[0].lower() for each in needed}  # type: ignore[index]
-    assert names - {"s2cube"} <= held
+    assert names - {project["name"]} <= held
+
+
+def test_the_distribution_has_one_name(project: dict[str, Any]) -> None:
+    """s2cube on PyPI is another project."""
+    assert project["name"] == s2cube.DISTRIBUTION != "s2cube"
+    extras = project["optional-dependencies"]
+    own = [each for needed in extras.values() for each in needed if "s2cube" in each]
+    assert own
+    assert all(re.fullmatch(rf"{s2cube.DISTRIBUTION}\[[\w,]+\]", each) for each in own)
+    assert {name for each in own for name in re.findall(r"\w+", each.partition("[")[2])} <= set(extras)
+
+
+def test_nothing_says_to_install_the_other_project() -> None:
+    texts = [*ROOT.glob("*.*"), *ROOT.glob("Makefile")]
+    texts += [path for folder in ("s2cube", "docs", "notebooks", ".ci") for path in (ROOT / folder).rglob("*")]
+    written = {
+        path
+        for path in texts
+        if path.suffix in {"", ".md", ".py", ".toml", ".txt", ".yml", ".ipynb"} and path.is_file()
+    }
+    assert ROOT / "README.md" in written
+    says_so = re.compile(r"""pip3? +install[^\n`]*?[ '"]s2cube(?![\w./-])""")
+    assert says_so.search("pip install --quiet 's2cube[test]'")
+    assert [path.name for path in written if says_so.search(path.read_text())] == []
+
+
+def test_version_names_the_distribution(s2cube_command: CommandLine) -> None:
+    expected = f"s2cube {s2cube.__version__} (distribution {s2cube.DISTRIBUTION})\n"
+    done = s2cube_command("--version")
+    assert (done.status, done.out) == (0, expected)
+    assert importlib.metadata.version(s2cube.DISTRIBUTION) == s2cube.__version__
 
 
 def test_every_dependency_says_what_it_is_for() -> None:

@@ -19,7 +19,7 @@ from distributed import Client, Future, LocalCluster, Security
 
 from s2cube.cluster._versions import check_versions
 from s2cube.config.sections import ClusterSection
-from s2cube.errors import ClusterError, ConfigError, redact
+from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
 
 log = logging.getLogger(__name__)
 
@@ -148,8 +148,7 @@ def _start_class(config: ClusterSection) -> Any:
         cluster_class = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         extra = _EXTRAS.get(path.partition(".")[0])
-        install = f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
-        remedy = install if extra else "Correct --class, or install its package"
+        remedy = install_remedy(extra) if extra else "Correct --class, or install its package"
         raise ConfigError(f"--class {path}", f"cannot be imported ({error})", remedy) from None
     if not hasattr(cluster_class, "get_client"):
         raise ConfigError(f"--class {path}", "is not a class of Dask clusters", "Correct it")

@@ -7,10 +7,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 
 from pydantic import TypeAdapter, ValidationError
 
+from s2cube import __version__
 from s2cube.config.sections import JobConfig
 from s2cube.errors import S2CubeError
 from s2cube.jobs.results import SliceResult
@@ -60,7 +60,7 @@ def job_digest(config: JobConfig) -> str:
     apart = {"overwrite", "slice_retries", "out"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
     settings["job"] = {key: value for key, value in settings["job"].items() if key not in apart}
-    content = json.dumps([version("s2cube"), settings], sort_keys=True, default=str)
+    content = json.dumps([__version__, settings], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from s2cube.errors import WriteError
 from s2cube.jobs.job import Job
 from s2cube.jobs.results import SliceResult
-from s2cube.scenes.time_slice import Plan, UnusableSlice
+from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.failure import SliceFailure
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
@@ -24,14 +24,14 @@ class Recorder:
 
     def begin(self, job: Job) -> None:
         """Record that slices are being computed: from now on the list of failures is that of this run."""
-        ids = {plan.slices[0].id for plan in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
+        ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
         self._lease.output.forget_failures(ids)
         self._lease.output.note_failures(map(failure_of, job.unusable))
         self._lease.progress = replace(self._lease.progress, began=now())
         self._lease.tell()
 
-    def record(self, plan: Plan, result: SliceResult, running: int) -> SliceResult:
-        """Record the final result of the slice of a plan; return it with the path of its COG.
+    def record(self, task: Task, result: SliceResult, running: int) -> SliceResult:
+        """Record the final result of a task; return it with the path of its COG.
 
         Parameters
         ----------
@@ -39,7 +39,7 @@ class Recorder:
             Number of slices that are being computed.
         """
         if result.files:
-            result = _write_files(plan, result, self._lease.output)
+            result = _write_files(task, result, self._lease.output)
         if result.failure:
             self._lease.output.note_failures([result.failure])
         before = self._lease.progress
@@ -59,14 +59,14 @@ class SliceLog:
     def begin(self, job: Job) -> None:
         """Take the job."""
         self._job = job
-        self._plans = {plan.slices[0].id: plan for plan in job.todo}
+        self._tasks = {task.id: task for task in job.todo}
 
     def advance(self, result: SliceResult) -> None:
         """Log the result of a slice; an unusable slice was reported before."""
-        plan = self._plans.get(result.slice)
-        if plan is None:
+        task = self._tasks.get(result.slice)
+        if task is None:
             return
-        facts = log_facts(plan)
+        facts = log_facts(task)
         for note in result.notes:
             log.debug("%s: %s", result.slice, note, extra=facts)
         if result.doubtful:
@@ -80,14 +80,14 @@ class SliceLog:
             log.error("%s failed: %s", result.slice, result.failure.error, extra=facts)
         elif result.rejected:
             log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
-            if self._has_image(plan):
+            if self._has_image(task):
                 log.warning("%s is rejected, but its image from an earlier run stays", result.slice, extra=facts)
         else:
             log.debug("%s written", result.slice, extra=facts)
 
-    def _has_image(self, plan: Plan) -> bool:
-        (each,) = plan.slices
-        return self._job.output.state(plan.aoi.id, each.id, each.recipe, self._job.config.cube.bands) != "none"
+    def _has_image(self, task: Task) -> bool:
+        recipe, bands = task.slice.recipe, self._job.config.cube.bands
+        return self._job.output.state(task.aoi.id, task.id, recipe, bands) != "none"
 
 
 def failure_of(unusable: UnusableSlice) -> SliceFailure:
@@ -95,13 +95,12 @@ def failure_of(unusable: UnusableSlice) -> SliceFailure:
     return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), now())
 
 
-def log_facts(plan: Plan) -> dict[str, Any]:
+def log_facts(task: Task) -> dict[str, Any]:
     """Return the slice and scenes that a log line is about."""
-    (time_slice,) = plan.slices
-    return {"slice": time_slice.id, "scenes": [scene.id for scene in time_slice.scenes]}
+    return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
 
 
-def _write_files(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
+def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult:
     """Write the files of a slice whose worker cannot reach the output."""
     with output.place.staging() as folder:
         try:
@@ -110,5 +109,5 @@ def _write_files(plan: Plan, result: SliceResult, output: Output) -> SliceResult
         except OSError as error:
             problem = f"cannot be written ({error.strerror or error})"
             raise WriteError(f"{folder}/{result.slice}", problem, "Free disk space there, then run again") from None
-        path = output.publish(plan.aoi.id, result.slice, folder)
+        path = output.publish(task.aoi.id, result.slice, folder)
     return replace(result, path=path, files={})

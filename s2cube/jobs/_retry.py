@@ -8,7 +8,7 @@ from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, red
 from s2cube.jobs._recorder import log_facts
 from s2cube.jobs._worker import failed
 from s2cube.jobs.results import SliceResult
-from s2cube.scenes.time_slice import Plan
+from s2cube.scenes.time_slice import Task
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class SlicePolicy:
     def __init__(self, retries: int) -> None:
         self._retries = retries
 
-    def decide(self, plan: Plan, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
+    def decide(self, task: Task, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
         """Return the final result of a slice, or that it is to be computed again.
 
         Parameters
@@ -48,12 +48,12 @@ class SlicePolicy:
             pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(1, 1.5)
             log.info(
                 "%s: will be retried in %.0f s, because the problem may be temporary: %s",
-                plan.slices[0].id, pause_s, _problem(returned), extra=log_facts(plan),
+                task.id, pause_s, _problem(returned), extra=log_facts(task),
             )  # fmt: skip
             return Retry(pause_s)
         if isinstance(returned, S2CubeError) and not isinstance(returned, SliceError):
             raise returned
-        return failed(plan, returned) if isinstance(returned, BaseException) else returned
+        return failed(task, returned) if isinstance(returned, BaseException) else returned
 
 
 def _is_temporary(returned: SliceResult | BaseException) -> bool:

@@ -35,16 +35,42 @@ class Watch(Protocol):
 
 
 def run(config: JobConfig, watch: Watch | None = None) -> Summary:
-    """Run a whole job: search, build the cube, mask and clip it, and write one COG for each time slice.
+    """Do a whole job: search, cube, mask, clip, and one COG per time slice.
 
-    A script that calls this needs ``if __name__ == "__main__":`` around it, because worker processes import the script.
+    A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
+
+    Parameters
+    ----------
+    config
+        All settings of the job.
+    watch
+        Object whose methods are called when slices are known and whenever a slice is done.
+
+    Returns
+    -------
+    Summary
+        The slices that are written, skipped, rejected and failed; requests and bytes.
 
     Raises
     ------
     S2CubeError
-        If the job could not be done: a setting or the AOI is invalid, the catalogue does not return its scenes, no
-        cluster can be reached or started, it is lost, the output cannot be written, or another run writes there. A
-        failed slice raises nothing: the summary and ``failures.jsonl`` name it.
+        If the job cannot be done: a setting or the AOI is not valid, the catalogue fails, there is no cluster or it
+        is lost, the output cannot be written, or another run writes there. A failed slice raises no error: the summary
+        and ``failures.jsonl`` list it.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``. Without a scheduler, a Dask cluster of this machine is started.
+
+    >>> import os
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> archive = {"aoi": "s2cube-demo/archive/aoi.geojson", "stac": "s2cube-demo/archive/items.json"}
+    >>> job = {"datetime": "2022-05", "bands": "red,nir", "resolution": 60, "out": "out"}
+    >>> if __name__ == "__main__":
+    ...     summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
+    ...     print([Path(path).name for path in summary.written], len(summary.failed))
+    ['farm_20220520.tif'] 0
     """
     with held(Output.at(config.job.out)) as lease:
         return run_job(plan_job(config, lease.output), lease, watch)
@@ -72,8 +98,8 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     from s2cube.output.catalog import write_catalog
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
-    todo = [plan.slices[0].id for plan in job.todo]
-    changed = {plan.aoi.id for plan in job.todo} if lease.follows_an_end else None
+    todo = [task.id for task in job.todo]
+    changed = {task.aoi.id for task in job.todo} if lease.follows_an_end else None
     try:
         for each in job.unusable:
             yield SliceResult(each.id, failure=failure_of(each))
@@ -106,10 +132,10 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     policy = SlicePolicy(job.config.job.slice_retries)
     with open_client(job.config.cluster, len(job.todo)) as client:
         recorder.begin(job)
-        tasks = ((plan.slices[0].id, plan) for plan in job.todo)
+        tasks = ((task.id, task) for task in job.todo)
         stream = Stream(client, function, tasks, policy, job.config.cluster.worker_wait_s)
-        for plan, result in stream:
-            yield recorder.record(plan, result, stream.running)
+        for task, result in stream:
+            yield recorder.record(task, result, stream.running)
 
 
 def _summary(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:

@@ -48,8 +48,6 @@ class SliceResult:
         Lines for the log about files.
     files
         Content of its files by name, if the worker cannot reach the output.
-    may_pass
-        Whether another attempt may succeed, if it failed.
     """
 
     slice: str
@@ -60,7 +58,11 @@ class SliceResult:
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
-    may_pass: bool = False
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it has failed and another try may succeed."""
+        return self.failure is not None and self.failure.may_pass
 
 
 @dataclass(frozen=True)

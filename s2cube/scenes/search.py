@@ -5,12 +5,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Unpack
 
 import pystac
 
 from s2cube.area.aoi import AOI
-from s2cube.config.sections import SearchSection, SearchSettings
+from s2cube.config.sections import SearchSection
 from s2cube.config.times import TimeRange, day_begin
 from s2cube.errors import SearchError, SliceError
 from s2cube.scenes._granules import find_granules
@@ -34,16 +33,24 @@ _SAME_PASS = timedelta(minutes=1)
 """Maximum difference in time of two processings of one granule; milliseconds were seen."""
 
 
-def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
+def search_items(
+    aoi: AOI,
+    *,
+    stac: str = "https://earth-search.aws.element84.com/v1",
+    collection: str = "sentinel-2-l2a",
+    datetime: str | TimeRange | None = None,
+    max_cloud: float = 100,
+    max_items: int | None = None,
+) -> list[pystac.Item]:
     """Find the scenes that meet an area of interest.
 
-    What a server ignores of the question is filtered again here. Page and connection failures are retried with
-    backoff; what still fails is an error, never a shorter list.
+    If a server ignores a part of the question, its answer is filtered here. Requests for pages are retried with
+    backoff. If a page still fails, this is an error, never a shorter list.
 
     Parameters
     ----------
     aoi
-        Its geometry is searched, not its bounding box.
+        Area of interest. Its geometry is searched, not its bounding box.
     stac
         URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
         stac-geoparquet file.
@@ -53,25 +60,35 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
         area: UTC + longitude / 15 h.
     max_cloud
-        Highest cloud cover of a scene, percent. Below 100, a scene that does not give its cloud cover is left out. If
-        a granule has several processings, the newest counts.
+        Maximum cloud cover of a scene, percent. Below 100, scenes without a cloud cover are left out. If a granule has
+        several processings, the newest counts.
     max_items
-        Number of granules to keep, the newest ones, each in its newest processing.
+        Number of granules to keep, the newest ones, each in its newest processing. None for all.
 
     Returns
     -------
     list of pystac.Item
-        Oldest first, then by id, with absolute asset hrefs. Scenes whose item cannot be understood are included; an
-        image of such a scene fails.
+        Oldest first, then by id, with absolute asset hrefs. Scenes with a faulty item are included; an image of such a
+        scene fails.
 
     Raises
     ------
     ConfigError
-        If a setting cannot be.
+        If a setting is not valid.
     SearchError
         If the catalogue cannot be read or has no such collection.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
+    >>> [item.id for item in items][:2]
+    ['S2A_14TNL_20220520_0_L2A', 'S2A_14TPL_20220520_0_L2A']
     """
-    config = SearchSection.of(settings)
+    config = SearchSection.of_arguments(locals())
     return drop_unrequested(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pystac
 
-from s2cube.errors import OutputError, SearchError
+from s2cube.errors import OutputError, SearchError, install_remedy
 from s2cube.fetch.paths import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
@@ -70,12 +70,31 @@ def _features(root: Document) -> list[Any]:
 def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     """Write scenes as an ItemCollection (``.json``, ``.geojson``) or as stac-geoparquet (``.parquet``).
 
+    Parameters
+    ----------
+    items
+        Scenes, as `search` finds them.
+    path
+        File to write. Its suffix selects the format. The setting ``stac`` reads it.
+
     Raises
     ------
     OutputError
         If the name has another ending, or if the file cannot be written.
     SearchError
         If the package that writes stac-geoparquet is not installed.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05")
+    >>> s2cube.save_items(items, Path("scenes.geojson"))
+    >>> [item.id for item in s2cube.search(aoi, stac="scenes.geojson")] == [item.id for item in items]
+    True
     """
     if path.suffix not in _PARQUET + _JSON:
         raise OutputError(
@@ -130,7 +149,5 @@ def _geoparquet(path: str) -> Any:
     try:
         import stac_geoparquet.arrow
     except ImportError:
-        raise SearchError(
-            path, "needs the package stac-geoparquet", "Run in your clone of s2cube: pip install -e '.[geoparquet]'"
-        ) from None
+        raise SearchError(path, "needs the package stac-geoparquet", install_remedy("geoparquet")) from None
     return stac_geoparquet.arrow

@@ -339,16 +339,16 @@ BAD = {
     "AOI without CRS": (["--aoi", no_prj], "does not say its CRS"),
     "unknown band": (["--bands", "blue,ultraviolet"], "no such band. Known: coastal, blue, green"),
     "band twice": (["--bands", "blue,blue"], "--bands: a band is named twice"),
-    "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is no date"),
+    "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is not a date"),
     "no such day": (["--datetime", "2023-02-30"], "--datetime: day is out of range"),
-    "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' runs backwards"),
+    "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' ends before it begins"),
     "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than or equal to 1"),
     "huge resolution": (["--resolution", "1000000"], "--resolution: Input should be less than or equal to 10000"),
-    "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; take EPSG:9311"),
-    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are no degrees"),
+    "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; use EPSG:9311"),
+    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are not degrees"),
     "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "save the file with longitude"),
     "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
-    "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is no CRS"),
+    "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is not a CRS"),
     "CRS in degrees": (["--crs", "EPSG:4326"], "is not a projected CRS in metres"),
     "unknown TOML key": (
         ["--config", lambda folder: write(folder / "c.toml", "[search]\nmax_clouds = 3\n")],
@@ -458,16 +458,16 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from odc.geo.geom import box
 
     from s2cube.area.aoi import AOI
-    from s2cube.cli._console import nothing_found
+    from s2cube.cli._reports import no_scene_message
     from s2cube.config.sections import JobConfig, SearchSection
     from s2cube.jobs._worker import failed
     from s2cube.scenes.time_slice import Plan, TimeSlice
 
     secret = "https://me:secret@host/v1?sig=hidden"
-    said = nothing_found(JobConfig(search=SearchSection(stac=secret)))
+    said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
     plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
-    failure = failed(plan, ValueError(f"no {secret}")).failure
+    failure = failed(plan.tasks()[0], ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
         assert "host/v1" in text

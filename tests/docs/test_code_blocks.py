@@ -23,7 +23,7 @@ import shapely
 from markdown_it import MarkdownIt
 
 import s2cube
-from s2cube.cli._flags import load
+from s2cube.cli._flags import load_settings
 from s2cube.cli.commands import app
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
@@ -128,7 +128,7 @@ def test_blocks_that_do_not_run_are_right(page: Path) -> None:
             if arguments is None or arguments == ["--version"]:
                 continue
             _, bound, *_ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-            load(bound.arguments.get("flags"), None)
+            load_settings(bound.arguments.get("flags"), None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

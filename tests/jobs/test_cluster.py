@@ -18,6 +18,7 @@ import pytest
 from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
 
+from s2cube import DISTRIBUTION
 from s2cube.cluster import stream
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
@@ -377,9 +378,9 @@ class TestWhatWorkersHave:
     @pytest.mark.parametrize(
         ("odd", "told"),
         [
-            ({"s2cube": None}, "lacks s2cube. Install s2cube there"),
+            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install s2cube there"),
             ({"rasterio": None}, "lacks rasterio"),
-            ({"s2cube": "9.9"}, "has s2cube 9.9, not 0.1.0"),
+            ({DISTRIBUTION: "9.9"}, f"has {DISTRIBUTION} 9.9, not 0.1.0"),
         ],
     )
     def test_is_looked_at_before_work_starts(
@@ -417,24 +418,20 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("more", "status", "told"),
         [
-            (
-                ["--class", "coiled.Cluster", "--workers", "2"],
-                2,
-                "clone of s2cube: pip install -e '.[coiled]'",
-            ),
-            (
-                ["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"],
-                2,
-                "install -e '.[kubernetes]'",
-            ),
+            (["--class", "coiled.Cluster", "--workers", "2"], 2, "in your clone of s2cube: pip install '.[coiled]'"),
+            (["--class", "dask_kubernetes.operator.KubeCluster", "--workers", "2"], 2, "pip install '.[kubernetes]'"),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
             (["--class", "builtins.dict", "--workers", "2"], 2, "is not a class of Dask clusters"),
-            (["--options", '{"queue": "x"}'], 2, "options are a class's, and none is named"),
+            (["--options", '{"queue": "x"}'], 2, "options need a class"),
             (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be imported"),
-            (["--class", "distributed.LocalCluster"], 2, "[cluster]: how many workers"),
+            (["--class", "distributed.LocalCluster"], 2, "[cluster]: a class needs the number of workers"),
             (["--class", "distributed.SpecCluster", "--workers", "1", "--options", '{"colour": 1}'], 2, "colour"),
-            (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: no JSON"),
-            (["--class", "x.Y", "--workers", "1", "--scheduler", "tcp://x:1"], 2, "are two clusters"),
+            (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: not a JSON"),
+            (
+                ["--class", "x.Y", "--workers", "1", "--scheduler", "tcp://x:1"],
+                2,
+                "scheduler and class exclude each other",
+            ),
         ],
     )
     def test_wrong(self, s2cube_command: CommandLine, job: Job, more: list[str], status: int, told: str) -> None:

@@ -17,7 +17,7 @@ from rio_cogeo import cog_validate
 from werkzeug import Request, Response
 from werkzeug.utils import send_file
 
-from s2cube.demo import archive as demo
+from s2cube.demo import _ground as demo
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.sentinel2 import QA, QA_CLASSES
 from support.runs import CommandLine, EditItems, Job, in_this_process, of_day

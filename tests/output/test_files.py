@@ -27,6 +27,7 @@ from rio_cogeo import cog_validate
 
 import s2cube
 from s2cube.config.sections import OutputSection
+from s2cube.cube.facts import facts_of
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.output._cog import write_cog
@@ -253,7 +254,8 @@ class TestSTAC:
         made_of["settings"] = {"mask": ["scl"], "mask_classes": [8, 9, 10]}
         source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
         facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}
-        item = slice_item(source.assign_attrs(facts), np.array([90, 0, 0, 0, 10, 7]), ("c",))
+        source = source.assign_attrs(facts)
+        item = slice_item(source, facts_of(source), np.array([90, 0, 0, 0, 10, 7]), ("c",))
         assert item.properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
         assert item.properties["s2cube:offset_doubts"] == ["c"]
         assert item.properties["s2cube:clear_percent"] == 90

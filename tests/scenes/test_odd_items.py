@@ -119,7 +119,7 @@ def test_fails_its_slice_by_item_and_member(
     assert failure["slice"] == slice_id
     assert failure["error"].startswith(f"{SPOILT}: ")
     assert problem in failure["error"]
-    assert f"{slice_id} cannot be made: {SPOILT}" in done.err
+    assert f"{slice_id} cannot be computed: {SPOILT}" in done.err
     assert len(done.json["todo"]) == len(PASSES) - 1
 
 
@@ -476,7 +476,7 @@ def test_a_job_that_cannot_be_done_starts_no_cluster(
     assert done.status == 3
     assert len(done.json["failed"]) == len(PASSES)
     (line,) = (line for line in done.err.splitlines() if line.startswith("error: "))
-    assert f"{len(PASSES)} slices cannot be made, corner_20210724 to corner_20220912" in line
+    assert f"{len(PASSES)} slices cannot be computed, corner_20210724 to corner_20220912" in line
     assert "has no asset 'coastal' (nor B01, B01_60m)" in line
     assert "run again" not in done.err
     assert f"{len(PASSES)} FAILED: see out/failures.jsonl." in done.err

@@ -254,7 +254,7 @@ class TestFiles:
     def test_neighbours_that_only_touch_are_left_out(self, archive: Archive) -> None:
         from odc.geo.geom import box
 
-        from s2cube.demo.archive import granule_geobox
+        from s2cube.demo._ground import granule_geobox
 
         edges = granule_geobox("14TNL", 10).extent.to_crs("EPSG:4326").boundingbox
         beside = AOI("beside", box(edges.left - 0.01, edges.bottom, edges.left, edges.top, "EPSG:4326"))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2cube.cli._console import tell_record
+from s2cube.cli._reports import report_record
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
 from s2cube.jobs._overwrite import OVERWRITE
@@ -217,8 +217,8 @@ class TestFuzz:
                 assert Record.parse(each.written()) == each
                 assert each.is_alive in (True, False)
                 assert each.pace >= 0
-                tell_record(each)
-                tell_record(each.followed_by(each))
+                report_record(each)
+                report_record(each.followed_by(each))
 
     @settings(max_examples=50)
     @given(data=st.data())
