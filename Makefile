@@ -2,6 +2,7 @@
 # make check        format, lint, types and the order of the wings: what a commit must pass, in seconds
 # make test-quick   the tests that are quick and need no servers, on all cores
 # make test         all tests
+# make docs         install what the documentation needs, build it as a site in site/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --co
 PYTEST = $(VENV)/bin/python -m pytest
 QUICK = $(PYTEST) tests -m "not servers and not slow" --numprocesses auto --dist worksteal --durations 5
 
-.PHONY: demo check test-quick test clean
+.PHONY: demo check test-quick test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/s2cube demo --out s2cube-demo
@@ -28,6 +29,9 @@ test: $(VENV)/tests-installed
 	$(QUICK)
 	$(PYTEST) -m "servers or slow"
 
+docs: $(VENV)/docs-installed
+	$(VENV)/bin/python -m mkdocs build --strict
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "s2cube wants Python 3.11 or later; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -42,5 +46,9 @@ $(VENV)/tests-installed: $(VENV)/installed
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) s2cube-demo
+	rm -rf $(VENV) s2cube-demo site

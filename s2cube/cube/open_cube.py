@@ -1,101 +1,164 @@
 """Open scenes as one lazy cube."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING
 
 import pystac
 
 from s2cube.area.aoi import AOI
-from s2cube.config.sections import CubeSection, OpenSettings, ReadSection, ReadSettings
+from s2cube.config.literals import Dtype, GroupBy, MaskLayer, Offset, Quality
+from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import SearchError
 from s2cube.fetch.store import Access
 from s2cube.scenes.plan import make_plan
+from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
-from s2cube.sentinel2 import QA
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
-READ_KEYS = frozenset(ReadSettings.__annotations__)
+    from s2cube.cube.chunks import ReadGrid
+    from s2cube.cube.reads import Read
 
 
-def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSettings]) -> "xr.DataArray":
+def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors complete them
+    items: Iterable[pystac.Item],
+    aoi: AOI,
+    *,
+    bands: str | Sequence[str] = ("blue", "green", "red", "nir", "swir16"),
+    crs: str | int = "auto",
+    resolution: float = 30,
+    quality: Quality = "exact",
+    offset: Offset | int = "auto",
+    mask: str | Sequence[MaskLayer] = ("scl",),
+    mask_classes: str | Sequence[int] = (0, 1, 3, 8, 9, 10),
+    max_cloud_probability: float = 40,
+    max_snow_probability: float = 40,
+    dilation: float = 0,
+    group_by: GroupBy = "solar_day",
+    dtype: Dtype = "float32",
+    timeout: float = 60,
+    retries: int = 5,
+    tokens: Mapping[str, str] | tuple[tuple[str, str], ...] = (),
+    stores: Mapping[str, Mapping[str, str | bool]] | tuple[()] = (),
+) -> "xr.DataArray":
     """Open scenes as one lazy cube over an area of interest.
+
+    No pixel is read before the cube is computed.
 
     Parameters
     ----------
     items
         Sentinel-2 L2A scenes, as `search` finds them.
     aoi
-        What lies outside it, or in its holes, is nodata.
+        Area of interest. Pixels outside it, or in its holes, are nodata.
     bands
-        Names, by any catalogue: ``blue`` or ``B02``; the cube calls them as they were asked for.
+        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the names that are given.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
-        Pixel size, metres; 30 by default.
+        Pixel size, metres.
     quality
-        ``exact``: the area mean of native pixels; ``fast``: of the coarsest overview that is no coarser than the grid.
+        ``exact``: the area mean of native pixels. ``fast``: the area mean of pixels of the coarsest overview that is
+        not coarser than the grid.
     offset
-        What is added to digital numbers: ``auto`` goes by baseline and catalogue; ``none`` or ``-1000`` overrule it.
+        Offset that is added to digital numbers. ``auto`` chooses it by processing baseline and catalogue; ``none`` or
+        ``-1000`` overrule this.
     mask
-        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``: where they tell of cloud, shadow or bad pixels is
-        nodata.
+        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``. Pixels that these layers mark as cloud, shadow or
+        defective are nodata.
     mask_classes
-        Scene classes that ``scl`` masks; 0, 1, 3, 8, 9, 10 by default.
+        Scene classes that ``scl`` masks.
     max_cloud_probability, max_snow_probability
-        Percent, above which ``cloud`` and ``snow`` mask; 40 by default.
+        Maximum probability that ``cloud`` and ``snow`` keep, percent.
     dilation
-        Metres around cloud and shadow that are masked too; 0 by default.
+        Distance around cloud and shadow within which pixels are also masked, metres.
     group_by
-        ``solar_day``: one slice a day; ``scene``: one a scene.
+        ``solar_day``: one time slice per day. ``scene``: one per scene.
     dtype
-        ``float32``: reflectance, nodata NaN; ``int16``: reflectance × 10000, nodata -9999, as `run` writes it by
+        ``float32``: reflectance, nodata NaN. ``int16``: reflectance × 10000, nodata -9999; `run` writes this by
         default.
-    timeout, retries
-        Seconds that a request for a part of a file may take, 60 by default; how often it is made again, 5.
+    timeout
+        Time limit of a request for a part of a file, seconds.
+    retries
+        Number of times that a failed request is repeated, if its error may be temporary.
     tokens
-        Addresses that give tokens, by how the links begin that want them; Planetary Computer's is known.
+        Address of a token service for each prefix of links. The service of Planetary Computer is known.
+    stores
+        Settings of ``s3://`` stores by address prefix: ``endpoint``, ``region``, ``keys`` (prefix of the environment
+        variables that hold the keys), ``anonymous``, ``requester_pays``.
 
     Returns
     -------
     xarray.DataArray
-        Lazy, dims (time, band, y, x); surface reflectance, harmonised over processing baselines, masked and clipped;
-        float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in the grid's
-        CRS, time is UTC. The coordinate `qa` (time, y, x), lazy too, says why a pixel is masked: values of `qa.QA`.
-        (If you subtract dates, xarray compares their `qa` and reads masks: ``drop_vars("qa")`` first.) ``.rio`` and
-        ``.odc`` know CRS, transform and nodata. Nodata is in ``encoding``, which xarray does not copy to what is
-        computed from the cube. Mask an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a
-        selection of an int16 cube rioxarray needs the nodata value: ``.rio.set_nodata(-9999)``, before
-        ``.rio.clip`` or ``.rio.reproject``.
+        Lazy, dims (time, band, y, x). The values are surface reflectance, harmonised over processing baselines, masked
+        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres
+        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, says why a pixel is masked: values
+        of `sentinel2.QA`. (xarray compares `qa` when you subtract dates, and reads masks for that:
+        ``drop_vars("qa")`` first.) ``.rio`` and ``.odc`` know CRS, transform and nodata. Nodata is in ``encoding``,
+        which xarray does not copy to results that are computed from the cube. Mask an int16 cube before you compute
+        with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata value:
+        ``.rio.set_nodata(-9999)``, before ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
     ConfigError
-        If a setting cannot be.
+        If a setting is not valid.
     SearchError
         If there is no scene.
     SliceError
-        If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
+        If a scene lacks an asset, or if the offset of its pixels is not known. When the cube is computed: if a file
+        cannot be read.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
+    >>> cube = s2cube.open_cube(items, aoi, bands=["red", "nir"], resolution=60)
+    >>> cube.dims, cube.shape, str(cube.dtype)
+    (('time', 'band', 'y', 'x'), (2, 2, 89, 154), 'float32')
+    >>> red, nir = cube.sel(band="red"), cube.sel(band="nir")
+    >>> ndvi = ((nir - red) / (nir + red)).mean("time").compute()
+    >>> round(float(ndvi.max()), 2)
+    0.63
     """
-    patience = {key: value for key, value in settings.items() if key in READ_KEYS}
-    config = CubeSection.of(
-        {"dtype": "float32"} | {key: value for key, value in settings.items() if key not in READ_KEYS}
-    )
-    access = read_access(ReadSection.of(patience))
+    arguments = locals()
+    config = CubeSection.of_arguments(arguments)
+    access = read_access(ReadSection.of_arguments(arguments))
     plan = make_plan(items, aoi, config)
     for each in plan.unusable:
         raise each.error
     if not plan.slices:
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
-    from s2cube.cube.stack import read_bands
-
-    dn = read_bands(plan, config.bands, config.quality, access)
-    cube = assemble(plan, config, dn, screen(plan, config, access))
+    cube = _cube(plan, config, access)
     # For integers, rioxarray does not take nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
     return cube
+
+
+def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
+    from s2cube.cube.chunks import read_grids
+    from s2cube.cube.cut import cut
+    from s2cube.cube.facts import describe, slice_facts
+    from s2cube.cube.mosaic import mosaic
+    from s2cube.cube.reads import reads
+    from s2cube.cube.stack import read_bands
+
+    grids = read_grids(plan.geobox, [each.scenes for each in plan.slices], config.dilation_m)
+    files = [reads(each.scenes, grid, config) for each, grid in zip(plan.slices, grids, strict=True)]
+    dn = read_bands(list(chain.from_iterable(files)), config.bands, config.quality, access)
+    screened = _screen_slices(files, grids, config, access)
+    offsets = offsets_dn(plan.scenes, config)
+    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config.dtype)
+    cube = cut(images, plan.geobox, plan.aoi.geometry, [each.time for each in plan.slices])
+    return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
 
 def read_access(config: ReadSection) -> Access:
@@ -103,31 +166,70 @@ def read_access(config: ReadSection) -> Access:
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 
-def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":
-    """Tell what is masked, as `mask.screen` does."""
-    from s2cube.cube import chunks, mask
-    from s2cube.cube import stack as cube
+def screen(
+    files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
+) -> "xr.Dataset":
+    """Say what is masked, as `mask.screen` does.
 
-    per_slice = plan.scenes_per_slice
+    Parameters
+    ----------
+    files
+        From `reads`.
+    per_slice
+        Number of scenes of each slice.
+    grid
+        That of `files`.
+    """
+    from s2cube.cube import mask
+    from s2cube.cube.stack import read_layers
+
     if not config.mask:
-        return mask.no_screen(sum(per_slice), len(per_slice), chunks.chunks(plan))
-    halo_cells = chunks.halo_cells(plan, config.dilation_m)
-    layers = cube.read_layers(plan, config.mask, halo_cells, access)
-    return mask.screen(layers, config, per_slice, halo_cells)
+        return mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
+    layers = read_layers(files, grid, config.mask, access)
+    return mask.screen(layers, config, per_slice, grid.halo_cells)
 
 
-def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
-    """Put together what bands and masks give: an image as `open_cube` describes it."""
-    from s2cube.cube._clip import clip
-    from s2cube.cube.mosaic import mosaic
+def _screen_slices(
+    files: "Sequence[list[Read]]", grids: "Sequence[ReadGrid]", config: CubeSection, access: Access
+) -> "xr.Dataset":
+    """Screen slices together whose masks are read on the same steps, so that no slice depends on another one."""
+    import xarray as xr
 
-    image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry, PACKINGS[config.dtype].nodata)
-    return image.assign_coords(qa=qa(plan, screened).variable)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for position, grid in enumerate(grids):
+        alike.setdefault((grid.steps, grid.halo_cells), []).append(position)
+    parts, scenes, slices = [], [], []
+    firsts = list(accumulate((len(grid.nests) for grid in grids), initial=0))
+    for positions in alike.values():
+        grid = replace(grids[positions[0]], nests=tuple(each for at in positions for each in grids[at].nests))
+        per_slice = tuple(len(grids[at].nests) for at in positions)
+        parts.append(screen([each for at in positions for each in files[at]], per_slice, grid, config, access))
+        scenes += [scene for at in positions for scene in range(firsts[at], firsts[at + 1])]
+        slices += positions
+    if len(parts) == 1:
+        return parts[0]
+    of_scenes, of_slices = ["reason", "seen", "ground"], ["covered"]
+    return xr.merge(
+        [
+            xr.concat([part[of_scenes] for part in parts], "scene").isel(scene=_inverse(scenes)),
+            xr.concat([part[of_slices] for part in parts], "time").isel(time=_inverse(slices)),
+        ]
+    )
 
 
-def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
-    """Tell why pixels are masked, or outside the AOI."""
-    from s2cube.cube._clip import clip
-    from s2cube.cube.mask import explain
+def _inverse(order: list[int]) -> list[int]:
+    """Give the order that sorts what is in an order."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
-    return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry, QA.OUTSIDE)
+
+def offsets_dn(scenes: Iterable[pystac.Item], config: CubeSection) -> "np.ndarray":
+    """Give what is added to the digital numbers of each scene; see `provider.offset_dn`.
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    import numpy as np
+
+    return np.array([offset_dn(scene, config.offset) for scene in scenes], "int32")

@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -235,6 +236,19 @@ def test_a_sliver_gets_no_more_points_than_its_length_needs(name: str) -> None:
     assert shapely.get_num_coordinates(in_crs(area.geometry, "EPSG:32633").geom) < 20 + length_m / 150
     assert max(box.shape) < length_m / 30 + 3
     assert area.search_area.geom.bounds == area.geometry_lonlat.geom.bounds
+
+
+@pytest.mark.parametrize("side_m", [900, 60_000])
+def test_a_crs_is_known_by_its_code_however_the_process_met_it_first(side_m: int) -> None:
+    """Also for edges that are bent in degrees, where the CRS is part of the digest of the ground."""
+    zone = 32600 + (5 if side_m == 900 else 6)  # of no other test: odc-geo remembers the first name of a CRS
+    as_wkt = pyproj.CRS.from_wkt(pyproj.CRS(zone).to_wkt())
+    square = shapely.box(400_000, 4_500_000, 400_000 + side_m, 4_500_000 + side_m)
+    first, second = AOI("x", Geometry(square, CRS(as_wkt))), AOI("x", Geometry(square, f"EPSG:{zone}"))
+    grids = [aoi_geobox(each, "auto", 30) for each in (first, second)]
+    assert [str(each.crs) for each in grids] == [f"EPSG:{zone}"] * 2
+    assert grids[0] == grids[1]
+    assert first.ground == second.ground
 
 
 def test_an_edge_is_drawn_as_it_is_bent() -> None:

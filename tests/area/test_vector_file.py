@@ -150,7 +150,7 @@ BOWTIE = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
         ([shapely.box(-180, 10, 180, 11)], {}, "spans more than half the globe"),
         ([shapely.box(-100, 10, 0, 11) | shapely.box(0, 10, 100, 11)], {}, "spans more than half the globe"),
         ([shapely.box(-100, 10, -50, 11) | shapely.box(10, 10, 90, 11)], {}, "spans more than half the globe"),
-        ([shapely.box(41, -98, 42, -97)], {}, "has coordinates that are no degrees"),
+        ([shapely.box(41, -98, 42, -97)], {}, "has coordinates that are not degrees"),
     ],
 )
 def test_bad_features(tmp_path: Path, geometries: list[Any], columns: dict[str, Any], problem: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import geopandas
@@ -342,16 +343,16 @@ BAD = {
     "AOI without CRS": (["--aoi", no_prj], "does not say its CRS"),
     "unknown band": (["--bands", "blue,ultraviolet"], "no such band. Known: coastal, blue, green"),
     "band twice": (["--bands", "blue,blue"], "--bands: a band is named twice"),
-    "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is no date"),
+    "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is not a date"),
     "no such day": (["--datetime", "2023-02-30"], "--datetime: day is out of range"),
-    "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' runs backwards"),
+    "datetime backwards": (["--datetime", "2024-06/2024-01"], "--datetime: '2024-06/2024-01' ends before it begins"),
     "negative resolution": (["--resolution", "-30"], "--resolution: Input should be greater than or equal to 1"),
     "huge resolution": (["--resolution", "1000000"], "--resolution: Input should be less than or equal to 10000"),
-    "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; take EPSG:9311"),
-    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are no degrees"),
+    "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; use EPSG:9311"),
+    "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are not degrees"),
     "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "save the file with longitude"),
     "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
-    "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is no CRS"),
+    "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is not a CRS"),
     "CRS in degrees": (["--crs", "EPSG:4326"], "is not a projected CRS in metres"),
     "unknown TOML key": (
         ["--config", lambda folder: write(folder / "c.toml", "[search]\nmax_clouds = 3\n")],
@@ -419,11 +420,11 @@ def test_catalogue_without_the_collection(s2cube_command: CommandLine, job: Job)
 def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
     done = s2cube_command(*job("--stac", write(tmp_path / "x.json", '{"a": 1}')))
     assert done.status == 1
-    assert "is no STAC catalogue" in done.err
+    assert "is not a STAC catalogue" in done.err
 
 
 def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.jobs._cluster._CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("s2cube.cluster.client._CONNECT_TIMEOUT_S", 1)
     done = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{servers.free_port()}"))
     assert done.status == 1
     assert "no Dask scheduler answers" in done.err
@@ -461,16 +462,16 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from odc.geo.geom import box
 
     from s2cube.area.aoi import AOI
-    from s2cube.cli._console import nothing_found
+    from s2cube.cli._reports import no_scene_message
     from s2cube.config.sections import JobConfig, SearchSection
     from s2cube.jobs._worker import failed
     from s2cube.scenes.time_slice import Plan, TimeSlice
 
     secret = "https://me:secret@host/v1?sig=hidden"
-    said = nothing_found(JobConfig(search=SearchSection(stac=secret)))
+    said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
     plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
-    failure = failed(plan, ValueError(f"no {secret}")).failure
+    failure = failed(plan.tasks()[0], ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
         assert "host/v1" in text
@@ -479,25 +480,33 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
 
 
 def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices are handed over as others are done, so that ten thousand weigh no more than ten."""
+    """Slices are submitted as others are done, so that ten thousand take no more memory than ten; one is retried."""
     from distributed import Client
 
-    from s2cube.jobs._stream import Stream
+    from s2cube.cluster.stream import Retry, Stream
 
     submit, handed_out = Client.submit, []
+    retried: list[int] = []
+
+    def decide(task: int, returned: object, attempt: int) -> object:
+        if task != 7 or attempt > 1:
+            return returned
+        retried.append(task)
+        return Retry(0.01)
+
     monkeypatch.setattr(Client, "submit", lambda *words, **more: handed_out.append(words) or submit(*words, **more))
     with Client(scheduler) as client:
         threads = sum(client.nthreads().values())
         results = {}
-        for name, task, result in Stream(client, _double_or_fail, ((str(task), task) for task in range(100)), 60):
-            assert name == str(task)
+        tasks, policy = ((str(task), task) for task in range(100)), SimpleNamespace(decide=decide)
+        for task, result in Stream(client, _double_or_fail, tasks, policy, 60):
             results[task] = result
-            assert len(handed_out) - len(results) <= 2 * threads
+            assert len(handed_out) - len(results) - len(retried) <= 2 * threads
         deadline = time.monotonic() + 10
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert time.monotonic() < deadline, "the scheduler still knows of slices that are done"
-    assert len(handed_out) == 100
+    assert len(handed_out) == 101
     assert isinstance(results.pop(50), ZeroDivisionError)
     assert results == {task: 2 * task for task in range(100) if task != 50}
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2cube.cli._console import complain, json_line, log
-from s2cube.cli._flags import Voice
+from s2cube.cli._console import json_line, log, print_failure
+from s2cube.cli._flags import Console
 from s2cube.demo.archive import Archive
 from support.runs import CommandLine
 
@@ -45,20 +45,20 @@ def quiet_again() -> Iterator[None]:
     logging.basicConfig(handlers=[], force=True)
 
 
-def said(capsys: pytest.CaptureFixture[str], voice: Voice, text: str, **facts: Any) -> str:
-    voice.set_up_logging()
+def said(capsys: pytest.CaptureFixture[str], console: Console, text: str, **facts: Any) -> str:
+    console.set_up_logging()
     log.warning("%s", text, extra=facts)
     return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_line_of_the_log_is_one_line(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    assert said(capsys, Voice(), text) == f"warning: {HOSTILE[text]}\n"
+    assert said(capsys, Console(), text) == f"warning: {HOSTILE[text]}\n"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_line_for_programs_is_an_object(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    line = said(capsys, Voice(log_json=True), text, slice=text, scenes=[text, "x"], asset=text)
+    line = said(capsys, Console(log_json=True), text, slice=text, scenes=[text, "x"], asset=text)
     assert not controls(line)
     assert line.count("\n") == 1
     shown = HOSTILE[text]
@@ -81,7 +81,7 @@ def test_a_log_that_takes_ascii_only(monkeypatch: pytest.MonkeyPatch, log_json: 
     """Python writes what such a stream cannot as escapes that are none of JSON's."""
     raw = BytesIO()
     monkeypatch.setattr(sys, "stderr", TextIOWrapper(raw, "ascii", errors="backslashreplace"))
-    Voice(log_json=log_json).set_up_logging()
+    Console(log_json=log_json).set_up_logging()
     log.warning("%s", "小麦 \ud800 é")
     sys.stderr.flush()
     text = raw.getvalue().decode("ascii")
@@ -93,11 +93,11 @@ def test_a_log_that_takes_ascii_only(monkeypatch: pytest.MonkeyPatch, log_json: 
 
 def test_a_traceback_keeps_its_lines_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
     for log_json in (False, True):
-        Voice(verbose=2, log_json=log_json).set_up_logging()
+        Console(verbose=2, log_json=log_json).set_up_logging()
         try:
             raise ValueError("\x1b[2J https://host/x?sig=1234567")
         except ValueError:
-            complain("it\nends")
+            print_failure("it\nends")
         err = capsys.readouterr().err
         assert not controls(err)
         assert "1234567" not in err
@@ -113,7 +113,7 @@ def test_a_traceback_keeps_its_lines_and_no_more(capsys: pytest.CaptureFixture[s
 
 
 def test_long_lines_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    err = said(capsys, Voice(), "x" * 1_000_000 + "end")
+    err = said(capsys, Console(), "x" * 1_000_000 + "end")
     assert len(err) < 17_000
     assert err.endswith("xend\n")
 

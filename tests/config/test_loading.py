@@ -1,6 +1,8 @@
 """Settings: which source wins, what they may be, and that they are written down once."""
 
-import typing
+import contextlib
+import inspect
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import s2cube
 from s2cube.config.loading import load_config, settings
-from s2cube.config.sections import CubeSection, CubeSettings, SearchSection, SearchSettings
+from s2cube.config.sections import CubeSection, OutputSection, ReadSection, SearchSection, Section
 from s2cube.config.times import TimeRange
-from s2cube.errors import ConfigError
+from s2cube.errors import ConfigError, S2CubeError
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
@@ -97,10 +100,67 @@ def test_keys_are_flags_so_no_two_are_alike() -> None:
     assert all(field.description for _, _, field in settings())
 
 
-@pytest.mark.parametrize(("section", "keywords"), [(SearchSection, SearchSettings), (CubeSection, CubeSettings)])
-def test_keyword_arguments_are_the_settings(section: type, keywords: type) -> None:
-    keys = {field.alias or name for name, field in section.model_fields.items()}  # type: ignore[attr-defined]
-    assert set(typing.get_type_hints(keywords)) == keys
+FUNCTIONS: dict[str, tuple[type[Section], ...]] = {
+    "search": (SearchSection,),
+    "open_cube": (CubeSection, ReadSection),
+    "write_cogs": (OutputSection,),
+}
+OTHER_DEFAULTS = {("open_cube", "dtype"): "float32"}
+"""A notebook computes with floats."""
+
+
+def keyword_parameters(name: str) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(getattr(s2cube, name)).parameters.items()
+    return {key: each for key, each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures_are_the_settings(name: str) -> None:
+    written = {key: each.default for key, each in keyword_parameters(name).items()}
+    of_models = {
+        field.alias or attribute: OTHER_DEFAULTS.get((name, field.alias or attribute), field.default)
+        for section in FUNCTIONS[name] for attribute, field in section.model_fields.items()
+    }  # fmt: skip
+    assert list(written.items()) == list(of_models.items())
+    assert all(each.annotation is not inspect.Parameter.empty for each in keyword_parameters(name).values())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstrings_explain_every_parameter(name: str) -> None:
+    function = getattr(s2cube, name)
+    head, _, rest = inspect.getdoc(function).partition("Parameters\n----------\n")
+    listed = re.findall(r"^(\w+(?:, \w+)*)$", rest.partition("\n\n")[0], re.M)
+    assert head
+    assert [key for line in listed for key in line.split(", ")] == list(inspect.signature(function).parameters)
+
+
+OTHERS: dict[str, object] = {
+    "stac": "x", "collection": "y", "datetime": "2024", "max_cloud": 7, "max_items": 3,
+    "bands": "nir", "crs": "EPSG:3857", "resolution": 20, "quality": "fast", "offset": -1000, "mask": "none",
+    "mask_classes": [9], "max_cloud_probability": 5, "max_snow_probability": 6, "dilation": 90, "group_by": "scene",
+    "dtype": "int16", "timeout": 9, "retries": 1, "tokens": {"https://a": "https://b"},
+    "stores": {"s3://x": {"anonymous": True}}, "compress": "zstd", "compress_level": 20,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_arrive(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every argument reaches its section."""
+    seen: list[Section] = []
+    validate = Section.of.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Section, "of", classmethod(lambda kind, given: seen.append(validate(kind, given)) or seen[-1]))
+    assert all(OTHERS[key] != each.default for key, each in keyword_parameters(name).items())
+    with contextlib.suppress(S2CubeError, AttributeError):
+        positional = {"search": [None], "open_cube": [(), None], "write_cogs": [None, "out"]}[name]
+        getattr(s2cube, name)(*positional, **{key: OTHERS[key] for key in keyword_parameters(name)})
+    assert [type(each) for each in seen] == list(FUNCTIONS[name])
+    for each in seen:
+        assert each == type(each)(**{key: OTHERS[key] for key in each.setting_names()})
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="^max_clouds: "):
+        SearchSection.of({"max_clouds": 3})
 
 
 @pytest.mark.parametrize(

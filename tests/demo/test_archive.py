@@ -9,8 +9,9 @@ import pytest
 import rasterio
 import shapely
 
-from s2cube.demo import archive as demo
-from s2cube.demo.archive import Archive, Pass
+from s2cube.demo import _ground as demo
+from s2cube.demo._ground import Pass
+from s2cube.demo.archive import Archive
 from support.runs import CommandLine
 
 CELL_M = 30

@@ -64,7 +64,7 @@ class TestS3:
     def keys(self, bucket: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         """Keys and place, as GDAL or as AWS calls them."""
         remote.store_to_read.cache_clear()
-        monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+        monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKTEST")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SKTEST")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

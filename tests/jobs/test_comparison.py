@@ -85,7 +85,7 @@ class TestFewerScenes:
     def test_that_the_catalogue_has_withdrawn(self, run: Run, api: FakeApi) -> None:
         withdraw(api, EAST)
         done = run()
-        assert f"warning: {SLICE}: will be made again without {EAST}, which the catalogue has withdrawn" in done.err
+        assert f"warning: {SLICE}: will be recomputed without {EAST}, which the catalogue has withdrawn" in done.err
         assert made_of() == [WEST]
 
     @pytest.mark.parametrize("status", [400, 200])
@@ -117,7 +117,7 @@ class TestFewerScenes:
         cloudier = max((WEST, EAST), key=lambda name: clouds[name])
         done = run("--max-cloud", most)
         assert (
-            f"{SLICE} will be made again: max_cloud was 100, is now {most:g}; some of its scenes are gone" in done.err
+            f"{SLICE} will be recomputed: max_cloud was 100, is now {most:g}; some of its scenes are gone" in done.err
         )
         assert made_of() == sorted({WEST, EAST} - {cloudier})
         assert self.asked_for_ids(api) == []
@@ -126,7 +126,7 @@ class TestFewerScenes:
         lose(api, EAST)
         Path(f"out/two/{SLICE}/{SLICE}.tif").unlink()
         done = run()
-        assert f"{SLICE}: will be made again, without {EAST}, which the search no longer finds: " in done.err
+        assert f"{SLICE}: will be recomputed, without {EAST}, which the search no longer finds: " in done.err
         assert made_of() == [WEST]
 
     def test_a_scene_that_comes_is_taken(self, run: Run, api: FakeApi) -> None:
@@ -136,7 +136,7 @@ class TestFewerScenes:
         back["properties"]["s2:datatake_id"] = "GS2B_20220912T000000_000000_N05.09"
         api.features.append(back)
         done = run()
-        assert f"{SLICE} will be made again: it has new scenes." in done.err
+        assert f"{SLICE} will be recomputed: it has new scenes." in done.err
         assert made_of() == sorted([WEST, "late"])
 
     def test_a_new_processing_replaces_the_old_one(self, run: Run, api: FakeApi) -> None:
@@ -167,12 +167,12 @@ class TestChangedSettings:
         dates = ("--datetime", "2022-08/2022-09")
         first = run(*dates)
         assert first.status == 0, first.err
-        assert "made again" not in first.err
+        assert "recomputed" not in first.err
         again = run(*dates, "--mask", "none", "--quality", "fast", command="plan")
         number, names = len(again.json["todo"]), sorted(again.json["todo"])
         assert number == len(first.json["written"]) > 1
-        says = f"{number} slices, {names[0]} to {names[-1]}, will be made again:"
-        assert [line for line in again.err.splitlines() if "made again" in line] == [
+        says = f"{number} slices, {names[0]} to {names[-1]}, will be recomputed:"
+        assert [line for line in again.err.splitlines() if "recomputed" in line] == [
             f"{says} quality was exact, is now fast; mask was scl, is now none."
         ]
         assert run(*dates, command="plan").json["todo"] == []
@@ -189,13 +189,13 @@ class TestChangedSettings:
     )
     def test_by_name(self, run: Run, words: tuple[object, ...], said: str) -> None:
         run()
-        assert f"{SLICE} will be made again: {said}." in run(*words, command="plan").err
+        assert f"{SLICE} will be recomputed: {said}." in run(*words, command="plan").err
 
     def test_the_area(self, run: Run) -> None:
         run()
         moved = geopandas.GeoDataFrame({"id": ["two"]}, geometry=[shapely.box(-98.2, 41.09, -98.17, 41.1)], crs=4326)
         moved.to_file("two.geojson")
-        assert f"{SLICE} will be made again: the area has changed." in run(command="plan").err
+        assert f"{SLICE} will be recomputed: the area has changed." in run(command="plan").err
 
     def test_the_same_area_in_another_format(self, run: Run) -> None:
         run()
@@ -216,5 +216,5 @@ class TestChangedSettings:
             "s2cube:recipe": "x",
         }
         path.write_text(json.dumps(item))
-        said = f"{SLICE} will be made again: this version of s2cube may make other pixels of the same scenes."
+        said = f"{SLICE} will be recomputed: this version of s2cube may compute other pixels from the same scenes."
         assert said in run(command="plan").err

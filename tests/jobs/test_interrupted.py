@@ -179,7 +179,7 @@ class TestOverwrite:
         with held(job.output) as lease, journal(lease.output, job.digest, DAYS) as kept:
             kept.add(SliceResult(DAYS[1], path="x"))
         left = without_overwritten(job)
-        assert [plan.slices[0].id for plan in left.todo] == [DAYS[0], *DAYS[2:]]
+        assert [task.id for task in left.todo] == [DAYS[0], *DAYS[2:]]
         assert left.skipped == (DAYS[1],)
 
     def test_who_has_lost_the_output_leaves_the_journal_alone(self, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ class TestBeforeItBegins:
         assert asked.json["attempt"] == attempt
         first, second = asked.err.splitlines()
         assert first.startswith("done: 6 of 6 slices done (")
-        assert second.startswith("A later run made nothing: failed (")
+        assert second.startswith("A later run wrote nothing: failed (")
 
         # The output is free, and the next run that makes something, or finds all there, has its own record.
         with held(Output.at("out")):
@@ -308,7 +308,7 @@ class TestBeforeItBegins:
         asked = s2cube_command("status", "out")
         assert asked.status == 0
         assert asked.err.startswith("done: 6 of 6 slices done (")
-        assert "A later run made nothing: stopped" in asked.err
+        assert "A later run wrote nothing: stopped" in asked.err
 
     def test_killed_while_it_searches(self, run: Run, s2cube_command: CommandLine, out: Path) -> None:
         code = (
@@ -321,7 +321,7 @@ class TestBeforeItBegins:
             assert asked.status == 0
             assert asked.json["progress"]["written"] == len(DAYS)
             assert asked.err.startswith("done: 6 of 6 slices done (")
-            assert "A later run made nothing: dead (no sign of life" in asked.err
+            assert "A later run wrote nothing: dead (no sign of life" in asked.err
         assert run().status == 0
         assert "later" not in s2cube_command("status", "out").err
 

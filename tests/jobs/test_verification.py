@@ -18,7 +18,7 @@ import pytest
 from obstore.store import S3Store
 
 from s2cube.demo.archive import Archive
-from s2cube.jobs import verification
+from s2cube.output import verification
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 from s2cube.storage.lease import held, read_record
@@ -98,7 +98,7 @@ class TestRun:
         assert healed.status == 0, healed.err
         assert healed.json["written"] == [str(Path.cwd() / "out" / Path(name).parent / f"{Path(name).parent.name}.tif")]
         assert len(healed.json["skipped"]) == len(DAYS) - 1
-        assert f"warning: {Path(name).parent.name}: will be made again: {name}" in healed.err
+        assert f"warning: {Path(name).parent.name}: will be recomputed: {name}" in healed.err
         assert (out / name).read_bytes() == (whole / name).read_bytes()
         assert not (out / name).is_symlink()
         assert run().json["written"] == []
@@ -132,7 +132,7 @@ class TestVerify:
             done = s2cube_command(*words, "--json")
             assert done.status == 0, done.err
             assert done.json == {"checked": 3 * len(DAYS), "missing": [], "broken": [], "unverified": []}
-        assert "18 of 18 files are as they were written." in done.err
+        assert "18 of 18 files are unchanged." in done.err
 
     @pytest.mark.parametrize("damage", [*SEEN_BY_A_RUN, flip])
     def test_finds_and_repairs(
@@ -183,7 +183,7 @@ class TestVerify:
         assert done.status == 0
         unverified = [*sorted(file(0, suffix) for suffix in SUFFIXES), file(1, "_qa.tif")]
         assert done.json == {"checked": 18, "missing": [], "broken": [], "unverified": unverified}
-        assert "14 of 18 files are as they were written, 4 present, but without a checksum" in done.err
+        assert "14 of 18 files are unchanged, 4 present, but without a checksum" in done.err
         assert f"{file(1, '_qa.tif')} has no SHA2-256 in its Item" in done.err
         (out / file(0)).unlink()
         assert s2cube_command("verify", "out", "--json").json["missing"] == [file(0)]
@@ -319,7 +319,7 @@ class TestVerify:
         assert verify.wait(60) == 0
         assert b"reading" in said
         assert b"\x1b[" in said
-        assert b"18 of 18 files are as they were written." in said
+        assert b"18 of 18 files are unchanged." in said
 
 
 @pytest.mark.usefixtures("keys")

@@ -23,8 +23,8 @@ from rasterio.transform import from_origin
 import s2cube
 from s2cube.demo.archive import PASSES
 from s2cube.errors import SceneError
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import placement
-from s2cube.raster.resample import Lattice
 from support.runs import CommandLine, EditItems, Job, of_day
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
 
@@ -141,7 +141,7 @@ class TestWhatItSays:
             said.check("b.tif", Lattice(degrees.crs, from_origin(10.5, 41, 0.001, 0.001), 1000, 1000))
 
     def test_a_crs_that_is_none(self) -> None:
-        with pytest.raises(SceneError, match='S2X: has proj:code "EPSG:None", which is no EPSG code'):
+        with pytest.raises(SceneError, match='S2X: has proj:code "EPSG:None", which is not an EPSG code'):
             placement(item(of_item={"proj:code": "EPSG:None"}), "blue").check("b.tif", file())
         with pytest.raises(SceneError, match="S2X: declares EPSG:99999, which is not a CRS"):
             placement(item(of_item={"proj:code": "EPSG:99999"}), "blue").check("b.tif", file())

@@ -13,6 +13,7 @@ import geopandas
 import pystac
 import pytest
 import shapely
+from odc.geo.geom import box
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -21,6 +22,8 @@ from s2cube.area.aoi import AOI
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, SceneError, SearchError
 from s2cube.fetch import http as web
+from s2cube.scenes._item_list import ItemList
+from s2cube.stac._items import from_features
 from support import servers
 from support.apis import EVERYWHERE, Server
 from support.runs import CommandLine
@@ -122,7 +125,7 @@ class TestRealAPI:
     def test_what_was_found_feeds_a_run(
         self, s2cube_command: CommandLine, api: str, archive: Archive, scheduler: str, tmp_path: Path
     ) -> None:
-        """The command of the README, over HTTP-served COGs."""
+        """A run by the same API, over HTTP-served COGs."""
         frame = geopandas.GeoDataFrame(geometry=[shapely.box(*NEBRASKA)], crs="EPSG:4326")
         frame.to_file(tmp_path / "aoi.geojson")
         words = ["run", "--aoi", "aoi.geojson", "--stac", api, "--collection", "sentinel-2-l2a", "--json"]
@@ -185,7 +188,7 @@ class TestFiles:
     def test_saving_in_no_known_format(self, s2cube_command: CommandLine, archive: Archive) -> None:
         done = s2cube_command("search", "--stac", archive.items, "--aoi", archive.aoi, "--save", "found.xlsx")
         assert done.status == 2
-        assert "End the name in .geojson or .parquet" in done.err
+        assert "Use .geojson, .json, .parquet or .geoparquet" in done.err
 
     def test_static_catalogue(self, archive: Archive, farm: AOI, tmp_path: Path) -> None:
         items = s2cube.search(farm, stac=str(archive.items))
@@ -254,16 +257,20 @@ class TestFiles:
     def test_neighbours_that_only_touch_are_left_out(self, archive: Archive) -> None:
         from odc.geo.geom import box
 
-        from s2cube.demo.archive import granule_geobox
+        from s2cube.demo._ground import granule_geobox
 
         edges = granule_geobox("14TNL", 10).extent.to_crs("EPSG:4326").boundingbox
         beside = AOI("beside", box(edges.left - 0.01, edges.bottom, edges.left, edges.top, "EPSG:4326"))
         assert s2cube.search(beside, stac=str(archive.items)) == []
 
-    @pytest.mark.parametrize("setting", [{"max_cloud": 101}, {"max_items": 0}, {"datetime": "x"}, {"cloud": 3}])
+    @pytest.mark.parametrize("setting", [{"max_cloud": 101}, {"max_items": 0}, {"datetime": "x"}])
     def test_bad_setting(self, farm: AOI, setting: dict[str, Any]) -> None:
         with pytest.raises(ConfigError):
             s2cube.search(farm, **setting)
+
+    def test_unknown_setting(self, farm: AOI) -> None:
+        with pytest.raises(TypeError, match="unexpected keyword argument 'cloud'"):
+            s2cube.search(farm, cloud=3)
 
 
 class TestDifficultServer:
@@ -361,7 +368,7 @@ class TestDifficultServer:
     @pytest.mark.parametrize("path", ["search", "collections/sentinel-2-l2a"])
     def test_a_part_of_an_api_is_not_taken_for_all(self, server: Server, farm: AOI, path: str) -> None:
         server.collection["links"] = [{"rel": "items", "href": f"{server.url}/collections/sentinel-2-l2a/items"}]
-        with pytest.raises(SearchError, match="is a part of a STAC API. Give its root"):
+        with pytest.raises(SearchError, match="is a part of a STAC API. Give the root of the API"):
             s2cube.search(farm, stac=f"{server.url}/{path}")
 
     def test_api_that_only_takes_get(self, server: Server, farm: AOI) -> None:
@@ -427,3 +434,27 @@ def test_recorded_pages_of_real_catalogues(real: Path) -> None:
     found = s2cube.search(aoi, stac=str(page), collection=features[0]["collection"])
     assert sorted(scenes(found)) == sorted(meeting)
     assert meeting
+
+
+@pytest.mark.parametrize(
+    ("west", "expected"),
+    [
+        (10.2, ["without", "here", "across"]),
+        # The bounding box of what is cut at the antimeridian goes around the world.
+        (179.85, ["west", "without", "here", "across", "east", "there"]),
+    ],
+)
+def test_items_near_an_area(west: float, expected: list[str]) -> None:
+    """Those that may meet it, in the order of their catalogue; also those that do not say where they lie."""
+    places = {
+        "west": (-180, 0, -179.5, 1), "without": None, "here": (10, 0, 11, 1), "across": (179.9, 0, 180.5, 1),
+        "north": (10, 5, 11, 6), "east": (178, 0, 179.9, 1), "there": (20, 0, 21, 1),
+    }  # fmt: skip
+    features = [
+        {"type": "Feature", "id": name, "geometry": bounds and shapely.geometry.mapping(shapely.box(*bounds))}
+        for name, bounds in places.items()
+    ]
+    area = AOI("x", box(west, 0.4, west + 0.2, 0.6, "EPSG:4326")).geometry_lonlat.geom
+    for step in (1, -1):
+        items = ItemList(from_features(features[::step], "https://host/items"))
+        assert [item.id for item in items.near(area)] == expected[::step]

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2cube.cli._console import tell_record
+from s2cube.cli._reports import report_record
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
 from s2cube.jobs._overwrite import OVERWRITE
-from s2cube.jobs.verification import verify
 from s2cube.output.catalog import write_catalog
+from s2cube.output.verification import verify
 from s2cube.storage.image_item import Made
 from s2cube.storage.lease import held, now, read_record
 from s2cube.storage.output import CATALOG, FAILURES, RUN, Output
@@ -217,8 +217,8 @@ class TestFuzz:
                 assert Record.parse(each.written()) == each
                 assert each.is_alive in (True, False)
                 assert each.pace >= 0
-                tell_record(each)
-                tell_record(each.followed_by(each))
+                report_record(each)
+                report_record(each.followed_by(each))
 
     @settings(max_examples=50)
     @given(data=st.data())
