@@ -51,10 +51,9 @@ def main(package: Path) -> None:
     wing = {name: name.partition(".")[0] for name in known}
     edges = [(name, each) for name, imported in needs.items() for each in imported]
     across = {(wing[a], wing[b]) for a, b in edges if wing[a] != wing[b]}
-    print(
-        f"{len(known)} modules, {len(set(wing.values()))} wings; {1 + max(floor.values())} floors; {len(edges)} imports, "
-        f"{sum(wing[a] != wing[b] for a, b in edges)} of them between wings, by {len(across)} pairs of wings"
-    )
+    between = sum(wing[a] != wing[b] for a, b in edges)
+    print(f"{len(known)} modules in {len(set(wing.values()))} wings, {1 + max(floor.values())} floors")
+    print(f"{len(edges)} imports, {between} of them between wings, by {len(across)} pairs of wings")
 
 
 if __name__ == "__main__":
