@@ -4,12 +4,12 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import s2cube
+from support.house import floors, imports, modules
 
 PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
@@ -18,33 +18,11 @@ FLOORS = (
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 
-DOORS = {"__init__", "__main__"}
 MOST_FILES, MOST_LINES, MOST_BODY_LINES = 12, 300, 40
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """List the modules of the package: dotted name without the package's, and file."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if name not in DOORS:
-            yield name, path
-
-
-MODULES = dict(modules())
-
-
-def imports(path: Path) -> set[str]:
-    """Name the modules of s2cube that a file imports, wherever in it: inside functions and for types, too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "s2cube":
-            base = (node.module or "").removeprefix("s2cube").lstrip(".")
-            for alias in node.names:
-                inner = f"{base}.{alias.name}".lstrip(".")
-                found.add(inner if inner in MODULES else base)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("s2cube")}
-    return found - {""}
+MODULES = dict(modules(PACKAGE))
+NEEDS = {name: imports(path, MODULES, PACKAGE.name) for name, path in MODULES.items()}
 
 
 def wing(module: str) -> str:
@@ -61,22 +39,18 @@ def test_every_wing_has_its_floor() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down_or_stay(name: str) -> None:
-    for imported in imports(MODULES[name]):
+    for imported in NEEDS[name]:
         if wing(imported) != wing(name):
             assert FLOORS.index(wing(imported)) < FLOORS.index(wing(name)), f"{name} imports {imported}"
             assert not is_private(imported), f"{name} imports {imported}, which is private to its wing"
 
 
 def test_no_two_modules_import_each_other() -> None:
-    below = {name: imports(path) & set(MODULES) for name, path in MODULES.items()}
-    while free := [name for name, needs in below.items() if not needs & set(below)]:
-        for name in free:
-            del below[name]
-    assert below == {}
+    assert set(floors(NEEDS)) == set(MODULES)
 
 
 def test_every_wing_names_its_public_files() -> None:
-    used = {each for name, path in MODULES.items() for each in imports(path) if wing(each) != wing(name)}
+    used = {each for name, needs in NEEDS.items() for each in needs if wing(each) != wing(name)}
     for name in FLOORS:
         if name not in MODULES or MODULES[name].name != "__init__.py":
             continue
@@ -182,6 +156,7 @@ def test_type_checkers_see_the_public_names() -> None:
     assert sorted(seen) == sorted(s2cube.__all__)
 
 
+@pytest.mark.slow
 def test_strict_types_and_style() -> None:
     root = PACKAGE.parent
     for command in (["mypy"], ["ruff", "check", "."], ["ruff", "format", "--check", "."]):

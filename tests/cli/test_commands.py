@@ -229,7 +229,9 @@ def test_deciding_loads_nothing_that_computes(archive: Archive, tmp_path: Path) 
     assert not set(done.stderr.split()) & {"stackstac", "distributed", "xarray", "rioxarray"}
 
 
-def test_lines_are_whole_and_in_any_locale(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+def test_lines_are_whole_and_in_any_locale(
+    server_processes: None, archive: Archive, small_aoi: Path, tmp_path: Path
+) -> None:
     page = json.loads(archive.items.read_text())
     page["features"] = page["features"][:1]
     page["features"][0]["id"] = (
@@ -298,7 +300,9 @@ def test_quiet_where_stderr_is_no_terminal(s2cube_command: CommandLine, job: Job
     assert len(done.out.splitlines()) == 1
 
 
-def test_as_a_program_with_its_own_cluster(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+def test_as_a_program_with_its_own_cluster(
+    server_processes: None, archive: Archive, small_aoi: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "s2cube", "run", "--aoi", small_aoi, "--stac", archive.items, "--json"]
     done = subprocess.run(
         [*map(str, command), "--bands", "blue", "--out", "out", "--max-items", "2"],

@@ -51,6 +51,7 @@ class TestMask:
         assert (image[0, 1] == -9999) == (masked in {0, 1, 3, 8, 9, 10})
         assert (np.delete(image.ravel(), 1) != -9999).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("resolution_m", "crs"),
         [(each, "EPSG:32614") for each in (10, 20, 30, 40, 60, 100, 300, 45, 16, 22, 28, 33)]
@@ -166,6 +167,7 @@ class TestDilation:
             want |= shapely.distance(squares, shapely.union_all(squares[hit])) < distance - 1e-9
         np.testing.assert_array_equal(within(hit, distance), want)
 
+    @pytest.mark.slow
     @given(st.integers(0, 10_000), st.floats(0, 60), st.floats(0, 60))
     def test_more_dilation_never_masks_less(self, seed: int, one_m: float, other_m: float) -> None:
         classes = np.random.default_rng(seed).choice([4, 3, 9, 0, 1], p=[0.9, 0.03, 0.03, 0.02, 0.02], size=(1, 20, 24))

@@ -37,7 +37,7 @@ def masked() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bucket(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An object in a bucket."""
     folder = tmp_path_factory.mktemp("weed")
     with object_store(folder) as url:

@@ -170,7 +170,7 @@ class TestHosts:
 
 class TestFaults:
     @pytest.fixture
-    def cluster(self, tmp_path: Path) -> Iterator[DaskCluster]:
+    def cluster(self, server_processes: None, tmp_path: Path) -> Iterator[DaskCluster]:
         with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
             yield cluster
 

@@ -54,6 +54,7 @@ def two_fields(folder: Path) -> Path:
     return folder / "fields.geojson"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

@@ -62,7 +62,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_worker() -> Iterator[Client]:
+def small_worker(server_processes: None) -> Iterator[Client]:
     with (
         dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
@@ -111,6 +111,7 @@ def files_of(cube: xr.DataArray, out: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in Path(path).parent.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [["blue"], ["blue", "green", "red", "nir"]])
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_bytes_are_the_same_however_they_come(
@@ -171,6 +172,7 @@ POINT = st.tuples(st.integers(-10, 170), st.integers(-10, 130)).map(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(POINT, min_size=2, max_size=7, unique=True), st.integers(3, 50), st.integers(3, 50))
 @settings(max_examples=50)
 def test_a_polygon_is_the_same_in_parts(points: list[tuple[float, float]], rows: int, columns: int) -> None:

@@ -106,6 +106,7 @@ class TestCOG:
             assert cog.overviews(1) == ([2, 4] if side == 1300 else [2] if side > 512 else [])
             assert cog.tags()["TIFFTAG_DATETIME"] == "2022:07:09 17:19:31"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("way", "kind"),
         [
@@ -363,7 +364,9 @@ class TestWhole:
         monkeypatch.setattr(Folder, "remove", lambda *_: pytest.fail("taken away"))
         s2cube.write_cogs(cube, tmp_path)
 
-    def test_killed_at_any_moment_leaves_whole_slices(self, archive: Archive, tmp_path: Path) -> None:
+    def test_killed_at_any_moment_leaves_whole_slices(
+        self, server_processes: None, archive: Archive, tmp_path: Path
+    ) -> None:
         command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]
         command += ["--out", tmp_path / "out", "--bands", "blue"]
         items = tmp_path / "out" / "farm"

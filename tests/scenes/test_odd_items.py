@@ -363,6 +363,7 @@ JUNK = st.one_of(
 NUMBERS = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(NUMBERS, st.lists(st.tuples(NUMBERS, JUNK), min_size=1, max_size=2))
 def test_whatever_stands_in_a_real_item(
