@@ -246,10 +246,13 @@ class SliceError(S2CubeError):
         Key of the asset that causes it; empty if it is the whole scene.
     may_pass
         Whether a later attempt may succeed.
+    scene
+        Id of the scene whose file cannot be read, if it is known.
     """
 
     asset: str = ""
     may_pass: bool = False
+    scene: str = ""
 
     exit_status = 3
 

@@ -48,7 +48,7 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
 which mirrors keep. Planetary Computer and Copernicus Data Space serve only the scene classification.
 
 For a catalogue with other keys, add them here. To add a layer: add its name and keys here, its pixel size to
-`NATIVE_M`, its name to `config.literals.MaskLayer`, its data type to `cube.stack`, and the rule that turns its values
+`NATIVE_M`, its name to `config.literals.MaskLayer`, its data type to `cube.reads`, and the rule that turns its values
 into `QA` values to `cube.mask`.
 """
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,14 +24,52 @@ from s2cube.cli import commands
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive, write_archive
 from s2cube.fetch import http, object_store, tokens
-from support import clusters, servers
+from support import clusters, outside, servers
 from support.runs import FARM, KEYS, CommandLine, EditItems, Job, Outcome, Run
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers, as notebooks do, and those that need data from outside: by their fixtures."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if servers.FIXTURE in fixtures or item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.servers)
+        if outside.FIXTURES & fixtures:
+            item.add_marker(pytest.mark.outside_data)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    servers.allow(item.get_closest_marker("servers") is not None)
+
+
+@pytest.fixture(scope="session")
+def server_processes() -> None:
+    """Permit server processes. Each test and fixture that starts one asks for it; so the quick tests leave it out."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarded_clusters() -> Iterator[None]:
+    """Refuse Dask clusters where servers are refused: those of this process, and those of `s2cube run` as a child."""
+    start_cluster, start_child = LocalCluster.__init__, subprocess.Popen.__init__
+
+    def cluster(self: LocalCluster, *words: Any, **options: Any) -> None:
+        servers.check_allowed("LocalCluster")
+        start_cluster(self, *words, **options)
+
+    def child(self: subprocess.Popen[Any], command: Any, *words: Any, **options: Any) -> None:
+        if {"s2cube", "run"} <= set(command):
+            servers.check_allowed("the cluster of `s2cube run`")
+        start_child(self, command, *words, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalCluster, "__init__", cluster)
+        patch.setattr(subprocess.Popen, "__init__", child)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +102,14 @@ def open_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """Real Sentinel-2 material, which is not part of the project."""
-    if not REAL.exists():
-        pytest.skip(f"no real granules beside the project ({REAL.name} is absent)")
-    return REAL
+    """Real Sentinel-2 granules and Items, which are not part of the project."""
+    return outside.require_real()
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Recorded answers of real STAC APIs, which are not part of the project."""
+    return outside.require_recordings()
 
 
 @pytest.fixture(scope="session")
@@ -98,14 +141,14 @@ def edited(archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path
 
 
 @pytest.fixture(scope="session")
-def archive_url(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def archive_url(server_processes: None, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The archive over HTTP with range requests."""
     with servers.nginx(archive.items.parent, tmp_path_factory.mktemp("nginx")) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def scheduler() -> Iterator[str]:
+def scheduler(server_processes: None) -> Iterator[str]:
     """Address of a Dask cluster with one worker process, shared by all runs of the suite."""
     with (
         # As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
@@ -116,7 +159,7 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
+def hosts(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
     """A Dask cluster of three hosts, by TLS, and a folder that they do not see; not for tests that kill."""
     folder = tmp_path_factory.mktemp("hosts")
     (folder / "private").mkdir()
@@ -125,7 +168,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskClu
 
 
 @pytest.fixture(scope="session")
-def slurm_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def slurm_options(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Options of `dask_jobqueue.SLURMCluster`; SLURM's commands find it."""
     with clusters.slurm(tmp_path_factory.mktemp("slurm")) as slurm, pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.environment.items():
@@ -134,7 +177,7 @@ def slurm_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
 
 
 @pytest.fixture(scope="session")
-def gateway_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def gateway_options(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Options of `dask_gateway.GatewayCluster`."""
     with clusters.gateway(tmp_path_factory.mktemp("gateway")) as options:
         yield options
@@ -175,7 +218,7 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+def s3(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """A bucket, as somebody else sees it."""
     with servers.object_store(tmp_path_factory.mktemp("weed")) as url:
         bucket = S3Store(

@@ -42,9 +42,12 @@ def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: Co
     """Hand the job of run to a Dask cluster and return; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.jobs.submit import detach, hand_over
+    from s2cube.jobs.submit import run_detached, submit_job
 
-    message = hand_over(settings) if settings.cluster.scheduler else detach(settings, command_line(flags, config))
+    if settings.cluster.scheduler:
+        message = submit_job(settings)
+    else:
+        message = run_detached(settings, command_line(flags, config))
     print_notice(f"{message}. s2cube status --out {settings.job.out} reports its progress.")
     console.print_json({"out": str(settings.job.out)})
     return 0

@@ -46,7 +46,7 @@ def plan(
     total = _total(costs, headers)
     report_cost(total)
     console.print_json(
-        {"todo": [each.slices[0].id for each in job.todo], "skipped": list(job.skipped)}
+        {"todo": [task.id for task in job.todo], "skipped": list(job.skipped)}
         | {"failed": [{"slice": each.id, "error": str(each.error)} for each in job.unusable]}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
         | total

@@ -1,4 +1,4 @@
-"""What of a grid lies inside a polygon."""
+"""Which cells of a grid are inside a polygon."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 import rasterio.features
-import rioxarray  # noqa: F401  registers .rio
-import xarray as xr
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.outline import in_crs
@@ -18,37 +17,42 @@ if TYPE_CHECKING:
     from odc.geo.geom import Geometry
 
 
-def clip(raster: xr.DataArray, geometry: "Geometry", nodata: float) -> xr.DataArray:
-    """Set to nodata what lies outside a polygon or in its holes.
+def clip(geobox: GeoBox, geometry: "Geometry", *rasters: tuple[da.Array, float]) -> list[da.Array]:
+    """Set to nodata what is outside a polygon or in its holes.
 
-    A cell is inside when its centre is. A polygon that holds no centre at all, being smaller than a cell or narrower,
-    keeps the cells it touches.
+    A cell is inside if its centre is. If a polygon contains no centre, because it is smaller or narrower than a cell,
+    the cells that it touches are inside.
 
     Parameters
     ----------
-    raster
-        Last dims (y, x), with CRS.
+    geobox
+        Grid of the rasters.
     geometry
         Polygon or MultiPolygon with any CRS.
-    nodata
-        Value of the raster's dtype.
+    rasters
+        Each an array, last dims (y, x), and its nodata value.
 
     Returns
     -------
-    xarray.DataArray
+    list of dask.array.Array
         Lazy.
     """
-    values = da.asanyarray(raster.data)
-    chunks = values.chunks[-2:]
-    outline, transform = in_crs(geometry, raster.rio.crs).geom, raster.rio.transform()
+    assert geobox.crs is not None
+    outline, masks = in_crs(geometry, geobox.crs).geom, {}
+    for values, _ in rasters:
+        if values.chunks[-2:] not in masks:
+            masks[values.chunks[-2:]] = _inside_chunks(values.chunks[-2:], outline, geobox.affine)
+    return [da.where(masks[values.chunks[-2:]], values, values.dtype.type(nodata)) for values, nodata in rasters]
+
+
+def _inside_chunks(chunks: tuple[tuple[int, ...], ...], outline: BaseGeometry, transform: Affine) -> da.Array:
     rows, columns = (list(pairwise(accumulate(lengths, initial=0))) for lengths in chunks)
     parts = ((down, across) for down in rows for across in columns)
     narrow = not any(_inside(part, outline, transform, narrow=False).any() for part in parts)
-    inside = da.map_blocks(
+    return da.map_blocks(
         _inside_block, outline=outline, transform=transform, narrow=narrow,
         chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool),
     )  # fmt: skip
-    return raster.copy(data=da.where(inside, values, values.dtype.type(nodata)))
 
 
 def _inside_block(block_info: Any, outline: BaseGeometry, transform: Affine, narrow: bool) -> np.ndarray:

@@ -3,21 +3,16 @@
 import functools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
-import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
-from odc.geo.xr import xr_coords
 from scipy import ndimage
 
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks
 from s2cube.sentinel2 import CLOUD_CLASSES, NO_DATA_CLASS, QA
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
 
 _SHADOW_CLASS = 3
 _UNSURE_CLASS = 7
@@ -249,21 +244,18 @@ def _lowest(reason: np.ndarray) -> np.ndarray:
     return np.where(reason == QA.CLEAR, np.uint8(_UNHIDDEN), reason).min(axis=0, keepdims=True)
 
 
-def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...], geobox: "GeoBox") -> xr.DataArray:
-    """Give the reason of every cell of a time slice, as far as masks know it.
+def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...]) -> da.Array:
+    """Give the reason of every cell of a time slice, as far as masks show it.
 
     Returns
     -------
-    xarray.DataArray
+    dask.array.Array
         Dims (time, y, x), uint8: values of `QA`. If scenes have several, the lowest value that hides; CLEAR if they
         see the cell whole and clear together.
     """
     lowest = _by_slice(_lowest, scenes_per_slice, screened.reason.data, dtype="uint8")
-    reasons = da.where(screened.covered.data, np.uint8(QA.CLEAR), lowest)
-    qa = xr.DataArray(reasons, dims=("time", "y", "x"), coords=xr_coords(geobox))
-    # NetCDF 3, which xarray writes if netCDF4 is not installed, has no uint8.
-    qa.encoding["dtype"] = "int16"
-    return qa
+    reasons: da.Array = da.where(screened.covered.data, np.uint8(QA.CLEAR), lowest)
+    return reasons
 
 
 def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Open scenes as one lazy cube."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 import pystac
@@ -12,11 +14,15 @@ from s2cube.cube.packing import PACKINGS
 from s2cube.errors import SearchError
 from s2cube.fetch.store import Access
 from s2cube.scenes.plan import make_plan
+from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
-from s2cube.sentinel2 import QA
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
+
+    from s2cube.cube.chunks import ReadGrid
+    from s2cube.cube.reads import Read
 
 
 def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors complete them
@@ -131,13 +137,28 @@ def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors comple
         raise each.error
     if not plan.slices:
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
-    from s2cube.cube.stack import read_bands
-
-    dn = read_bands(plan, config.bands, config.quality, access)
-    cube = assemble(plan, config, dn, screen(plan, config, access))
+    cube = _cube(plan, config, access)
     # For integers, rioxarray does not take nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
     return cube
+
+
+def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
+    from s2cube.cube.chunks import read_grids
+    from s2cube.cube.cut import cut
+    from s2cube.cube.facts import describe, slice_facts
+    from s2cube.cube.mosaic import mosaic
+    from s2cube.cube.reads import reads
+    from s2cube.cube.stack import read_bands
+
+    grids = read_grids(plan.geobox, [each.scenes for each in plan.slices], config.dilation_m)
+    files = [reads(each.scenes, grid, config) for each, grid in zip(plan.slices, grids, strict=True)]
+    dn = read_bands(list(chain.from_iterable(files)), config.bands, config.quality, access)
+    screened = _screen_slices(files, grids, config, access)
+    offsets = offsets_dn(plan.scenes, config)
+    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config.dtype)
+    cube = cut(images, plan.geobox, plan.aoi.geometry, [each.time for each in plan.slices])
+    return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
 
 def read_access(config: ReadSection) -> Access:
@@ -145,31 +166,70 @@ def read_access(config: ReadSection) -> Access:
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 
-def screen(plan: Plan, config: CubeSection, access: Access) -> "xr.Dataset":
-    """Tell what is masked, as `mask.screen` does."""
-    from s2cube.cube import chunks, mask
-    from s2cube.cube import stack as cube
+def screen(
+    files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
+) -> "xr.Dataset":
+    """Say what is masked, as `mask.screen` does.
 
-    per_slice = plan.scenes_per_slice
+    Parameters
+    ----------
+    files
+        From `reads`.
+    per_slice
+        Number of scenes of each slice.
+    grid
+        That of `files`.
+    """
+    from s2cube.cube import mask
+    from s2cube.cube.stack import read_layers
+
     if not config.mask:
-        return mask.no_screen(sum(per_slice), len(per_slice), chunks.chunks(plan))
-    halo_cells = chunks.halo_cells(plan, config.dilation_m)
-    layers = cube.read_layers(plan, config.mask, halo_cells, access)
-    return mask.screen(layers, config, per_slice, halo_cells)
+        return mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
+    layers = read_layers(files, grid, config.mask, access)
+    return mask.screen(layers, config, per_slice, grid.halo_cells)
 
 
-def assemble(plan: Plan, config: CubeSection, dn: "xr.DataArray", screened: "xr.Dataset") -> "xr.DataArray":
-    """Put together what bands and masks give: an image as `open_cube` describes it."""
-    from s2cube.cube._clip import clip
-    from s2cube.cube.mosaic import mosaic
+def _screen_slices(
+    files: "Sequence[list[Read]]", grids: "Sequence[ReadGrid]", config: CubeSection, access: Access
+) -> "xr.Dataset":
+    """Screen slices together whose masks are read on the same steps, so that no slice depends on another one."""
+    import xarray as xr
 
-    image = clip(mosaic(plan, dn, screened, config), plan.aoi.geometry, PACKINGS[config.dtype].nodata)
-    return image.assign_coords(qa=qa(plan, screened).variable)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for position, grid in enumerate(grids):
+        alike.setdefault((grid.steps, grid.halo_cells), []).append(position)
+    parts, scenes, slices = [], [], []
+    firsts = list(accumulate((len(grid.nests) for grid in grids), initial=0))
+    for positions in alike.values():
+        grid = replace(grids[positions[0]], nests=tuple(each for at in positions for each in grids[at].nests))
+        per_slice = tuple(len(grids[at].nests) for at in positions)
+        parts.append(screen([each for at in positions for each in files[at]], per_slice, grid, config, access))
+        scenes += [scene for at in positions for scene in range(firsts[at], firsts[at + 1])]
+        slices += positions
+    if len(parts) == 1:
+        return parts[0]
+    of_scenes, of_slices = ["reason", "seen", "ground"], ["covered"]
+    return xr.merge(
+        [
+            xr.concat([part[of_scenes] for part in parts], "scene").isel(scene=_inverse(scenes)),
+            xr.concat([part[of_slices] for part in parts], "time").isel(time=_inverse(slices)),
+        ]
+    )
 
 
-def qa(plan: Plan, screened: "xr.Dataset") -> "xr.DataArray":
-    """Tell why pixels are masked, or outside the AOI."""
-    from s2cube.cube._clip import clip
-    from s2cube.cube.mask import explain
+def _inverse(order: list[int]) -> list[int]:
+    """Give the order that sorts what is in an order."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
-    return clip(explain(screened, plan.scenes_per_slice, plan.geobox), plan.aoi.geometry, QA.OUTSIDE)
+
+def offsets_dn(scenes: Iterable[pystac.Item], config: CubeSection) -> "np.ndarray":
+    """Give what is added to the digital numbers of each scene; see `provider.offset_dn`.
+
+    Raises
+    ------
+    HarmonisationError
+        If the offset of a scene's pixels is unknown.
+    """
+    import numpy as np
+
+    return np.array([offset_dn(scene, config.offset) for scene in scenes], "int32")

@@ -1,4 +1,4 @@
-"""Memory: what a slice takes of it, and the share of a worker's that slices wait for."""
+"""Memory: how much a slice takes, and how slices share that of a worker."""
 
 import math
 import os
@@ -9,58 +9,63 @@ from functools import lru_cache
 import numpy as np
 
 from s2cube.config.sections import CubeSection
-from s2cube.cube.chunks import chunks, steps_per_cell
+from s2cube.cube.chunks import ReadGrid
 from s2cube.fetch.budget import Room
-from s2cube.scenes.time_slice import Plan
 
 MOST_READERS = 4
-"""Threads that read a slice's files: most of their time they wait for an answer."""
+"""Threads that read the files of a slice. Most of the time they wait for an answer."""
 
 PROCESS_BYTES = 500 << 20
-"""Of a process with its libraries, the tiles that it keeps and what is decoded: slices come on top of it."""
+"""Of a process with its libraries, its cache and the tiles that it decodes. Slices take more than that."""
 
 _CELL_BYTES, _STEP_BYTES = 16, 3
-"""Of a thread that reads, and of each scene: a cell of a band, and a step of a mask, while they are computed."""
+"""Of a cell of a band, and of a step of a mask, while one thread computes them; for each scene."""
 
 _COPIES, _OVERVIEW_CELLS = 4, 6 << 20
-"""Of a small image while it is written; of a large one it is these cells that are held, for overviews."""
+"""Copies of a small image while it is written. Of a large one so many cells are in memory, for overviews."""
 
 _USABLE = 0.75
-"""Of a worker's memory: at 0.8 Dask pauses it, at 0.95 it is killed."""
+"""Share of a worker's memory. At 0.8 Dask pauses the worker, at 0.95 it kills it."""
 
 _OF_MACHINE = 0.5
-"""Of a machine's, where nobody says how much there is for this process."""
+"""Share of a machine's memory, if this process has no limit of its own."""
 
 _GDAL_CACHE_MB = "64"
 
 
-def of_slice(plan: Plan, config: CubeSection, readers: int = MOST_READERS) -> int:
-    """Estimate what a slice takes while so many threads read it: some chunks of it, but never all of a large one."""
-    cut, scenes = chunks(plan), max(plan.scenes_per_slice)
-    of_cell = scenes * (_CELL_BYTES + _STEP_BYTES * steps_per_cell(plan) ** 2 * bool(config.mask))
+def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:
+    """Estimate the memory that a slice takes while so many threads read it: some of its chunks at a time.
+
+    Parameters
+    ----------
+    grid
+        That of the scenes of the slice.
+    """
+    cut, scenes = grid.chunks, len(grid.nests)
+    of_cell = scenes * (_CELL_BYTES + _STEP_BYTES * grid.steps**2 * bool(config.mask))
     reading = max(cut.rows) * max(cut.columns) * of_cell * readers
     pixel_bytes = len(config.bands) * np.dtype(config.dtype).itemsize
-    return reading + pixel_bytes * min(math.prod(plan.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
+    return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
 
 
 @contextmanager
-def share(plan: Plan, config: CubeSection) -> Iterator[int]:
-    """Wait until this worker has memory for a slice, take it for a while, and tell how many threads may read.
+def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
+    """Wait until this worker has memory for a slice, and hold it. Yield the number of threads that may read.
 
-    What does not fit with fewer threads either goes alone.
+    A slice that does not fit, even with one thread, is made alone.
     """
-    # GDAL would take a twentieth of the machine's, whatever the worker has.
+    # By default GDAL takes a twentieth of the machine's memory, whatever the limit of the worker is.
     os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
     size, room = _room()
-    readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(plan, config, count) <= size), 1)
-    with room.hold(of_slice(plan, config, readers)):
+    readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(grid, config, count) <= size), 1)
+    with room.hold(of_slice(grid, config, readers)):
         yield readers
 
 
 @lru_cache(maxsize=1)
 def _room() -> tuple[int, Room]:
-    from s2cube.jobs._cluster import memory_limit
+    from s2cube.cluster.client import worker_memory_bytes
 
-    limit = memory_limit() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = worker_memory_bytes() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = max(1, int(limit * _USABLE) - PROCESS_BYTES)
     return size, Room(size)

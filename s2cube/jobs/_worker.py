@@ -1,6 +1,6 @@
-"""What a worker does: the one slice of a plan, from its scenes to its files."""
+"""What a worker does: one task, from its scenes to its files."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config.sections import CubeSection, JobConfig
-from s2cube.cube.open_cube import assemble, qa, read_access, screen
-from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, safe_text
+from s2cube.cube.open_cube import offsets_dn, read_access, screen
+from s2cube.errors import S2CubeError, SliceError, UsageError, WriteError, safe_text
 from s2cube.fetch.store import Access
 from s2cube.jobs.results import SliceResult
-from s2cube.scenes.time_slice import Plan
-from s2cube.sentinel2 import CLOUD_CLASSES, NO_DATA_CLASS, QA, canonical_bands, cloud_percent
+from s2cube.scenes.time_slice import Task
+from s2cube.sentinel2 import QA, canonical_bands, cloud_percent
 from s2cube.storage.failure import SliceFailure
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output
@@ -21,49 +21,53 @@ from s2cube.storage.output import Output
 if TYPE_CHECKING:
     import xarray as xr
 
+    from s2cube.cube.chunks import ReadGrid
+    from s2cube.cube.reads import Read
+
 _KEPT_BYTES = 64 << 20
-"""Of masks that are looked at before bands are read. Those of a larger slice are computed again; what was fetched for
-them is kept, as far as there is room."""
+"""Largest size of masks that are kept if they are computed before bands are read. Larger ones are computed twice; the
+cache still has what was fetched for them, as far as it has room."""
 
 
-def make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
-    """Make the one slice of a plan, on a worker; what goes wrong becomes the result, and so does what it took.
+def make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
+    """Make the slice of a task, on a worker. If it fails, the result says why; the result also says what it read.
 
     Raises
     ------
     WriteError
-        If it cannot be written: that is not the slice's fault.
+        If it cannot be written. The slice is not the reason.
     BusyError
         If another run writes there now.
     """
     try:
-        return _make_slice(plan, config, output)
+        return _make_slice(task, config, output)
     except S2CubeError as error:
-        # On the way home causes are pickled too, and some (GDAL's) cannot be: all would be lost but a text.
+        # Dask pickles causes too. Some (GDAL's) cannot be unpickled; then only a text would arrive.
         error.__cause__ = error.__context__ = None
         raise
 
 
-def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
+def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
     reached = _reaches(output)
-    (time_slice,) = plan.slices
     if (
         reached
         and not config.job.overwrite
-        and output.state(plan.aoi.id, time_slice.id, time_slice.recipe, config.cube.bands) == "made"
+        and output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "made"
     ):
-        # By a worker that was lost before it could say so.
-        return SliceResult(time_slice.id, path=output.path(plan.aoi.id, time_slice.id))
+        # A worker made it, but was lost before it returned the result.
+        return SliceResult(task.id, path=output.path(task.aoi.id, task.id))
+    from s2cube.cube.chunks import read_grid
     from s2cube.jobs._memory import share
 
     access = read_access(config.read)
     try:
-        with share(plan, config.cube) as readers:
-            result = _make(plan, config, output if reached else None, access, readers)
+        grid = read_grid(task.geobox, task.scenes, config.cube.dilation_m)
+        with share(grid, config.cube) as readers:
+            result = _Making(task, config, grid, access, readers).make(output if reached else None)
     except (SliceError, UsageError) as error:
-        result = failed(plan, error)
+        result = failed(task, error)
     except (OSError, MemoryError) as error:
-        result = replace(failed(plan, error), may_pass=True)
+        result = failed(task, error, may_pass=True)
     ledger = access.ledger
     notes = tuple(f"{safe_text(href)}: {text}" for href, text in ledger.notes.items())
     return replace(result, traffic=ledger.traffic, notes=notes)
@@ -93,78 +97,106 @@ def _reaches(output: Output) -> bool:
     return False
 
 
-def _make(plan: Plan, config: JobConfig, output: Output | None, access: Access, readers: int) -> SliceResult:
-    from s2cube.cube.mosaic import offsets_dn
-    from s2cube.cube.offset_check import OffsetCheck
-    from s2cube.cube.stack import read_bands
-    from s2cube.output.files import write_files
+@dataclass(frozen=True)
+class _Making:
+    """The slice of a task while it is made.
 
-    (time_slice,) = plan.slices
-    screened = screen(plan, config.cube, access)
-    limit = config.job.max_aoi_cloud_percent
-    if limit is not None:
-        judging = _seeing_cloud(config.cube)
-        judged = screened if judging == config.cube else screen(plan, judging, access)
-        if judged is screened and screened.nbytes <= _KEPT_BYTES:
-            # Computed once, for this and for the image.
-            screened = judged = screened.persist(scheduler="threads", num_workers=readers)
-        reason = _rejection(plan, judged, limit, readers)
-        if reason:
-            return SliceResult(time_slice.id, rejected=reason)
-    dn = read_bands(plan, config.cube.bands, config.cube.quality, access)
-    (image,) = assemble(plan, config.cube, dn, screened)
-    check = OffsetCheck(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
-    with output.place.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
-        folder = Path(place)
-        doubted = write_files(image, folder, config.output, readers, check)
-        if output:
-            path = output.publish(plan.aoi.id, time_slice.id, folder)
-            return SliceResult(time_slice.id, path=path, doubtful=doubted)
-        files = {each.name: each.read_bytes() for each in folder.iterdir()}
-    return SliceResult(time_slice.id, files=files, doubtful=doubted)
+    Parameters
+    ----------
+    readers
+        Threads that read and compute.
+    """
+
+    task: Task
+    config: JobConfig
+    grid: "ReadGrid"
+    access: Access
+    readers: int
+
+    def make(self, output: Output | None) -> SliceResult:
+        """Read, compute and write; without an output, return the files."""
+        from s2cube.cube.reads import reads, with_cloud
+
+        files = reads(self.task.scenes, self.grid, self.config.cube)
+        screened = self._screened(files, self.config.cube)
+        limit = self.config.job.max_aoi_cloud_percent
+        if limit is not None:
+            judging = with_cloud(self.config.cube)
+            judged = screened
+            if judging != self.config.cube:
+                judged = self._screened(reads(self.task.scenes, self.grid, judging), judging)
+            elif screened.nbytes <= _KEPT_BYTES:
+                # Computed once, for this and for the image.
+                screened = judged = screened.persist(scheduler="threads", num_workers=self.readers)
+            if reason := self._rejection(judged, limit):
+                return SliceResult(self.task.id, rejected=reason)
+        with output.place.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
+            folder = Path(place)
+            doubted = self._write(files, screened, folder)
+            if output:
+                path = output.publish(self.task.aoi.id, self.task.id, folder)
+                return SliceResult(self.task.id, path=path, doubtful=doubted)
+            contents = {each.name: each.read_bytes() for each in folder.iterdir()}
+        return SliceResult(self.task.id, files=contents, doubtful=doubted)
+
+    @property
+    def _per_slice(self) -> tuple[int, ...]:
+        return (len(self.task.scenes),)
+
+    def _screened(self, files: "list[Read]", config: CubeSection) -> "xr.Dataset":
+        return screen(files, self._per_slice, self.grid, config, self.access)
+
+    def _rejection(self, screened: "xr.Dataset", limit_percent: float) -> str | None:
+        """Say why the slice is not written: masks show too much cloud inside the AOI."""
+        import dask.array as da
+
+        from s2cube.cube.cut import cut_reasons
+        from s2cube.cube.mask import explain
+
+        task = self.task
+        reasons = cut_reasons(explain(screened, self._per_slice), self.grid.geobox, task.geobox, task.aoi.geometry)
+        counts = da.stack([(reasons == value).sum() for value in QA])
+        cloud = cloud_percent(counts.compute(scheduler="threads", num_workers=self.readers))
+        if cloud is None:
+            return "no source data inside the AOI"
+        return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
+
+    def _write(self, files: "list[Read]", screened: "xr.Dataset", folder: Path) -> tuple[str, ...]:
+        """Write the files of the image; give the ids of scenes whose offset is in doubt."""
+        from s2cube.cube.cut import cut
+        from s2cube.cube.facts import slice_facts
+        from s2cube.cube.mosaic import mosaic
+        from s2cube.cube.offset_check import OffsetCheck
+        from s2cube.cube.stack import read_bands
+        from s2cube.output.files import write_files
+
+        task, config = self.task, self.config.cube
+        dn = read_bands(files, config.bands, config.quality, self.access)
+        offsets = offsets_dn(task.scenes, config)
+        images = mosaic(dn, screened, offsets, self._per_slice, self.grid.geobox, config.dtype)
+        image = cut(images, task.geobox, task.aoi.geometry, [task.slice.time])[0]
+        check = OffsetCheck(dn, screened, offsets, canonical_bands(config.bands))
+        facts = slice_facts(task, config)
+        return write_files(image, facts, folder, self.config.output, self.readers, check)
 
 
-def _seeing_cloud(config: CubeSection) -> CubeSection:
-    """Let masks see cloud, and where there is no data, though a run may mask neither."""
-    mask = tuple(dict.fromkeys((*config.mask, "scl")))
-    classes = {*config.mask_classes, *CLOUD_CLASSES, NO_DATA_CLASS}
-    if mask == config.mask and classes == set(config.mask_classes):
-        return config
-    return config.model_copy(update={"mask": mask, "mask_classes": tuple(sorted(classes))})
+def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
+    """Give the result of a task that has failed.
 
-
-def _rejection(plan: Plan, screened: "xr.Dataset", limit_percent: float, readers: int) -> str | None:
-    """Say why a slice is not to be written: too much cloud inside the AOI, by what masks alone tell."""
-    import dask.array as da
-
-    reasons = qa(plan, screened).data
-    counts = da.stack([(reasons == value).sum() for value in QA])
-    cloud = cloud_percent(counts.compute(scheduler="threads", num_workers=readers))
-    if cloud is None:
-        return "no source data inside the AOI"
-    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
-
-
-def failed(plan: Plan, error: BaseException) -> SliceResult:
-    """Say of the one slice of a plan why it could not be made."""
-    (time_slice,) = plan.slices
+    Parameters
+    ----------
+    may_pass
+        Whether another try may succeed, if the error does not say so itself.
+    """
+    of_slice = isinstance(error, SliceError)
     return SliceResult(
-        time_slice.id,
+        task.id,
         failure=SliceFailure(
-            slice=time_slice.id,
-            scenes=tuple(scene.id for scene in time_slice.scenes),
-            asset=_asset(plan, error),
-            error=str(error) if isinstance(error, SliceError) else safe_text(f"{type(error).__name__}: {error}"),
+            slice=task.id,
+            scenes=tuple(scene.id for scene in task.scenes),
+            asset=error.asset if isinstance(error, SliceError) else "",
+            error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
             time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
         ),
-        may_pass=isinstance(error, SliceError) and error.may_pass,
     )
-
-
-def _asset(plan: Plan, error: BaseException) -> str:
-    if isinstance(error, AssetReadError | SceneError):
-        for scene in plan.slices[0].scenes:
-            for key, asset in scene.assets.items():
-                if safe_text(asset.href) == error.subject:
-                    return key
-    return error.asset if isinstance(error, SliceError) else ""

@@ -9,13 +9,13 @@ from typing import Self
 from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
-from s2cube.jobs._comparison import Comparison, compare
 from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
 from s2cube.jobs.results import Cost
+from s2cube.output.comparison import Comparison, compare
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
-from s2cube.scenes.time_slice import Plan, UnusableSlice
+from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.output import Output
 
@@ -39,13 +39,13 @@ class Job:
     unusable
         Slices that cannot be made: they fail without a try.
     changes
-        Why existing slices are made again: the changes in words, by slice id.
+        Why existing slices are recomputed: the changes in words, by slice id.
     """
 
     config: JobConfig
     output: Output
     plans: tuple[Plan, ...]
-    todo: tuple[Plan, ...]
+    todo: tuple[Task, ...]
     skipped: tuple[str, ...]
     digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
@@ -59,7 +59,7 @@ class Job:
     def without(self, unusable: Iterable[UnusableSlice]) -> Self:
         """Give the same job without a try for some of its slices, because they cannot be made."""
         found = {each.id: each for each in unusable}
-        todo = tuple(plan for plan in self.todo if plan.slices[0].id not in found)
+        todo = tuple(task for task in self.todo if task.id not in found)
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
@@ -78,28 +78,29 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     catalogue = open_catalogue(config.search, config.read.timeout_s)
     digest, sizes = job_digest(config), output.sizes()
     overwritten = _overwritten(config, output, digest)
-    plans, compared = [], []
+    plans: list[Plan] = []
+    compared: list[tuple[Task, Comparison]] = []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
-        compared += [(plan, each) for each in compare(plan, output, sizes, config.cube)]
+        compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
     _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
     else:
         done = {each.slice.id for _, each in compared if each.is_same}
         done |= _kept([each for _, each in compared if each.would_lose_scenes], config, catalogue)
-    todo = [(replace(plan, slices=(each.slice,)), each) for plan, each in compared if each.slice.id not in done]
-    # Slices of one scene behind one another: tiles that two areas share are still there.
-    todo.sort(key=lambda each: each[1].slice.time)
+    todo = [(task, each) for task, each in compared if task.id not in done]
+    # Slices of one scene follow each other, so that tiles that two areas share are still in the cache.
+    todo.sort(key=lambda each: each[0].slice.time)
     return Job(
-        config, output, tuple(plans), tuple(plan for plan, _ in todo),
-        skipped=tuple(each.slice.id for _, each in compared if each.slice.id in done),
+        config, output, tuple(plans), tuple(task for task, _ in todo),
+        skipped=tuple(task.id for task, _ in compared if task.id in done),
         digest=digest,
         unusable=tuple(each for plan in plans for each in plan.unusable),
-        changes={} if config.job.overwrite else {each.slice.id: each.changes for _, each in todo if each.changes},
+        changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
     if again := [each for each in compared if withdrawn.issuperset(each.lost)]:
         others = f", and {len(again) - 1} other slices likewise" if again[1:] else ""
         log.warning(
-            "%s: will be made again without %s, which the catalogue has withdrawn%s",
+            "%s: will be recomputed without %s, which the catalogue has withdrawn%s",
             again[0].slice.id, ", ".join(again[0].lost), others,
         )  # fmt: skip
     if kept:
@@ -154,14 +155,13 @@ def without_overwritten(job: Job) -> Job:
     begun = interrupted(job.output, job.digest) if job.config.job.overwrite else None
     if begun is None:
         return job
-    todo: list[Plan] = []
-    made: list[Plan] = []
+    todo: list[Task] = []
+    made: list[Task] = []
     bands = job.config.cube.bands
-    for plan in job.todo:
-        (each,) = plan.slices
-        is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "made"
-        (made if is_made else todo).append(plan)
-    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(plan.slices[0].id for plan in made)))
+    for task in job.todo:
+        is_made = task.id in begun.slices and job.output.state(task.aoi.id, task.id, task.slice.recipe, bands) == "made"
+        (made if is_made else todo).append(task)
+    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(task.id for task in made)))
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,10 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     from s2cube.jobs._cost import Forecast
 
     predicting, costs, unusable = Forecast(job.config, headers), {}, []
-    for plan in job.todo:
-        (each,) = plan.slices
+    for task in job.todo:
         try:
-            costs[each.id] = predicting.of(plan)
+            costs[task.id] = predicting.of(task)
         except SliceError as error:
-            ids = tuple(scene.id for scene in each.scenes)
-            unusable.append(UnusableSlice(each.id, ids, error, each.time, each.end))
+            ids = tuple(scene.id for scene in task.scenes)
+            unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
     return Forecasts(costs, tuple(unusable))

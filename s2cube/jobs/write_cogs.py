@@ -68,23 +68,24 @@ def write_cogs(
     lack = _lack(cube)
     if lack:
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
+    from s2cube.cube.facts import facts_of
     from s2cube.jobs._memory import MOST_READERS
     from s2cube.output.catalog import write_catalog
     from s2cube.output.files import write_files
 
-    # What is told of slices may be lazy too, of a cube that was cut into other chunks.
+    # These coordinates are lazy, too, if the cube was cut into other chunks.
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
         lease.progress = Progress(total=cube.sizes["time"], began=now())
         for position in range(cube.sizes["time"]):
             image = cube.isel(time=position)
+            facts = facts_of(image)
             with lease.output.place.staging() as folder:
-                write_files(image, folder, chosen, MOST_READERS)
-                aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
-                path = lease.output.publish(aoi_id, slice_id, folder)
+                write_files(image, facts, folder, chosen, MOST_READERS)
+                path = lease.output.publish(facts.aoi, facts.slice, folder)
             here = isinstance(lease.output.place, Folder)
-            paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
+            paths.append(Path(out) / name(facts.aoi, facts.slice, ".tif") if here else path)
             lease.progress = replace(lease.progress, written=len(paths))
         write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths
@@ -99,7 +100,7 @@ def _lack(cube: "xr.DataArray") -> str:
         return "a part of its grid"
     if not cube.rio.transform(recalc=True).almost_equals(cube.rio.transform()):
         return "the order of rows and columns of open_cube"
-    from s2cube.cube.mosaic import SOURCE
+    from s2cube.cube.facts import SOURCE
 
     packing = PACKINGS.get(cube.dtype.name)
     intact = packing and packing.holes(cube.encoding.get("_FillValue")) and cube.encoding.get("source") == SOURCE

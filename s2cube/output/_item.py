@@ -1,12 +1,11 @@
 """An image becomes a STAC Item."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
-from datetime import UTC
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pystac
@@ -21,6 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
+from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import PACKINGS, UNIT
 from s2cube.sentinel2 import CLOUD_CLASSES, COMMON_NAMES, QA, QA_CLASSES, canonical_bands, clear_percent, cloud_percent
 from s2cube.storage.image_item import (
@@ -40,13 +40,15 @@ from s2cube.storage.image_item import (
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
-def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
+def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
     """Describe an image.
 
     Parameters
     ----------
     image
-        Dims (band, y, x), as `image.open_cube` makes them; its values are not looked at.
+        Dims (band, y, x), as `cut` gives them. Its values are not computed.
+    facts
+        What else is known of it.
     counts
         Of the classes of its QA, see `qa.count_classes`.
     doubted
@@ -62,37 +64,21 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
         `s2cube:scenes`, `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say
         what it was made of, and how; `derived_from` links to every source item that has an address.
     """
-    aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
-    provenance = json.loads(str(image.provenance.item()))
-    outline, tolerance_m = _outline(image)
+    outline, tolerance_m = _outline(facts.outline_lonlat, image.odc.geobox.resolution.x)
+    found = _Found(doubted, clear_percent(counts), tolerance_m)
     item = pystac.Item(
-        slice_id,
+        facts.slice,
         shapely.geometry.mapping(outline),
         list(bounds_lonlat(outline)),
-        image.time.values.astype("datetime64[us]").item().replace(tzinfo=UTC),
-        {
-            "constellation": "sentinel-2",
-            "instruments": ["msi"],
-            SCENES: str(image.scenes.item()).splitlines(),
-            "s2cube:offset_dn": provenance["offset_dn"],
-            "s2cube:offset_doubts": list(doubted),
-            "s2cube:dropped": provenance["dropped"],
-            SETTINGS: provenance["settings"],
-            RECIPE: provenance["recipe"],
-            DATA_VERSION: provenance["data_version"],
-            GROUND: provenance["ground"],
-            "s2cube:clear_percent": clear_percent(counts),
-            "s2cube:geometry_tolerance_m": tolerance_m,
-        },
-        collection=aoi_id,
+        facts.time,
+        _properties(facts, found),
+        collection=facts.aoi,
     )
-    if provenance["search"]:
-        item.properties[SEARCH] = provenance["search"]
     item.stac_extensions.append(_CLASSIFICATION)
     EOExtension.ext(item, add_if_missing=True).cloud_cover = (
-        cloud_percent(counts) if _looked_for_cloud(provenance["settings"]) else None
+        cloud_percent(counts) if _looked_for_cloud(facts.provenance.settings) else None
     )
-    hrefs = {key: f"./{slice_id}{suffix}" for key, suffix in SUFFIXES.items()}
+    hrefs = {key: f"./{facts.slice}{suffix}" for key, suffix in SUFFIXES.items()}
     item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
     item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
@@ -100,7 +86,7 @@ def slice_item(image: xr.DataArray, counts: np.ndarray, doubted: tuple[str, ...]
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
-    for href in provenance["derived_from"]:
+    for href in facts.provenance.derived_from:
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
     return item
 
@@ -126,10 +112,36 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
         facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
 
 
-def _outline(image: xr.DataArray) -> tuple[BaseGeometry, float]:
-    """Give the AOI by RFC 7946, simplified by at most a tenth of a cell, and the tolerance used: metres."""
-    whole = unwrap(shapely.from_wkt(image.attrs["aoi_wkt_lonlat"]))
-    outline, tolerance_m = compact(whole, image.odc.geobox.resolution.x / 10)
+class _Found(NamedTuple):
+    """What is known of an image only when its files are written."""
+
+    doubted: tuple[str, ...]
+    clear_percent: float
+    tolerance_m: float
+
+
+def _properties(facts: SliceFacts, found: _Found) -> dict[str, Any]:
+    made_of = facts.provenance
+    properties = {
+        "constellation": "sentinel-2",
+        "instruments": ["msi"],
+        SCENES: list(facts.scenes),
+        "s2cube:offset_dn": dict(made_of.offset_dn),
+        "s2cube:offset_doubts": list(found.doubted),
+        "s2cube:dropped": [asdict(each) for each in made_of.dropped],
+        SETTINGS: dict(made_of.settings),
+        RECIPE: made_of.recipe,
+        DATA_VERSION: made_of.data_version,
+        GROUND: made_of.ground,
+        "s2cube:clear_percent": found.clear_percent,
+        "s2cube:geometry_tolerance_m": found.tolerance_m,
+    }
+    return properties | ({SEARCH: dict(made_of.search)} if made_of.search else {})
+
+
+def _outline(area: BaseGeometry, cell_m: float) -> tuple[BaseGeometry, float]:
+    """Give an outline by RFC 7946, simplified by at most a tenth of a cell, and the tolerance used: metres."""
+    outline, tolerance_m = compact(unwrap(area), cell_m / 10)
     return shapely.orient_polygons(split(outline)), tolerance_m
 
 

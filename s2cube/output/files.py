@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import compute
 
 from s2cube.config.sections import OutputSection
+from s2cube.cube.facts import SliceFacts
 from s2cube.cube.mask import final_qa
 from s2cube.cube.offset_check import OffsetCheck
 from s2cube.cube.packing import PACKINGS, Packing
@@ -18,7 +19,7 @@ from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture
-from s2cube.output._spool import Draft, draft, layout
+from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.sentinel2 import QA, count_classes
 from s2cube.storage.output import as_json
 
@@ -26,18 +27,21 @@ _OF_QA = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
 
 def write_files(
-    image: xr.DataArray, folder: Path, way: OutputSection, readers: int, check: OffsetCheck | None = None
-) -> tuple[str, ...]:
-    """Compute an image and write its files to a folder. No more of it is in memory at a time than a chunk of its grid.
+    image: xr.DataArray, facts: SliceFacts, folder: Path, way: OutputSection, readers: int,
+    check: OffsetCheck | None = None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Compute an image and write its files to a folder. Only one chunk of its grid is in memory at a time.
 
     Parameters
     ----------
     image
-        Lazy or computed, dims (band, y, x), as `image.open_cube` makes them.
+        Lazy or computed, dims (band, y, x), as `cut` gives them.
+    facts
+        What else is known of it.
     readers
-        Threads that compute.
+        Number of threads that compute.
     check
-        Of what the image is made of.
+        Check of the offsets of its scenes.
 
     Returns
     -------
@@ -53,17 +57,19 @@ def write_files(
     SliceError
         If a file cannot be read.
     """
-    slice_id, of_image = str(image["slice"].item()), layout(image)
+    slice_id, of_image = facts.slice, layout_of(image)
     try:
-        with draft(folder, **of_image) as pixels, draft(folder, **of_image | _OF_QA) as reasons:
+        with open_spool(folder, **of_image) as pixels, open_spool(folder, **of_image | _OF_QA) as reasons:
             with pixels.filling(), reasons.filling():
-                counts, tallies = _sum(_filled(image, pixels, reasons), check.tallies() if check else None, readers)
+                counts, tallies = _sum(
+                    _filled(image, facts.aoi, pixels, reasons), check.tallies() if check else None, readers
+                )
             doubts = check.doubtful(tallies) if check else []
-            names = tuple(compress(str(image.scenes.item()).splitlines(), doubts))
+            names = tuple(compress(facts.scenes, doubts))
             write_cog(image, pixels, folder / f"{slice_id}.tif", way)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", way)
             write_picture(tuple(map(str, image.band.values)), pixels, folder / f"{slice_id}.png")
-        item = slice_item(image, counts, names)
+        item = slice_item(image, facts, counts, names)
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
         (folder / f"{slice_id}.json").write_bytes(as_json(content))
@@ -88,14 +94,14 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
     return sums
 
 
-def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
+def _filled(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
     """Put every chunk where it belongs, once it is computed; give what `count_classes` counts of each."""
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     nothing = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
         _put_values, values, qa[np.newaxis], draft=pixels, packing=PACKINGS[values.dtype.name],
-        aoi_id=image.attrs["aoi"], chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=nothing,
+        aoi_id=aoi_id, chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=nothing,
     )  # fmt: skip
     each = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
     counts: da.Array = da.map_blocks(
@@ -105,7 +111,7 @@ def _filled(image: xr.DataArray, pixels: Draft, reasons: Draft) -> da.Array:
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, draft: Draft, packing: Packing, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, draft: Spool, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
     """Put values of some bands, and tell where any of them is none."""
     hole = packing.holes(values)
@@ -119,7 +125,7 @@ def _put_values(
     return np.asarray(hole.any(axis=0, keepdims=True))
 
 
-def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Draft, block_info: Any) -> np.ndarray:
+def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Spool, block_info: Any) -> np.ndarray:
     reasons = final_qa(hole, qa)
     draft.put(reasons[np.newaxis], 0, *_corner(block_info))
     return count_classes(reasons)[np.newaxis, np.newaxis]

@@ -14,7 +14,7 @@ from s2cube.fetch.object_store import is_remote
 from s2cube.fetch.paths import local_path
 from s2cube.fetch.store import Access, failed
 from s2cube.raster._ranged_file import GdalPath, RangedFile
-from s2cube.raster.resample import Block, Lattice
+from s2cube.raster.lattice import Block, Lattice
 
 _BLOCK_PIXELS = 4_000_000
 _OPTIONS = {

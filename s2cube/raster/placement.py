@@ -1,7 +1,7 @@
 """Compare where items say that their files lie with where the files say that they lie."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 
 from s2cube.errors import SceneError
 from s2cube.raster._geotiff import epsg
-from s2cube.raster.resample import Lattice
+from s2cube.raster.lattice import Lattice
 from s2cube.scenes.scene import crs_code
 
 Bounds = tuple[float, float, float, float]
@@ -116,14 +116,18 @@ class Placement:
             declared = CRS.from_user_input(self.crs) if self.crs else crs
         except (CRSError, ValueError):
             problem = f"declares {self.crs}, which is not a CRS"
-            raise SceneError(self.scene, problem, "Report it to the operator of the catalogue", self.asset) from None
+            raise SceneError(
+                self.scene, problem, "Report it to the operator of the catalogue", self.asset, scene=self.scene
+            ) from None
         if crs != declared:
-            raise SceneError(href, f"lies in {crs}, but its item says {self.crs}", _REMEDY, self.asset)
+            problem = f"lies in {crs}, but its item says {self.crs}"
+            raise SceneError(href, problem, _REMEDY, self.asset, scene=self.scene)
 
     def _error(self, href: str, places: tuple[str, str], member: str, apart: str) -> SceneError:
         of_file, of_item = places
         says = f"its item {self.scene}, asset {self.asset}, says {of_item} ({member})"
-        return SceneError(href, f"lies at {of_file}, but {says}: {apart} apart", _REMEDY, self.asset)
+        problem = f"lies at {of_file}, but {says}: {apart} apart"
+        return SceneError(href, problem, _REMEDY, self.asset, scene=self.scene)
 
 
 def placement(item: pystac.Item, key: str) -> Placement:
@@ -148,6 +152,15 @@ def placement(item: pystac.Item, key: str) -> Placement:
         pixel=max(math.hypot(*transform[0:5:3]), math.hypot(*transform[1:5:3])) if transform else 0,
         footprint_lonlat=footprint, rounded_deg=rounded_deg,
     )  # fmt: skip
+
+
+def corner(asset: pystac.Asset) -> tuple[float, float] | None:
+    """Give the upper left corner of a file, (x, y) in its CRS, if its item says it."""
+    transform: Sequence[float] = asset.extra_fields.get("proj:transform") or ()
+    if len(transform) < 6 or not all(isinstance(each, int | float) and math.isfinite(each) for each in transform):
+        return None
+    across, _, left, _, down, top = transform[:6]
+    return (left, top) if across > 0 > down else None
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:

@@ -1,11 +1,12 @@
-"""What a file holds becomes cells of a grid: the `Reader` that stackstac calls.
+"""Read files as cells of a grid: the `Reader` that stackstac calls.
 
-A cell's value is the area-weighted mean of the valid native pixels under it: in closed form where the file has the
+The value of a cell is the area-weighted mean of the valid native pixels under it: in closed form if the file has the
 grid's CRS, else by GDAL's warp. Classes are never interpolated.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -13,16 +14,17 @@ import numpy as np
 from rasterio.windows import Window
 
 from s2cube.config.literals import Quality
-from s2cube.errors import AssetReadError, SceneError
+from s2cube.errors import AssetReadError, SceneError, SliceError
 from s2cube.fetch.budget import scratch
 from s2cube.fetch.cache import Span
 from s2cube.fetch.store import Access, failed
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
+from s2cube.raster._resample import choose_level, sum_areas, take_classes, window_under
+from s2cube.raster._tiles import Changed, TiledRaster, forget, header
 from s2cube.raster.cells import pack
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import Placement
-from s2cube.raster.resample import Lattice, choose_level, sum_areas, take_classes, window_under
-from s2cube.raster.tiles import Changed, TiledRaster, forget, header
 
 _Raster = TiledRaster | gdal_file.GdalRaster
 
@@ -32,20 +34,21 @@ _WITHOUT_OVERVIEWS = (
 
 
 class AssetReader:
-    """Read a file of one band on a grid; what fails is an error that names the file.
+    """Read a file of one band on a grid. Errors name the file, its scene and its asset.
 
     Parameters
     ----------
     url, spec, dtype
         As stackstac gives them; `spec` is the grid. float32: means of digital numbers; else classes, by nearest
-        neighbour. What else stackstac gives has no use here.
+        neighbour. The other arguments of stackstac are not used.
     quality
         ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
         file's overviews leave DN 0 out (`TiledRaster.skips_zeros`).
     declared
-        Where items say that files lie, by URL. Several items may name one file.
+        What items say of files, by URL: which scene and asset they belong to, and where they lie. Several items may
+        name one file.
     access
-        How files are asked for.
+        How files are requested.
     """
 
     def __init__(
@@ -73,8 +76,8 @@ class AssetReader:
         Returns
         -------
         numpy.ndarray
-            (rows, columns). float32: `cells`, which tell the mean of the valid pixels under each by shares of its
-            area, and where these cover but a part of it. Else classes, 0 where there is none.
+            (rows, columns). float32: `cells`, the mean of the valid pixels under each, weighted by areas, and their
+            share if they cover only a part of it. Else classes, 0 where there is none.
 
         Raises
         ------
@@ -83,14 +86,26 @@ class AssetReader:
         SceneError
             If the file lies elsewhere than its item says.
         """
-        try:
+        with self._naming():
             return self._read(window)
-        except (AssetReadError, SceneError):
-            raise
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Make every error one that names the file, its scene and its asset."""
+        try:
+            yield
+        except (AssetReadError, SceneError) as error:
+            raise self._named(error) from None
         except Changed:
-            raise failed(self.url, "changed while it was read", may_pass=True) from None
-        except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy trip over, it is this file
-            raise failed(self.url, f"cannot be read ({gdal_file.cause(error)})") from None
+            raise self._named(failed(self.url, "changed while it was read", may_pass=True)) from None
+        except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy raise, the reason is this file
+            raise self._named(failed(self.url, f"cannot be read ({gdal_file.cause(error)})")) from None
+
+    def _named(self, error: SliceError) -> SliceError:
+        if self.declared:
+            error.scene = error.scene or self.declared[0].scene
+            error.asset = error.asset or self.declared[0].asset
+        return error
 
     def _read(self, window: Window) -> np.ndarray:
         grid = self._grid(window)
@@ -98,13 +113,13 @@ class AssetReader:
         try:
             cells = self._filled(raster, grid)
         except Changed:
-            # The header was of an older file, so it may be read from its beginning; once.
+            # The header was that of an older file. Read the new one from its beginning, once.
             forget(self.url)
             self.close()
             raster = self._raster(grid)
             cells = self._filled(raster, grid)
         with self._lock:
-            # Parts of two files are no image, whichever of two threads came first.
+            # No image is made of parts of two files, whichever of two threads comes first.
             self._version = self._version or raster.version
             if raster.version != self._version:
                 raise Changed(self.url)
@@ -120,12 +135,12 @@ class AssetReader:
         return classes
 
     def runs(self, window: Window) -> list[list[Span]] | None:
-        """Say which bytes `read` wants, in runs that are fetched together; None if GDAL reads the file.
+        """Say which bytes `read` needs, in runs that are fetched together; None if GDAL reads the file.
 
         Raises
         ------
         AssetReadError, SceneError
-            As `read`, as far as the header tells.
+            As `read`, as far as the header shows it.
         """
         grid = self._grid(window)
         raster = self._raster(grid)
@@ -134,11 +149,15 @@ class AssetReader:
         under = window_under(raster.lattice, grid)
         return raster.runs(under) if under else []
 
+    def assume(self, levels: Sequence[TiledRaster]) -> None:
+        """Take these levels for those of the file, full resolution first, instead of what its header says."""
+        self._rasters = levels
+
     def _grid(self, window: Window) -> Lattice:
         return Lattice(epsg(self.spec.epsg), self.spec.transform, *self.spec.shape).part(window)
 
     def _raster(self, grid: Lattice) -> _Raster:
-        """Choose what is read of the file: its pixels, or an overview."""
+        """Choose what is read: the pixels of the file, or an overview."""
         with self._lock:
             self._rasters = self._rasters or self._open()
             rasters = self._rasters
@@ -162,7 +181,7 @@ class AssetReader:
         return rasters
 
     def close(self) -> None:
-        """Forget the file; another read looks at it again."""
+        """Forget the header; the next read reads it again."""
         with self._lock:
             self._rasters = ()
 

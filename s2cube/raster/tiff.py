@@ -15,9 +15,9 @@ from affine import Affine
 
 from s2cube.errors import AssetReadError
 from s2cube.fetch.store import Access, failed, fetch
+from s2cube.raster._codec import COMPRESSIONS, LERC, PREDICTORS, Codec
 from s2cube.raster._geotiff import Unsupported, place
-from s2cube.raster.codec import COMPRESSIONS, LERC, PREDICTORS, Codec
-from s2cube.raster.resample import Lattice
+from s2cube.raster.lattice import Lattice
 
 # tifffile logs a line for each file with something that it does not understand. Here that is an error, or GDAL
 # reads the file.

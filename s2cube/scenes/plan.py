@@ -73,8 +73,8 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
 def narrow(plan: Plan, config: SearchSection) -> Plan:
     """Remove the slices that were not requested: `find_scenes` finds whole days, and may find more days than needed.
 
-    If `config.datetime` begins or ends within the day of a slice, the slice is removed, and that is logged. Of the
-    others, the newest slices are kept until they have `config.max_items` scenes. `Plan.search` gets the settings.
+    A slice whose scenes are only partly within `config.datetime` is removed, too, and that is logged. Of the others,
+    the newest slices are kept until they have `config.max_items` scenes. `Plan.search` gets the settings.
     """
     slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
     if config.datetime:

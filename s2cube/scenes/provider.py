@@ -70,7 +70,7 @@ To add a catalogue:
 4. Add real items of it to the tests, each with the offset that is right.
 
 A catalogue that is not here works, too: see `offset_dn`. There is no rule for nodata here, because DN 0 is nodata in
-every catalogue, whatever nodata a file declares; `raster.resample` decides which pixels are valid.
+every catalogue, whatever nodata a file declares; `raster.lattice.digital_numbers` decides which pixels are valid.
 """
 
 

@@ -1,4 +1,4 @@
-"""Time slices and plans: frozen values."""
+"""Time slices, plans and tasks: frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,7 +90,39 @@ class Plan:
         """The scenes of all slices, slice by slice."""
         return [scene for time_slice in self.slices for scene in time_slice.scenes]
 
+    def tasks(self) -> "tuple[Task, ...]":
+        """Give each slice as a task of its own."""
+        return tuple(Task(self.aoi, self.geobox, each, self.search) for each in self.slices)
+
     @property
     def scenes_per_slice(self) -> tuple[int, ...]:
         """How many of `scenes` belong to each slice."""
         return tuple(len(time_slice.scenes) for time_slice in self.slices)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker makes in one go: one time slice of an AOI.
+
+    Parameters
+    ----------
+    geobox
+        The grid that files are read on.
+    search
+        As that of a `Plan`.
+    """
+
+    aoi: AOI
+    geobox: "GeoBox"
+    slice: TimeSlice
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Id of the slice."""
+        return self.slice.id
+
+    @property
+    def scenes(self) -> "tuple[pystac.Item, ...]":
+        """The scenes whose files are read."""
+        return self.slice.scenes

@@ -53,7 +53,7 @@ class Api:
 
     @property
     def is_sorted(self) -> bool:
-        """Whether it is asked for the newest scenes first. It may refuse that, which is known only after a search."""
+        """Whether searches request the newest scenes first. The API may refuse that, which is known after a search."""
         return self.form.is_sorted
 
     @classmethod

@@ -128,21 +128,21 @@ class CatalogueIO:
             raise Lasting("its address is not valid", "Check --stac") from None
 
     def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
-        asked = request
+        current = request
         for _ in range(_MOST_REDIRECTS + 1):
-            log.debug("%s %s", asked.method, asked.address)
-            answer = _sent(asked, self.timeout_s)
+            log.debug("%s %s", current.method, current.address)
+            answer = _sent(current, self.timeout_s)
             if answer.is_good and len(answer.body) > MOST_BYTES:
                 raise AnswerError(
-                    asked.address, f"returns more than {MOST_BYTES >> 20} MB",
+                    current.address, f"returns more than {MOST_BYTES >> 20} MB",
                     "Ask for less; or save the answer as a file, which may have any size, and give its path by --stac",
                 )  # fmt: skip
             if answer.is_good:
-                return asked.address, answer.body
+                return current.address, answer.body
             target = answer.headers.get("Location")
             if answer.status not in REDIRECTS or not target:
-                raise refusal(asked.address, answer, retries)
-            asked = _redirected(asked, answer, target)
+                raise refusal(current.address, answer, retries)
+            current = _redirected(current, answer, target)
         raise AnswerError(request.address, f"redirects more than {_MOST_REDIRECTS} times", "Check --stac")
 
 
@@ -209,8 +209,8 @@ def check_file(address: str) -> Path:
     except (OSError, ValueError) as error:
         raise _unreadable(address, error) from None
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise SearchError(address, f"is {kind}, not a file", "Give a file, such as catalog.json, by --stac")
+        file_type = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise SearchError(address, f"is {file_type}, not a file", "Give a file, such as catalog.json, by --stac")
     return Path(path)
 
 

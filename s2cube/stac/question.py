@@ -32,7 +32,7 @@ _SAYS_TOO_LONG = re.compile(r"too (large|long|big|many|complex)|vertices", re.IG
 
 @dataclass(frozen=True)
 class Question:
-    """Which scenes an API is asked for.
+    """The scenes to request from an API.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,7 +180,7 @@ class Output:
     def note_failures(self, failures: Iterable[SliceFailure]) -> None:
         """Add lines to the list of failures."""
         self.check_run()
-        lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in failures)
+        lines = "".join(json.dumps(each.line(), ensure_ascii=False) + "\n" for each in failures)
         if not lines:
             return
         before = self.place.read(FAILURES) or b""

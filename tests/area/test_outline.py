@@ -81,6 +81,7 @@ class TestSearchArea:
         whole = area.whole_lonlat.geom
         assert asked.area <= whole.envelope.buffer(2e-6, join_style="mitre").area
 
+    @pytest.mark.slow
     @given(st.lists(st.floats(0.01, 1), min_size=101, max_size=400), st.floats(-180, 180), st.floats(-88, 88))
     @settings(max_examples=100, deadline=None)
     def test_contains_any_area(self, radii: list[float], lon: float, lat: float) -> None:
@@ -200,7 +201,9 @@ class TestGround:
         assert aoi(utm, "EPSG:32632").ground != aoi(large).ground
 
 
-def test_the_same_area_in_another_file_is_not_made_again(s2cube_command: CommandLine, archive: Archive) -> None:
+def test_the_same_area_in_another_file_is_not_made_again(
+    s2cube_command: CommandLine, archive: Archive, server_processes: None
+) -> None:
     frame = geopandas.read_file(archive.aoi)
     asked = ("--stac", archive.items, "--datetime", "2021", "--bands", "blue", "--out", "out")
     done = s2cube_command("run", "--aoi", archive.aoi, *asked, "--json")
@@ -272,6 +275,7 @@ def test_ten_thousand_fields_in_metres() -> None:
 
 
 class TestItemGeometry:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MANY)
     def test_is_as_near_as_it_says(self, name: str) -> None:
         whole = aoi(MANY[name]).whole_lonlat.geom
@@ -310,7 +314,9 @@ class TestItemGeometry:
 
 
 @pytest.mark.parametrize("kind", ["coast", "sliver"])
-def test_items_of_large_and_narrow_areas(s2cube_command: CommandLine, archive: Archive, kind: str) -> None:
+def test_items_of_large_and_narrow_areas(
+    s2cube_command: CommandLine, archive: Archive, server_processes: None, kind: str
+) -> None:
     farm = s2cube.read_aoi(archive.aoi)
     lon, lat = farm.whole_lonlat.geom.representative_point().coords[0]
     wide = 0.01 + 0.002 * np.sin(np.arange(30_000) / 30)

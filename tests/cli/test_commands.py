@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import geopandas
@@ -228,7 +229,9 @@ def test_deciding_loads_nothing_that_computes(archive: Archive, tmp_path: Path) 
     assert not set(done.stderr.split()) & {"stackstac", "distributed", "xarray", "rioxarray"}
 
 
-def test_lines_are_whole_and_in_any_locale(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+def test_lines_are_whole_and_in_any_locale(
+    server_processes: None, archive: Archive, small_aoi: Path, tmp_path: Path
+) -> None:
     page = json.loads(archive.items.read_text())
     page["features"] = page["features"][:1]
     page["features"][0]["id"] = (
@@ -297,7 +300,9 @@ def test_quiet_where_stderr_is_no_terminal(s2cube_command: CommandLine, job: Job
     assert len(done.out.splitlines()) == 1
 
 
-def test_as_a_program_with_its_own_cluster(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+def test_as_a_program_with_its_own_cluster(
+    server_processes: None, archive: Archive, small_aoi: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "s2cube", "run", "--aoi", small_aoi, "--stac", archive.items, "--json"]
     done = subprocess.run(
         [*map(str, command), "--bands", "blue", "--out", "out", "--max-items", "2"],
@@ -419,7 +424,7 @@ def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_pa
 
 
 def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.jobs._cluster._CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("s2cube.cluster.client._CONNECT_TIMEOUT_S", 1)
     done = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{servers.free_port()}"))
     assert done.status == 1
     assert "no Dask scheduler answers" in done.err
@@ -466,7 +471,7 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))
     nowhere = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
     plan = Plan(nowhere, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
-    failure = failed(plan, ValueError(f"no {secret}")).failure
+    failure = failed(plan.tasks()[0], ValueError(f"no {secret}")).failure
     assert failure is not None
     for text in (said, failure.error):
         assert "host/v1" in text
@@ -475,25 +480,33 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
 
 
 def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices are handed over as others are done, so that ten thousand weigh no more than ten."""
+    """Slices are submitted as others are done, so that ten thousand take no more memory than ten; one is retried."""
     from distributed import Client
 
-    from s2cube.jobs._stream import Stream
+    from s2cube.cluster.stream import Retry, Stream
 
     submit, handed_out = Client.submit, []
+    retried: list[int] = []
+
+    def decide(task: int, returned: object, attempt: int) -> object:
+        if task != 7 or attempt > 1:
+            return returned
+        retried.append(task)
+        return Retry(0.01)
+
     monkeypatch.setattr(Client, "submit", lambda *words, **more: handed_out.append(words) or submit(*words, **more))
     with Client(scheduler) as client:
         threads = sum(client.nthreads().values())
         results = {}
-        for name, task, result in Stream(client, _double_or_fail, ((str(task), task) for task in range(100)), 60):
-            assert name == str(task)
+        tasks, policy = ((str(task), task) for task in range(100)), SimpleNamespace(decide=decide)
+        for task, result in Stream(client, _double_or_fail, tasks, policy, 60):
             results[task] = result
-            assert len(handed_out) - len(results) <= 2 * threads
+            assert len(handed_out) - len(results) - len(retried) <= 2 * threads
         deadline = time.monotonic() + 10
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert time.monotonic() < deadline, "the scheduler still knows of slices that are done"
-    assert len(handed_out) == 100
+    assert len(handed_out) == 101
     assert isinstance(results.pop(50), ZeroDivisionError)
     assert results == {task: 2 * task for task in range(100) if task != 50}
 

@@ -1,11 +1,13 @@
 """Masks: which cells are valid and why not, against polygons and plain loops."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pytest
+import rasterio.warp
 import shapely
 import xarray as xr
 from hypothesis import given
@@ -15,8 +17,8 @@ from rasterio.transform import from_origin
 
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
+from s2cube.cube.chunks import read_grid, read_grids
 from s2cube.cube.mask import screen, within
-from s2cube.cube.stack import steps_per_cell
 from s2cube.errors import AssetMissingError
 from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import QA
@@ -49,6 +51,7 @@ class TestMask:
         assert (image[0, 1] == -9999) == (masked in {0, 1, 3, 8, 9, 10})
         assert (np.delete(image.ravel(), 1) != -9999).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("resolution_m", "crs"),
         [(each, "EPSG:32614") for each in (10, 20, 30, 40, 60, 100, 300, 45, 16, 22, 28, 33)]
@@ -87,11 +90,44 @@ class TestMask:
         item = scene(tmp_path, blue=ramp(10, 10), scl=CLEAR)
         for resolution_m, steps in ((10, 1), (20, 1), (30, 3), (40, 2), (60, 3), (100, 5), (300, 15), (45, 5), (50, 5)):
             config = CubeSection.of({"bands": "blue", "resolution": resolution_m})
-            assert steps_per_cell(make_plan([item], rectangle(0, -900, 900, 0), config)) == steps, resolution_m
+            plan = make_plan([item], rectangle(0, -900, 900, 0), config)
+            assert read_grid(plan.geobox, plan.scenes, 0).steps == steps, resolution_m
             # In another CRS no step may be as wide as a pixel.
             config = CubeSection.of({"bands": "blue", "resolution": resolution_m, "crs": "EPSG:5070"})
             plan = make_plan([item], rectangle(0, -900, 900, 0), config)
-            assert resolution_m / steps_per_cell(plan) <= 10
+            assert resolution_m / read_grid(plan.geobox, plan.scenes, 0).steps <= 10
+
+    @pytest.mark.parametrize("resolution_m", [30, 60])
+    def test_a_slice_does_not_depend_on_others(self, tmp_path: Path, resolution_m: float) -> None:
+        """Neither on their CRS, by which masks are read on finer steps, nor on how many there are."""
+        settings: dict[str, Any] = {"bands": ["blue"], "resolution": resolution_m, "crs": f"EPSG:{EPSG}"}
+        items = []
+        for day, epsg in ((1, EPSG), (2, EPSG + 1), (3, EPSG + 1), (4, EPSG)):
+            classes = np.random.default_rng(day).choice([4, 9], p=[0.99, 0.01], size=(300, 300)).astype("uint8")
+            item = scene(tmp_path, f"day{day}", blue=ramp(600, 10) + np.uint16(day), scl=classes)
+            item.datetime = item.datetime and item.datetime.replace(day=day)
+            items.append(item)
+            if epsg != EPSG:
+                item.properties["proj:epsg"] = epsg
+                ((left, *_), (top, *_)) = rasterio.warp.transform(EPSG, epsg, [LEFT_M], [TOP_M])
+                bounds = rasterio.warp.transform_bounds(epsg, 4326, left, top - 6000, left + 6000, top)
+                item.geometry = box(*bounds, "EPSG:4326").json
+                for key, pixel_m in (("blue", 10), ("scl", 20)):
+                    pixels = ramp(600, 10) + np.uint16(day) if key == "blue" else classes
+                    transform = from_origin(left, top, pixel_m, pixel_m)
+                    write_band(Path(item.assets[key].href), pixels, pixel_m, crs=epsg, transform=transform)
+        aoi = rectangle(1500, -3000, 3000, -1500)
+        cube = open_int16(items, aoi, **settings).compute()
+        assert cube.sizes["time"] == len(items)
+        for item, image in zip(items, cube, strict=True):
+            (alone,) = open_int16([item], aoi, **settings).compute()
+            np.testing.assert_array_equal(image.qa, alone.qa)
+            np.testing.assert_array_equal(image, alone)
+            assert image.scenes.item() == item.id
+        geobox = make_plan(items, aoi, CubeSection.of(settings)).geobox
+        grids = read_grids(geobox, [[item] for item in items], 0)
+        for item, grid in zip(items, grids, strict=True):
+            assert replace(grid, chunks=read_grid(geobox, [item], 0).chunks) == read_grid(geobox, [item], 0)
 
 
 def overlaps(cube: xr.DataArray, bounds: tuple[float, float, float, float], within_m: float = 0) -> np.ndarray:
@@ -131,6 +167,7 @@ class TestDilation:
             want |= shapely.distance(squares, shapely.union_all(squares[hit])) < distance - 1e-9
         np.testing.assert_array_equal(within(hit, distance), want)
 
+    @pytest.mark.slow
     @given(st.integers(0, 10_000), st.floats(0, 60), st.floats(0, 60))
     def test_more_dilation_never_masks_less(self, seed: int, one_m: float, other_m: float) -> None:
         classes = np.random.default_rng(seed).choice([4, 3, 9, 0, 1], p=[0.9, 0.03, 0.03, 0.02, 0.02], size=(1, 20, 24))

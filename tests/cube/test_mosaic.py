@@ -283,6 +283,7 @@ class TestOverlap:
         assert (cube[0, 0, :, :101] == 1000).all()
         assert (cube[0, 0, :, 101:] == -9999).all()
 
+    @pytest.mark.slow
     @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, 10_000))
     def test_the_order_of_the_answer_does_not_matter(self, tmp_path: Path, seed: int) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import odc.stac
 import pystac
@@ -22,9 +24,14 @@ from werkzeug.utils import send_file
 
 import s2cube
 from s2cube.area.aoi import AOI
+from s2cube.config.sections import CubeSection
 from s2cube.cube._clip import clip
+from s2cube.cube.cut import cut
+from s2cube.cube.facts import facts_of, slice_facts
+from s2cube.cube.mosaic import Mosaic
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, HarmonisationError, OutputError, SearchError
+from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import QA
 from support.scenes import CLEAR, EPSG, LEFT_M, NATIVE_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
@@ -245,19 +252,35 @@ class TestClip:
         assert cube.values.item() != -9999
 
     def test_geometry_in_another_crs(self) -> None:
-        cells = np.ones((1, 4, 4), "int16")
-        plain = xr.DataArray(cells, dims=("band", "y", "x"), coords=odc_coords(4))
+        cells = da.from_array(np.ones((1, 4, 4), "int16"))
         half = box(LEFT_M, TOP_M - 120, LEFT_M + 60, TOP_M, f"EPSG:{EPSG}").to_crs("EPSG:4326")
-        clipped = clip(plain, half, -9999)
-        np.testing.assert_array_equal(clipped[0].values, [[1, 1, -9999, -9999]] * 4)
+        (clipped,) = clip(cells_of(4), half, (cells, -9999))
+        np.testing.assert_array_equal(clipped[0], [[1, 1, -9999, -9999]] * 4)
         assert clipped.dtype == np.int16
 
+    def test_a_part_of_a_mosaic(self) -> None:
+        """A mosaic may be larger than the grid of the area."""
+        whole, values = cells_of(6), np.arange(36, dtype="int16").reshape(1, 1, 6, 6)
+        images = Mosaic(da.from_array(values), da.zeros((1, 6, 6), "uint8"), ("blue",), whole)
+        part = whole[1:4, 2:6]
+        cut_out = cut(images, part, part[:, :2].extent, [datetime(2024, 1, 1, tzinfo=UTC)])
+        np.testing.assert_array_equal(cut_out.values[0, 0, :, :2], values[0, 0, 1:4, 2:4])
+        assert (cut_out[..., 2:] == -9999).all()
+        np.testing.assert_array_equal(cut_out.qa[0], [[0, 0, QA.OUTSIDE, QA.OUTSIDE]] * 3)
+        assert cut_out.odc.geobox == part
 
-def odc_coords(side: int) -> dict[str, Any]:
-    from odc.geo.xr import xr_coords
 
+def cells_of(side: int) -> GeoBox:
     bounds = (LEFT_M, TOP_M - 30 * side, LEFT_M + 30 * side, TOP_M)
-    return dict(xr_coords(GeoBox.from_bbox(bounds, f"EPSG:{EPSG}", resolution=30)))
+    return GeoBox.from_bbox(bounds, f"EPSG:{EPSG}", resolution=30)
+
+
+def test_a_cube_holds_the_facts_of_its_slices(archive: Archive, cube: xr.DataArray) -> None:
+    """A run takes them from the plan, `write_cogs` from the cube."""
+    aoi = s2cube.read_aoi(archive.aoi)
+    config = CubeSection(bands=("blue", "swir16"), dtype="float32")
+    plan = make_plan(s2cube.search(aoi, stac=str(archive.items)), aoi, config)
+    assert [facts_of(image) for image in cube] == [slice_facts(task, config) for task in plan.tasks()]
 
 
 class TestBadInput:

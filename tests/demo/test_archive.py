@@ -21,7 +21,7 @@ MASKED = (0, 1, 3, 8, 9, 10)
 
 
 @pytest.fixture(scope="module")
-def images(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(server_processes: None, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `run` makes of the archive, in float, so that rounding hides nothing, and in int16."""
     import s2cube
     from s2cube.config.loading import load_config
@@ -126,7 +126,7 @@ def test_clear_percent_counts_the_pixels_of_the_aoi(images: Path) -> None:
     assert 40 < clear_percent["farm_20220803"] < 60
 
 
-def test_demo_command(s2cube_command: CommandLine, tmp_path: Path) -> None:
+def test_demo_command(server_processes: None, s2cube_command: CommandLine, tmp_path: Path) -> None:
     done = s2cube_command("demo", "--out", tmp_path / "d", "--json")
     assert done.status == 0, done.err
     assert len(done.json["written"]) == len(demo.PASSES)

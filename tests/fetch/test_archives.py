@@ -438,7 +438,9 @@ def make_bucket(url: str, owner: str, bucket: str) -> S3Store:
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory, archive: Archive) -> Iterator[dict[str, str]]:
+def stores(
+    server_processes: None, tmp_path_factory: pytest.TempPathFactory, archive: Archive
+) -> Iterator[dict[str, str]]:
     """Three real stores: an archive's and the output's, each with keys of its own, and one that is open to all."""
     with ExitStack() as ends:
         urls = {}

@@ -37,7 +37,7 @@ def masked() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bucket(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An object in a bucket."""
     folder = tmp_path_factory.mktemp("weed")
     with object_store(folder) as url:
@@ -64,7 +64,7 @@ class TestS3:
     def keys(self, bucket: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         """Keys and place, as GDAL or as AWS calls them."""
         remote.store_to_read.cache_clear()
-        monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+        monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKTEST")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SKTEST")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

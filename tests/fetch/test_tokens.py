@@ -19,6 +19,7 @@ import rasterio.shutil
 from rasterio.windows import Window
 
 import s2cube
+from s2cube.cluster import stream
 from s2cube.config.loading import load_config
 from s2cube.config.sections import ReadSection
 from s2cube.demo.archive import Archive
@@ -26,7 +27,6 @@ from s2cube.errors import AssetReadError, ConfigError
 from s2cube.fetch import tokens as sign
 from s2cube.fetch.store import Access, fetch
 from s2cube.fetch.tokens import PLANETARY_COMPUTER, endpoint, unsigned
-from s2cube.jobs import _stream as stream
 from s2cube.raster._gdal_file import rasters
 from s2cube.raster.reader import AssetReader
 from s2cube.stac import _items as items
@@ -375,13 +375,13 @@ class TestItems:
         refused = Path(page["features"][0]["assets"]["blue"]["href"].partition("?")[0]).name
         gate.fault = lambda asked, _: answer(403) if refused in asked.path else None
         sent: list[bytes] = []
-        call = stream.call
+        submit = stream.submit
 
         def seen(client: Any, key: Any, function: Any, task: Any) -> Any:
             sent.append(cloudpickle.dumps((key, function, task)))
-            return call(client, key, function, task)
+            return submit(client, key, function, task)
 
-        monkeypatch.setattr(stream, "call", seen)
+        monkeypatch.setattr(stream, "submit", seen)
         rule = ",".join(f"{prefix}={address}" for prefix, address in gate.rule.items())
         words = ["--bands", "blue", "--stac", gate.root / "signed.json", "--tokens", rule, "-vv"]
         done = s2cube_command(*job(*words))

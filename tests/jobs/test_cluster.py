@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,14 +19,15 @@ from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
 
 from s2cube import DISTRIBUTION
+from s2cube.cluster import stream
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
+from s2cube.jobs._recorder import Recorder
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as PlannedJob
-from s2cube.jobs.pipeline import _bring_home
 from s2cube.jobs.results import SliceResult
-from s2cube.jobs.submit import _look_after
+from s2cube.jobs.submit import _run_submitted
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 from support.clusters import DaskCluster, dask_cluster
@@ -34,6 +36,7 @@ from support.servers import Faulty, answer, faulty, free_port
 
 BANDS = ("--bands", "blue,swir16")
 DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
+ALL_ARE_FINAL: Any = SimpleNamespace(decide=lambda task, returned, attempt: returned)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -139,7 +142,7 @@ class TestHosts:
 
         handed = s2cube_command(*job(*BANDS, *self.words(hosts), "--out", out, command="submit"))
         assert handed.status == 2
-        assert "is not seen by the workers of the cluster" in handed.err
+        assert "cannot be reached by the workers of the cluster" in handed.err
 
     def test_certificates_that_do_not_fit(self, hosts: DaskCluster, s2cube_command: CommandLine, job: Job) -> None:
         assert hosts.foreign_certificates
@@ -148,7 +151,7 @@ class TestHosts:
         began_s = time.monotonic()
         ran = s2cube_command(*job(*words, "--tls-key", foreign.key))
         assert ran.status == 1
-        assert f"{hosts.address}: no Dask scheduler answers as it should" in ran.err
+        assert f"{hosts.address}: no Dask scheduler answers" in ran.err
         assert "certificate" in ran.err.lower()
         assert time.monotonic() - began_s < 20
 
@@ -161,13 +164,13 @@ class TestHosts:
         }[flaw]
         ran = s2cube_command(*job(*words))
         assert ran.status == 1
-        assert "no Dask scheduler answers as it should" in ran.err
+        assert "no Dask scheduler answers" in ran.err
         assert "--tls-ca" in ran.err
 
 
 class TestFaults:
     @pytest.fixture
-    def cluster(self, tmp_path: Path) -> Iterator[DaskCluster]:
+    def cluster(self, server_processes: None, tmp_path: Path) -> Iterator[DaskCluster]:
         with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
             yield cluster
 
@@ -226,31 +229,29 @@ class TestFaults:
                 each.resume()
         status, _, err = run.end()
         assert status == 0, err
-        assert "some worker does not answer" in err
+        assert "a worker does not answer" in err
         assert files(Path("out")) == expected
 
     def test_the_last_worker_gone_with_what_it_has_made(
         self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is done, but has not come home: it is to be made again, by others."""
-        from s2cube.jobs import _stream as stream
-
-        result, handed_out = stream._result, []
+        take_result, handed_out = stream._take_result, []
 
         def too_late(future: Any) -> object:
             handed_out.append(future.key)
             for number in range(2):
                 cluster.kill_worker(number)
-            return result(future)
+            return take_result(future)
 
-        monkeypatch.setattr(stream, "_result", too_late)
+        monkeypatch.setattr(stream, "_take_result", too_late)
         monkeypatch.setattr(stream, "_FETCH_S", 1)
         raised: list[BaseException] = []
 
         def work() -> None:
             with cluster.client() as client:
                 try:
-                    list(stream.Stream(client, abs, [("x", -1)], worker_wait_s=3))
+                    list(stream.Stream(client, abs, [("x", -1)], ALL_ARE_FINAL, worker_wait_s=3))
                 except ClusterError as error:
                     raised.append(error)
 
@@ -266,7 +267,7 @@ class TestFaults:
         cluster.kill_scheduler()
         status, _, err = run.end(60)
         assert status == 1, err
-        assert "is gone. What is done stays" in err
+        assert "is gone. Slices that are written stay" in err
         over = done()
         assert 2 <= len(over) < len(DAYS)
         cluster.start_scheduler()
@@ -302,7 +303,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     s2cube_command: CommandLine, job: Job, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two slices fail: one for as long as an archive is busy, the other for good."""
-    monkeypatch.setattr("s2cube.jobs.pipeline._FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr("s2cube.jobs._retry._FIRST_PAUSE_S", 0.5)
     with faulty(archive.items.parent) as server:
         refused = {"busy": 0, "gone": 0}
 
@@ -320,7 +321,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     assert ran.status == 3
     assert [each["slice"] for each in ran.json["failed"]] == ["corner_20220520"]
     assert refused == {"busy": 2, "gone": 1}
-    assert "corner_20210724: will be made again" in ran.err
+    assert "corner_20210724: will be retried" in ran.err
     assert len(ran.json["written"]) == len(DAYS) - 1
 
 
@@ -344,17 +345,18 @@ def test_a_disk_that_is_full_at_home_is_named(monkeypatch: pytest.MonkeyPatch, t
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
     brought = SliceResult("corner_1", files={"corner_1.tif": b"1"})
-    with pytest.raises(WriteError, match=r"corner_1: cannot be written \(No space left on device\)"):
-        _bring_home(None, brought, Output.at(tmp_path))  # type: ignore[arg-type]
+    with held(Output.at(tmp_path)) as lease, monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(WriteError, match=r"corner_1: cannot be written \(No space left on device\)"):
+            Recorder(lease).record(None, brought, running=0)  # type: ignore[arg-type]
 
 
 def test_nobody_there(s2cube_command: CommandLine, job: Job) -> None:
     began_s = time.monotonic()
     ran = s2cube_command(*job("--scheduler", f"tcp://127.0.0.1:{free_port()}"))
     assert ran.status == 1
-    assert "no Dask scheduler answers as it should" in ran.err
+    assert "no Dask scheduler answers" in ran.err
     assert time.monotonic() - began_s < 15
 
 
@@ -427,9 +429,9 @@ class TestClasses:
                 "install -e '.[kubernetes]'",
             ),
             (["--class", "distributed.NoCluster", "--workers", "2"], 2, "has no attribute 'NoCluster'"),
-            (["--class", "builtins.dict", "--workers", "2"], 2, "is no class of Dask clusters"),
+            (["--class", "builtins.dict", "--workers", "2"], 2, "is not a class of Dask clusters"),
             (["--options", '{"queue": "x"}'], 2, "options need a class"),
-            (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be had"),
+            (["--class", "nonsense", "--workers", "2"], 2, "--class nonsense: cannot be imported"),
             (["--class", "distributed.LocalCluster"], 2, "[cluster]: a class needs the number of workers"),
             (["--class", "distributed.SpecCluster", "--workers", "1", "--options", '{"colour": 1}'], 2, "colour"),
             (["--class", "distributed.LocalCluster", "--workers", "1", "--options", "{"], 2, "--options: not a JSON"),
@@ -460,7 +462,7 @@ class TestSubmit:
             words = [*BANDS, "--stac", f"{slow.url}/items.json", "--scheduler", cluster.address]
             handed = s2cube_command(*job(*words, command="submit"))
             assert handed.status == 0, handed.err
-            assert "Handed 6 slices to" in handed.err
+            assert "Submitted 6 slices to" in handed.err
             until(partial(enough, 1))
             going = s2cube_command("status", "--out", "out", "--json")
             assert going.status == 0
@@ -494,7 +496,7 @@ class TestSubmit:
         monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
         config = load_config({"out": "out"}, {})
         with held(Output.at("out"), ends_as="submitted") as lease:
-            doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))
+            doing = threading.Thread(target=_run_submitted, args=(PlannedJob(config, lease.output, (), (), ()),))
             doing.start()
             time.sleep(1)
         doing.join(60)
@@ -506,8 +508,8 @@ class TestSubmit:
     def test_is_not_done_where_nobody_will_look(self) -> None:
         """There was no worker to ask when it was submitted, and the first that came does not see the folder."""
         config = load_config({"out": "out"}, {})
-        with pytest.raises(OutputError, match="out: is not seen by this worker"):
-            _look_after(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
+        with pytest.raises(OutputError, match="out: cannot be reached by this worker"):
+            _run_submitted(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
         assert not Path("out").exists()
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:
@@ -564,8 +566,6 @@ def test_a_scheduler_that_goes_while_versions_are_compared_may_come_back(
     from distributed import Client
     from distributed.comm.core import CommClosedError
 
-    from s2cube.jobs import _stream as stream
-
     check, checked = stream.check_versions, []
 
     def broken_off(client: Client) -> None:
@@ -576,20 +576,19 @@ def test_a_scheduler_that_goes_while_versions_are_compared_may_come_back(
 
     monkeypatch.setattr(stream, "check_versions", broken_off)
     with Client(scheduler, set_as_default=False) as client:
-        assert [result for _, _, result in stream.Stream(client, abs, [("x", -1)], 10)] == [1]
+        assert list(stream.Stream(client, abs, [("x", -1)], ALL_ARE_FINAL, 10)) == [(-1, 1)]
 
 
 def test_one_client_at_a_time_is_enough_for_many_threads(scheduler: str) -> None:
     """A stream is used from whatever thread calls it."""
     from distributed import Client
 
-    from s2cube.jobs._stream import Stream
-
     results: list[int] = []
 
     def work() -> None:
         with Client(scheduler, set_as_default=False) as client:
-            results.extend(result for _, _, result in Stream(client, abs, (("x", -1), ("y", -2)), 10))  # type: ignore[misc]
+            calls = stream.Stream(client, abs, (("x", -1), ("y", -2)), ALL_ARE_FINAL, 10)
+            results.extend(result for _, result in calls)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -85,7 +85,7 @@ class TestFewerScenes:
     def test_that_the_catalogue_has_withdrawn(self, run: Run, api: FakeApi) -> None:
         withdraw(api, EAST)
         done = run()
-        assert f"warning: {SLICE}: will be made again without {EAST}, which the catalogue has withdrawn" in done.err
+        assert f"warning: {SLICE}: will be recomputed without {EAST}, which the catalogue has withdrawn" in done.err
         assert made_of() == [WEST]
 
     @pytest.mark.parametrize("status", [400, 200])
@@ -126,7 +126,7 @@ class TestFewerScenes:
         lose(api, EAST)
         Path(f"out/two/{SLICE}/{SLICE}.tif").unlink()
         done = run()
-        assert f"{SLICE}: will be made again, without {EAST}, which the search no longer finds: " in done.err
+        assert f"{SLICE}: will be recomputed, without {EAST}, which the search no longer finds: " in done.err
         assert made_of() == [WEST]
 
     def test_a_scene_that_comes_is_taken(self, run: Run, api: FakeApi) -> None:
@@ -216,5 +216,5 @@ class TestChangedSettings:
             "s2cube:recipe": "x",
         }
         path.write_text(json.dumps(item))
-        said = f"{SLICE} will be recomputed: this version of s2cube may make other pixels of the same scenes."
+        said = f"{SLICE} will be recomputed: this version of s2cube may compute other pixels from the same scenes."
         assert said in run(command="plan").err

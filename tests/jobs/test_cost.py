@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import s2cube
 from s2cube.config.sections import CubeSection
-from s2cube.cube.chunks import chunks, on_steps
+from s2cube.cube.chunks import ReadGrid, read_grid
 from s2cube.demo.archive import Archive
 from s2cube.fetch.cache import Shelf, Span
 from s2cube.scenes.plan import make_plan
+from s2cube.scenes.time_slice import Plan
 from support.runs import FARM, CommandLine, in_this_process
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene
 from support.servers import Faulty, faulty
@@ -29,7 +30,7 @@ from support.servers import Faulty, faulty
 def served(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     """The archive; runs compute in this process, on a shelf of its own."""
     monkeypatch.setattr("s2cube.jobs.pipeline._compute", in_this_process)
-    monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+    monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
     with faulty(archive.items.parent) as server:
         yield server
 
@@ -53,6 +54,7 @@ def two_fields(folder: Path) -> Path:
     return folder / "fields.geojson"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -69,7 +71,7 @@ def test_plan_with_headers_is_exact(
 ) -> None:
     words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--json", *more]
     foreseen = s2cube_command("plan", "--headers", *words).json
-    monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+    monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
     served.asked.clear()
     done = s2cube_command("run", *words)
     assert done.status == 0, done.err
@@ -109,9 +111,9 @@ def test_files_without_nodata_are_foreseen(
         for quality in ("fast", "exact"):
             words = ["--aoi", two_fields(tmp_path), "--stac", f"{server.url}/items.json", "--json"]
             words += ["--bands", "blue,green", "--quality", quality, "--out", quality]
-            monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+            monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
             foreseen = s2cube_command("plan", "--headers", *words).json
-            monkeypatch.setattr("s2cube.raster.tiles.SHELF", Shelf())
+            monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
             server.asked.clear()
             done = s2cube_command("run", *words)
             assert done.status == 0, done.err
@@ -205,6 +207,10 @@ def test_what_gdal_reads_is_told(s2cube_command: CommandLine, archive: Archive, 
     assert "blue.jp2: read by GDAL, for it is a JPEG 2000" in done.err
 
 
+def grid_of(plan: Plan, dilation_m: float = 0) -> ReadGrid:
+    return read_grid(plan.geobox, plan.scenes, dilation_m)
+
+
 class TestChunks:
     def grid(self, tmp_path: Path, place: tuple[float, float, float, float], **settings: Any) -> Any:
         item = scene(tmp_path, blue=ramp(60, 10), scl=CLEAR[:30, :30])
@@ -212,13 +218,13 @@ class TestChunks:
         return make_plan([item], rectangle(*place), CubeSection.of({"crs": EPSG, "bands": "blue", **settings}))
 
     def test_a_small_area_is_one(self, tmp_path: Path) -> None:
-        cut = chunks(self.grid(tmp_path, (24000, -84000, 84000, -24000)))
+        cut = grid_of(self.grid(tmp_path, (24000, -84000, 84000, -24000))).chunks
         assert (cut.rows, cut.columns) == ((2000,), (2000,))
 
     @pytest.mark.parametrize(("left", "down"), [(0, 0), (9990, 27300)])
     def test_a_large_one_is_cut_at_edges_of_tiles(self, tmp_path: Path, left: int, down: int) -> None:
         plan = self.grid(tmp_path, (left, -109800, 109800, -down))
-        cut = chunks(plan)
+        cut = grid_of(plan).chunks
         for lengths, offset in ((cut.rows, down), (cut.columns, left)):
             edges_m = offset + 30 * np.cumsum(lengths)[:-1]
             assert len(edges_m)
@@ -235,11 +241,13 @@ class TestChunks:
     ) -> None:
         place = (left * 300, -top * 300 - size_m, left * 300 + size_m, -top * 300)
         plan = self.grid(tmp_path_factory.mktemp("grid"), place, resolution=cell_m)
-        cut = chunks(plan)
+        grid = grid_of(plan, halo * cell_m)
+        cut = grid.chunks
         assert (sum(cut.rows), sum(cut.columns)) == plan.geobox.shape
         assert min(cut.rows + cut.columns) > 0
         assert max(cut.rows + cut.columns) <= 2048
-        fine, steps = on_steps(plan, halo)
+        assert grid.halo_cells == halo + (not all(grid.nests))
+        fine, steps = grid.step_geobox, grid.step_chunks
         assert (sum(steps.rows), sum(steps.columns)) == fine.shape
         assert len(steps.rows) == len(cut.rows)
 
@@ -248,7 +256,7 @@ class TestChunks:
         for strange in (None, [], ["a"] * 6, [0, 10, LEFT_M, 0, -10, TOP_M], [10, 0, LEFT_M]):
             item.assets["blue"].extra_fields["proj:transform"] = strange
             plan = make_plan([item], rectangle(0, -109800, 109800, 0), CubeSection.of({"crs": EPSG}))
-            assert chunks(plan).rows == (2048, 1612)
+            assert grid_of(plan).chunks.rows == (2048, 1612)
 
     def test_pixels_do_not_depend_on_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR)

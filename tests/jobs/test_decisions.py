@@ -37,7 +37,7 @@ class TestOffset:
             assert set(properties["s2cube:offset_dn"].values()) == {-overflight.offset_dn}
             assert list(properties["s2cube:offset_dn"]) == properties["s2cube:scenes"]
             assert properties["s2cube:offset_doubts"] == []
-        assert "disagree" not in done.err
+        assert "contradict" not in done.err
 
     @pytest.mark.parametrize(("wanted", "offset"), [("none", 0), ("-1000", -1000)])
     def test_flag_beats_metadata(
@@ -58,7 +58,7 @@ class TestOffset:
             # In May nothing is green here yet: no dark ground tells that 1000 too much is left in.
             heard = wrong and (offset == -1000 or day != "20220520")
             assert properties["s2cube:offset_doubts"] == (properties["s2cube:scenes"] if heard else [])
-            said = rf"corner_{day}: the pixels of S2A_14TNL_{day}_0_L2A disagree"
+            said = rf"corner_{day}: the pixels of S2A_14TNL_{day}_0_L2A contradict"
             assert bool(re.search(said, done.err)) == heard
             with rasterio.open(path) as cog:
                 red = cog.read(1)
@@ -301,7 +301,7 @@ class TestCloudInTheAOI:
         other = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--dtype", "float32"))
         assert other.json["rejected"]
         for each in other.json["rejected"]:
-            assert f"{each['slice']} is rejected, but what was made of it before, otherwise, stays" in other.err
+            assert f"{each['slice']} is rejected, but its image from an earlier run stays" in other.err
         assert all(Path(path).exists() for path in first.json["written"])
 
     def test_without_a_mask(self, s2cube_command: CommandLine, job: Job) -> None:

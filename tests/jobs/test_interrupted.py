@@ -179,7 +179,7 @@ class TestOverwrite:
         with held(job.output) as lease, journal(lease.output, job.digest, DAYS) as kept:
             kept.add(SliceResult(DAYS[1], path="x"))
         left = without_overwritten(job)
-        assert [plan.slices[0].id for plan in left.todo] == [DAYS[0], *DAYS[2:]]
+        assert [task.id for task in left.todo] == [DAYS[0], *DAYS[2:]]
         assert left.skipped == (DAYS[1],)
 
     def test_who_has_lost_the_output_leaves_the_journal_alone(self, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from odc.geo.xr import xr_coords
 import s2cube
 from s2cube.config.sections import CubeSection
 from s2cube.cube._clip import clip
+from s2cube.cube.chunks import read_grid
 from s2cube.fetch.budget import Room
 from s2cube.jobs import _memory as memory
 from s2cube.scenes.plan import make_plan
@@ -61,7 +62,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_worker() -> Iterator[Client]:
+def small_worker(server_processes: None) -> Iterator[Client]:
     with (
         dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
@@ -110,6 +111,7 @@ def files_of(cube: xr.DataArray, out: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in Path(path).parent.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [["blue"], ["blue", "green", "red", "nir"]])
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_bytes_are_the_same_however_they_come(
@@ -141,13 +143,13 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from s2cube.output._spool import draft
+from s2cube.output._spool import open_spool
 import s2cube.output._spool
 s2cube.output._spool._IN_MEMORY_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    with draft(Path(sys.argv[1]), count=1, height=2048, width=2048, dtype="int16") as pixels:
+    with open_spool(Path(sys.argv[1]), count=1, height=2048, width=2048, dtype="int16") as pixels:
         with pixels.filling():
             pixels.put(np.ones((1, 2048, 2048), "int16"), 0, 0, 0)
         pixels.copy(Path(sys.argv[1]) / "x.tif", "COG")
@@ -170,6 +172,7 @@ POINT = st.tuples(st.integers(-10, 170), st.integers(-10, 130)).map(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(POINT, min_size=2, max_size=7, unique=True), st.integers(3, 50), st.integers(3, 50))
 @settings(max_examples=50)
 def test_a_polygon_is_the_same_in_parts(points: list[tuple[float, float]], rows: int, columns: int) -> None:
@@ -191,7 +194,8 @@ class TestShare:
     def plan(self, tmp_path: Path, side_m: float, **settings: Any) -> Any:
         item = scene(tmp_path, blue=ramp(60, 10), scl=CLEAR[:30, :30])
         config = CubeSection.of({"bands": "blue", "crs": EPSG, **settings})
-        return make_plan([item], rectangle(0, -side_m, side_m, 0), config), config
+        plan = make_plan([item], rectangle(0, -side_m, side_m, 0), config)
+        return read_grid(plan.geobox, plan.scenes, config.dilation_m), config
 
     def test_does_not_grow_with_a_large_slice(self, tmp_path: Path) -> None:
         sizes = [memory.of_slice(*self.plan(tmp_path, side_m)) for side_m in (3000, 30_000, 200_000, 400_000)]

@@ -18,7 +18,7 @@ import pytest
 from obstore.store import S3Store
 
 from s2cube.demo.archive import Archive
-from s2cube.jobs import verification
+from s2cube.output import verification
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 from s2cube.storage.lease import held, read_record
@@ -98,7 +98,7 @@ class TestRun:
         assert healed.status == 0, healed.err
         assert healed.json["written"] == [str(Path.cwd() / "out" / Path(name).parent / f"{Path(name).parent.name}.tif")]
         assert len(healed.json["skipped"]) == len(DAYS) - 1
-        assert f"warning: {Path(name).parent.name}: will be made again: {name}" in healed.err
+        assert f"warning: {Path(name).parent.name}: will be recomputed: {name}" in healed.err
         assert (out / name).read_bytes() == (whole / name).read_bytes()
         assert not (out / name).is_symlink()
         assert run().json["written"] == []

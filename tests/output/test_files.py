@@ -27,13 +27,14 @@ from rio_cogeo import cog_validate
 
 import s2cube
 from s2cube.config.sections import OutputSection
+from s2cube.cube.facts import facts_of
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
-from s2cube.jobs.verification import verify
 from s2cube.output._cog import write_cog
 from s2cube.output._item import slice_item
 from s2cube.output._picture import write_picture
-from s2cube.output._spool import Draft, draft, layout
+from s2cube.output._spool import Spool, layout_of, open_spool
+from s2cube.output.verification import verify
 from s2cube.sentinel2 import COMMON_NAMES
 from s2cube.storage.destination import place_at
 from s2cube.storage.folder import Folder
@@ -59,21 +60,21 @@ def image(side: int, dtype: str = "int16", bands: tuple[str, ...] = BANDS) -> xr
 
 
 @contextmanager
-def drafted(source: xr.DataArray, folder: Path) -> Iterator[Draft]:
+def spooled(source: xr.DataArray, folder: Path) -> Iterator[Spool]:
     """The pixels of a computed image, where writers want them."""
-    with draft(folder, **layout(source)) as pixels:
+    with open_spool(folder, **layout_of(source)) as pixels:
         with pixels.filling():
             pixels.put(source.values, 0, 0, 0)
         yield pixels
 
 
 def image_to_cog(source: xr.DataArray, path: Path, way: OutputSection = OutputSection()) -> None:  # noqa: B008
-    with drafted(source, path.parent) as pixels:
+    with spooled(source, path.parent) as pixels:
         write_cog(source, pixels, path, way)
 
 
 def image_to_picture(source: xr.DataArray, path: Path) -> None:
-    with drafted(source, path.parent) as pixels:
+    with spooled(source, path.parent) as pixels:
         write_picture(tuple(source.band.values), pixels, path)
 
 
@@ -105,6 +106,7 @@ class TestCOG:
             assert cog.overviews(1) == ([2, 4] if side == 1300 else [2] if side > 512 else [])
             assert cog.tags()["TIFFTAG_DATETIME"] == "2022:07:09 17:19:31"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("way", "kind"),
         [
@@ -147,7 +149,7 @@ class TestCOG:
 
     def test_a_writer_that_writes_nothing_is_found_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rasterio.shutil.copy", lambda *_, **__: write_small(tmp_path / "x.tif"))
-        with pytest.raises(OSError, match="was not written whole"):
+        with pytest.raises(OSError, match="was not written completely"):
             image_to_cog(image(20), tmp_path / "x.tif")
 
     def test_nowhere_to_write(self, tmp_path: Path) -> None:
@@ -253,7 +255,8 @@ class TestSTAC:
         made_of["settings"] = {"mask": ["scl"], "mask_classes": [8, 9, 10]}
         source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
         facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}
-        item = slice_item(source.assign_attrs(facts), np.array([90, 0, 0, 0, 10, 7]), ("c",))
+        source = source.assign_attrs(facts)
+        item = slice_item(source, facts_of(source), np.array([90, 0, 0, 0, 10, 7]), ("c",))
         assert item.properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
         assert item.properties["s2cube:offset_doubts"] == ["c"]
         assert item.properties["s2cube:clear_percent"] == 90
@@ -361,7 +364,9 @@ class TestWhole:
         monkeypatch.setattr(Folder, "remove", lambda *_: pytest.fail("taken away"))
         s2cube.write_cogs(cube, tmp_path)
 
-    def test_killed_at_any_moment_leaves_whole_slices(self, archive: Archive, tmp_path: Path) -> None:
+    def test_killed_at_any_moment_leaves_whole_slices(
+        self, server_processes: None, archive: Archive, tmp_path: Path
+    ) -> None:
         command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]
         command += ["--out", tmp_path / "out", "--bands", "blue"]
         items = tmp_path / "out" / "farm"

@@ -23,8 +23,8 @@ from rasterio.transform import from_origin
 import s2cube
 from s2cube.demo.archive import PASSES
 from s2cube.errors import SceneError
+from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import placement
-from s2cube.raster.resample import Lattice
 from support.runs import CommandLine, EditItems, Job, of_day
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
 

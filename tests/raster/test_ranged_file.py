@@ -84,6 +84,7 @@ def test_many_threads(server: Faulty, tmp_path: Path) -> None:
             np.testing.assert_array_equal(part, whole[window.toslices()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [answer(404), answer(503), b"", answer(206, b"x", "Content-Range: bytes 3-3/9\r\n")])
 def test_an_error_anywhere_is_that_error(server: Faulty, fault: bytes) -> None:
     """At every request that reading takes, one by one: no pixel comes of it."""

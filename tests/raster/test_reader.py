@@ -24,11 +24,12 @@ from stackstac.raster_spec import RasterSpec
 
 from s2cube.errors import AssetReadError, SceneError
 from s2cube.fetch.store import Access
+from s2cube.raster._resample import sum_areas
+from s2cube.raster._tiles import TiledRaster, header
 from s2cube.raster.cells import pack, unpack
+from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.placement import Placement
 from s2cube.raster.reader import AssetReader
-from s2cube.raster.resample import Block, Lattice, sum_areas
-from s2cube.raster.tiles import TiledRaster, header
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
 AVERAGE = {"dtype": np.dtype("float32")}
@@ -166,7 +167,7 @@ def test_parts_and_stripes_make_the_whole(tmp_path: Path, crs: int, monkeypatch:
         for left in range(0, width, 70):
             window = Window(left, top, min(70, width - left), min(50, height - top))
             parts[top : top + 50, left : left + 70] = unpack(reader.read(window))
-    monkeypatch.setattr("s2cube.raster.resample._STRIPE_PIXELS", 20_000)
+    monkeypatch.setattr("s2cube.raster._resample._STRIPE_PIXELS", 20_000)
     striped = read(tmp_path / "a.tif", spec)
     for other in (parts, striped):
         np.testing.assert_allclose(other.imag, whole.imag, atol=1e-3)
@@ -524,13 +525,20 @@ class TestBadFiles:
         with pytest.raises(AssetReadError, match=r"f.tif: does not say where it lies"):
             read(tmp_path / "f.tif", grid(0, 0, 30, 3, 3))
 
+    def test_every_error_names_scene_and_asset(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "f.tif")
+        with pytest.raises(AssetReadError, match="f.tif") as caught:
+            read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (Placement("S2", "blue"),)})
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert (error.scene, error.asset) == ("S2", "blue")
+
     def test_another_crs_than_the_item_says(self, tmp_path: Path) -> None:
         write_band(tmp_path / "f.tif", ramp(60, 10), 10)
         path = str(tmp_path / "f.tif")
         right, wrong = (Placement("S2", "blue", f"EPSG:{epsg}") for epsg in (32614, 32615))
         with pytest.raises(SceneError, match=r"f.tif: lies in EPSG:32614, but its item says EPSG:32615") as caught:
             read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right, wrong)})
-        assert caught.value.asset == "blue"
+        assert (caught.value.scene, caught.value.asset) == ("S2", "blue")
         assert read(Path(path), grid(0, 0, 30, 3, 3), declared={path: (right,)}).imag.all()
 
     def test_a_turned_file_is_warped(self, tmp_path: Path) -> None:

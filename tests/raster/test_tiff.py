@@ -22,8 +22,8 @@ from s2cube.errors import AssetReadError
 from s2cube.fetch.store import Access
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported
+from s2cube.raster._tiles import TiledRaster
 from s2cube.raster.tiff import read_header
-from s2cube.raster.tiles import TiledRaster
 
 NONE, LZW, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 5, 8, 32946, 34887, 50000
 WITH_PREDICTOR = (LZW, DEFLATE, OLD_DEFLATE, ZSTD)

@@ -363,6 +363,7 @@ JUNK = st.one_of(
 NUMBERS = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(NUMBERS, st.lists(st.tuples(NUMBERS, JUNK), min_size=1, max_size=2))
 def test_whatever_stands_in_a_real_item(
@@ -471,7 +472,7 @@ def test_a_job_that_cannot_be_done_starts_no_cluster(
     def no_cluster(*_: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("s2cube.jobs._cluster.open_client", no_cluster)
+    monkeypatch.setattr("s2cube.cluster.client.open_client", no_cluster)
     done = s2cube_command(*job("--bands", "coastal"))
     assert done.status == 3
     assert len(done.json["failed"]) == len(PASSES)

@@ -13,6 +13,7 @@ import geopandas
 import pystac
 import pytest
 import shapely
+from odc.geo.geom import box
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -21,6 +22,8 @@ from s2cube.area.aoi import AOI
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, SceneError, SearchError
 from s2cube.fetch import http as web
+from s2cube.scenes._item_list import ItemList
+from s2cube.stac._items import from_features
 from support import servers
 from support.apis import EVERYWHERE, Server
 from support.runs import CommandLine
@@ -431,3 +434,27 @@ def test_recorded_pages_of_real_catalogues(real: Path) -> None:
     found = s2cube.search(aoi, stac=str(page), collection=features[0]["collection"])
     assert sorted(scenes(found)) == sorted(meeting)
     assert meeting
+
+
+@pytest.mark.parametrize(
+    ("west", "expected"),
+    [
+        (10.2, ["without", "here", "across"]),
+        # The bounding box of what is cut at the antimeridian goes around the world.
+        (179.85, ["west", "without", "here", "across", "east", "there"]),
+    ],
+)
+def test_items_near_an_area(west: float, expected: list[str]) -> None:
+    """Those that may meet it, in the order of their catalogue; also those that do not say where they lie."""
+    places = {
+        "west": (-180, 0, -179.5, 1), "without": None, "here": (10, 0, 11, 1), "across": (179.9, 0, 180.5, 1),
+        "north": (10, 5, 11, 6), "east": (178, 0, 179.9, 1), "there": (20, 0, 21, 1),
+    }  # fmt: skip
+    features = [
+        {"type": "Feature", "id": name, "geometry": bounds and shapely.geometry.mapping(shapely.box(*bounds))}
+        for name, bounds in places.items()
+    ]
+    area = AOI("x", box(west, 0.4, west + 0.2, 0.6, "EPSG:4326")).geometry_lonlat.geom
+    for step in (1, -1):
+        items = ItemList(from_features(features[::step], "https://host/items"))
+        assert [item.id for item in items.near(area)] == expected[::step]

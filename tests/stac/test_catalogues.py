@@ -35,7 +35,7 @@ AMAZON_KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_K
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
+def server(recordings: Path, server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     folder = tmp_path_factory.mktemp("replay")
     with replayed.replay(folder) as server:
         yield server
@@ -51,7 +51,7 @@ def apis(server: Replay, open_network: None, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
+def variants(recordings: Path, server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     """The APIs as they have been at other times: by GET only, in another order, older, of smaller pages."""
     modes = ("es-get", "newest-written-first", "dea-2022", "dea-250")
     with replayed.replay(tmp_path_factory.mktemp("variants"), *modes) as server:

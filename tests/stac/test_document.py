@@ -336,6 +336,7 @@ class TestBounds:
                 search_api(open_source(api.root, 0.3), question)  # type: ignore[arg-type]
             assert api.limits == [100, 100]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
     def test_size_unpacked(self, publish: Publish, httpserver: HTTPServer, encoding: str) -> None:
         """300 MB of blanks, packed into 300 KB or less."""

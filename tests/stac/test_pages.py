@@ -72,6 +72,7 @@ def untold(question: dict[str, Any], there: int) -> int | None:
 
 
 class TestCompleteness:
+    @pytest.mark.slow
     @pytest.mark.parametrize("count", [told, untold])
     @pytest.mark.parametrize("largest", [100, 64, 20])
     @pytest.mark.parametrize("order", ["newest first", "oldest first", "any"])
@@ -295,6 +296,7 @@ class TestLinks:
             found(api, farm)
         assert next(tokens) < 40
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("has_links", [True, False])
     @pytest.mark.parametrize("apart_s", [-7, 0])
     def test_new_scenes_for_ever(
@@ -586,6 +588,7 @@ class TestAreas:
         assert self.asked(api, coast) == names()
         assert len(api.asked[0].question["intersects"]["coordinates"][0]) == 10_001
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("status", "text"), [(413, "no"), (414, "no"), (431, "no"), (400, "The request body is too large"), (400, "")]
     )

@@ -21,8 +21,8 @@ from s2cube.cli._reports import report_record
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
 from s2cube.jobs._overwrite import OVERWRITE
-from s2cube.jobs.verification import verify
 from s2cube.output.catalog import write_catalog
+from s2cube.output.verification import verify
 from s2cube.storage.image_item import Made
 from s2cube.storage.lease import held, now, read_record
 from s2cube.storage.output import CATALOG, FAILURES, RUN, Output

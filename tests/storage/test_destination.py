@@ -30,7 +30,7 @@ from support.runs import KEYS, CommandLine, Job
 
 
 class TestPlaces:
-    @pytest.fixture(params=["folder", "bucket"])
+    @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.servers)])
     def somewhere(self, request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Bucket:
         if request.param == "folder":
             return Folder(tmp_path / "a" / "b")

@@ -19,7 +19,7 @@ import requests
 from distributed import Client
 
 from support.network import Certificates, Host, network, write_certificates
-from support.servers import free_port, process, want
+from support.servers import check_allowed, free_port, process, require_server
 
 # As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
 UNPROFILED = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
@@ -38,6 +38,7 @@ def until(true: Callable[[], bool], what: str, *logs: Path) -> None:
 
 def start(command: list[str], log: Path, **options: Any) -> subprocess.Popen[bytes]:
     """Start a process as the head of a group of its own."""
+    check_allowed(command[0])
     with log.open("ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -217,7 +218,9 @@ def munge(log: Path) -> Iterator[Path]:
 @contextmanager
 def slurm(folder: Path) -> Iterator[Slurm]:
     """Run SLURM on this machine, which writes to `folder`."""
-    want(all(shutil.which(each) for each in ("munged", "slurmctld", "slurmd", "sbatch")), "slurm-wlm or munge")
+    require_server(
+        all(shutil.which(each) for each in ("munged", "slurmctld", "slurmd", "sbatch")), "slurm-wlm or munge"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "slurm.conf"
     environment = {"SLURM_CONF": str(configuration)}
@@ -268,7 +271,7 @@ def slurm_configuration(folder: Path, speaker: Path) -> str:
 def gateway(folder: Path) -> Iterator[dict[str, Any]]:
     """Serve Dask clusters by Dask Gateway, to any user; yields options for `dask_gateway.GatewayCluster`."""
     program = Path(sys.executable).with_name("dask-gateway-server")
-    want(program.exists(), "dask-gateway-server")
+    require_server(program.exists(), "dask-gateway-server")
     folder.mkdir(parents=True, exist_ok=True)
     web, inner, scheduler = (f"127.0.0.1:{free_port()}" for _ in range(3))
     commands = {role: [sys.executable, "-m", f"distributed.cli.dask_{role}"] for role in ("scheduler", "worker")}

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from distributed import Security
 
-from support.servers import want
+from support.servers import require_server
 
 # Set aside for tests between networks (RFC 2544): no network that a machine is on.
 SUBNETS = list(ipaddress.IPv4Network("198.18.0.0/15").subnets(new_prefix=24))
@@ -82,7 +82,7 @@ class Network:
 @contextmanager
 def network() -> Iterator[Network]:
     """Lay a network of hosts; it goes at the end."""
-    want(shutil.which("ip") is not None, "iproute2")
+    require_server(shutil.which("ip") is not None, "iproute2")
     if os.getuid() != 0:
         pytest.skip("only root may make network namespaces")
     with ExitStack() as ends:

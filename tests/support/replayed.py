@@ -18,17 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import rasterio
 import rasterio.shutil
 import requests
 import shapely
 from rasterio.transform import from_origin
 
-from support.servers import free_port, process, want
-
-FOLDER = Path(os.environ.get("REPLAY_FOLDER") or Path(__file__).resolve().parents[3] / "shared" / "replay")
-"""Beside the project, as the real granules are, or where the variable says."""
+from support.outside import RECORDINGS
+from support.servers import free_port, process, require_server
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Catalogue:
 
     @property
     def path(self) -> Path:
-        return FOLDER / f"{self.area}.geojson"
+        return RECORDINGS / f"{self.area}.geojson"
 
     @property
     def shape(self) -> Any:
@@ -98,7 +95,7 @@ DIGITAL_EARTH_AFRICA = Catalogue(
 
 @lru_cache(maxsize=1)
 def recordings() -> dict[str, Any]:
-    documents: dict[str, Any] = json.loads(lzma.decompress((FOLDER / "documents.json.xz").read_bytes()))
+    documents: dict[str, Any] = json.loads(lzma.decompress((RECORDINGS / "documents.json.xz").read_bytes()))
     return documents
 
 
@@ -167,15 +164,13 @@ def replay(folder: Path, *modes: str) -> Iterator[Replay]:
     modes
         Variations of the servers, as `replay.py` names them.
     """
-    if not FOLDER.exists():
-        pytest.skip(f"no recordings of catalogues beside the project ({FOLDER.name} is absent; see REPLAY_FOLDER)")
-    want(shutil.which("openssl") is not None, "openssl")
-    subprocess.run(["bash", str(FOLDER / "certs.sh"), str(folder)], check=True)
+    require_server(shutil.which("openssl") is not None, "openssl")
+    subprocess.run(["bash", str(RECORDINGS / "certs.sh"), str(folder)], check=True)
     port, log = free_port(), folder / "requests.jsonl"
     environment = os.environ | {
         "REPLAY_CERTS": str(folder), "REPLAY_FILES": str(folder / "files"), "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    command = [sys.executable, str(FOLDER / "replay.py"), str(port), str(log), *modes]
+    command = [sys.executable, str(RECORDINGS / "replay.py"), str(port), str(log), *modes]
     url = f"http://127.0.0.1:{port}"
     with process(command, url, folder / "replay.log", env=environment):
         yield Replay(url, folder / "bundle.pem", log)

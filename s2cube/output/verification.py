@@ -1,4 +1,4 @@
-"""Compare the files of an output with what was written there."""
+"""Compare the files of an output with the sizes and checksums in their Items."""
 
 import hashlib
 import logging
@@ -15,11 +15,11 @@ from s2cube.storage.output import Output, name
 
 log = logging.getLogger(__name__)
 
-_READERS = 8
-"""Files that are read at a time."""
+_THREADS = 8
+"""Slices that are read at a time; the files of a slice are read one after another."""
 
-_LOOKS = 3
-"""Number of times that a slice is checked if a run replaces it during the check."""
+_CHECKS = 3
+"""How often a slice is checked if a run replaces it during the check."""
 
 Kind = Literal["missing", "broken", "unverified"]
 
@@ -33,7 +33,7 @@ class Flaw:
     name
         Relative to the output.
     why
-        In words.
+        A description that follows the name.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Findings:
     Parameters
     ----------
     checked
-        Number of files that Items name, and of Items that cannot be read; the flaws are some of them.
+        Number of files that Items name, plus the number of Items that cannot be read.
     flaws
         Sorted by name.
     """
@@ -57,7 +57,7 @@ class Findings:
     flaws: tuple[Flaw, ...]
 
     def of(self, kind: Kind) -> list[str]:
-        """Give the names of the files with a kind of flaw, relative to the output."""
+        """Return the names of the files with a kind of flaw, relative to the output."""
         return [flaw.name for flaw in self.flaws if flaw.kind == kind]
 
     @property
@@ -94,16 +94,16 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         folders = {f"{aoi_id}/{slice_id}" for aoi_id, slice_id in items}
         watch.begin(sum(size for each, size in sizes.items() if each.rpartition("/")[0] in folders))
     checked, flaws = 0, list[Flaw]()
-    # Its threads never prevent the process from stopping, whatever they wait for.
-    with ThreadPool(_READERS) as threads:
-        for count, found in threads.imap_unordered(lambda each: _look(output, *each, sizes, watch), items):
+    # Unlike those of ThreadPoolExecutor, these threads do not keep the process alive while they wait for a disk.
+    with ThreadPool(_THREADS) as threads:
+        for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
             checked += count
             flaws += found
     return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
-    """Verify an output, and delete the Items of missing or broken files, so that the next run makes them again.
+    """Verify an output, and delete the Items of missing or broken files, so that the next run recomputes their slices.
 
     Raises
     ------
@@ -115,25 +115,25 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         If it cannot be read or written.
     """
     if not output.sizes():
-        return verify(output, watch)  # there is nothing to repair, and no file may be made there
+        return verify(output, watch)  # there is nothing to repair; `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
         slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
         for aoi_id, slice_id in slices:
             lease.output.check_run()
             lease.output.place.remove(name(aoi_id, slice_id))
-            log.warning("%s: its Item was deleted; the next run makes the slice again", slice_id)
+            log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
         if slices:
             write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
     return findings
 
 
-def _look(
+def _check_slice(
     output: Output, aoi_id: str, slice_id: str, sizes: Mapping[str, int], watch: Watch | None
 ) -> tuple[int, list[Flaw]]:
     """Count the files of a slice, and describe their flaws."""
     count, flaws = 0, list[Flaw]()
-    for _ in range(_LOOKS):
+    for _ in range(_CHECKS):
         item = output.place.read(name(aoi_id, slice_id))
         if item is None:
             return 0, []  # a run is replacing it
@@ -142,7 +142,7 @@ def _look(
         except ValueError as error:
             count, flaws = 1, [Flaw("broken", name(aoi_id, slice_id), f"cannot be read as an Item ({error})")]
         else:
-            found = [_flaw(output, each, made, sizes, watch) for each in made.files]
+            found = [_find_flaw(output, each, made, sizes, watch) for each in made.files]
             count, flaws = len(found), [flaw for flaw in found if flaw]
         if all(flaw.kind == "unverified" for flaw in flaws) or output.place.read(name(aoi_id, slice_id)) == item:
             break
@@ -150,7 +150,7 @@ def _look(
     return count, flaws
 
 
-def _flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch: Watch | None) -> Flaw | None:
+def _find_flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch: Watch | None) -> Flaw | None:
     size, checksum = made.files[file], made.checksums.get(file)
     if file not in sizes:
         return Flaw("missing", file, "is missing")

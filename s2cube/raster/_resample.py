@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -15,12 +15,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 from scipy.sparse import csr_array
 
+from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of, digital_numbers
+
 # rasterio mutes this warning at its own rasters in memory, but when two threads do so at once it gets through. Of files
 # that are not georeferenced AssetReader makes an error.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
-
-_DN_NODATA = 0
-"""Digital number 0 is no data in every Sentinel-2 L2A band (Products Specification Document)."""
 
 _STRIPE_PIXELS = 4_000_000
 """Bound of the pixels that are warped at a time: 8 MB of digital numbers, 32 MB of what is computed of them."""
@@ -41,57 +40,7 @@ _WHOLE_WITHIN = 0.01
 """Part of a cell by which pixels may deviate from the lattice of the grid."""
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """Rows and columns of a north-up or turned grid."""
-
-    crs: rasterio.crs.CRS
-    transform: Affine
-    height: int
-    width: int
-
-    def part(self, window: Window) -> "Lattice":
-        """Cut out a window."""
-        shifted = self.transform @ Affine.translation(window.col_off, window.row_off)
-        return Lattice(self.crs, shifted, window.height, window.width)
-
-    @property
-    def pixel_m(self) -> float:
-        """Length of a pixel's longer side, in units of the CRS."""
-        turned = self.transform
-        return max(math.hypot(turned.a, turned.d), math.hypot(turned.b, turned.e))
-
-
-class Block(NamedTuple):
-    """Pixels of a raster: (rows, columns) from a row and a column on, and where its own mask leaves them in."""
-
-    row: int
-    column: int
-    pixels: np.ndarray
-    mask: np.ndarray | None = None
-
-
-class Raster(Protocol):
-    """One band of integers on a lattice, that is read in blocks."""
-
-    @property
-    def lattice(self) -> Lattice:
-        """Where its pixels lie."""
-
-    @property
-    def nodata(self) -> float | None:
-        """What the file calls so."""
-
-    def blocks(self, window: Window) -> Iterator[Block]:
-        """Yield the pixels of a window, each once; what is not yielded is no data."""
-
-
-class _HasLattice(Protocol):
-    @property
-    def lattice(self) -> Lattice: ...
-
-
-_Level = TypeVar("_Level", bound=_HasLattice)
+_Level = TypeVar("_Level", bound=Raster)
 
 
 def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
@@ -196,7 +145,7 @@ def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     for block in raster.blocks(window):
         down = rows.shares(block.row, block.row + block.pixels.shape[0])
         across = columns.shares(block.column, block.column + block.pixels.shape[1])
-        dn, valid = _digital_numbers(block, raster.nodata)
+        dn, valid = digital_numbers(block, raster.nodata)
         sums = np.empty((len(down.sums), len(across.sums)), out.dtype)
         sums.real = _over(down.matrix, across.matrix, dn)
         if valid is None:
@@ -208,21 +157,6 @@ def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
 
 def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:
     return np.asarray((columns @ np.ascontiguousarray((rows @ pixels).T)).T)
-
-
-def _digital_numbers(block: Block, nodata: float | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Give digital numbers, float32, 0 where they are no data; and where they are valid, None for everywhere."""
-    dn = block.pixels.astype("float32")
-    if block.mask is None and nodata in (None, _DN_NODATA):
-        return dn, None if block.pixels.all() else block.pixels != _DN_NODATA
-    valid = _valid(block, nodata) & (block.pixels != _DN_NODATA)
-    return np.where(valid, dn, np.float32(0)), valid
-
-
-def _valid(block: Block, nodata: float | None) -> np.ndarray:
-    """Tell where neither the file's nodata nor its mask leaves a pixel out."""
-    valid = np.ones(block.pixels.shape, bool) if nodata is None else block.pixels != nodata
-    return valid if block.mask is None else valid & block.mask
 
 
 def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
@@ -242,12 +176,12 @@ def _warped(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     dn, share = np.zeros((2, *padded), "float32")
     for block in raster.blocks(window):
         place = _place(block, window)
-        dn[place], valid = _digital_numbers(block, raster.nodata)
+        dn[place], valid = digital_numbers(block, raster.nodata)
         share[place] = 1 if valid is None else valid
     shares, means = np.zeros((2, *out.shape), "float32")
     common = _warp_of(raster.lattice, window, grid) | {"resampling": Resampling.average}
     rasterio.warp.reproject(share, shares, **common)
-    rasterio.warp.reproject(dn, means, src_nodata=_DN_NODATA, dst_nodata=_DN_NODATA, **common)
+    rasterio.warp.reproject(dn, means, src_nodata=DN_NODATA, dst_nodata=DN_NODATA, **common)
     out.imag, out.real = shares, means * shares
 
 
@@ -307,7 +241,7 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
             for pixels, start, length in ((rows, block.row, height), (columns, block.column, width))
         )
         # First along rows, which are fewer now: whole rows are copied quickest.
-        classes = _classes(block, raster.nodata, out.dtype).take(columns[across] - block.column, axis=1)
+        classes = classes_of(block, raster.nodata, out.dtype).take(columns[across] - block.column, axis=1)
         out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
@@ -331,15 +265,5 @@ def _warped_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
         return
     classes = np.zeros((window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN), out.dtype)
     for block in raster.blocks(window):
-        classes[_place(block, window)] = _classes(block, raster.nodata, out.dtype)
+        classes[_place(block, window)] = classes_of(block, raster.nodata, out.dtype)
     rasterio.warp.reproject(classes, out, **_warp_of(raster.lattice, window, grid), resampling=Resampling.nearest)
-
-
-def _classes(block: Block, nodata: float | None, dtype: "np.dtype[Any]") -> np.ndarray:
-    pixels = block.pixels
-    if pixels.dtype != dtype:
-        # Bytes hold them: what lies beyond is no class, and must not become one.
-        pixels = np.clip(pixels, 0, np.iinfo(dtype).max).astype(dtype)
-    if block.mask is None and nodata in (None, 0):
-        return pixels
-    return np.where(_valid(block, nodata), pixels, np.zeros((), dtype))

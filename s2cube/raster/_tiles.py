@@ -11,7 +11,7 @@ from rasterio.windows import Window
 from s2cube.fetch.budget import CORES
 from s2cube.fetch.cache import SHELF, Span
 from s2cube.fetch.store import Access, failed, fetch, is_current
-from s2cube.raster.resample import Block, Lattice
+from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.tiff import Level, Tiff, read_header
 
 _LONGEST_RUN_BYTES = 8 << 20

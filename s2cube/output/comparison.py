@@ -1,13 +1,12 @@
-"""Compare an existing image with what is asked for now: what has changed since it was made."""
+"""Compare existing images with a plan: what has changed since they were written."""
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from s2cube.config.sections import CubeSection
+from s2cube.output._existing_items import read_items
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
@@ -16,11 +15,8 @@ from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
 
-_READERS = 16
-"""Threads that look at Items: in a bucket each takes an answer's time."""
-
 _FIRST_DATA_VERSION = 1
-"""Data version of Items that do not state one."""
+"""Data version of Items without this property."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,11 @@ class Comparison:
     is_there
         Whether there is an image, with all its files.
     settings
-        Settings that the user has changed since the image was made, in words.
+        Settings that the user has changed since the image was written, described for people.
     others
-        Other changes, in words.
+        Other changes, described for people.
     lost
-        Ids of scenes that the image was made of, and that the search no longer finds.
+        Ids of scenes of the image that the search no longer finds.
     """
 
     slice: TimeSlice
@@ -57,7 +53,7 @@ class Comparison:
 
     @property
     def would_lose_scenes(self) -> bool:
-        """Whether a new image would lack scenes that the old one has, though the user has changed nothing."""
+        """Whether a new image would lack scenes of the old one although the user has changed no setting."""
         return self.is_there and not self.settings and bool(self.lost)
 
 
@@ -69,19 +65,17 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     sizes
         See `Output.sizes`.
     """
-    with ThreadPoolExecutor(_READERS) as threads:
-        yield from threads.map(partial(_compared, plan, output, sizes, config), plan.slices)
+    items = read_items(output, plan.aoi.id, [each.id for each in plan.slices])
+    for each, made in zip(plan.slices, items, strict=True):
+        yield _compare(plan, each, made, sizes, config) if made else Comparison(each)
 
 
-def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSection, each: TimeSlice) -> Comparison:
-    made = output.made(plan.aoi.id, each.id)
-    if made is None:
-        return Comparison(each)
+def _compare(plan: Plan, each: TimeSlice, made: Made, sizes: Mapping[str, int], config: CubeSection) -> Comparison:
     found = {scene.id for scene in each.scenes}
     lost = {*made.scenes} - found - {dropped.scene for dropped in each.dropped}
     if flaw := made.flaw(sizes):
         without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
-        log.warning("%s: will be made again%s: %s", each.id, without, flaw)
+        log.warning("%s: will be recomputed%s: %s", each.id, without, flaw)
         return Comparison(each)
     if (made.recipe, made.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
@@ -93,29 +87,29 @@ def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: Cube
 
 
 def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str, ...]:
-    """Say which settings differ from those of an image, as far as its Item states them."""
-    told = made.properties
+    """Describe which settings differ from those of an image, as far as its Item contains them."""
+    properties = made.properties
     pairs = [("bands", ",".join(made.bands), ",".join(config.bands))]
     for name, now in ((SETTINGS, settings_of(config)), (SEARCH, plan.search)):
-        before = told.get(name)
+        before = properties.get(name)
         if isinstance(before, Mapping):
-            pairs += [(key, _shown(before[key]), _shown(now[key])) for key in now if key in before]
+            pairs += [(key, _text(before[key]), _text(now[key])) for key in now if key in before]
     changes = [f"{name} was {before}, is now {now}" for name, before, now in pairs if before != now]
-    if told.get(GROUND, plan.aoi.ground) != plan.aoi.ground:
+    if properties.get(GROUND, plan.aoi.ground) != plan.aoi.ground:
         changes.append("the area has changed")
     return tuple(changes)
 
 
 def _other_changes(made: Made, found: set[str]) -> Iterator[str]:
     if made.properties.get(MADE_BY_VERSION, _FIRST_DATA_VERSION) != DATA_VERSION:
-        yield "this version of s2cube may make other pixels of the same scenes"
+        yield "this version of s2cube may compute other pixels from the same scenes"
     if found - {*made.scenes}:
         yield "it has new scenes"
     elif {*made.scenes} - found:
         yield "some of its scenes are gone or were replaced"
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,56 @@
+"""Cut a mosaic to one area of interest: crop to its grid, clip to its outline, add coordinates."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from s2cube.cube._clip import clip
+from s2cube.cube.mosaic import Mosaic
+from s2cube.cube.packing import PACKINGS
+from s2cube.sentinel2 import QA
+
+if TYPE_CHECKING:
+    from odc.geo.geom import Geometry
+
+
+def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[datetime]) -> xr.DataArray:
+    """Cut a mosaic to one area of interest.
+
+    Parameters
+    ----------
+    geobox
+        Grid of the area. It is a part of the mosaic's grid.
+    outline
+        Polygon of the area, in any CRS. What is outside it, or in its holes, becomes nodata.
+    times
+        Of the slices, UTC.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy, dims (time, band, y, x), with the coordinate `qa` (time, y, x).
+    """
+    packing = PACKINGS[mosaic.values.dtype.name]
+    values, reasons = (_crop(each, mosaic.geobox, geobox) for each in (mosaic.values, mosaic.reasons))
+    values, reasons = clip(geobox, outline, (values, packing.nodata), (reasons, QA.OUTSIDE))
+    # NetCDF 3, which xarray writes if netCDF4 is not installed, has no uint8.
+    qa = xr.Variable(("time", "y", "x"), reasons, encoding={"dtype": "int16"})
+    naive = [np.datetime64(each.replace(tzinfo=None), "ns") for each in times]
+    coords = {"time": np.array(naive), "band": list(mosaic.bands), **xr_coords(geobox), "qa": qa}
+    return xr.DataArray(values, dims=("time", "band", "y", "x"), coords=coords)
+
+
+def cut_reasons(reasons: da.Array, grid: GeoBox, geobox: GeoBox, outline: "Geometry") -> da.Array:
+    """Cut what `explain` gives on a grid, as `cut` does."""
+    (inside,) = clip(geobox, outline, (_crop(reasons, grid, geobox), QA.OUTSIDE))
+    return inside
+
+
+def _crop(data: da.Array, grid: GeoBox, geobox: GeoBox) -> da.Array:
+    return data if geobox == grid else data[(..., *grid.overlap_roi(geobox))]

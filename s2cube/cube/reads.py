@@ -1,0 +1,82 @@
+"""Which files the images of some scenes are computed from, and on which grid each is read."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pystac
+from odc.geo.geobox import GeoBox
+
+from s2cube.config.sections import CubeSection
+from s2cube.cube.chunks import Chunks, ReadGrid
+from s2cube.scenes.assets import band_key, layer_key
+from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS, canonical_bands
+
+_BAND_DTYPE = np.dtype("float32")
+_LAYER_DTYPES = {layer: np.dtype("uint16" if layer == "qa60" else "uint8") for layer in LAYER_ASSETS}
+
+
+class Read(NamedTuple):
+    """One file that is read: an asset of a scene, on a grid.
+
+    Parameters
+    ----------
+    key
+        Of the asset.
+    name
+        Of the band or layer: a key of `BAND_ASSETS` or `LAYER_ASSETS`.
+    dtype
+        Of the values that `AssetReader` gives.
+    """
+
+    scene: pystac.Item
+    key: str
+    name: str
+    dtype: "np.dtype[Any]"
+    geobox: GeoBox
+    chunks: Chunks
+
+    @property
+    def asset(self) -> pystac.Asset:
+        """The asset that names the file."""
+        return self.scene.assets[self.key]
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether masks are computed from it."""
+        return self.name in LAYER_ASSETS
+
+
+def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) -> list[Read]:
+    """List the files of scenes, scene by scene: the layers of its mask, then its bands.
+
+    Raises
+    ------
+    ConfigError
+        If a band is unknown.
+    AssetMissingError
+        If a scene lacks a band or a layer.
+    AssetReadError
+        If an asset is in a format that is not supported.
+    """
+    found = []
+    bands = canonical_bands(config.bands)
+    for scene in scenes:
+        for layer in config.mask:
+            key = layer_key(scene, layer)
+            found.append(Read(scene, key, layer, _LAYER_DTYPES[layer], grid.step_geobox, grid.step_chunks))
+        for band in bands:
+            found.append(Read(scene, band_key(scene, band), band, _BAND_DTYPE, grid.geobox, grid.chunks))
+    return found
+
+
+def with_cloud(config: CubeSection) -> CubeSection:
+    """Give settings whose masks show cloud and missing data, even if those of the job mask neither.
+
+    Cloud inside the area is measured with them.
+    """
+    mask = tuple(dict.fromkeys((*config.mask, "scl")))
+    classes = {*config.mask_classes, *CLOUD_CLASSES, NO_DATA_CLASS}
+    if mask == config.mask and classes == set(config.mask_classes):
+        return config
+    return config.model_copy(update={"mask": mask, "mask_classes": tuple(sorted(classes))})
