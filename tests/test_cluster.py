@@ -23,6 +23,7 @@ from servers import Faulty, answer, faulty, free_port
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
+from s2cube.fetch.retry import Retry
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as PlannedJob
 from s2cube.jobs.pipeline import _bring_home
@@ -301,7 +302,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     s2cube_command: CommandLine, job: Job, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two slices fail: one for as long as an archive is busy, the other for good."""
-    monkeypatch.setattr("s2cube.jobs.pipeline._FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr("s2cube.fetch.retry.SLICES", Retry(first_pause_s=0.5))
     with faulty(archive.items.parent) as server:
         refused = {"busy": 0, "gone": 0}
 

@@ -30,14 +30,11 @@ from s2cube.stac.api import Question, ask
 from s2cube.stac.catalogue_io import CatalogueIO, Request
 from s2cube.stac.source import open_source
 
+pytestmark = pytest.mark.usefixtures("new_session")
+
 BOM = b"\xef\xbb\xbf"
 DEEP = 200_000
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -29,12 +29,9 @@ from s2cube.stac.api import Api, Question, ask
 from s2cube.stac.catalogue_io import Request, _redirected, as_safe, is_same_server
 from s2cube.stac.source import open_source
 
+pytestmark = pytest.mark.usefixtures("new_session")
+
 MANY = 250
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ class Forecast:
         for reader, runs in zip(readers, wanted, strict=True):
             if reader.url not in self._known:
                 self._known.add(reader.url)
-                traffic += reader.access.ledger.traffic if self.headers else Traffic(1, HEADER_BYTES)
+                traffic += reader.access.usage.traffic if self.headers else Traffic(1, HEADER_BYTES)
             traffic = sum(map(self._take, runs or ()), traffic)
         at_a_time = self.config.cluster.threads_on(os.cpu_count() or 1)
         cells, pixel_bytes = math.prod(plan.geobox.shape), np.dtype(self.config.cube.dtype).itemsize

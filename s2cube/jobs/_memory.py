@@ -4,13 +4,12 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import numpy as np
 
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import chunks, steps_per_cell
-from s2cube.fetch.budget import Room
+from s2cube.fetch.session import Budget, per_session
 from s2cube.scenes.time_slice import Plan
 
 MOST_READERS = 4
@@ -49,18 +48,20 @@ def share(plan: Plan, config: CubeSection) -> Iterator[int]:
 
     What does not fit with fewer threads either goes alone.
     """
-    # GDAL would take a twentieth of the machine's, whatever the worker has.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
-    size, room = _room()
+    size, budget = _slice_memory()
     readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(plan, config, count) <= size), 1)
-    with room.hold(of_slice(plan, config, readers)):
+    with budget.acquire(of_slice(plan, config, readers)):
         yield readers
 
 
-@lru_cache(maxsize=1)
-def _room() -> tuple[int, Room]:
+@per_session()
+def _slice_memory() -> tuple[int, Budget]:
+    """Give the bytes of this worker that slices may take, and their budget; limit GDAL's cache."""
     from s2cube.jobs._cluster import memory_limit
+
+    # Otherwise GDAL takes a twentieth of the machine's memory. Only in workers: a notebook keeps its own limit.
+    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
 
     limit = memory_limit() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = max(1, int(limit * _USABLE) - PROCESS_BYTES)
-    return size, Room(size)
+    return size, Budget(size)

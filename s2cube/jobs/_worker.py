@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.open_cube import assemble, qa, read_access, screen
 from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, safe_text
+from s2cube.fetch.session import per_session
 from s2cube.fetch.store import Access
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Plan
@@ -64,12 +64,12 @@ def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
         result = failed(plan, error)
     except (OSError, MemoryError) as error:
         result = replace(failed(plan, error), may_pass=True)
-    ledger = access.ledger
-    notes = tuple(f"{safe_text(href)}: {text}" for href, text in ledger.notes.items())
-    return replace(result, traffic=ledger.traffic, notes=notes)
+    usage = access.usage
+    notes = tuple(f"{safe_text(href)}: {text}" for href, text in usage.notes.items())
+    return replace(result, traffic=usage.traffic, notes=notes)
 
 
-@lru_cache(maxsize=4)
+@per_session(maxsize=4)
 def _reaches(output: Output) -> bool:
     """Find out whether this process can write to the output of a run; a folder may be another machine's.
 

@@ -4,7 +4,6 @@ What needs pixels is imported where pixels are read: deciding and searching must
 """
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, nullcontext
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
+from s2cube.fetch import retry
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs._worker import failed, make_slice
@@ -27,9 +27,6 @@ from s2cube.storage.progress import Progress
 from s2cube.storage.record import now
 
 log = logging.getLogger(__name__)
-
-_FIRST_PAUSE_S = 2
-"""Before a slice is made again, and doubled each time: the reader has been patient for a minute by then."""
 
 
 class Watch(Protocol):
@@ -129,7 +126,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             tries[slice_id] += 1
             outcome = _judge(plan, result, last=tries[slice_id] > job.config.job.slice_retries)
             if outcome is None:
-                pause_s = _FIRST_PAUSE_S * 2 ** (tries[slice_id] - 1) * random.uniform(1, 1.5)
+                pause_s = retry.SLICES.pause_s(tries[slice_id])
                 log.info(
                     "%s: will be made again in %.0f s, for this may pass: %s",
                     slice_id, pause_s, _why(result), extra=_facts(plan),

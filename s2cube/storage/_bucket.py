@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError, redact
-from s2cube.fetch.object_store import heed, store_to_write
+from s2cube.fetch.object_store import interruptible, store_to_write
 
 if TYPE_CHECKING:
     import obstore.store
@@ -54,8 +54,8 @@ class Bucket:
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         with self._named(name):
-            heed(lambda: obstore.put(self._store, name, content))
-            there = heed(lambda: obstore.head(self._store, name)["size"])
+            interruptible(lambda: obstore.put(self._store, name, content))
+            there = interruptible(lambda: obstore.head(self._store, name)["size"])
         if there != size:
             raise self._failed(name, f"{there} bytes are there of {size}")
 
@@ -67,13 +67,13 @@ class Bucket:
         import obstore
 
         with self._named(name), suppress(FileNotFoundError):
-            heed(lambda: obstore.delete(self._store, name))
+            interruptible(lambda: obstore.delete(self._store, name))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         import obstore
 
         with self._named(name, "read"):
-            answer = heed(lambda: obstore.get(self._store, name))
+            answer = interruptible(lambda: obstore.get(self._store, name))
             for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
@@ -95,7 +95,7 @@ class Bucket:
             return found
 
         with self._named(under, "listed"):
-            return heed(ask)
+            return interruptible(ask)
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
         import obstore
@@ -104,13 +104,13 @@ class Bucket:
         found = self._find(name)
         if (found[0] if found else None) != old:
             return False
-        try:
-            with self._named(name):
-                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
-        except WriteError as error:
-            if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
+        with self._named(name):
+            try:
+                interruptible(
+                    lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create")
+                )
+            except (AlreadyExistsError, PreconditionError):
                 return False
-            raise
         return True
 
     def _find(self, name: str) -> tuple[bytes, str | None] | None:
@@ -121,7 +121,7 @@ class Bucket:
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
         with suppress(FileNotFoundError), self._named(name, "read"):
-            return heed(get)
+            return interruptible(get)
         return None
 
     @property
