@@ -479,7 +479,7 @@ class TestSubmit:
 
     def test_that_is_begun_before_its_client_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The client still beats, while it closes its connection."""
-        monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
+        monkeypatch.setattr("s2cube.storage.lease._HEARTBEAT_S", 0.05)
         config = load_config({"out": "out"}, {})
         with held(Output.at("out"), ends_as="submitted") as lease:
             doing = threading.Thread(target=_look_after, args=(PlannedJob(config, lease.output, (), (), ()),))

@@ -359,8 +359,8 @@ BAD = {
     "no TOML": (["--config", lambda folder: write(folder / "c.toml", "[search")], "cannot be read as TOML"),
     "no such config": (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     "out is a file": (["--out", lambda folder: write(folder / "taken", "")], "taken: cannot be written"),
-    "out with a key": (["--out", "s3://key:secret@bucket/x"], "s3://…@bucket/x: is nowhere that s2cube writes to"),
-    "out on another": (["--out", "abfs://bucket/x"], "abfs://bucket/x: is nowhere that s2cube writes to"),
+    "out with a key": (["--out", "s3://key:secret@bucket/x"], "s3://…@bucket/x: s2cube cannot write there"),
+    "out on another": (["--out", "abfs://bucket/x"], "abfs://bucket/x: s2cube cannot write there"),
     "unknown flag": (["--max-clod", "3"], "--max-clod. Did you mean --max-cloud?"),
     "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl', 'cloud', 'snow' or 'qa60'"),
 }  # fmt: skip

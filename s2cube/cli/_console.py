@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2cube.config.sections import JobConfig
+from s2cube.config.times import timestamp
 from s2cube.errors import printable, redact, safe_text
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ class JsonLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line."""
-        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         level = "info" if record.levelno == SAY else record.levelname.lower()
-        facts = {"time": now.replace("+00:00", "Z"), "level": level, "event": _line(record)}
+        facts = {"time": timestamp(datetime.fromtimestamp(record.created, UTC)), "level": level, "event": _line(record)}
         facts |= {key: _shown(value) for key in FACTS if (value := getattr(record, key, None))}
         if lines := list(_traceback(record)):
             facts["traceback"] = "\n".join(lines)
@@ -259,7 +259,7 @@ def tell_record(record: "Record") -> None:
     parts += [f"{progress.running} running"] if going else []
     if going and record.left_s is not None:
         parts.append(f"{60 * record.pace:.1f} slices a minute, {timedelta(seconds=round(record.left_s))} left")
-    say(f"{record.told}: {', '.join(parts)} ({record.where}, began {record.started})")
+    say(f"{record.description}: {', '.join(parts)} ({record.where}, began {record.started})")
     if later := record.attempt:
         say(f"A later run made nothing: {later.ended} ({later.where}, began {later.started})")
 

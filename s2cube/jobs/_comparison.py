@@ -11,7 +11,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
-from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, Made
+from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
 
 
 def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSection, each: TimeSlice) -> Comparison:
-    made = output.made(plan.aoi.id, each.id)
+    made = output.item(plan.aoi.id, each.id)
     if made is None:
         return Comparison(each)
     found = {scene.id for scene in each.scenes}
@@ -92,7 +92,7 @@ def _compared(plan: Plan, output: Output, sizes: Mapping[str, int], config: Cube
     return Comparison(each, True, settings, tuple(others), tuple(sorted(lost)))
 
 
-def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str, ...]:
+def _changed_settings(made: ImageItem, plan: Plan, config: CubeSection) -> tuple[str, ...]:
     """Say which settings differ from those of an image, as far as its Item states them."""
     told = made.properties
     pairs = [("bands", ",".join(made.bands), ",".join(config.bands))]
@@ -106,7 +106,7 @@ def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str,
     return tuple(changes)
 
 
-def _other_changes(made: Made, found: set[str]) -> Iterator[str]:
+def _other_changes(made: ImageItem, found: set[str]) -> Iterator[str]:
     if made.properties.get(MADE_BY_VERSION, _FIRST_DATA_VERSION) != DATA_VERSION:
         yield "this version of s2cube may make other pixels of the same scenes"
     if found - {*made.scenes}:

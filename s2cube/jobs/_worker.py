@@ -1,12 +1,12 @@
 """What a worker does: the one slice of a plan, from its scenes to its files."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.config.times import timestamp
 from s2cube.cube.open_cube import assemble, qa, read_access, screen
 from s2cube.errors import AssetReadError, S2CubeError, SceneError, SliceError, UsageError, WriteError, safe_text
 from s2cube.fetch.session import per_session
@@ -14,8 +14,7 @@ from s2cube.fetch.store import Access
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Plan
 from s2cube.sentinel2 import CLOUD_CLASSES, NO_DATA_CLASS, QA, canonical_bands, cloud_percent
-from s2cube.storage.failure import SliceFailure
-from s2cube.storage.folder import Folder
+from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _make_slice(plan: Plan, config: JobConfig, output: Output) -> SliceResult:
     if (
         reached
         and not config.job.overwrite
-        and output.state(plan.aoi.id, time_slice.id, time_slice.recipe, config.cube.bands) == "made"
+        and output.state(plan.aoi.id, time_slice.id, time_slice.recipe, config.cube.bands) == "current"
     ):
         # By a worker that was lost before it could say so.
         return SliceResult(time_slice.id, path=output.path(plan.aoi.id, time_slice.id))
@@ -80,13 +79,13 @@ def _reaches(output: Output) -> bool:
     WriteError
         If this process may not write to it.
     """
-    if not isinstance(output.place, Folder):
-        output.check_run()
-        output.place.probe()
+    if output.destination.is_shared:
+        output.fence.check()
+        output.destination.check_writable()
         return True
     try:
-        if output.is_reached():
-            output.place.probe()
+        if output.fence.is_intact():
+            output.destination.check_writable()
             return True
     except WriteError:
         return False  # it is there to be seen, not to be written: the files go home
@@ -114,7 +113,7 @@ def _make(plan: Plan, config: JobConfig, output: Output | None, access: Access, 
     dn = read_bands(plan, config.cube.bands, config.cube.quality, access)
     (image,) = assemble(plan, config.cube, dn, screened)
     check = OffsetCheck(dn, screened, offsets_dn(plan, config.cube), canonical_bands(config.cube.bands))
-    with output.place.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
+    with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
         folder = Path(place)
         doubted = write_files(image, folder, config.output, readers, check)
         if output:
@@ -155,7 +154,7 @@ def failed(plan: Plan, error: BaseException) -> SliceResult:
             scenes=tuple(scene.id for scene in time_slice.scenes),
             asset=_asset(plan, error),
             error=str(error) if isinstance(error, SliceError) else safe_text(f"{type(error).__name__}: {error}"),
-            time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            time=timestamp(timespec="seconds"),
         ),
         may_pass=isinstance(error, SliceError) and error.may_pass,
     )

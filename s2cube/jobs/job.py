@@ -10,13 +10,14 @@ from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
 from s2cube.jobs._comparison import Comparison, compare
-from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
+from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.scenes.assets import lean
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
+from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[st
     if begun is None:
         return frozenset()
     if config.job.overwrite:
-        path = f"{output.place.address}/{OVERWRITE}"
+        path = f"{output.destination.address}/{OVERWRITE}"
         log.warning("%s: %s; this run makes the others (delete %s to start again)", config.job.out, begun, path)
     else:
         log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
@@ -159,7 +160,7 @@ def without_overwritten(job: Job) -> Job:
     bands = job.config.cube.bands
     for plan in job.todo:
         (each,) = plan.slices
-        is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "made"
+        is_made = each.id in begun.slices and job.output.state(plan.aoi.id, each.id, each.recipe, bands) == "current"
         (made if is_made else todo).append(plan)
     return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(plan.slices[0].id for plan in made)))
 

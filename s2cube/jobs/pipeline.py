@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from s2cube.config.sections import JobConfig
+from s2cube.config.times import timestamp
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.fetch import retry
 from s2cube.fetch.traffic import Traffic
@@ -20,11 +21,10 @@ from s2cube.jobs._worker import failed, make_slice
 from s2cube.jobs.job import Job, forecast, plan_job
 from s2cube.jobs.results import SliceResult, Summary
 from s2cube.scenes.time_slice import Plan, UnusableSlice
-from s2cube.storage.failure import SliceFailure
+from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import now
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +101,14 @@ def _begin(job: Job, lease: Lease) -> None:
     """Note that slices are being made: from now on the record is this run's, and old failures no longer count."""
     failures = [_failed(each).failure for each in job.unusable]
     ids = {plan.slices[0].id for plan in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
-    lease.output.forget_failures(ids)
-    lease.output.note_failures(filter(None, failures))
-    lease.progress = replace(lease.progress, began=now())
-    lease.tell()
+    lease.output.failures.remove(ids)
+    lease.output.failures.add(filter(None, failures))
+    lease.progress = replace(lease.progress, began=timestamp())
+    lease.heartbeat()
 
 
 def _failed(each: UnusableSlice) -> SliceResult:
-    failure = SliceFailure(each.id, each.scenes, each.error.asset, str(each.error), now())
+    failure = SliceFailure(each.id, each.scenes, each.error.asset, str(each.error), timestamp())
     return SliceResult(each.id, failure=failure)
 
 
@@ -136,7 +136,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             outcome = _bring_home(plan, outcome, lease.output)
             _tell(plan, outcome, lease.output)
             if outcome.failure:
-                lease.output.note_failures([outcome.failure])
+                lease.output.failures.add([outcome.failure])
             lease.progress = _counted(lease.progress, outcome, stream.running)
             yield outcome
 
@@ -169,7 +169,7 @@ def _bring_home(plan: Plan, result: SliceResult, output: Output) -> SliceResult:
     """Write what a worker could not, for it does not see the folder."""
     if not result.files:
         return result
-    with output.place.staging() as folder:
+    with output.destination.staging() as folder:
         try:
             for name, content in result.files.items():
                 (folder / name).write_bytes(content)
@@ -206,7 +206,7 @@ def _tell(plan: Plan, result: SliceResult, output: Output) -> None:
         log.error("%s failed: %s", result.slice, result.failure.error, extra=facts | {"asset": result.failure.asset})
     elif result.rejected:
         log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
-        if output.state(plan.aoi.id, result.slice, "", ()) != "none":
+        if output.state(plan.aoi.id, result.slice, "", ()) != "missing":
             log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice, extra=facts)
     else:
         log.debug("%s written", result.slice, extra=facts)

@@ -10,9 +10,10 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
 from s2cube.jobs.pipeline import run_job
-from s2cube.storage.folder import OWN, Folder
+from s2cube.storage.folder import Folder
+from s2cube.storage.layout import RUN, RUN_LOG
 from s2cube.storage.lease import held, read_record
-from s2cube.storage.output import RUN, Output
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
 from s2cube.storage.record import Record
 
@@ -23,7 +24,6 @@ _LET_GO_S = 30
 """So long who hands a job over may take to leave."""
 
 _LOOK_S = 0.2
-_LOG = "run.log"
 _TOLD_BYTES = 2000
 
 
@@ -48,7 +48,7 @@ def hand_over(config: JobConfig) -> str:
 
 
 def _sees(output: Output) -> bool:
-    return output.is_reached()
+    return output.fence.is_intact()
 
 
 def _look_after(job: Job) -> None:
@@ -82,11 +82,11 @@ def detach(config: JobConfig, words: list[str]) -> str:
         If it ends before it has begun; the message holds what it said.
     """
     output = Output.at(config.job.out)
-    output.place.prepare()
+    output.destination.prepare()
     # Append to the log: it may belong to another run that is still going on.
-    here = output.place if isinstance(output.place, Folder) else Folder(Path.cwd())
-    name = f"{OWN}/{_LOG}" if here == output.place else f"s2cube-{_LOG}"
-    with here.appending(name) as file:
+    local = output.destination.local("")
+    here, name = (Folder(local), RUN_LOG) if local else (Folder(Path.cwd()), "s2cube-run.log")
+    with here.open_to_append(name) as file:
         began = file.tell()
         pid = _spawn([sys.executable, "-m", "s2cube", "run", *words], file.fileno())
     log = here.root / name
@@ -98,7 +98,7 @@ def detach(config: JobConfig, words: list[str]) -> str:
             said = (here.read(name) or b"")[began:][-_TOLD_BYTES:].decode(errors="replace")
             kind = UsageError if status == UsageError.exit_status else ClusterError
             raise kind("the run", f"ended with status {status}: {said}", f"See {log}")
-        record = Record.parse(output.place.read(RUN))
+        record = Record.parse(output.destination.read(RUN))
         if ended or (record and record.pid == pid and record.has_begun):
             break
         time.sleep(_LOOK_S)

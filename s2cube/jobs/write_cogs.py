@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from s2cube.config.sections import OutputSection, OutputSettings
+from s2cube.config.times import timestamp
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import OutputError
-from s2cube.storage.folder import Folder
+from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
-from s2cube.storage.output import Output, name
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import now
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,15 +58,15 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
-        lease.progress = Progress(total=cube.sizes["time"], began=now())
+        lease.progress = Progress(total=cube.sizes["time"], began=timestamp())
         for position in range(cube.sizes["time"]):
             image = cube.isel(time=position)
-            with lease.output.place.staging() as folder:
+            with lease.output.destination.staging() as folder:
                 write_files(image, folder, chosen, MOST_READERS)
                 aoi_id, slice_id = image.attrs["aoi"], str(image["slice"].item())
                 path = lease.output.publish(aoi_id, slice_id, folder)
-            here = isinstance(lease.output.place, Folder)
-            paths.append(Path(out) / name(aoi_id, slice_id, ".tif") if here else path)
+            file = slice_file(aoi_id, slice_id, ".tif")
+            paths.append(Path(out) / file if lease.output.destination.local(file) else path)
             lease.progress = replace(lease.progress, written=len(paths))
         write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths
