@@ -122,7 +122,7 @@ def proxy_and_exceptions(url: str) -> tuple[str | None, str]:
     from requests.utils import select_proxy
 
     proxies = getproxies()
-    # Ask without the host: what NO_PROXY says of it is among the exceptions.
+    # Ask without the host, because the exceptions include it.
     if not (proxy := select_proxy(url, proxies)):
         return None, ""
     exceptions = [proxies.get("no", "")] if proxy_for(url) else [proxies.get("no", ""), urlsplit(url).hostname or ""]

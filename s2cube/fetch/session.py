@@ -28,6 +28,9 @@ _Result = TypeVar("_Result")
 _ARRAY_BYTES = 64 << 20
 """Limit for arrays that are being filled: two chunks of 2048 x 2048 cells. More at a time are not faster."""
 
+SMALL_FILE_THREADS = 16
+"""Threads that read headers of images, or Items of an output: each waits for the answer of a server."""
+
 _LOGGERS = ("urllib3.connectionpool", "rasterio._base", "rasterio._env", "rasterio._err")
 """Loggers of libraries that write whole addresses, with the secrets in them."""
 

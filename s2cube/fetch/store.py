@@ -139,9 +139,9 @@ def _from_web(href: str, start: int, stop: int, access: Access) -> Part:
     if url == href:
         answer = _followed(url, (start, stop), access)
     else:
-        answer = _requested(url, {}, (start, stop), access)
+        answer = _send(url, {}, (start, stop), access)
         if answer.status in (401, 403) and (again := _signed(href, access, refused=url)) != url:
-            answer = _requested(again, {}, (start, stop), access)
+            answer = _send(again, {}, (start, stop), access)
     if answer.status == 200:
         raise read_error(href, "cannot be read in parts: its server ignores HTTP ranges")
     if answer.status != 206:
@@ -153,24 +153,24 @@ def _signed(href: str, access: Access, refused: str = "") -> str:
     return sign(href, access.tokens, access.timeout_s, access.retries, refused)
 
 
-def _requested(url: str, headers: dict[str, str], asked: tuple[int, int], access: Access) -> Answer:
+def _send(url: str, headers: dict[str, str], requested: tuple[int, int], access: Access) -> Answer:
     access.usage.add(1, 0)
-    start, stop = asked
+    start, stop = requested
     return http_get(url, headers | {"Range": f"bytes={start}-{stop - 1}"}, access.timeout_s, stop - start)
 
 
-def _followed(url: str, asked: tuple[int, int], access: Access) -> Answer:
-    answer = _requested(url, {}, asked, access)
+def _followed(url: str, requested: tuple[int, int], access: Access) -> Answer:
+    answer = _send(url, {}, requested, access)
     for _ in range(_MOST_REDIRECTIONS):
         following = redirected(url, answer)
         if following is None:
             break
         url = following
-        answer = _requested(url, {}, asked, access)
+        answer = _send(url, {}, requested, access)
     return answer
 
 
-def _part_of(answer: Answer, asked: tuple[int, int], access: Access) -> Part:
+def _part_of(answer: Answer, requested: tuple[int, int], access: Access) -> Part:
     """Take the requested bytes from an answer, which may hold more, or fewer at the end of the file."""
     if (packed := answer.headers.get("Content-Encoding", "identity")) != "identity":
         raise PermanentFailure(f"its server compresses it with {packed[:20]}, which was not requested")
@@ -178,13 +178,13 @@ def _part_of(answer: Answer, asked: tuple[int, int], access: Access) -> Part:
     if sent is None:
         raise TemporaryFailure("the answer has no Content-Range header")
     bounds = _RANGE.fullmatch(sent)
-    if bounds is None or int(bounds[1]) != asked[0]:
+    if bounds is None or int(bounds[1]) != requested[0]:
         raise TemporaryFailure("the server sent other bytes than requested")
     length, whole = answer.headers.get("Content-Length"), int(bounds[3])
     if length is not None and length != str(int(bounds[2]) - int(bounds[1]) + 1):
         raise TemporaryFailure("the answer has another length than its header says")
     tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-    return _part(memoryview(answer.body), whole, f"{tag}-{whole}", asked, access)
+    return _part(memoryview(answer.body), whole, f"{tag}-{whole}", requested, access)
 
 
 def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
@@ -197,7 +197,7 @@ def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
     except ValueError as error:
         raise read_error(href, f"cannot be read ({error})") from None
     headers = s3.headers_for(location, url, {"Range": f"bytes={start}-{stop - 1}"})
-    answer = _requested(url, headers, (start, stop), access)
+    answer = _send(url, headers, (start, stop), access)
     if answer.status != 206:
         problem, remedy = s3.refusal(answer, location)
         raise read_error(href, problem, remedy=remedy) if answer.status != 416 else _refused(href, 416)
@@ -228,9 +228,9 @@ def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
     return _part(data, whole, version, (start, stop), access)
 
 
-def _part(data: memoryview, whole: int, version: str, asked: tuple[int, int], access: Access) -> Part:
+def _part(data: memoryview, whole: int, version: str, requested: tuple[int, int], access: Access) -> Part:
     access.usage.add(0, len(data))
-    start, stop = asked
+    start, stop = requested
     if len(data) != min(stop, whole) - start:
         raise TemporaryFailure(f"{len(data)} of {min(stop, whole) - start} bytes were received")
     return Part(data, whole, version)

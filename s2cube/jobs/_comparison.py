@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from s2cube.config.sections import CubeSection
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
@@ -15,9 +16,6 @@ from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
-
-_READERS = 16
-"""Threads that look at Items: in a bucket each takes an answer's time."""
 
 _FIRST_DATA_VERSION = 1
 """Data version of Items that do not state one."""
@@ -69,7 +67,7 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     sizes
         See `Output.sizes`.
     """
-    with ThreadPoolExecutor(_READERS) as threads:
+    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         yield from threads.map(partial(_compared, plan, output, sizes, config), plan.slices)
 
 

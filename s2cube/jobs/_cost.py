@@ -20,6 +20,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.cube.chunks import Chunks, chunks, corner, halo_cells, on_steps
 from s2cube.errors import SceneError
 from s2cube.fetch.cache import Span
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._memory import PROCESS_BYTES, of_slice
@@ -44,9 +45,6 @@ _FULL_SHARE = 0.75
 
 _BYTES_PER_PIXEL = {"u2": 1.3, "u1": 0.04}
 """Where the item does not say how large a file is: medians over the items of Earth Search and Digital Earth Africa."""
-
-_AT_A_TIME = 16
-"""Headers that are read at a time."""
 
 
 class _Grid(NamedTuple):
@@ -104,7 +102,7 @@ class Forecast:
         """
         files = list(_files(plan, self.config))
         readers = [self._reader(each) for each in files]
-        with ThreadPoolExecutor(_AT_A_TIME) as threads:
+        with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
             wanted = list(threads.map(_runs, readers, files))
         traffic = Traffic()
         for reader, runs in zip(readers, wanted, strict=True):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
 from s2cube.storage.layout import CATALOG, collection_file
@@ -21,8 +22,6 @@ from s2cube.storage.output import Output
 log = logging.getLogger(__name__)
 
 _ID = "s2cube"
-_READERS = 16
-"""Threads that read Items: in a bucket each takes an answer's time."""
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
@@ -91,7 +90,7 @@ def _is_own(catalog: bytes | None) -> bool:
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of some slices. Warn about those that cannot be read, and leave them out."""
-    with ThreadPoolExecutor(_READERS) as threads:
+    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         made = threads.map(lambda slice_id: output.item(aoi_id, slice_id), slice_ids)
         return {slice_id: each for slice_id, each in zip(slice_ids, made, strict=True) if each}
 

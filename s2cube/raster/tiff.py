@@ -1,4 +1,8 @@
-"""The header of a GeoTIFF becomes values, and its tiles become pixels; nothing in it is believed unseen."""
+"""The header of a GeoTIFF becomes values, and its tiles become pixels; nothing in it is believed unseen.
+
+`async-tiff` is not used: it reads by obstore, so its requests would not have the tokens, retries and counts of
+`fetch.store`.
+"""
 
 import io
 import logging
