@@ -4,18 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import clusters
 import dask.config
 import geopandas
 import obstore
 import pytest
 import requests
-import servers
 import shapely
 from distributed import LocalCluster
 from hypothesis import settings
@@ -24,8 +22,10 @@ from obstore.store import S3Store
 import s2cube
 from s2cube.cli import commands
 from s2cube.config.loading import load_config
-from s2cube.demo.archive import PASSES, Archive, write_archive
+from s2cube.demo.archive import Archive, write_archive
 from s2cube.fetch import retry, session
+from support import clusters, servers
+from support.runs import FARM, KEYS, CommandLine, EditItems, Job, Outcome, Run
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
 settings.register_profile("patient", deadline=None)
@@ -85,6 +85,23 @@ def archive_items(archive: Archive) -> list[dict[str, Any]]:
     return features
 
 
+@pytest.fixture
+def edited(archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path) -> EditItems:
+    """Write the archive's items anew, changed by a function of their list."""
+
+    def edit(change: Callable[[list[dict[str, Any]]], Any]) -> Path:
+        items = json.loads(json.dumps(archive_items))
+        for item in items:
+            for asset in item["assets"].values():
+                asset["href"] = str(archive.items.parent / asset["href"])
+        changed = change(items)
+        path = tmp_path / "edited.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": changed or items}))
+        return path
+
+    return edit
+
+
 @pytest.fixture(scope="session")
 def archive_url(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The archive over HTTP with range requests."""
@@ -128,23 +145,6 @@ def gateway_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         yield options
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: exit status, stdout, stderr."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return answer
-
-
-CommandLine = Callable[..., Outcome]
-
-
 @pytest.fixture
 def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Call the command line in this process, as `python -m s2cube` does."""
@@ -157,11 +157,6 @@ def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
         return Outcome(exit_.value.code, captured.out, captured.err)
 
     return call
-
-
-Job = Callable[..., list[object]]
-
-FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
 
 
 @pytest.fixture
@@ -184,9 +179,6 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
     return words
 
 
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
-
-
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """A bucket, as somebody else sees it."""
@@ -207,21 +199,6 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     session.reset()
     yield
     session.reset()
-
-
-CORNER_DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
-
-
-def file(day: int, suffix: str = ".tif") -> str:
-    """Name a file of a slice of the corner, relative to the output."""
-    return f"corner/{CORNER_DAYS[day]}/{CORNER_DAYS[day]}{suffix}"
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a file of JSON."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")
@@ -247,9 +224,6 @@ def out(whole: Path, tmp_path: Path) -> Path:
     """A copy of it, for one test."""
     shutil.copytree(whole, tmp_path / "out")
     return Path("out")
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture

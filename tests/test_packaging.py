@@ -1,4 +1,4 @@
-"""What is written down twice says the same: dependencies, settings, commands, the README."""
+"""What is written down twice says the same: dependencies, examples."""
 
 import re
 import tomllib
@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from s2cube.config.loading import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"dask[array]": "dask-core"}
@@ -41,8 +39,9 @@ def test_environment_is_understood_by_conda() -> None:
 def test_constraints_hold_every_dependency_and_no_host(project: dict[str, Any]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
     assert all(re.fullmatch(r"[\w.\-]+==[\w.+!]+(; python_version (<|>=) '3\.12')?", line) for line in lines)
+    extras = project["optional-dependencies"]
     held = {line.partition("==")[0] for line in lines}
-    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    needed = [*project["dependencies"], *(each for name in ("test", "docs") for each in extras[name])]
     names = {re.match(r"[\w\-]+", each)[0].lower() for each in needed}  # type: ignore[index]
     assert names - {"s2cube"} <= held
 
@@ -53,28 +52,16 @@ def test_every_dependency_says_what_it_is_for() -> None:
     assert all("# " in line for line in block.splitlines() if line.strip().startswith('"'))
 
 
-def test_readme_lists_every_setting() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(--[\w-]+)` \| `\[(\w+)\]` \| (.+?) \| (?:`(.*)`)? ?\|$", readme, re.M)
-    wanted = []
-    for section, key, field in settings():
-        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        shown = "" if default is None or default is False else str(default)
-        wanted.append((f"--{key.replace('_', '-')}", section, field.description, shown))
-    assert rows == wanted
-
-
-def test_the_readmes_files_are_there() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", readme):
-        assert (ROOT / target).exists(), target
-
-
-def test_the_example_is_what_the_readme_says() -> None:
+def test_the_example_is_in_nebraska() -> None:
     import geopandas
 
     west, south, east, north = geopandas.read_file(ROOT / "aoi.geojson").total_bounds
     assert (west, south, east, north) == (-98.23, 41.07, -98.17, 41.13)
+
+
+def test_the_citation_has_the_version(project: dict[str, Any]) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
 
 
 def test_notebooks_name_no_place_of_this_machine() -> None:

@@ -9,6 +9,7 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import bend_deg, enclosing, ground_digest, in_crs, simplified
 
 if TYPE_CHECKING:
+    from odc.geo.crs import CRS
     from odc.geo.geom import Geometry
 
 
@@ -48,8 +49,8 @@ class AOI:
     def __post_init__(self) -> None:
         from odc.geo.geom import Geometry
 
-        if self._in_degrees:
-            object.__setattr__(self, "geometry", Geometry(unwrap(self.geometry.geom), self.geometry.crs))
+        shape = unwrap(self.geometry.geom) if self._in_degrees else self.geometry.geom
+        object.__setattr__(self, "geometry", Geometry(shape, _named_by_code(self.geometry.crs)))
         west, _, east, _ = self.whole_lonlat.boundingbox
         if east - west > 180:
             raise ValueError("spans more than half the globe or goes round a pole")
@@ -108,3 +109,17 @@ class AOI:
         """Longitude of the centroid, degrees east, in [-180, 180)."""
         lon = float(self.whole_lonlat.centroid.coords[0][0])
         return lon if lon < 180 else lon - 360
+
+
+def _named_by_code(crs: "CRS | None") -> "CRS | None":
+    """Name a CRS by its EPSG code, if it has one.
+
+    odc-geo names a CRS as the process met it first: by its code or as WKT. A name that varies would make the same area
+    look like another one, and a grid like that of another CRS.
+    """
+    from odc.geo.crs import CRS
+
+    if crs is None or str(crs).startswith("EPSG:") or crs.epsg is None:
+        return crs
+    by_code = CRS(f"EPSG:{crs.epsg}")
+    return by_code if by_code == crs else crs

@@ -152,7 +152,8 @@ def _start(config: ClusterSection) -> Any:
         kind = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         extra = _EXTRAS.get(path.partition(".")[0])
-        remedy = f"Install it: pip install 's2cube[{extra}]'" if extra else "Correct --class, or install its package"
+        install = f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
+        remedy = install if extra else "Correct --class, or install its package"
         raise ConfigError(f"--class {path}", f"cannot be had ({error})", remedy) from None
     if not hasattr(kind, "get_client"):
         raise ConfigError(f"--class {path}", "is no class of Dask clusters", "Correct it")

@@ -126,6 +126,6 @@ def _geoparquet(path: str) -> Any:
         import stac_geoparquet.arrow
     except ImportError:
         raise SearchError(
-            path, "wants the package stac-geoparquet", "Install it: pip install 's2cube[geoparquet]'"
+            path, "needs the package stac-geoparquet", "Run in your clone of s2cube: pip install -e '.[geoparquet]'"
         ) from None
     return stac_geoparquet.arrow
