@@ -134,12 +134,14 @@ def search(
     asked = load(flags, config)
     from s2cube.area.vector_file import read_aois
     from s2cube.cli._table import table_of_scenes
-    from s2cube.scenes.search import asked_for, find_scenes, open_catalogue
+    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
     from s2cube.stac.source import save_items
 
     aois = read_aois(asked.job.aoi, asked.job.aoi_id)
     catalogue = open_catalogue(asked.search, asked.read.timeout_s)
-    found = [item for aoi in aois for item in asked_for(find_scenes(aoi, asked.search, catalogue), aoi, asked.search)]
+    found = [
+        item for aoi in aois for item in drop_unrequested(find_scenes(aoi, asked.search, catalogue), aoi, asked.search)
+    ]
     # Areas may share scenes; two scenes may share an id.
     scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
     if save:

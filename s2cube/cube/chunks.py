@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pystac
 from odc.geo.geobox import GeoBox
 
-from s2cube.scenes.assets import crs_code
+from s2cube.scenes.scene import crs_code
 from s2cube.scenes.time_slice import Plan
 
 _CHUNK_CELLS = 2048

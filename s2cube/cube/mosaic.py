@@ -16,7 +16,7 @@ from s2cube.cube.packing import PACKINGS
 from s2cube.raster.cells import WHOLE, unpack
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
-from s2cube.scenes.scene import address
+from s2cube.scenes.scene import item_href
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.sentinel2 import SCALE
 
@@ -171,5 +171,5 @@ def _provenance(time_slice: TimeSlice, plan: Plan, config: CubeSection) -> dict[
         "ground": plan.aoi.ground,
         "offset_dn": {scene.id: offset_dn(scene, config.offset) for scene in time_slice.scenes},
         "dropped": [asdict(each) for each in time_slice.dropped],
-        "derived_from": [href for scene in time_slice.scenes if (href := address(scene))],
+        "derived_from": [href for scene in time_slice.scenes if (href := item_href(scene))],
     }

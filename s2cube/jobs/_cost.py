@@ -31,7 +31,8 @@ from s2cube.raster.reader import AssetReader
 from s2cube.raster.resample import Lattice
 from s2cube.raster.tiff import HEADER_BYTES, Level, Tiff
 from s2cube.raster.tiles import TiledRaster
-from s2cube.scenes.assets import band_key, crs_code, layer_key
+from s2cube.scenes.assets import band_key, layer_key
+from s2cube.scenes.scene import crs_code
 from s2cube.scenes.time_slice import Plan
 from s2cube.sentinel2 import NATIVE_M, canonical_bands
 

@@ -12,7 +12,7 @@ from s2cube.errors import AOIError, SliceError
 from s2cube.jobs._comparison import Comparison, compare
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
-from s2cube.scenes.assets import lean
+from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, UnusableSlice
@@ -81,7 +81,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     overwritten = _overwritten(config, output, digest)
     plans, compared = [], []
     for aoi in aois:
-        items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
+        items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)

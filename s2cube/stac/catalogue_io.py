@@ -36,7 +36,7 @@ _OWN_HEADERS = {
     "accept-encoding", "connection", "content-length", "content-type", "expect", "host", "range", "te",
     "transfer-encoding", "upgrade",
 }  # fmt: skip
-"""Of a request, those that say how it is sent: they are ours, whatever a link to the next page says."""
+"""Headers that say how a request is sent. A link to the next page may not set them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Request:
 
 
 def is_same_server(address: str, target: str) -> bool:
-    """Tell whether a request to one address may go to another: the same host, and no less secure."""
+    """Say whether a request to one address may go to another: the same host, scheme and port, or https for http."""
     try:
         one, other = urlsplit(address), urlsplit(target)
         if one.hostname != other.hostname:
@@ -68,7 +68,7 @@ def is_same_server(address: str, target: str) -> bool:
         return False
 
 
-def as_safe(address: str, target: str) -> str:
+def keep_https(address: str, target: str) -> str:
     """Change a target to https if its own server was reached by https: servers behind a proxy often write http."""
     if urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http":
         upgraded = urlsplit(target)._replace(scheme="https").geturl()
@@ -171,7 +171,7 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
     of a catalogue on the network must not reach other servers that trust this machine.
     """
     try:
-        address = as_safe(request.address, urljoin(request.address, target))
+        address = keep_https(request.address, urljoin(request.address, target))
     except ValueError:
         address = target
     where = address[:_SHOWN_CHARACTERS]

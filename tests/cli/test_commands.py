@@ -413,7 +413,7 @@ def test_catalogue_without_the_collection(s2cube_command: CommandLine, job: Job)
 def test_catalogue_that_is_no_stac(s2cube_command: CommandLine, job: Job, tmp_path: Path) -> None:
     done = s2cube_command(*job("--stac", write(tmp_path / "x.json", '{"a": 1}')))
     assert done.status == 1
-    assert "is no STAC catalogue" in done.err
+    assert "is not a STAC catalogue" in done.err
 
 
 def test_no_scheduler(s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ class TestOffset:
         ("change", "problem"),
         [
             ({"properties": {"s2:processing_baseline": "02.14", "earthsearch:boa_offset_applied": True}}, "has none"),
-            ({"raster": {"offset": -0.7}}, "tells an offset of -0.7, which nobody knows"),
+            ({"raster": {"offset": -0.7}}, "declares an offset of -0.7, which Sentinel-2 does not have"),
             ({"raster": {"scale": 0.0001, "offset": -0.1}, "collection": "sentinel-2-c1-l2a"}, "baseline 03.01 has 0"),
         ],
     )

@@ -141,7 +141,7 @@ class TestWhatItSays:
             said.check("b.tif", Lattice(degrees.crs, from_origin(10.5, 41, 0.001, 0.001), 1000, 1000))
 
     def test_a_crs_that_is_none(self) -> None:
-        with pytest.raises(SceneError, match='S2X: has proj:code "EPSG:None", which is no EPSG code'):
+        with pytest.raises(SceneError, match='S2X: has proj:code "EPSG:None", which is not an EPSG code'):
             placement(item(of_item={"proj:code": "EPSG:None"}), "blue").check("b.tif", file())
         with pytest.raises(SceneError, match="S2X: declares EPSG:99999, which is not a CRS"):
             placement(item(of_item={"proj:code": "EPSG:99999"}), "blue").check("b.tif", file())

@@ -8,9 +8,9 @@ import pystac
 import pytest
 
 from s2cube.errors import AssetMissingError, ConfigError, HarmonisationError, SceneError
-from s2cube.scenes.assets import band_key, crs_code, layer_key
+from s2cube.scenes.assets import band_key, layer_key
 from s2cube.scenes.provider import offset_dn, provider
-from s2cube.scenes.scene import granule
+from s2cube.scenes.scene import crs_code, granule
 from s2cube.sentinel2 import BAND_ASSETS, canonical_bands
 
 DECISIONS = {
@@ -115,7 +115,8 @@ def test_every_catalogue_has_the_bands(real: Path, name: str) -> None:
     known = provider(scene)
     assert known is not None
     blue = scene.assets[known.blue_key].extra_fields
-    assert known.projection in (scene.properties if known.projection == "proj:epsg" else blue)
+    declares_in_assets = known.name == "Copernicus Data Space"
+    assert ("proj:epsg" in scene.properties, "proj:code" in blue) == (not declares_in_assets, declares_in_assets)
     assert {"proj:shape", "proj:transform"} <= set(blue)
 
 
@@ -240,12 +241,12 @@ def test_offset(scene: pystac.Item, offset: int) -> None:
             "says that its offset is applied, but also that there is no offset",
         ),
         (scene_of("es", "05.10", told=-0.1), "does not say whether the offset of processing baseline 05.10 is applied"),
-        (scene_of("c1", "05.10", told=-0.7), "tells an offset of -0.7, which nobody knows"),
-        (scene_of("cdse", "05.10", told=-0.7), "tells an offset of -0.7, which nobody knows"),
-        (scene_of("es", "05.10", flag=True, told=-0.7), "tells an offset of -0.7, which nobody knows"),
-        (scene_of("c1", "02.14", told=-0.1), "tells an offset of -1000 DN, but processing baseline 02.14 has 0"),
-        (scene_of("c1", "05.10", told=0), "tells an offset of 0 DN, but processing baseline 05.10 has -1000"),
-        (scene_of("c1", "05.10", told=-0.1, scale=2.75e-05), "tells a scale of 2.75e-05, which Sentinel-2 does not"),
+        (scene_of("c1", "05.10", told=-0.7), "declares an offset of -0.7, which Sentinel-2 does not have"),
+        (scene_of("cdse", "05.10", told=-0.7), "declares an offset of -0.7, which Sentinel-2 does not have"),
+        (scene_of("es", "05.10", flag=True, told=-0.7), "declares an offset of -0.7, which Sentinel-2 does not have"),
+        (scene_of("c1", "02.14", told=-0.1), "declares an offset of -1000 DN, but processing baseline 02.14 has 0"),
+        (scene_of("c1", "05.10", told=0), "declares an offset of 0 DN, but processing baseline 05.10 has -1000"),
+        (scene_of("c1", "05.10", told=-0.1, scale=2.75e-05), "declares a scale of 2.75e-05, which Sentinel-2 does not"),
     ],
 )
 def test_offset_that_is_unclear(scene: pystac.Item, problem: str) -> None:
@@ -265,7 +266,7 @@ def test_bands_that_differ_in_their_offset() -> None:
 def test_offset_of_a_band_by_stac_1_1() -> None:
     scene = scene_of("other", "05.10")
     scene.assets["blue"].extra_fields["bands"] = [{"name": "B02", "raster:scale": 0.0001, "raster:offset": 0}]
-    with pytest.raises(HarmonisationError, match="tells an offset of 0 DN, but processing baseline 05.10 has -1000"):
+    with pytest.raises(HarmonisationError, match="declares an offset of 0 DN, but processing baseline 05.10 has -1000"):
         offset_dn(scene)
 
 

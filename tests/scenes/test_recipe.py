@@ -19,7 +19,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import plan_job
-from s2cube.scenes.assets import lean
+from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.storage.output import Output
@@ -148,7 +148,7 @@ class TestLean:
                 continue
             item = pystac.Item.from_dict(content, migrate=False)
             item.clear_links()
-            light = lean(item, CubeSection())
+            light = drop_unused_assets(item, CubeSection())
             assert len(pickle.dumps(light)) < 15_000
             assert len(pickle.dumps(light)) < 0.5 * len(pickle.dumps(item))
 
@@ -162,13 +162,13 @@ class TestLean:
             item = pystac.Item.from_dict(content, migrate=False)
             aoi = AOI("x", _middle(item))
             (one,) = make_plan([item], aoi, config).slices
-            (other,) = make_plan([lean(item, config)], aoi, config).slices
+            (other,) = make_plan([drop_unused_assets(item, config)], aoi, config).slices
             assert one.recipe == other.recipe
 
     def test_what_cannot_be_used_stays_whole(self, archive_items: list[dict[str, Any]]) -> None:
         item = pystac.Item.from_dict(archive_items[0], migrate=False)
         del item.assets["blue"]
-        assert lean(item, CubeSection(bands=("blue",))) is item
+        assert drop_unused_assets(item, CubeSection(bands=("blue",))) is item
 
 
 def _middle(item: pystac.Item) -> Any:

@@ -185,7 +185,7 @@ class TestFiles:
     def test_saving_in_no_known_format(self, s2cube_command: CommandLine, archive: Archive) -> None:
         done = s2cube_command("search", "--stac", archive.items, "--aoi", archive.aoi, "--save", "found.xlsx")
         assert done.status == 2
-        assert "End the name in .geojson or .parquet" in done.err
+        assert "Use .geojson, .json, .parquet or .geoparquet" in done.err
 
     def test_static_catalogue(self, archive: Archive, farm: AOI, tmp_path: Path) -> None:
         items = s2cube.search(farm, stac=str(archive.items))
@@ -358,7 +358,7 @@ class TestDifficultServer:
     @pytest.mark.parametrize("path", ["search", "collections/sentinel-2-l2a"])
     def test_a_part_of_an_api_is_not_taken_for_all(self, server: Server, farm: AOI, path: str) -> None:
         server.collection["links"] = [{"rel": "items", "href": f"{server.url}/collections/sentinel-2-l2a/items"}]
-        with pytest.raises(SearchError, match="is a part of a STAC API. Give its root"):
+        with pytest.raises(SearchError, match="is a part of a STAC API. Give the root of the API"):
             s2cube.search(farm, stac=f"{server.url}/{path}")
 
     def test_api_that_only_takes_get(self, server: Server, farm: AOI) -> None:

@@ -23,8 +23,9 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import SearchError
 from s2cube.scenes.search import open_catalogue
 from s2cube.stac._document import Document
-from s2cube.stac.api import Question, ask
+from s2cube.stac.api_search import search_api
 from s2cube.stac.catalogue_io import CatalogueIO, Request
+from s2cube.stac.question import Question
 from s2cube.stac.source import open_source
 from support import servers
 from support.apis import CONFORMS, FakeApi, raw_server, scenes_like
@@ -203,8 +204,8 @@ class TestStaticOnTheNetwork:
             ({"type": "FeatureCollection"}, "has features that are not a list"),
             ({"type": "FeatureCollection", "features": None}, "has features that are not a list"),
             ({"type": "FeatureCollection", "features": {}}, "has features that are not a list"),
-            ({"type": ["Catalog"]}, "is no STAC catalogue, API or ItemCollection"),
-            ({"type": None}, "is no STAC catalogue, API or ItemCollection"),
+            ({"type": ["Catalog"]}, "is not a STAC catalogue, API or ItemCollection"),
+            ({"type": None}, "is not a STAC catalogue, API or ItemCollection"),
         ],
     )
     @pytest.mark.parametrize("where", ["network", "file"])
@@ -329,7 +330,7 @@ class TestBounds:
             api.refuse = lambda *_: time.sleep(1)  # type: ignore[assignment, func-returns-value]
             question = Question(api.root, "x", farm.geometry_lonlat)
             with pytest.raises(SearchError, match=r"failed during the search \(.* takes longer than 0.3 s\)\)"):
-                ask(open_source(api.root, 0.3), question)  # type: ignore[arg-type]
+                search_api(open_source(api.root, 0.3), question)  # type: ignore[arg-type]
             assert api.limits == [100, 100]
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])

@@ -22,9 +22,10 @@ from s2cube.area.aoi import AOI
 from s2cube.demo.archive import Archive
 from s2cube.errors import SearchError
 from s2cube.fetch.http import Answer
-from s2cube.stac._question import Form
-from s2cube.stac.api import Api, Question, ask
-from s2cube.stac.catalogue_io import Request, _redirected, as_safe, is_same_server
+from s2cube.stac.api import Api
+from s2cube.stac.api_search import search_api
+from s2cube.stac.catalogue_io import Request, _redirected, is_same_server, keep_https
+from s2cube.stac.question import Form, Question
 from s2cube.stac.source import open_source
 from support.apis import FakeApi, scenes_like
 from support.runs import CommandLine
@@ -149,7 +150,7 @@ class TestCompleteness:
 
     def test_a_scene_that_is_listed_and_counted_twice(self, api: FakeApi, farm: AOI) -> None:
         api.features = [*api.features[:7], api.features[6]]
-        items = list(ask(open_source(api.root), Question(api.root, "sentinel-2-l2a", farm.geometry_lonlat)))  # type: ignore[arg-type]
+        items = list(search_api(open_source(api.root), Question(api.root, "sentinel-2-l2a", farm.geometry_lonlat)))  # type: ignore[arg-type]
         assert [item.id for item in items] == names(7)[::-1]
 
     def test_other_scenes_of_one_id_are_scenes(self, api: FakeApi, farm: AOI) -> None:
@@ -197,7 +198,7 @@ class TestLargePages:
         api.asked.clear()
         catalogue = open_source(api.root)
         for _ in range(2):
-            assert len(list(ask(catalogue, Question(api.root, "x", farm.geometry_lonlat)))) == MANY  # type: ignore[arg-type]
+            assert len(list(search_api(catalogue, Question(api.root, "x", farm.geometry_lonlat)))) == MANY  # type: ignore[arg-type]
         assert set(api.limits[-5:]) == {50}
 
     def test_a_later_page_that_is_too_large(self, api: FakeApi, farm: AOI) -> None:
@@ -313,7 +314,7 @@ class TestLinks:
         api.http.expect_request("/search").respond_with_handler(made_up)
         # All that can be asked for beyond an instant is that instant.
         problem = (
-            "more than 50 pages, and goes on" if apart_s or has_links else "full pages of new scenes of one instant"
+            "more than 50 pages, and more follow" if apart_s or has_links else "full pages of new scenes of one instant"
         )
         with pytest.raises(SearchError, match=f"gives {problem}"):
             found(api, farm)
@@ -370,7 +371,7 @@ class TestLinks:
         ],
     )
     def test_that_leave_https_by_mistake(self, address: str, target: str, safe: str) -> None:
-        assert as_safe(address, target) == safe
+        assert keep_https(address, target) == safe
 
     @pytest.mark.parametrize(
         ("address", "target", "same"),
@@ -525,7 +526,7 @@ class TestIds:
     def asks(self, api: FakeApi) -> Callable[..., list[str]]:
         def call(*ids: str) -> list[str]:
             question = Question(api.root, "sentinel-2-l2a", None, ids=ids)
-            return [item.id for item in ask(open_source(api.root), question)]  # type: ignore[arg-type]
+            return [item.id for item in search_api(open_source(api.root), question)]  # type: ignore[arg-type]
 
         return call
 
@@ -570,7 +571,7 @@ class TestAreas:
         question = Question(api.root, "sentinel-2-l2a", coast.geometry_lonlat)
         source = open_source(api.root)
         assert isinstance(source, Api)
-        return sorted(item.id for item in ask(source, question))
+        return sorted(item.id for item in search_api(source, question))
 
     def test_few_corners_are_asked_for(self, api: FakeApi, coast: AOI) -> None:
         assert found(api, coast) == names()

@@ -1,4 +1,4 @@
-"""A question to a STAC API, and the forms that servers accept."""
+"""A question to a STAC API, and the forms of requests that servers accept."""
 
 import re
 from dataclasses import dataclass, replace
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 PAGE_SIZE = 100
 """A hundred items of Copernicus Data Space are 6.5 MB; Planetary Computer refuses more than 1000."""
 _SMALL_PAGE = 10
-"""The default of two of the four recorded servers, so every server should accept it."""
+"""The default of two of the four servers whose answers the tests hold, so every server should accept it."""
 _FEW_POINTS = 20
-"""A polygon of so few points does not make a question too long: its box has five."""
+"""A polygon with so few points does not make a request too long: its box has five points."""
 
 _ORDER = ["-properties.datetime", "-id"]
-"""With the id: Earth Search pages by the sorted fields alone, and loses scenes of the same instant."""
+"""The id is needed: Earth Search pages by the sorted fields alone, and loses scenes of the same instant without it."""
 
-_TOO_LONG = (413, 414, 431)
-_TOO_LARGE = (413, 500, 502, 504)
-_NO_METHOD = (403, 404, 405, 415, 501)
+# HTTP statuses by their likely cause.
+_REQUEST_TOO_LONG = (413, 414, 431)
+_PAGE_TOO_LARGE = (413, 500, 502, 504)
+_METHOD_NOT_ALLOWED = (403, 404, 405, 415, 501)
 _REFUSED = (400, 422)
-_TELLS_TOO_LONG = re.compile(r"too (large|long|big|many|complex)|vertices", re.IGNORECASE)
+_SAYS_TOO_LONG = re.compile(r"too (large|long|big|many|complex)|vertices", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class Question:
     stac
         Address of the API.
     area
-        EPSG:4326, by RFC 7946. Answers may hold scenes outside it.
+        EPSG:4326, by RFC 7946; None for all. Answers may hold scenes outside it.
     datetime
         RFC 3339 interval; None for all.
     ids
-        Ask for the scenes with these ids, whatever their place and time.
+        Ids of scenes. If there are any, area and datetime are not sent.
     """
 
     stac: str
@@ -54,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a question.
+    """The form of a request.
 
     Parameters
     ----------
@@ -74,11 +75,19 @@ class Form:
     limit: int = PAGE_SIZE
 
     def request(self, client: "Client", address: str, question: Question) -> Request:
-        """Make the request for a question, for the API of a client at an address."""
-        what = {"ids": question.ids} if question.ids else {"datetime": question.datetime, **self._area(question)}
+        """Compose the first request for a question.
+
+        Parameters
+        ----------
+        client
+            Composes the parameters.
+        address
+            Address of the API's search by the first of `methods`.
+        """
+        selection = {"ids": question.ids} if question.ids else {"datetime": question.datetime, **self._area(question)}
         search = client.search(
             method=self.methods[0], collections=[question.collection], limit=self.limit,
-            sortby=_ORDER if self.is_sorted else None, **what,
+            sortby=_ORDER if self.is_sorted else None, **selection,
         )  # fmt: skip
         return Request(address, self.methods[0], search.get_parameters())
 
@@ -92,7 +101,7 @@ class Form:
         if self.outline == "hull":
             return {"intersects": shapely.geometry.mapping(_hull(question.area))}
         west, south, east, north = bounds_lonlat(question.area.geom)
-        # Servers interpret a box across the antimeridian differently. Scenes outside the area are filtered out later.
+        # Servers differ in how they read a box across the antimeridian. Scenes outside the area are removed later.
         return {"bbox": (west, south, east, north) if west <= east else (-180, south, 180, north)}
 
     def simpler(self, error: AnswerError, question: Question, has_begun: bool) -> "Form | None":
@@ -101,24 +110,24 @@ class Form:
         Parameters
         ----------
         has_begun
-            Pages have been received, so the refusal can only mean that this page is too large.
+            Whether pages have been received. Then the refusal can only mean that this page is too large.
         """
         status = error.status
         refused = status in _REFUSED and not has_begun
         is_too_long = not has_begun and (
-            status in _TOO_LONG or (refused and bool(_TELLS_TOO_LONG.search(error.problem)))
+            status in _REQUEST_TOO_LONG or (refused and bool(_SAYS_TOO_LONG.search(error.problem)))
         )
-        can_split = status in _TOO_LARGE and self.limit > 1
-        ways: list[tuple[bool, Form | None]] = [
+        can_split = status in _PAGE_TOO_LARGE and self.limit > 1
+        candidates: list[tuple[bool, Form | None]] = [
             (is_too_long, self._coarser(question, _FEW_POINTS)),
             (is_too_long and self.methods[0] == "GET", self._by_other_method()),
             (can_split, replace(self, limit=max(1, self.limit // 2))),
             (refused and self.is_sorted, replace(self, is_sorted=False)),
             (refused, self._coarser(question, 0)),
             (refused and self.limit > _SMALL_PAGE, replace(self, limit=_SMALL_PAGE)),
-            (refused or (status in _NO_METHOD and not has_begun), self._by_other_method()),
+            (refused or (status in _METHOD_NOT_ALLOWED and not has_begun), self._by_other_method()),
         ]
-        return next((form for fits, form in ways if fits and form), None)
+        return next((form for fits, form in candidates if fits and form), None)
 
     def _coarser(self, question: Question, few_points: int) -> "Form | None":
         import shapely
