@@ -46,10 +46,10 @@ class Session:
 
     def kept(self, function: Callable[_Parameters, _Result], maxsize: int) -> Callable[_Parameters, _Result]:
         """Give a function that calls another one once for each set of arguments, and then repeats its result."""
+        if (known := self._kept.get(function)) is not None:
+            return known
         with self._lock:
-            if function not in self._kept:
-                self._kept[function] = _called_once(function, maxsize)
-            return self._kept[function]
+            return self._kept.setdefault(function, _called_once(function, maxsize))
 
 
 def _called_once(function: Callable[..., Any], maxsize: int) -> Callable[..., Any]:
