@@ -21,12 +21,13 @@ from s2cube.fetch import object_store as remote
 from s2cube.fetch.cache import Shelf
 from s2cube.fetch.store import Access, fetch
 from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 
 
 def read(href: str, access: Access | None = None) -> np.ndarray:
     kept = access or Access(timeout_s=10, retries=1)
-    return AssetReader(url=href, spec=SPEC, dtype=np.dtype("float32"), access=kept).read(WHOLE)
+    return whole_means(AssetReader(url=href, spec=SPEC, dtype=CELLS, access=kept).read(WHOLE))[0]
 
 
 def masked() -> np.ndarray:

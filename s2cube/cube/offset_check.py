@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from s2cube.raster.cells import whole_means
 from s2cube.sentinel2 import QA
 
 _DARK_BANDS: dict[int | None, tuple[str, ...]] = {
@@ -89,12 +90,13 @@ class OffsetCheck:
 
 def _tally(dn: np.ndarray, reason: np.ndarray, ground: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Count cells that are seen whole, by ground, and of these the dark ones."""
-    clear = (reason == QA.CLEAR) & (dn > 0)
+    means, whole = whole_means(dn)
+    clear = (reason == QA.CLEAR) & whole
     out = []
     for each in _GROUNDS:
         seen = clear if each is None else clear & (ground == each)
         limit_dn = _TOO_DARK_DN - offset if each is None else _DARK_DN
-        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (dn < limit_dn))))
+        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (means < limit_dn))))
     return np.array(out).reshape(1, 1, 1, 1, len(out), 2)
 
 
