@@ -34,9 +34,9 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     items
         Sentinel-2 L2A scenes, as `search` finds them.
     aoi
-        What lies outside it, or in its holes, is nodata.
+        Pixels outside it, or in its holes, are nodata.
     bands
-        Names, by any catalogue: ``blue`` or ``B02``; the cube calls them as they were asked for.
+        Names of any catalogue: ``blue`` or ``B02``. The cube keeps the names that you give.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
@@ -44,14 +44,15 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     quality
         ``exact``: the area mean of native pixels; ``fast``: of the coarsest overview that is no coarser than the grid.
     offset
-        What is added to digital numbers: ``auto`` goes by baseline and catalogue; ``none`` or ``-1000`` overrule it.
+        Number that is added to digital numbers: ``auto`` depends on baseline and catalogue; ``none`` or ``-1000``
+        overrule it.
     mask
-        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``: where they tell of cloud, shadow or bad pixels is
-        nodata.
+        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``. Pixels in which they show cloud, shadow or defects
+        are nodata.
     mask_classes
         Scene classes that ``scl`` masks; 0, 1, 3, 8, 9, 10 by default.
     max_cloud_probability, max_snow_probability
-        Percent, above which ``cloud`` and ``snow`` mask; 40 by default.
+        Percent; ``cloud`` and ``snow`` mask larger values; 40 by default.
     dilation
         Metres around cloud and shadow that are masked too; 0 by default.
     group_by
@@ -60,9 +61,9 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
         ``float32``: reflectance, nodata NaN; ``int16``: reflectance × 10000, nodata -9999, as `run` writes it by
         default.
     timeout, retries
-        Seconds that a request for a part of a file may take, 60 by default; how often it is made again, 5.
+        Seconds that a request for a part of a file may take, 60 by default; how often it is repeated, 5.
     tokens
-        Addresses that give tokens, by how the links begin that want them; Planetary Computer's is known.
+        Addresses that give tokens, by the beginning of the links that need them; Planetary Computer's is known.
 
     Returns
     -------
@@ -79,11 +80,11 @@ def open_cube(items: Iterable[pystac.Item], aoi: AOI, **settings: Unpack[OpenSet
     Raises
     ------
     ConfigError
-        If a setting cannot be.
+        If a setting is not valid.
     SearchError
         If there is no scene.
     SliceError
-        If a scene lacks an asset or does not say how its pixels are scaled; on computing, if a file cannot be read.
+        If a scene lacks an asset or does not give the offset of its pixels; on computing, if a file cannot be read.
     """
     patience = {key: value for key, value in settings.items() if key in READ_KEYS}
     config = CubeSection.of(
@@ -120,7 +121,7 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
 
 
 def read_access(config: ReadSection) -> Access:
-    """Begin to count what is read."""
+    """Give access to files, with counters that begin at 0."""
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 

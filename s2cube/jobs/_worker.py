@@ -1,4 +1,4 @@
-"""What a worker does: one task, from its scenes to its files."""
+"""The work of a worker: one task, from its scenes to its files."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ def _reaches(output: Output) -> bool:
             output.place.probe()
             return True
     except WriteError:
-        return False  # it is there to be seen, not to be written: the files go home
+        return False  # readable but not writable here: the files are returned
     return False
 
 
