@@ -1,4 +1,4 @@
-"""Scenes become images: harmonised, laid over each other, one for each time slice. Not yet cut to an area."""
+"""Harmonise scenes and combine those of each time slice to an image, which is not yet cut to an area."""
 
 from typing import NamedTuple
 

@@ -85,7 +85,7 @@ def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
     geobox, chunks, dtype = files[0].geobox, files[0].chunks, files[0].dtype
     of_scenes = [list(group) for _, group in groupby(files, lambda each: id(each.scene))]
     # Each file itself says where its pixels lie. Items often describe another grid (proj:shape of the undecimated file)
-    # or use another member (proj:code). So stackstac is told only that every file may meet the grid.
+    # or use another member (proj:code). So stackstac gets the bounds of the grid for every file.
     bounds = tuple(geobox.boundingbox)
     epsg = geobox.crs.epsg if geobox.crs else None
     facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
