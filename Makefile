@@ -1,17 +1,36 @@
-# make demo   install s2cube here, run the main job on a simulated archive, offline
-# make test   install what tests need, run them
+# make demo         install s2cube here, run the main job on a simulated archive, offline
+# make check        format, lint, types and the order of the wings: what a commit must pass, in seconds
+# make test-quick   the tests that are quick and need no servers, on all cores
+# make test         all tests
+# make docs         install what the documentation needs, build it as a site in site/
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST = $(VENV)/bin/python -m pytest
+QUICK = $(PYTEST) tests -m "not servers and not slow" --numprocesses auto --dist worksteal --durations 5
 
-.PHONY: demo test clean
+.PHONY: demo check test-quick test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/s2cube demo --out s2cube-demo
 
+check: $(VENV)/tests-installed
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+	$(PYTEST) --quiet tests/test_house.py -m "not slow"
+
+test-quick: $(VENV)/tests-installed
+	$(QUICK)
+
+# The rest runs in one process: its tests share a Dask cluster, PostgreSQL and SLURM.
 test: $(VENV)/tests-installed
-	$(VENV)/bin/python -m pytest
+	$(QUICK)
+	$(PYTEST) -m "servers or slow"
+
+docs: $(VENV)/docs-installed
+	$(VENV)/bin/python -m mkdocs build --strict
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,5 +46,9 @@ $(VENV)/tests-installed: $(VENV)/installed
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) s2cube-demo
+	rm -rf $(VENV) s2cube-demo site

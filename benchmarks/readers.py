@@ -5,7 +5,8 @@
 Makes an archive of noise as large as real granules (400 MB; kept in FOLDER, if given), serves it on loopback with a
 delay before every answer, and lets each contender read each case in a process of its own, in turn, as often as there
 are rounds, with few threads and with many. Prints the medians and their ratios as tables in Markdown and writes
-``docs/readers.png``. ``--growth``: 10, 100 and 1,000 slices of a small area, and chunks of 1, 4 and 16 MB, instead.
+``docs/images/readers.png``. ``--growth``: 10, 100 and 1,000 slices of a small area, and chunks of 1, 4 and 16 MB,
+instead.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from archive import EPSG, LEFT_M, TOP_M, Served, serve, write_archive
 from contenders import BANDS, CASES, CONTENDERS
 
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "readers.png"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "readers.png"
 THREADS = (4, 16)
 """Each contender is tried with both, and stands with those that are quicker for it in a case."""
 

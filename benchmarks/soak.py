@@ -1,6 +1,6 @@
 """Many slices on three workers, one of which is killed every so often, from an archive that fails now and then.
 
-    python benchmarks/soak.py [--slices 2000] [--kill-every-s 20] [--failing 0.02] [--plot docs/soak.png]
+    python benchmarks/soak.py [--slices 2000] [--kill-every-s 20] [--failing 0.02] [--plot docs/images/soak.png]
 
 Starts a scheduler and three workers as processes of their own, runs the job, kills a worker (SIGKILL, and its nanny)
 and starts another one in its place again and again, and samples the memory of all processes and the number of tasks

@@ -20,7 +20,7 @@ from s2cube import open_cube
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import OutputSection
 from s2cube.output._cog import write_cog
-from s2cube.output._spool import draft, layout
+from s2cube.output._spool import layout_of, open_spool
 
 WAYS = [
     ("deflate", 1),
@@ -60,7 +60,7 @@ def main() -> None:
         for _ in range(given.rounds):
             for way in WAYS:
                 began, cpu = time.perf_counter(), time.process_time()
-                with draft(Path(scratch), **layout(image)) as pixels:
+                with open_spool(Path(scratch), **layout_of(image)) as pixels:
                     with pixels.filling():
                         pixels.put(image.values, 0, 0, 0)
                     write_cog(image, pixels, path, OutputSection(compress=way[0], compress_level=way[1]))

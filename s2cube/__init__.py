@@ -1,7 +1,6 @@
-"""s2cube: a polygon in, analysis-ready Sentinel-2 out."""
+"""s2cube: polygons in, analysis-ready Sentinel-2 out."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
     from s2cube.scenes.search import search_items as search
     from s2cube.stac.source import save_items
 
-__version__ = version("s2cube")
+__version__ = "0.1.0"
+
+DISTRIBUTION = "s2cube-ard"
+"""Name of the project for pip and for `importlib.metadata`. On PyPI, "s2cube" is another project."""
 
 __all__ = [
     "JobConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "write_cogs",
 ]
 
+# These names are also imported for type checkers above; a test compares the two.
 _HOMES = {
     "JobConfig": "config.sections:JobConfig",
     "S2CubeError": "errors:S2CubeError",
@@ -45,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Modules that need numpy and its relatives are imported when they are used, so that `import s2cube` takes no time.
+    # Import a module at the first use of its name: numpy, xarray and dask take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module 's2cube' has no attribute '{name}'")
     module, _, attribute = _HOMES[name].partition(":")

@@ -2,24 +2,23 @@
 
 ::
 
-    S2CubeError                 the job could not be done                exit status 1
-    ├── UsageError              wrong usage or configuration             exit status 2
+    S2CubeError                 the job cannot be done                        exit status 1
+    ├── UsageError              wrong usage or configuration                  exit status 2
     │   ├── ConfigError         a setting: flag, variable or TOML key
     │   ├── AOIError            the file with the area of interest
     │   └── OutputError         the output folder or bucket
-    ├── SearchError             the catalogue did not give its scenes
-    ├── ClusterError            no Dask cluster to compute on
-    ├── BusyError               another run writes there
-    ├── WriteError              what was made cannot be written
-    └── SliceError              one time slice failed; the others go on  exit status 3
+    ├── SearchError             the catalogue does not return its scenes
+    ├── ClusterError            there is no Dask cluster to compute on
+    ├── BusyError               another run writes to the output
+    ├── WriteError              a file cannot be written
+    └── SliceError              one time slice failed; the others continue    exit status 3
         ├── AssetMissingError   a scene lacks an asset
-        ├── AssetReadError      an asset could not be read
-        ├── SceneError          a scene's item cannot be used: no place, or two
-        └── HarmonisationError  nobody knows how a scene's pixels are scaled
+        ├── AssetReadError      an asset cannot be read
+        ├── SceneError          the item of a scene gives no position, or two
+        └── HarmonisationError  the offset of the pixels of a scene is unknown
 
-Every error names what it is about, what is wrong and what to do; it survives
-pickling, so it arrives complete from a Dask worker; it holds no credential and
-no control character from an answer or a file.
+Every error says what it is about, what is wrong and what to do. It survives pickling, so it arrives complete from a
+Dask worker. It contains no credentials, and no control characters of an answer or a file.
 """
 
 import os
@@ -30,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 _USER = re.compile(r"(?<=\w)://([^/\s'\"]+|[^/\s'\":@]+:(?!\d{1,5}/)[^\s'\"@]{1,80}+)@")
-"""A key of S3 may hold a slash. The text after a port is not a password."""
+"""User and password of a URL. A key of S3 may contain a slash. The text after a port is not a password."""
 
 _QUERY = re.compile(r"/[^\s'\"?#]*([?#][^\s'\"()]*)?")
 _BEARER = re.compile(r"(?i)\bbearer[ \t]++((?!…(?:\s|$))[^\n\"']+)")
@@ -38,7 +37,7 @@ _ELEMENT = re.compile(
     r"<(?:\w{0,40}(?:AccessKeyId|SecretAccessKey|SessionToken|Signature|SignatureProvided)"
     r"|(?:StringToSign|CanonicalRequest)\w{0,20})>([^<]+)"
 )
-"""Of what stores answer who sign: it holds what was signed."""
+"""Elements of the answer of a store to a request with a wrong signature: they contain keys, or the signed text."""
 
 _NAME = re.compile(
     r"(?:(?<![\w-])|(?<=%3[dD]))([\w-]{3,}+)"
@@ -54,17 +53,18 @@ _SECRET_HEADER = re.compile(r"(?i)(authorization|(^|-)cookie|-(key|token|secret|
 _SIGNING_NAME = re.compile(r"(?i)x-(amz|goog)-")
 _LONGEST_SECRET_NAME = 64
 
-# Text from outside may be long, and made to be slow to parse. Each of these patterns takes linear time: none starts
-# again at every letter of a word.
+# Text from outside may be long, and an attacker may choose it. Each of these patterns takes linear time, because none
+# is tried again at every letter of a word.
 
 _SECRET_VARIABLE = re.compile(
     r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
     r"|\w+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
 )
 _SHORTEST_SECRET = 6
+"""Characters. A shorter value of a variable would hide common words."""
 
 _LONGEST_TEXT = 4000
-"""Characters of outside text that are shown: about one screen. A server may return megabytes."""
+"""Maximum length of outside text, characters: about one screen. A server may return megabytes."""
 
 _LONGEST_MARK = 50
 """Length of the note about the characters that are left out."""
@@ -124,14 +124,14 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
     ends = {_NAMED_VALUE: 0, _HEADER_VALUE: 0}
     for name in _NAME.finditer(text):
         value = _value_pattern(name)
-        # Of two secrets of one kind, one inside the other ends where the other ends.
+        # A secret inside another one of the same kind ends with it, so it is skipped.
         if value and name.end() >= ends[value] and (found := value.match(text, name.end())):
             ends[value] = found.end()
             yield found.span()
 
 
 def _environment_secrets() -> set[str]:
-    """Give the secrets of the environment, also as they are written in a URL."""
+    """Give the secrets of the environment, as they are and as they are written in a URL."""
     values = {
         value for name, value in os.environ.items()
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.fullmatch(name)
@@ -140,7 +140,7 @@ def _environment_secrets() -> set[str]:
 
 
 def _value_pattern(found: re.Match[str]) -> re.Pattern[str] | None:
-    """Find the end of the value of a name, if it is a secret."""
+    """Give the pattern of the value after a name, if the value is a secret."""
     name = found[1][-_LONGEST_SECRET_NAME:]
     signing = _SIGNING_NAME.search(found[1])
     if _SECRET_HEADER.search(name) or (signing and ":" in found[0]):
@@ -162,14 +162,19 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def install_remedy(extra: str) -> str:
+    """Write how to install the packages of an extra of s2cube."""
+    return f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
+
+
 @dataclass(eq=False)
 class S2CubeError(Exception):
-    """What every error of s2cube is.
+    """Base class of all errors of s2cube.
 
     Parameters
     ----------
     subject
-        What the error is about: a setting, a file, a URL, a scene.
+        What the error is about: a setting, a file, a URL or a scene.
     problem
         What is wrong with it.
     remedy
@@ -183,7 +188,7 @@ class S2CubeError(Exception):
     exit_status = 1
 
     def __post_init__(self) -> None:
-        # Python keeps here what it was made of.
+        # BaseException keeps the arguments here: they are not redacted.
         self.args = ()
         for fact in fields(self):
             value = getattr(self, fact.name)
@@ -198,25 +203,25 @@ class S2CubeError(Exception):
 
 
 class UsageError(S2CubeError):
-    """Wrong usage or configuration: nothing was tried."""
+    """Wrong usage or configuration. Nothing has been computed."""
 
     exit_status = 2
 
 
 class ConfigError(UsageError):
-    """A setting is unknown or its value cannot be; `subject` is the flag, variable or TOML key."""
+    """A setting is unknown or its value is not valid; `subject` is the flag, variable or TOML key."""
 
 
 class AOIError(UsageError):
-    """The area of interest cannot be used; `subject` is its file, with the feature if it is one's."""
+    """The area of interest cannot be used; `subject` is its file, and the feature if only one is wrong."""
 
 
 class OutputError(UsageError):
-    """The output folder or bucket cannot be written or is not one of s2cube's."""
+    """The output folder or bucket cannot be written, or s2cube has not written it."""
 
 
 class SearchError(S2CubeError):
-    """The catalogue does not answer, is no STAC, or lacks the collection; `subject` is its address."""
+    """The catalogue does not answer, is not STAC, or lacks the collection; `subject` is its address."""
 
 
 class ClusterError(S2CubeError):
@@ -228,19 +233,19 @@ class BusyError(S2CubeError):
 
 
 class WriteError(S2CubeError):
-    """A disk is full, a store refuses: no slice can be written any more; `subject` is the file."""
+    """No slice can be written: a disk is full, or a store refuses; `subject` is the file."""
 
 
 @dataclass(eq=False)
 class SliceError(S2CubeError):
-    """One time slice cannot be made; `subject` is the scene to blame.
+    """One time slice cannot be computed; `subject` is the scene that causes it.
 
     Parameters
     ----------
     asset
-        Key of the asset to blame in the scene, empty where the whole scene is.
+        Key of the asset that causes it; empty if it is the whole scene.
     may_pass
-        Whether it may be well if it is tried again later.
+        Whether a later attempt may succeed.
     scene
         Id of the scene whose file cannot be read, if it is known.
     """
@@ -253,16 +258,16 @@ class SliceError(S2CubeError):
 
 
 class AssetMissingError(SliceError):
-    """A scene has no asset for a band that was asked for."""
+    """A scene has no asset for a requested band or layer."""
 
 
 class AssetReadError(SliceError):
-    """An asset could not be opened or read."""
+    """An asset cannot be opened or read."""
 
 
 class SceneError(SliceError):
-    """A scene does not say where it lies, or says it in two ways."""
+    """The item of a scene gives no position, or two that contradict each other."""
 
 
 class HarmonisationError(SliceError):
-    """A scene says nothing about the offset of its pixels, or contradicts itself."""
+    """The item of a scene does not give the offset of its pixels, or contradicts itself."""

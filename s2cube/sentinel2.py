@@ -1,12 +1,13 @@
-"""Why a pixel is, or is not, there: the classes of a slice's QA image."""
+"""Facts of Sentinel-2 L2A: bands, mask layers, scale, offset, scene classes; and the values of our QA images."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from s2cube.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
-from s2cube.errors import ConfigError
 
 BAND_ASSETS: dict[str, tuple[str, ...]] = {
     "coastal": ("coastal", "B01", "B01_60m"),
@@ -24,17 +25,16 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-Read off the items these catalogues serve; of what the Data Space serves in several sizes, the native one.
+They are those of real items. The Data Space serves some bands in several sizes; the key here is of the native size.
+For a catalogue with other keys, add them to each band. The first key that an item has is used, so a key must have the
+same meaning in every catalogue.
 """
 
-
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
-"""The STAC eo extension's common name of each band: it has one for all three of the red edge."""
-
+"""Common name of each band in the STAC eo extension 1: the three red edge bands share one."""
 
 EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
-"""What eo 2 calls these."""
-
+"""Common names of the red edge bands in the STAC eo extension 2."""
 
 LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "scl": ("scl", "SCL", "SCL_20m"),
@@ -42,35 +42,36 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "MSK_SNWPRB", "SNWPRB"),
     "qa60": ("qa60", "QA60"),
 }
-"""Asset keys of what masks are made of: scene classification, probabilities in percent, cloud bits.
+"""Asset keys of each mask layer: scene classification, probabilities in percent, cloud bits.
 
-`cloud` and `snow` are Earth Search's and Digital Earth Africa's, MSK_… and QA60 are what ESA calls the files and what
-mirrors keep. Planetary Computer and Copernicus Data Space serve the scene classification only.
+`cloud` and `snow` are the keys of Earth Search and Digital Earth Africa. MSK_… and QA60 are ESA's names of the files,
+which mirrors keep. Planetary Computer and Copernicus Data Space serve only the scene classification.
+
+For a catalogue with other keys, add them here. To add a layer: add its name and keys here, its pixel size to
+`NATIVE_M`, its name to `config.literals.MaskLayer`, its data type to `cube.reads`, and the rule that turns its values
+into `QA` values to `cube.mask`.
 """
-
 
 NATIVE_M = {
     "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
     "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
 }  # fmt: skip
-"""Pixel of each band and layer, metres (Sentinel-2 Products Specification Document)."""
-
+"""Pixel size of each band and layer, metres (Sentinel-2 Products Specification Document)."""
 
 SCALE = 0.0001
-"""Reflectance a digital number: Sentinel-2 L2A's QUANTIFICATION_VALUE is 10000 (Products Specification Document)."""
-
+"""Reflectance per digital number: QUANTIFICATION_VALUE of L2A is 10000 (Products Specification Document)."""
 
 BOA_ADD_OFFSET_DN = -1000
 """Offset of every L2A band since processing baseline 04.00 (Products Specification Document, BOA_ADD_OFFSET)."""
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the name of each band in `BAND_ASSETS`, whichever catalogue's name it was asked by.
+    """Give the name of each band in `BAND_ASSETS`; the names may be those of any catalogue.
 
     Raises
     ------
     ConfigError
-        If a name is no band's; the message lists the known ones.
+        If a band is not known; the message lists the known ones.
     """
     return tuple(_canonical_band(name) for name in names)
 
@@ -84,8 +85,8 @@ def _canonical_band(name: str) -> str:
 
 NO_DATA_CLASS = 0
 CLOUD_CLASSES = (8, 9, 10)
-"""Of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and high probability, thin
-cirrus."""
+"""Classes of the scene classification (Sentinel-2 Products Specification Document): cloud of medium and of high
+probability, thin cirrus."""
 
 
 class QA(IntEnum):

@@ -3,19 +3,17 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import clusters
 import dask.config
 import geopandas
 import obstore
 import pytest
 import requests
-import servers
 import shapely
 from distributed import LocalCluster
 from hypothesis import settings
@@ -24,14 +22,54 @@ from obstore.store import S3Store
 import s2cube
 from s2cube.cli import commands
 from s2cube.config.loading import load_config
-from s2cube.demo.archive import PASSES, Archive, write_archive
+from s2cube.demo.archive import Archive, write_archive
 from s2cube.fetch import http, object_store, tokens
+from support import clusters, outside, servers
+from support.runs import FARM, KEYS, CommandLine, EditItems, Job, Outcome, Run
 
 # Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers, as notebooks do, and those that need data from outside: by their fixtures."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if servers.FIXTURE in fixtures or item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.servers)
+        if outside.FIXTURES & fixtures:
+            item.add_marker(pytest.mark.outside_data)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    servers.allow(item.get_closest_marker("servers") is not None)
+
+
+@pytest.fixture(scope="session")
+def server_processes() -> None:
+    """Permit server processes. Each test and fixture that starts one asks for it; so the quick tests leave it out."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarded_clusters() -> Iterator[None]:
+    """Refuse Dask clusters where servers are refused: those of this process, and those of `s2cube run` as a child."""
+    start_cluster, start_child = LocalCluster.__init__, subprocess.Popen.__init__
+
+    def cluster(self: LocalCluster, *words: Any, **options: Any) -> None:
+        servers.check_allowed("LocalCluster")
+        start_cluster(self, *words, **options)
+
+    def child(self: subprocess.Popen[Any], command: Any, *words: Any, **options: Any) -> None:
+        if {"s2cube", "run"} <= set(command):
+            servers.check_allowed("the cluster of `s2cube run`")
+        start_child(self, command, *words, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalCluster, "__init__", cluster)
+        patch.setattr(subprocess.Popen, "__init__", child)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +102,14 @@ def open_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """Real Sentinel-2 material, which is not part of the project."""
-    if not REAL.exists():
-        pytest.skip(f"no real granules beside the project ({REAL.name} is absent)")
-    return REAL
+    """Real Sentinel-2 granules and Items, which are not part of the project."""
+    return outside.require_real()
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Recorded answers of real STAC APIs, which are not part of the project."""
+    return outside.require_recordings()
 
 
 @pytest.fixture(scope="session")
@@ -81,15 +123,32 @@ def archive_items(archive: Archive) -> list[dict[str, Any]]:
     return features
 
 
+@pytest.fixture
+def edited(archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path) -> EditItems:
+    """Write the archive's items anew, changed by a function of their list."""
+
+    def edit(change: Callable[[list[dict[str, Any]]], Any]) -> Path:
+        items = json.loads(json.dumps(archive_items))
+        for item in items:
+            for asset in item["assets"].values():
+                asset["href"] = str(archive.items.parent / asset["href"])
+        changed = change(items)
+        path = tmp_path / "edited.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": changed or items}))
+        return path
+
+    return edit
+
+
 @pytest.fixture(scope="session")
-def archive_url(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def archive_url(server_processes: None, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The archive over HTTP with range requests."""
     with servers.nginx(archive.items.parent, tmp_path_factory.mktemp("nginx")) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def scheduler() -> Iterator[str]:
+def scheduler(server_processes: None) -> Iterator[str]:
     """Address of a Dask cluster with one worker process, shared by all runs of the suite."""
     with (
         # As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
@@ -100,7 +159,7 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
+def hosts(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
     """A Dask cluster of three hosts, by TLS, and a folder that they do not see; not for tests that kill."""
     folder = tmp_path_factory.mktemp("hosts")
     (folder / "private").mkdir()
@@ -109,7 +168,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskClu
 
 
 @pytest.fixture(scope="session")
-def slurm_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def slurm_options(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Options of `dask_jobqueue.SLURMCluster`; SLURM's commands find it."""
     with clusters.slurm(tmp_path_factory.mktemp("slurm")) as slurm, pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.environment.items():
@@ -118,27 +177,10 @@ def slurm_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
 
 
 @pytest.fixture(scope="session")
-def gateway_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def gateway_options(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Options of `dask_gateway.GatewayCluster`."""
     with clusters.gateway(tmp_path_factory.mktemp("gateway")) as options:
         yield options
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: exit status, stdout, stderr."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return answer
-
-
-CommandLine = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -153,11 +195,6 @@ def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
         return Outcome(exit_.value.code, captured.out, captured.err)
 
     return call
-
-
-Job = Callable[..., list[object]]
-
-FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
 
 
 @pytest.fixture
@@ -180,11 +217,8 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
     return words
 
 
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
-
-
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+def s3(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """A bucket, as somebody else sees it."""
     with servers.object_store(tmp_path_factory.mktemp("weed")) as url:
         bucket = S3Store(
@@ -205,21 +239,6 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     object_store.store_to_write.cache_clear()
     object_store.store_to_read.cache_clear()
-
-
-CORNER_DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
-
-
-def file(day: int, suffix: str = ".tif") -> str:
-    """Name a file of a slice of the corner, relative to the output."""
-    return f"corner/{CORNER_DAYS[day]}/{CORNER_DAYS[day]}{suffix}"
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a file of JSON."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")
@@ -245,9 +264,6 @@ def out(whole: Path, tmp_path: Path) -> Path:
     """A copy of it, for one test."""
     shutil.copytree(whole, tmp_path / "out")
     return Path("out")
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture

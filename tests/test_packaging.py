@@ -1,5 +1,6 @@
-"""What is written down twice says the same: dependencies, settings, commands, the README."""
+"""What is written down twice says the same: dependencies, examples."""
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from s2cube.config.loading import settings
+import s2cube
+from support.runs import CommandLine
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"dask[array]": "dask-core"}
@@ -41,10 +43,42 @@ def test_environment_is_understood_by_conda() -> None:
 def test_constraints_hold_every_dependency_and_no_host(project: dict[str, Any]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
     assert all(re.fullmatch(r"[\w.\-]+==[\w.+!]+(; python_version (<|>=) '3\.12')?", line) for line in lines)
+    extras = project["optional-dependencies"]
     held = {line.partition("==")[0] for line in lines}
-    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    needed = [*project["dependencies"], *(each for name in ("test", "docs") for each in extras[name])]
     names = {re.match(r"[\w\-]+", each)[0].lower() for each in needed}  # type: ignore[index]
-    assert names - {"s2cube"} <= held
+    assert names - {project["name"]} <= held
+
+
+def test_the_distribution_has_one_name(project: dict[str, Any]) -> None:
+    """s2cube on PyPI is another project."""
+    assert project["name"] == s2cube.DISTRIBUTION != "s2cube"
+    extras = project["optional-dependencies"]
+    own = [each for needed in extras.values() for each in needed if "s2cube" in each]
+    assert own
+    assert all(re.fullmatch(rf"{s2cube.DISTRIBUTION}\[[\w,]+\]", each) for each in own)
+    assert {name for each in own for name in re.findall(r"\w+", each.partition("[")[2])} <= set(extras)
+
+
+def test_nothing_says_to_install_the_other_project() -> None:
+    texts = [*ROOT.glob("*.*"), *ROOT.glob("Makefile")]
+    texts += [path for folder in ("s2cube", "docs", "notebooks", ".ci") for path in (ROOT / folder).rglob("*")]
+    written = {
+        path
+        for path in texts
+        if path.suffix in {"", ".md", ".py", ".toml", ".txt", ".yml", ".ipynb"} and path.is_file()
+    }
+    assert ROOT / "README.md" in written
+    says_so = re.compile(r"""pip3? +install[^\n`]*?[ '"]s2cube(?![\w./-])""")
+    assert says_so.search("pip install --quiet 's2cube[test]'")
+    assert [path.name for path in written if says_so.search(path.read_text())] == []
+
+
+def test_version_names_the_distribution(s2cube_command: CommandLine) -> None:
+    expected = f"s2cube {s2cube.__version__} (distribution {s2cube.DISTRIBUTION})\n"
+    done = s2cube_command("--version")
+    assert (done.status, done.out) == (0, expected)
+    assert importlib.metadata.version(s2cube.DISTRIBUTION) == s2cube.__version__
 
 
 def test_every_dependency_says_what_it_is_for() -> None:
@@ -53,28 +87,16 @@ def test_every_dependency_says_what_it_is_for() -> None:
     assert all("# " in line for line in block.splitlines() if line.strip().startswith('"'))
 
 
-def test_readme_lists_every_setting() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(--[\w-]+)` \| `\[(\w+)\]` \| (.+?) \| (?:`(.*)`)? ?\|$", readme, re.M)
-    wanted = []
-    for section, key, field in settings():
-        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        shown = "" if default is None or default is False else str(default)
-        wanted.append((f"--{key.replace('_', '-')}", section, field.description, shown))
-    assert rows == wanted
-
-
-def test_the_readmes_files_are_there() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", readme):
-        assert (ROOT / target).exists(), target
-
-
-def test_the_example_is_what_the_readme_says() -> None:
+def test_the_example_is_in_nebraska() -> None:
     import geopandas
 
     west, south, east, north = geopandas.read_file(ROOT / "aoi.geojson").total_bounds
     assert (west, south, east, north) == (-98.23, 41.07, -98.17, 41.13)
+
+
+def test_the_citation_has_the_version(project: dict[str, Any]) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (s2cube.__version__, project["license"])
 
 
 def test_notebooks_name_no_place_of_this_machine() -> None:

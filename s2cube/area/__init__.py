@@ -1,4 +1,4 @@
-"""Polygons of a vector file become areas of interest with a grid.
+"""Read polygons from a vector file as areas of interest, and lay their grids.
 
 Other wings may use: `antimeridian`, `aoi`, `grid`, `names`, `outline`, `vector_file`.
 """

@@ -1,4 +1,4 @@
-"""Shapes over the antimeridian, in every style that people and catalogues draw them."""
+"""Join and cut shapes that cross the antimeridian, in every notation that people and catalogues use."""
 
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 _Shape = TypeVar("_Shape", bound="BaseGeometry")
 
-# The library `antimeridian` is the oracle of the tests. It cannot stand in for what is here: it only cuts, where a grid
-# wants one piece; and its version 0.4.9 fails on many holes, takes what has a corner at 180 for the whole globe without
-# it, and gives three parts a box that lacks one of them.
+# The tests compare with the library `antimeridian`. It cannot replace this module. It only cuts, but a grid needs one
+# piece. Its version 0.4.9 fails on many holes, takes a shape with a corner at 180 for the rest of the globe, and gives
+# three parts a box that lacks one of them.
 
 
 def unwrap(geometry: "BaseGeometry") -> "BaseGeometry":
-    """Let longitudes run on across the antimeridian, so that what it cuts is one piece.
+    """Continue longitudes beyond 180 degrees, so that a shape that crosses the antimeridian is one piece.
 
-    An edge goes the shorter way: one of more than 180 degrees crosses the antimeridian. Parts stand on the same turn
-    round the globe, and a ring round a pole is closed over it.
+    An edge takes the shorter way: an edge of more than 180 degrees crosses the antimeridian. All parts get longitudes
+    of the same turn round the globe. A ring round a pole is closed over the pole.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def unwrap(geometry: "BaseGeometry") -> "BaseGeometry":
     Returns
     -------
     shapely.geometry.base.BaseGeometry
-        Its west edge is in [-180, 180), and no other edge west of it. What crosses nothing comes back as it is.
+        Its west edge is in [-180, 180). A shape that does not cross the antimeridian is returned unchanged.
     """
     import shapely
 
@@ -37,18 +37,18 @@ def unwrap(geometry: "BaseGeometry") -> "BaseGeometry":
     if geometry.is_empty or (west >= -180 and east <= 180 and east - west <= 180):
         return geometry
     parts = [_unwrapped(part) for part in shapely.get_parts(geometry)]
-    parts = [_turned(part, _turns_between(part, parts[0])) for part in parts]
+    parts = [_shifted(part, _turns_between(part, parts[0])) for part in parts]
     kind: Any = type(geometry)
     whole = kind(parts) if len(parts) > 1 else parts[0]
     if shapely.is_valid(parts).all():
         joined = shapely.union_all(parts)
-        # Parts that meet at the antimeridian become one; those that overlap stay, for others to find invalid.
+        # Parts that meet at the antimeridian become one. Parts that overlap stay, so that a later check finds them.
         whole = joined if math.isclose(joined.area, whole.area) else whole
-    return _turned(whole, -math.floor((whole.bounds[0] + 180) / 360))
+    return _shifted(whole, -math.floor((whole.bounds[0] + 180) / 360))
 
 
 def split(geometry: "BaseGeometry") -> "BaseGeometry":
-    """Cut at the antimeridian, as RFC 7946 wants it: longitudes in [-180, 180].
+    """Cut at the antimeridian, as RFC 7946 requires: longitudes in [-180, 180].
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def split(geometry: "BaseGeometry") -> "BaseGeometry":
     if geometry.is_empty or geometry.bounds[2] <= 180:
         return geometry
     world = shapely.box(-180, -90, 180, 90)
-    halves = [shapely.get_parts(world & each) for each in (geometry, _turned(geometry, -1))]
+    halves = [shapely.get_parts(world & each) for each in (geometry, _shifted(geometry, -1))]
     dimension = shapely.get_dimensions(geometry)
-    # A part that only reaches the antimeridian leaves a line or a point on its other side.
+    # A part that only touches the antimeridian leaves a line or a point on its other side.
     return shapely.union_all([part for half in halves for part in half if shapely.get_dimensions(part) == dimension])
 
 
 def bounds_lonlat(geometry: "BaseGeometry") -> tuple[float, float, float, float]:
-    """Give (west, south, east, north) in degrees, of any style; west is greater than east across the antimeridian."""
+    """Give (west, south, east, north) in degrees; west is greater than east if the shape crosses the antimeridian."""
     west, south, east, north = unwrap(geometry).bounds
     if east - west >= 360:
         return -180, south, 180, north
@@ -79,12 +79,12 @@ def _unwrapped(part: "BaseGeometry") -> "BaseGeometry":
 
     if not isinstance(part, shapely.Polygon):
         return part
-    shell = shapely.LinearRing(_run_on(part.exterior.coords))
-    holes = [shapely.LinearRing(_run_on(hole.coords)) for hole in part.interiors]
-    return shapely.Polygon(shell, [_turned(hole, _turns_between(hole, shell)) for hole in holes])
+    shell = shapely.LinearRing(_continued(part.exterior.coords))
+    holes = [shapely.LinearRing(_continued(hole.coords)) for hole in part.interiors]
+    return shapely.Polygon(shell, [_shifted(hole, _turns_between(hole, shell)) for hole in holes])
 
 
-def _run_on(ring: object) -> "NDArray[np.float64]":
+def _continued(ring: object) -> "NDArray[np.float64]":
     import numpy as np
 
     points = np.array(ring)[:, :2]
@@ -92,7 +92,7 @@ def _run_on(ring: object) -> "NDArray[np.float64]":
     run = points.copy()
     run[1:, 0] -= 360 * turns
     if np.ptp(run[:, 0]) == 0:
-        # From -180 to 180 and back is not there and back again, but the whole globe.
+        # A ring from -180 to 180 and back is the whole globe, not a line.
         return points
     if turns[-1]:
         pole = np.copysign(90, points[:, 1].mean())
@@ -101,12 +101,12 @@ def _run_on(ring: object) -> "NDArray[np.float64]":
 
 
 def _turns_between(geometry: "BaseGeometry", other: "BaseGeometry") -> int:
-    """Count the turns that bring one as close to the other as it can stand."""
+    """Count the full turns by which a shape must be shifted to be closest to another one."""
     (west, _, east, _), (other_west, _, other_east, _) = geometry.bounds, other.bounds
     return round((other_west + other_east - west - east) / 720)
 
 
-def _turned(geometry: "_Shape", turns: int) -> "_Shape":
+def _shifted(geometry: "_Shape", turns: int) -> "_Shape":
     from shapely import affinity
 
     return affinity.translate(geometry, 360 * turns) if turns else geometry

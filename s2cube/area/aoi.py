@@ -9,19 +9,20 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import bend_deg, enclosing, ground_digest, in_crs, simplified
 
 if TYPE_CHECKING:
+    from odc.geo.crs import CRS
     from odc.geo.geom import Geometry
 
 
 _STRAIGHT_M = 10_000
-"""So far a line that is straight in metres is bent by 20 m at most in degrees, up to latitude 84."""
+"""Maximum length of a segment, metres: reprojecting it to degrees moves it by less than 20 m, up to latitude 84."""
 
 
 _BEND_DEG = 1e-6
-"""A decimetre at most: by how much a line may be bent and still be drawn straight."""
+"""Maximum deviation from a straight line that is ignored, degrees: a decimetre."""
 
 
 _LARGE_BEND_DEG = 1e-5
-"""A metre at most, a tenth of the smallest pixel."""
+"""Deviation from a straight line above which the CRS matters, degrees: a metre, a tenth of the smallest pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class AOI:
     id
         Safe as a file name, unique among the AOIs of a file.
     geometry
-        Valid, non-empty Polygon or MultiPolygon with its own CRS. In degrees it may be drawn over the antimeridian in
-        any style, and is then kept in one piece, with longitudes beyond 180.
+        Valid, non-empty Polygon or MultiPolygon with its own CRS. In degrees it may cross the antimeridian, in any
+        notation. It is then kept in one piece, with longitudes beyond 180.
 
     Raises
     ------
     ValueError
-        If it lies nowhere on Earth, spans more than half the globe or goes round a pole.
+        If it is nowhere on Earth, spans more than half the globe or contains a pole.
     """
 
     id: str
@@ -48,8 +49,8 @@ class AOI:
     def __post_init__(self) -> None:
         from odc.geo.geom import Geometry
 
-        if self._in_degrees:
-            object.__setattr__(self, "geometry", Geometry(unwrap(self.geometry.geom), self.geometry.crs))
+        shape = unwrap(self.geometry.geom) if self._in_degrees else self.geometry.geom
+        object.__setattr__(self, "geometry", Geometry(shape, _named_by_code(self.geometry.crs)))
         west, _, east, _ = self.whole_lonlat.boundingbox
         if east - west > 180:
             raise ValueError("spans more than half the globe or goes round a pole")
@@ -60,10 +61,10 @@ class AOI:
 
     @cached_property
     def whole_lonlat(self) -> "Geometry":
-        """The geometry in EPSG:4326, in one piece: longitudes run on across the antimeridian, see `unwrap`."""
+        """The geometry in EPSG:4326, in one piece: longitudes may exceed 180, see `unwrap`."""
         from odc.geo.geom import Geometry
 
-        # What is straight in metres is bent in degrees, by kilometres in large areas near the poles.
+        # A straight line in metres is curved in degrees, by kilometres in large areas near the poles.
         crs = "EPSG:4326"
         lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, _STRAIGHT_M)
         if not all(map(math.isfinite, lonlat.boundingbox)):
@@ -81,7 +82,7 @@ class AOI:
 
     @cached_property
     def search_area(self) -> "Geometry":
-        """An area of at most about a hundred vertices that contains the AOI, by RFC 7946; see `shape.enclosing`."""
+        """An area of at most about a hundred vertices that contains the AOI, by RFC 7946; see `outline.enclosing`."""
         import shapely
         from odc.geo.geom import Geometry
 
@@ -90,17 +91,17 @@ class AOI:
 
     @cached_property
     def ground(self) -> str:
-        """Digest of the ground: the same for the same polygon in any format and CRS; see `shape.ground_digest`.
+        """Digest of the ground: the same for the same polygon in any format and CRS; see `outline.ground_digest`.
 
-        If edges that are straight in a CRS of metres are bent by more than a metre in degrees, the CRS is part of the
-        digest.
+        If straight edges in a CRS of metres deviate by more than a metre from straight lines in degrees, the CRS is
+        part of the digest.
         """
         digest = ground_digest(self.geometry.to_crs("EPSG:4326").geom)
         return f"{digest} {self.geometry.crs}" if bend_deg(self.geometry) > _LARGE_BEND_DEG else digest
 
     @property
     def bounds_lonlat(self) -> tuple[float, float, float, float]:
-        """Box (west, south, east, north), degrees; west is greater than east across the antimeridian."""
+        """Box (west, south, east, north), degrees; west is greater than east if it crosses the antimeridian."""
         return bounds_lonlat(self.whole_lonlat.geom)
 
     @property
@@ -108,3 +109,17 @@ class AOI:
         """Longitude of the centroid, degrees east, in [-180, 180)."""
         lon = float(self.whole_lonlat.centroid.coords[0][0])
         return lon if lon < 180 else lon - 360
+
+
+def _named_by_code(crs: "CRS | None") -> "CRS | None":
+    """Name a CRS by its EPSG code, if it has one.
+
+    odc-geo names a CRS as the process met it first: by its code or as WKT. A name that varies would make the same area
+    look like another one, and a grid like that of another CRS.
+    """
+    from odc.geo.crs import CRS
+
+    if crs is None or str(crs).startswith("EPSG:") or crs.epsg is None:
+        return crs
+    by_code = CRS(f"EPSG:{crs.epsg}")
+    return by_code if by_code == crs else crs

@@ -1,4 +1,4 @@
-"""An area of interest and a resolution become a GeoBox."""
+"""Lay the grid of an area of interest."""
 
 import math
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 _UTM_LAT = (-80, 84)
-"""Degrees north between which there are UTM zones; beyond them is UPS (NGA.SIG.0012)."""
+"""Latitudes of the UTM zones, degrees north; UPS covers the rest (NGA.SIG.0012)."""
 
 _ZONE_DEG = 6
-"""Width of a UTM zone; zone 1 begins at 180 degrees west (NGA.SIG.0012)."""
+"""Width of a UTM zone, degrees; zone 1 begins at 180 degrees west (NGA.SIG.0012)."""
 
 _ZONES = 60
 
@@ -23,18 +23,18 @@ _UPS = ("EPSG:5042", "EPSG:5041")
 """South and north, easting first."""
 
 _STRETCH = 10
-"""By how much more than they are a CRS may show distances: Mercator does so at latitude 84, a torn map by hundreds."""
+"""Maximum scale of a CRS. Mercator has it at latitude 84; a map that is torn apart has a scale of hundreds."""
 
 _SHORTEST_M = 1e-3
-"""Shorter steps, across a sliver, only show how numbers are rounded."""
+"""Shortest step of the check, metres: shorter steps only measure rounding errors."""
 
 
 def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
     """Lay the grid that covers an area of interest.
 
-    Pixel edges stand at multiples of the resolution from the origin of the CRS, so every AOI, day and machine
-    shares one lattice; the 10 m pixels of Sentinel-2, whose granules begin at multiples of 60 m, nest in the
-    cells of a 30 m lattice.
+    Cell edges are at multiples of the resolution from the origin of the CRS. So all AOIs, days and machines share one
+    lattice. The granules of Sentinel-2 begin at multiples of 60 m, so their 10 m pixels nest in the cells of a 30 m
+    lattice.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
     Raises
     ------
     ConfigError
-        If the CRS tears the area, or stretches it beyond use.
+        If the CRS tears the area apart, or stretches it by more than a factor of ten.
     """
     from odc.geo.crs import CRS
     from odc.geo.geobox import GeoBox
@@ -61,7 +61,7 @@ def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
         raise ConfigError(
             f"crs {crs}",
             f"tears or stretches '{aoi.id}': its grid would be {size}",
-            "Use --crs auto, or cut the area in smaller ones",
+            "Use --crs auto, or cut the area into smaller ones",
         )
     return GeoBox.from_bbox(edges, target, resolution=resolution_m, anchor="edge", tight=False)
 
@@ -79,7 +79,7 @@ def _local_crs(aoi: AOI) -> "CRS":
 
 
 def _fits(aoi: AOI, crs: "CRS") -> bool:
-    """Walk along the middles of an AOI and see whether steps are, in the CRS, about as long as on Earth."""
+    """Compare lengths in the CRS with lengths on Earth, in steps along the two middle lines of an AOI."""
     import numpy as np
     from odc.geo.crs import CRS
     from pyproj import Geod

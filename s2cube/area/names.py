@@ -1,4 +1,4 @@
-"""File names that are safe everywhere, made of any text."""
+"""Make file names from any text that are safe on every system."""
 
 import hashlib
 import re
@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 _LONGEST_TEXT = 1000
-"""Characters of a text that a name is made of: normalising a long text of combining characters takes minutes."""
+"""Characters of a text that are used: normalising a long text of combining characters takes minutes."""
 
 
 _DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
-"""https://learn.microsoft.com/windows/win32/fileio/naming-a-file; names of s2cube hold no dollar sign anyway."""
+"""Names that Windows reserves: https://learn.microsoft.com/windows/win32/fileio/naming-a-file. Those with a dollar sign
+are left out, because file names of s2cube contain none."""
 
 
 _LONGEST_NAME_BYTES = 80
-"""Two of these and what is written beside them stay below the 255 bytes of most file systems."""
+"""Maximum length of a name. A file name contains two of them, and most file systems allow 255 bytes."""
 
 
 def file_name(text: str) -> str:
@@ -31,7 +32,7 @@ def file_name(text: str) -> str:
 def unique_file_names(texts: Sequence[str]) -> list[str]:
     """Make file names of texts, unique also for file systems that do not distinguish upper and lower case.
 
-    A text that is a valid name, and that no other text makes, stays as it is. Any other name gets a digest of its text.
+    A text that is a valid and unique name is used unchanged. Any other name gets a digest of its text.
     """
     names = [file_name(each) for each in texts]
     keys = [name_key(name) for name in names]
@@ -52,7 +53,7 @@ def unique_file_names(texts: Sequence[str]) -> list[str]:
 
 
 def name_key(name: str) -> str:
-    """Give what two names have in common if a file system may take them for one."""
+    """Give the key that two names share if a file system may treat them as the same name."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

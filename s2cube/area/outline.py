@@ -12,34 +12,39 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _STEP_M = 300
-"""In another CRS, an edge of this length is bent by less than 4 mm, up to latitude 60: L² tan(latitude) / 8 R."""
+"""Distance of added points, metres. An edge of this length deviates in another CRS by less than 4 mm from a straight
+line, up to latitude 60: L² tan(latitude) / 8 R."""
 
 _SHORT_DEGREE_M = 100_000
+"""Less than the length of a degree of latitude."""
 
 _MOST_STEPS = 100_000
-"""Most points that are added to an outline: a zigzag may be longer than the equator."""
+"""Maximum number of points that are added to an outline, because a zigzag may be longer than the equator."""
 
 _FEW_VERTICES = 100
-"""Vertices: 3 kB as JSON in a search, 6 kB as part of a URL, of which servers accept 8 kB."""
+"""Maximum number of vertices in a search: 3 kB as JSON, 6 kB as part of a URL, of which servers accept 8 kB."""
 
 _MOST_CELLS = 32
+"""Cells of the lattice of `enclosing` in each direction."""
 
 _SEARCH_DECIMALS = 6
+"""Decimals of the degrees in a search: 0.1 m."""
 
 _LEAST_OF_A_RING = 3
-"""Vertices; a ring repeats its first one at its end."""
+"""Minimum number of vertices, without the repetition of the first one."""
 
 _ITEM_DECIMALS = 7
 _ITEM_DEG = 1e-7
-"""Vertices of a compact outline are rounded to this, a centimetre; RFC 7946 advises no more precision than 1e-6."""
+"""Precision of the vertices of a compact outline: a centimetre. RFC 7946 recommends 1e-6."""
 
 _LONGEST_DEGREE_M = 111_700
 """A degree of latitude at the poles (WGS 84)."""
 
 _FINEST_DEG = 1e-9
+"""Precision to which `ground_digest` rounds first."""
 
 _STRAIGHT_DEG = 1e-11
-"""A micrometre: a vertex so near to the line between its neighbours is redundant. Reprojection moves it by less."""
+"""A vertex this close to the line between its neighbours, a micrometre, is redundant. Reprojection moves it by less."""
 
 
 def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "Geometry":

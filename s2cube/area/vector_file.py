@@ -1,4 +1,4 @@
-"""A vector file becomes areas of interest."""
+"""Read areas of interest from a vector file."""
 
 import logging
 import warnings
@@ -21,21 +21,36 @@ _GEOJSON = (".geojson", ".json")
 
 
 def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
-    """Read every feature of a vector file as one area of interest; over the antimeridian, in any style.
+    """Read every feature of a vector file as one area of interest.
+
+    A feature may cross the antimeridian, in any of the usual notations.
 
     Parameters
     ----------
     path
-        Any vector format that geopandas reads, in any CRS.
+        File of any vector format that geopandas reads, in any CRS.
     id_property
-        Property that holds the id. Default: `id`, else `name`, else the file's name (and the feature's number,
-        where there are several). Ids become safe file names.
+        Property that holds the id. Default: `id`, else `name`, else the file's name, with the feature's number if
+        there are several. Ids become safe file names.
+
+    Returns
+    -------
+    tuple of AOI
+        In the order of the file.
 
     Raises
     ------
     AOIError
-        If the file cannot be read, has no features or no CRS, if a geometry is missing, empty, invalid or no
-        polygon, spans more than half the globe or goes round a pole, or if two ids are the same.
+        If the file cannot be read, or has no features or no CRS. If a geometry is missing, empty, invalid or not a
+        polygon, spans more than half the globe, or contains a pole. If two ids become the same file name.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> [aoi.id for aoi in s2cube.read_aois("s2cube-demo/archive/aoi.geojson")]
+    ['farm']
     """
     path = Path(path)
     frame = _read_frame(path)
@@ -48,19 +63,38 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
             raise AOIError(
                 str(path),
                 f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
-                "Name a property with different values by --aoi-id",
+                "Set a property with unique values by --aoi-id",
             )
         seen[name_key(aoi.id)] = raw
     return aois
 
 
 def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
-    """Read a vector file that holds one feature; see `read_aois`.
+    """Read a vector file that contains one feature.
+
+    Parameters
+    ----------
+    path, id_property
+        As in `read_aois`.
+
+    Returns
+    -------
+    AOI
+        Its id, and its geometry with a CRS.
 
     Raises
     ------
     AOIError
-        As `read_aois`, and if there are several features.
+        As in `read_aois`, and if there are several features.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> aoi.id, [round(degrees, 2) for degrees in aoi.bounds_lonlat]
+    ('farm', [-98.25, 41.08, -98.14, 41.13])
     """
     aois = read_aois(path, id_property)
     if len(aois) > 1:
@@ -70,7 +104,7 @@ def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
 
 def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
     if not path.exists():
-        raise AOIError(str(path), "there is no such file", "Name your area of interest by --aoi")
+        raise AOIError(str(path), "there is no such file", "Set the file with the area of interest by --aoi")
     import geopandas
 
     try:
@@ -85,14 +119,14 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
             str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
         ) from None
     for warning in warned:
-        # Such as that the file has more layers than the first, which is the one that is read.
+        # For example: only the first layer of the file is read.
         log.warning("%s: %s", path, warning.message)
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
     if frame.empty:
         raise AOIError(str(path), "holds no features", "Draw at least one polygon")
     if frame.crs is None:
-        raise AOIError(str(path), "does not say its CRS", "Save it with one (a shapefile wants its .prj)")
+        raise AOIError(str(path), "does not say its CRS", "Save it with one (a shapefile needs its .prj file)")
     return frame
 
 
@@ -108,7 +142,7 @@ def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -
         if id_property:
             raise AOIError(str(path), f"a feature has no '{id_property}'", "Give every feature one")
     if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
-        # GDAL takes the numeric ids of features for their index.
+        # GDAL uses the numeric ids of features as the index.
         return [str(number) for number in frame.index]
     if len(frame) == 1:
         return [path.stem]
@@ -123,11 +157,11 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
     if geometry is None or geometry.is_empty:
         raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
     if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
-        raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it or draw its area")
+        raise AOIError(subject, f"is a {geometry.geom_type}, not a polygon", "Buffer it, or draw its area")
     geometry = shapely.force_2d(geometry)
     if frame.crs is None or frame.crs.is_geographic:
         _check_degrees(subject, geometry.bounds)
-        # A sound outline over the antimeridian may look, on the flat map, as if it crossed itself.
+        # A valid outline that crosses the antimeridian may be invalid as long as its longitudes jump.
         geometry = unwrap(geometry)
     if not geometry.is_valid:
         raise AOIError(
@@ -137,11 +171,13 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
         )
     safe = file_name(name)
     if not safe:
-        raise AOIError(subject, "has an id with no letter or digit", "Name another property by --aoi-id")
+        raise AOIError(subject, "has an id with no letter or digit", "Set another property by --aoi-id")
     try:
         aoi = AOI(safe, Geometry(geometry, frame.crs))
     except ValueError as error:
-        raise AOIError(subject, str(error), "Draw a smaller one, and save it with the CRS it is drawn in") from None
+        raise AOIError(
+            subject, str(error), "Draw a smaller one, and save it with the CRS in which it is drawn"
+        ) from None
     west, _, east, _ = aoi.bounds_lonlat
     if west > east:
         log.info("%s crosses the antimeridian: it goes from %.6g to %.6g degrees east", safe, west, east)
@@ -153,6 +189,6 @@ def _check_degrees(subject: str, bounds_lonlat: tuple[float, float, float, float
     if not (-360 <= west <= east <= 360 and -90 <= south <= north <= 90):
         raise AOIError(
             subject,
-            f"has coordinates that are no degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
+            f"has coordinates that are not degrees ({west:g} … {east:g} east, {south:g} … {north:g} north)",
             "They may be swapped, or in metres: save the file with longitude first, or with its own CRS",
         )

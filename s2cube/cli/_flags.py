@@ -1,4 +1,4 @@
-"""Flags become settings; how a command speaks."""
+"""Turn flags into settings, and set up what a command prints."""
 
 import logging
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Group, Parameter
-from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 
-from s2cube.cli._console import LEVELS, JsonLines, People, json_line, log
+from s2cube.cli._console import LEVELS, JsonLogHandler, TextLogHandler, json_line, log, stderr_console
 from s2cube.config.loading import load_config, settings
 from s2cube.config.sections import JobConfig
 
@@ -28,7 +28,7 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
             text = f"{text} Choices: {', '.join(choices)}."
-        # A key may be a word of Python, a field may not.
+        # A key may be a keyword of Python, such as `class`; the name of a field may not.
         name = f"--{key.replace('_', '-')}"
         yield f"{key}_", Annotated[kind | None, Parameter(name, help=text, group=groups[section])], field(default=None)
 
@@ -36,69 +36,79 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
 if TYPE_CHECKING:
     Flags = Any
 else:
-    # The flags are the settings of config.py, read off its models: a new setting is one line there.
+    # The fields are generated from the models of the settings, so that a new setting is one line there.
     Flags = make_dataclass("Flags", list(_flag_fields()), frozen=True)
     Flags.__module__ = __name__
 
 
 @dataclass(frozen=True)
-class Voice:
-    """How a command speaks."""
+class Console:
+    """What a command prints, and how."""
 
     json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
-    log_json: Annotated[bool, Parameter(negative="", help="Log one JSON object a line.")] = False
-    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="-v, -vv: tell more")] = 0
-    quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Tell of errors only.")] = False
+    log_json: Annotated[bool, Parameter(negative="", help="Log one JSON object per line.")] = False
+    verbose: Annotated[int, Parameter(("--verbose", "-v"), count=True, help="Log more (-v), or much more (-vv).")] = 0
+    quiet: Annotated[bool, Parameter(("--quiet", "-q"), negative="", help="Report errors only.")] = False
 
     def set_up_logging(self) -> None:
-        """Send log lines to people, as many as they asked for."""
-        handler = JsonLines() if self.log_json else People()
-        # distributed raises the level of its loggers when it is imported, so the handler has to be deaf to them.
-        loudest = logging.WARNING if self.verbose else logging.ERROR
-        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= loudest)
+        """Print log lines on stderr, from the level that the flags select."""
+        handler = JsonLogHandler() if self.log_json else TextLogHandler()
+        # distributed sets the levels of its own loggers when it is imported, so this filters at the handler.
+        lowest_of_others = logging.WARNING if self.verbose else logging.ERROR
+        handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= lowest_of_others)
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
 
-    def has_bar(self, console: Console) -> bool:
-        """Say whether a console shows a progress bar."""
-        return console.is_terminal and not self.quiet and not self.log_json
+    def progress(self, *columns: ProgressColumn) -> Progress:
+        """Make a progress bar on stderr; it is disabled if stderr is no terminal."""
+        is_shown = stderr_console.is_terminal and not self.quiet and not self.log_json
+        return Progress(*columns, console=stderr_console, disable=not is_shown, transient=True)
 
     def print_json(self, content: object) -> None:
-        """Print one line for programs, if asked to."""
+        """Print one line of JSON on stdout, if --json is set."""
         if self.json:
             print(json_line(content), flush=True)
 
 
-File = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if it exists.")]
-VoiceFlags = Annotated[Voice | None, Parameter(name="*")]
+ConfigFile = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if it exists.")]
+OutputAddress = Annotated[
+    str | None, Parameter("--out", help="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER. Default: out.")
+]
+SettingFlags = Annotated[Flags | None, Parameter(name="*")]
+ConsoleFlags = Annotated[Console | None, Parameter(name="*")]
 
 
-def speak(voice: Voice | None) -> Voice:
-    """Send log lines to people, at the level that they ask for."""
-    voice = voice or Voice()
-    voice.set_up_logging()
-    return voice
+def set_up_console(console: Console | None) -> Console:
+    """Give the console of a command, with logging set up."""
+    console = console or Console()
+    console.set_up_logging()
+    return console
 
 
-def load(flags: Flags | None, file: Path | None) -> JobConfig:
-    """Make settings of flags, the environment and a file.
+def load_settings(flags: Flags | None, file: Path | None) -> JobConfig:
+    """Read the settings from flags, the environment and a file.
 
     Raises
     ------
     ConfigError
-        If they cannot be.
+        If a setting is unknown or not valid, or if the file cannot be read.
     """
-    return load_config(_given(flags), os.environ, file)
+    return load_config(_given_flags(flags), os.environ, file)
 
 
-def _given(flags: Flags | None) -> dict[str, Any]:
+def load_settings_of_output(out: str | None, file: Path | None) -> JobConfig:
+    """Read the settings for a command that takes only an output; raises as `load_settings` does."""
+    return load_config({} if out is None else {"out": out}, os.environ, file)
+
+
+def _given_flags(flags: Flags | None) -> dict[str, Any]:
     return {key[:-1]: value for key, value in asdict(flags).items() if value is not None} if flags else {}
 
 
-def words(flags: Flags | None, file: Path | None) -> list[str]:
-    """Write flags down as they are given on a command line."""
-    out = ["--config", str(file)] if file else []
-    for key, value in _given(flags).items():
+def command_line(flags: Flags | None, file: Path | None) -> list[str]:
+    """Write flags as arguments of a command line."""
+    arguments = ["--config", str(file)] if file else []
+    for key, value in _given_flags(flags).items():
         name = key.replace("_", "-")
-        out += [f"--{name}={value}"] if isinstance(value, str) else [f"--{name}" if value else f"--no-{name}"]
-    return out
+        arguments += [f"--{name}={value}"] if isinstance(value, str) else [f"--{name}" if value else f"--no-{name}"]
+    return arguments

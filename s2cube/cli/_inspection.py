@@ -1,82 +1,73 @@
-"""Commands that inspect an output: how its run goes, and whether its files are as they were written."""
+"""Commands that inspect an output: status of its run, and verify its files."""
 
-import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from s2cube.cli._console import ReadingBar, complain, people, tell_findings, tell_record
-from s2cube.cli._flags import File, VoiceFlags, speak
-from s2cube.config.loading import load_config
-from s2cube.config.sections import JobConfig
+from s2cube.cli._console import print_failure
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, OutputAddress, load_settings_of_output, set_up_console
+from s2cube.cli._reports import ByteBar, report_findings, report_record
 from s2cube.errors import S2CubeError, SliceError
 
-_WATCH_S = 2
-
-_Out = Annotated[
-    str | None, Parameter("--out", help="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER. Default: out.")
-]
+_WATCH_INTERVAL_S = 2
 
 
 def status(
-    out: _Out = None,
+    out: OutputAddress = None,
     *,
-    config: File = None,
-    voice: VoiceFlags = None,
+    config: ConfigFile = None,
+    console: ConsoleFlags = None,
     watch: Annotated[bool, Parameter(negative="", help="Repeat the report until the run has ended.")] = False,
 ) -> int:
-    """Report how the run of an output goes, or how the last one ended."""
-    voice = speak(voice)
+    """Report the progress of the run that writes to an output, or how the last run ended."""
+    console = set_up_console(console)
     from s2cube.storage.lease import read_record
     from s2cube.storage.output import Output
 
-    asked = _load(out, config)
-    output = Output.at(asked.job.out)
-    told = None
+    settings = load_settings_of_output(out, config)
+    output = Output.at(settings.job.out)
+    reported = None
     while (record := read_record(output)) and watch and record.is_alive:
-        if told != record.progress:
-            tell_record(record)
-        told = record.progress
-        time.sleep(_WATCH_S)
+        if reported != record.progress:
+            report_record(record)
+        reported = record.progress
+        time.sleep(_WATCH_INTERVAL_S)
     if record is None:
-        complain(f"{asked.job.out}: no run has written there")
+        print_failure(f"{settings.job.out}: no run has written there")
         return S2CubeError.exit_status
-    tell_record(record)
+    report_record(record)
     left_s = None if record.left_s is None else round(record.left_s, 1)
     alive = {"alive": record.is_alive, "slices_per_s": round(record.pace, 3), "left_s": left_s}
-    voice.print_json(asdict(record) | alive)
+    console.print_json(asdict(record) | alive)
     if record.state == "done":
         return SliceError.exit_status if record.progress.failed else 0
     return 0 if record.is_alive else S2CubeError.exit_status
 
 
 def verify(
-    out: _Out = None,
+    out: OutputAddress = None,
     *,
-    config: File = None,
-    voice: VoiceFlags = None,
+    config: ConfigFile = None,
+    console: ConsoleFlags = None,
     repair: Annotated[
-        bool, Parameter(negative="", help="Delete the Items of missing or broken files: the next run makes them.")
+        bool, Parameter(negative="", help="Delete the Items of missing or broken files: the next run recomputes them.")
     ] = False,
 ) -> int:
-    """Read every file of an output, and compare it with the size and checksum in its Item."""
-    voice = speak(voice)
-    from s2cube.jobs import verification
+    """Read every file of an output and compare it with the size and checksum in its Item."""
+    console = set_up_console(console)
+    from s2cube.output import verification
     from s2cube.storage.output import Output
 
-    output = Output.at(_load(out, config).job.out)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=people, disable=not voice.has_bar(people), transient=True) as progress:
-        findings = (verification.repair if repair else verification.verify)(output, ReadingBar(progress))
-    tell_findings(findings, repair)
+    output = Output.at(load_settings_of_output(out, config).job.out)
+    check = verification.repair if repair else verification.verify
+    with console.progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    ) as bar:
+        findings = check(output, ByteBar(bar))
+    report_findings(findings, repair)
     kinds: tuple[verification.Kind, ...] = ("missing", "broken", "unverified")
-    voice.print_json({"checked": findings.checked} | {kind: findings.of(kind) for kind in kinds})
+    console.print_json({"checked": findings.checked} | {kind: findings.of(kind) for kind in kinds})
     return 0 if findings.is_whole else SliceError.exit_status
-
-
-def _load(out: str | None, config: Path | None) -> JobConfig:
-    return load_config({} if out is None else {"out": out}, os.environ, config)

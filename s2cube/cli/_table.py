@@ -1,4 +1,4 @@
-"""Scenes as a table."""
+"""Show scenes as a table."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,19 +14,19 @@ def table_of_scenes(scenes: Iterable[pystac.Item]) -> Table:
     """Show the main facts about scenes: acquisition time, tile, cloud cover and baseline."""
     table = Table("scene", "time (UTC)", "cloud %", "tile", "baseline", box=None, pad_edge=False)
     for item in scenes:
-        place = _told(tile, item)
+        mgrs_tile = _read_or_empty(tile, item)
         add_row(
             table,
             item.id,
             str(item.properties.get("datetime"))[:16].replace("T", " "),
             "" if (cloud_percent := cloud_cover(item)) is None else round(cloud_percent, 2),
-            place and f"MGRS-{place}",
-            _told(baseline_text, item),
+            mgrs_tile and f"MGRS-{mgrs_tile}",
+            _read_or_empty(baseline_text, item),
         )
     return table
 
 
-def _told(read: Callable[[pystac.Item], str], item: pystac.Item) -> str:
+def _read_or_empty(read: Callable[[pystac.Item], str], item: pystac.Item) -> str:
     try:
         return read(item)
     except SceneError:

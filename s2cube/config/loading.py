@@ -28,16 +28,24 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     Parameters
     ----------
     flags
-        Values by key, only those that were given.
+        Values by key, only those that are given. They override the environment.
     environ
-        Variables without the prefix ``S2CUBE_`` are passed over.
+        Environment variables; those without the prefix ``S2CUBE_`` are ignored. They override the file.
     file
-        TOML file; without one, ``./s2cube.toml`` if it is there.
+        TOML file. Default: ``./s2cube.toml``, if it exists.
 
     Raises
     ------
     ConfigError
-        If a key is unknown, a value cannot be, or the file cannot be read; it names where that was said.
+        If a key is unknown, a value is not valid, or the file cannot be read. The error names the flag, the variable
+        or the key in the file.
+
+    Examples
+    --------
+    >>> import s2cube
+    >>> config = s2cube.load_config({"bands": "red,nir"}, {"S2CUBE_CUBE__RESOLUTION": "20"})
+    >>> config.cube.bands, config.cube.resolution_m, config.cube.dtype
+    (('red', 'nir'), 20.0, 'int16')
     """
     values: dict[str, dict[str, object]] = {}
     origins: dict[tuple[str, str], str] = {}
@@ -51,9 +59,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     try:
         return JobConfig.model_validate(values)
     except ValidationError as error:
-        raise explain(
-            error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])] if loc[1:] else f"[{loc[0]}]"
-        ) from None
+        raise explain(error, lambda loc: origins[str(loc[0]), str(loc[1])] if loc[1:] else f"[{loc[0]}]") from None
 
 
 _Setting = tuple[str, str, object, str]
@@ -64,14 +70,14 @@ def _from_file(file: Path | None) -> Iterator[_Setting]:
         return
     path = file or DEFAULT_FILE
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows add a byte order mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
-            str(path), f"cannot be read as TOML: {error}", "Correct it, or name another --config"
+            str(path), f"cannot be read as TOML: {error}", "Correct it, or choose another --config"
         ) from None
     for section, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {section}", "stands outside a section", "Put it under its [section]")
+            raise ConfigError(f"{path}: {section}", "is outside a section", "Put it under its [section]")
         for key, value in table.items():
             yield section, key, value, f"{path}: [{section}] {key}"
 

@@ -11,19 +11,20 @@ _INSTANT = re.compile(
 )
 
 SUN_DEG_PER_HOUR = 15
+"""Degrees of longitude by which the sun moves in an hour."""
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """A closed interval of time; None leaves a side open.
+    """A closed interval of time; None means that a side is open.
 
     Parameters
     ----------
     start, end
         Instants, UTC.
     starts_with_day, ends_with_day
-        Whether that side is a date, which means whole solar days at the place of the search. `start` and `end`
-        themselves hold the dates in UTC.
+        Whether that side is a date. A date means the whole solar day at the place of the search; `start` and `end`
+        hold it in UTC.
     """
 
     start: datetime | None
@@ -35,26 +36,26 @@ class TimeRange:
     def parse(cls, text: str) -> Self:
         """Read ``A/B``, ``A``, ``A/..`` or ``../B``, each a year, month, day or second, in UTC.
 
-        A part that is coarser than a second stands for all of it: ``2024-01/2024-06`` ends with 30 June.
+        A year, month or day means all of it: ``2024-01/2024-06`` ends with 30 June.
 
         Raises
         ------
         ValueError
-            If the text is none of these, or runs backwards.
+            If the text is none of these, or if the range ends before it begins.
         """
         first, slash, last = text.strip().partition("/")
         if not slash:
             last = first
         if first in ("", "..") and last in ("", ".."):
-            raise ValueError(f"'{text}' has neither a beginning nor an end")
+            raise ValueError(f"'{text}' has no beginning and no end")
         start = None if first in ("", "..") else _first_instant(first)
         end = None if last in ("", "..") else _last_instant(last)
         if start and end and start > end:
-            raise ValueError(f"'{text}' runs backwards: {first} is later than {last}")
+            raise ValueError(f"'{text}' ends before it begins: {first} is later than {last}")
         return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
 
     def at(self, lon: float) -> Self:
-        """Give the interval at a longitude, degrees east: there, a date means the solar day."""
+        """Give the interval at a longitude, degrees east, where a date means the solar day."""
         # The solar day is that of UTC + lon / 15 h.
         shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
         start = self.start + shift if self.start and self.starts_with_day else self.start
@@ -69,11 +70,11 @@ class TimeRange:
         return type(self)(start, end)
 
     def holds(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether another range lies entirely in this one; an unknown range does."""
+        """Check whether this range contains another one; an unknown end counts as contained."""
         return all(each is None or each in self for each in (first, last))
 
     def meets(self, first: datetime | None, last: datetime | None) -> bool:
-        """Tell whether another range overlaps this one."""
+        """Check whether another range overlaps this one; an unknown end counts as open."""
         after = first is None or self.end is None or first <= self.end
         return after and (last is None or self.start is None or self.start <= last)
 
@@ -85,7 +86,7 @@ class TimeRange:
 
 
 def solar_day(instant: datetime, lon: float) -> str:
-    """Name the day at a longitude (degrees east) by the sun: UTC + longitude / 15 h, as YYYYMMDD."""
+    """Give the solar day at a longitude (degrees east) as YYYYMMDD: the date of UTC + longitude / 15 h."""
     return f"{instant + timedelta(hours=lon / SUN_DEG_PER_HOUR):%Y%m%d}"
 
 
@@ -104,7 +105,7 @@ def _is_date(text: str) -> bool:
 def _first_instant(text: str) -> datetime:
     match = _INSTANT.fullmatch(text)
     if not match:
-        raise ValueError(f"'{text}' is no date like 2024, 2024-06, 2024-06-30 or 2024-06-30T12:00:00Z")
+        raise ValueError(f"'{text}' is not a date such as 2024, 2024-06, 2024-06-30 or 2024-06-30T12:00:00Z")
     day = f"{match['year']}-{match['month'] or '01'}-{match['day'] or '01'}"
     return datetime.fromisoformat(f"{day}T{match['clock'] or '00:00:00'}").replace(tzinfo=UTC)
 

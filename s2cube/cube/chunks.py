@@ -9,7 +9,7 @@ import pystac
 from odc.geo.geobox import GeoBox
 
 from s2cube.raster.placement import corner
-from s2cube.scenes.assets import crs_code
+from s2cube.scenes.scene import crs_code
 
 _CHUNK_CELLS = 2048
 """Longest side of a chunk: 17 MB of a band. At 30 m it is 61 km, so that a granule is four chunks."""

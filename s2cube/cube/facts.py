@@ -15,7 +15,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.cube.packing import PACKINGS
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
-from s2cube.scenes.scene import address
+from s2cube.scenes.scene import item_href
 from s2cube.scenes.time_slice import Dropped, Task
 
 SOURCE = "s2cube.open_cube"
@@ -92,7 +92,7 @@ def slice_facts(task: Task, config: CubeSection) -> SliceFacts:
         task.slice.recipe, DATA_VERSION, settings_of(config), dict(task.search), task.aoi.ground,
         offset_dn={scene.id: offset_dn(scene, config.offset) for scene in scenes},
         dropped=task.slice.dropped,
-        derived_from=tuple(href for scene in scenes if (href := address(scene))),
+        derived_from=tuple(href for scene in scenes if (href := item_href(scene))),
     )  # fmt: skip
     ids = tuple(scene.id for scene in scenes)
     return SliceFacts(task.aoi.id, task.aoi.geometry_lonlat.geom, task.id, task.slice.time, ids, provenance)

@@ -1,4 +1,4 @@
-"""The order of a run, on a Dask cluster. Only this wing knows distributed.
+"""The order of a run: plan a job, compute its slices on a cluster, record their results.
 
-Other wings may use: `job`, `pipeline`, `results`, `submit`, `verification`, `write_cogs`.
+Other wings may use: `job`, `pipeline`, `results`, `submit`, `write_cogs`.
 """

@@ -64,8 +64,8 @@ def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
 
 @lru_cache(maxsize=1)
 def _room() -> tuple[int, Room]:
-    from s2cube.jobs._cluster import memory_limit
+    from s2cube.cluster.client import worker_memory_bytes
 
-    limit = memory_limit() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = worker_memory_bytes() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = max(1, int(limit * _USABLE) - PROCESS_BYTES)
     return size, Room(size)

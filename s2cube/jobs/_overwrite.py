@@ -7,10 +7,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 
 from pydantic import TypeAdapter, ValidationError
 
+from s2cube import __version__
 from s2cube.config.sections import JobConfig
 from s2cube.errors import S2CubeError
 from s2cube.jobs.results import SliceResult
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 OVERWRITE = f"{OWN}/overwrite"
 
 _SHARE = 0.05
-"""Share of a run's time, at most, that is spent on saving the progress. In a folder it is saved after every slice.
-In a bucket, where the whole file is written each time, it is saved after several slices."""
+"""Greatest share of a run's time that saving the progress may take. In a folder it is saved after every slice. In a
+bucket each save writes the whole file, so it is saved after several slices."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Overwrite:
     began
         RFC 3339, UTC.
     total
-        Number of slices to make.
+        Number of slices to overwrite.
     slices
-        Ids of those that are made.
+        Ids of those that are overwritten.
     """
 
     job: str
@@ -60,7 +60,7 @@ def job_digest(config: JobConfig) -> str:
     apart = {"overwrite", "slice_retries", "out"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
     settings["job"] = {key: value for key, value in settings["job"].items() if key not in apart}
-    content = json.dumps([version("s2cube"), settings], sort_keys=True, default=str)
+    content = json.dumps([__version__, settings], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -79,12 +79,12 @@ def interrupted(output: Output, job: str) -> Overwrite | None:
 
 
 class Journal:
-    """Records which slices an --overwrite has made.
+    """Saves which slices an --overwrite has written.
 
     Parameters
     ----------
     todo
-        Ids of the slices that are still to be made.
+        Ids of the slices that are not overwritten yet.
     """
 
     def __init__(self, output: Output, begun: Overwrite, todo: Iterable[str]) -> None:
@@ -92,7 +92,7 @@ class Journal:
         self._written_s = self._took_s = 0.0
 
     def add(self, result: SliceResult) -> None:
-        """Add the result of a slice; a failed one is still to be made."""
+        """Add the result of a slice; a failed slice remains to be overwritten."""
         if result.failure:
             return
         self._todo.discard(result.slice)
@@ -102,7 +102,7 @@ class Journal:
             self.write()
 
     def write(self) -> None:
-        """Save which slices are made; delete the file when all are made."""
+        """Save which slices are overwritten; delete the file when all are."""
         began_s = time.monotonic()
         self._output.check_run()
         if not self._todo:
@@ -115,21 +115,21 @@ class Journal:
 
 @contextmanager
 def journal(output: Output, job: str, todo: Collection[str]) -> Iterator[Journal]:
-    """Keep the record of an --overwrite; it is deleted when all slices are made.
+    """Save the progress of an --overwrite while it runs; delete it when all slices are overwritten.
 
     Parameters
     ----------
     job
         See `job_digest`.
     todo
-        Ids of the slices that are still to be made.
+        Ids of the slices that are not overwritten yet.
 
     Raises
     ------
     BusyError
         If another run writes there now.
     WriteError
-        If it cannot be written.
+        If the progress cannot be saved.
     """
     before = interrupted(output, job)
     slices = before.slices if before else ()

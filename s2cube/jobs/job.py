@@ -9,10 +9,10 @@ from typing import Self
 from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
-from s2cube.jobs._comparison import Comparison, compare
 from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
 from s2cube.jobs.results import Cost
-from s2cube.scenes.assets import lean
+from s2cube.output.comparison import Comparison, compare
+from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
@@ -39,7 +39,7 @@ class Job:
     unusable
         Slices that cannot be made. They fail without a try.
     changes
-        Why existing slices are replaced: the changes in words, by slice id.
+        Why existing slices are recomputed: the changes in words, by slice id.
     """
 
     config: JobConfig
@@ -81,7 +81,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     plans: list[Plan] = []
     compared: list[tuple[Task, Comparison]] = []
     for aoi in aois:
-        items = find_scenes(aoi, config.search, catalogue, partial(lean, config=config.cube))
+        items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
         log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
@@ -124,7 +124,7 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
     if again := [each for each in compared if withdrawn.issuperset(each.lost)]:
         others = f", and {len(again) - 1} other slices likewise" if again[1:] else ""
         log.warning(
-            "%s: will be made again without %s, which the catalogue has withdrawn%s",
+            "%s: will be recomputed without %s, which the catalogue has withdrawn%s",
             again[0].slice.id, ", ".join(again[0].lost), others,
         )  # fmt: skip
     if kept:

@@ -1,90 +1,110 @@
-"""The order of things: search, plan, images on a cluster, catalogue.
+"""Run a job: search, plan, compute the images on a cluster, write the catalogue.
 
-What needs pixels is imported where pixels are read: deciding and searching must not wait for it.
+Modules that load xarray or Dask are imported inside functions, so that planning and searching start quickly.
 """
 
 import logging
-import random
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from s2cube.config.sections import JobConfig
-from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
+from s2cube.errors import S2CubeError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
-from s2cube.jobs._worker import failed, make_slice
+from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.job import Job, forecast, plan_job
 from s2cube.jobs.results import SliceResult, Summary
-from s2cube.scenes.time_slice import Task, UnusableSlice
-from s2cube.storage.failure import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import now
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 2
-"""Before a slice is made again, and doubled each time: the reader has been patient for a minute by then."""
-
 
 class Watch(Protocol):
-    """Who wants to be told how a run goes."""
+    """Observes a run, for example to show its progress."""
 
     def begin(self, job: Job) -> None:
-        """The search is over; this is what will be made."""
+        """Take the job, when the search is over."""
 
     def advance(self, result: SliceResult) -> None:
-        """A slice is done or has failed."""
+        """Take the final result of a slice."""
 
 
 def run(config: JobConfig, watch: Watch | None = None) -> Summary:
-    """Do a whole job: search, cube, mask, clip, and one COG a time slice.
+    """Do a whole job: search, cube, mask, clip, and one COG per time slice.
 
-    A script that calls this wants ``if __name__ == "__main__":`` around it: worker processes import the script anew.
+    A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
+
+    Parameters
+    ----------
+    config
+        All settings of the job.
+    watch
+        Object whose methods are called when slices are known and whenever a slice is done.
+
+    Returns
+    -------
+    Summary
+        The slices that are written, skipped, rejected and failed; requests and bytes.
 
     Raises
     ------
     S2CubeError
-        If the job could not be done: a setting or the AOI cannot be, the catalogue does not give its scenes, there is
-        no cluster or it goes away, nothing can be written any more, or another run writes there. A failed slice raises
-        nothing: it stands in the summary and in ``failures.jsonl``.
+        If the job cannot be done: a setting or the AOI is not valid, the catalogue fails, there is no cluster or it
+        is lost, the output cannot be written, or another run writes there. A failed slice raises no error: the summary
+        and ``failures.jsonl`` list it.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``. Without a scheduler, a Dask cluster of this machine is started.
+
+    >>> import os
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> archive = {"aoi": "s2cube-demo/archive/aoi.geojson", "stac": "s2cube-demo/archive/items.json"}
+    >>> job = {"datetime": "2022-05", "bands": "red,nir", "resolution": 60, "out": "out"}
+    >>> if __name__ == "__main__":
+    ...     summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
+    ...     print([Path(path).name for path in summary.written], len(summary.failed))
+    ['farm_20220520.tif'] 0
     """
     with held(Output.at(config.job.out)) as lease:
         return run_job(plan_job(config, lease.output), lease, watch)
 
 
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
-    """Do what a job says, in an output that is held for it; raises as `run` does."""
+    """Compute the slices of a planned job, in an output that this process holds; raises as `run` does."""
     forecasts = forecast(job, headers=False)
     job = job.without(forecasts.unusable)
-    if watch:
-        watch.begin(job)
+    watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
+    for each in watches:
+        each.begin(job)
     expected = sum((cost.traffic for cost in forecasts.costs.values()), Traffic())
     results = []
     with closing(_make_slices(job, lease)) as made:
         for result in made:
             results.append(result)
-            if watch:
-                watch.advance(result)
-    return _summarise(job, results, expected)
+            for each in watches:
+                each.advance(result)
+    return _summary(job, results, expected)
 
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
-    """Make the slices of a job and yield each as it is done or has failed; write the catalogue at the end."""
+    """Yield the result of each slice of a job when it is final; write the catalogue at the end."""
     from s2cube.output.catalog import write_catalog
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
     todo = [task.id for task in job.todo]
     changed = {task.aoi.id for task in job.todo} if lease.follows_an_end else None
     try:
-        yield from map(_failed, job.unusable)
+        for each in job.unusable:
+            yield SliceResult(each.id, failure=failure_of(each))
         if not todo:
-            _begin(job, lease)
+            Recorder(lease).begin(job)
         with journal(lease.output, job.digest, todo) if job.config.job.overwrite else nullcontext() as kept:
             for result in _compute(job, lease) if todo else ():
                 if kept:
@@ -100,131 +120,25 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     write_catalog(lease.output, changed)
 
 
-def _begin(job: Job, lease: Lease) -> None:
-    """Note that slices are being made: from now on the record is this run's, and old failures no longer count."""
-    failures = [_failed(each).failure for each in job.unusable]
-    ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
-    lease.output.forget_failures(ids)
-    lease.output.note_failures(filter(None, failures))
-    lease.progress = replace(lease.progress, began=now())
-    lease.tell()
-
-
-def _failed(each: UnusableSlice) -> SliceResult:
-    failure = SliceFailure(each.id, each.scenes, each.error.asset, str(each.error), now())
-    return SliceResult(each.id, failure=failure)
-
-
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
-    from s2cube.jobs._cluster import open_client
-    from s2cube.jobs._stream import Stream
+    """Compute slices on a cluster; record and yield the final result of each. Tests put another function here."""
+    from s2cube.cluster.client import open_client
+    from s2cube.cluster.stream import Stream
+    from s2cube.jobs._retry import SlicePolicy
+    from s2cube.jobs._worker import make_slice
 
-    make = partial(make_slice, config=job.config.for_workers(), output=lease.output)
-    tries: Counter[str] = Counter()
+    recorder = Recorder(lease)
+    function = partial(make_slice, config=job.config.for_workers(), output=lease.output)
+    policy = SlicePolicy(job.config.job.slice_retries)
     with open_client(job.config.cluster, len(job.todo)) as client:
-        _begin(job, lease)
+        recorder.begin(job)
         tasks = ((task.id, task) for task in job.todo)
-        stream = Stream(client, make, tasks, job.config.cluster.worker_wait_s)
-        for slice_id, task, result in stream:
-            tries[slice_id] += 1
-            outcome = _judge(task, result, last=tries[slice_id] > job.config.job.slice_retries)
-            if outcome is None:
-                pause_s = _FIRST_PAUSE_S * 2 ** (tries[slice_id] - 1) * random.uniform(1, 1.5)
-                log.info(
-                    "%s: will be made again in %.0f s, for this may pass: %s",
-                    slice_id, pause_s, _why(result), extra=_facts(task),
-                )  # fmt: skip
-                stream.again(slice_id, task, pause_s)
-                continue
-            outcome = _bring_home(task, outcome, lease.output)
-            _tell(task, outcome, lease.output)
-            if outcome.failure:
-                lease.output.note_failures([outcome.failure])
-            lease.progress = _counted(lease.progress, outcome, stream.running)
-            yield outcome
+        stream = Stream(client, function, tasks, policy, job.config.cluster.worker_wait_s)
+        for task, result in stream:
+            yield recorder.record(task, result, stream.running)
 
 
-def _judge(task: Task, result: SliceResult | BaseException, last: bool) -> SliceResult | None:
-    """Tell what became of a slice; None where it is to be made again.
-
-    Raises
-    ------
-    S2CubeError
-        If it makes no sense to go on with any slice.
-    """
-    from s2cube.jobs._stream import is_loss
-
-    if isinstance(result, ImportError):
-        raise ClusterError("a worker", f"cannot load s2cube ({result})", "Install s2cube there, as it is here")
-    if isinstance(result, WriteError) and not last:
-        return None
-    if isinstance(result, S2CubeError) and not isinstance(result, SliceError):
-        raise result
-    if isinstance(result, BaseException):
-        outcome = failed(task, result)
-        passing = is_loss(result)
-    else:
-        outcome, passing = result, result.may_pass
-    return None if passing and not last else outcome
-
-
-def _bring_home(task: Task, result: SliceResult, output: Output) -> SliceResult:
-    """Write what a worker could not, for it does not see the folder."""
-    if not result.files:
-        return result
-    with output.place.staging() as folder:
-        try:
-            for name, content in result.files.items():
-                (folder / name).write_bytes(content)
-        except OSError as error:
-            problem = f"cannot be written ({error.strerror or error})"
-            raise WriteError(f"{folder}/{result.slice}", problem, "Make room there, then run again") from None
-        path = output.publish(task.aoi.id, result.slice, folder)
-    return replace(result, path=path, files={})
-
-
-def _why(result: SliceResult | BaseException) -> str:
-    if isinstance(result, BaseException):
-        return redact(f"{type(result).__name__}: {result}")
-    return result.failure.error if result.failure else ""
-
-
-def _facts(task: Task) -> dict[str, Any]:
-    """Say what a line of the log is about."""
-    return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
-
-
-def _tell(task: Task, result: SliceResult, output: Output) -> None:
-    facts = _facts(task)
-    for note in result.notes:
-        log.debug("%s: %s", result.slice, note, extra=facts)
-    if result.doubtful:
-        log.warning(
-            "%s: the pixels of %s disagree with what its item says of the offset; if they are off by 0.1, "
-            "make the slice again with --offset none or --offset -1000",
-            result.slice, ", ".join(result.doubtful), extra=facts,
-        )  # fmt: skip
-    if result.failure:
-        log.error("%s failed: %s", result.slice, result.failure.error, extra=facts | {"asset": result.failure.asset})
-    elif result.rejected:
-        log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
-        if output.state(task.aoi.id, result.slice, "", ()) != "none":
-            log.warning("%s is rejected, but what was made of it before, otherwise, stays", result.slice, extra=facts)
-    else:
-        log.debug("%s written", result.slice, extra=facts)
-
-
-def _counted(progress: Progress, result: SliceResult, running: int) -> Progress:
-    return replace(
-        progress,
-        written=progress.written + bool(result.path),
-        failed=progress.failed + bool(result.failure),
-        rejected=progress.rejected + bool(result.rejected),
-        running=running,
-    )
-
-
-def _summarise(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:
+def _summary(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:
     ordered = sorted(results, key=lambda result: result.slice)
     traffic = sum((result.traffic for result in ordered), Traffic())
     return Summary(

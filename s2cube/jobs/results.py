@@ -1,4 +1,4 @@
-"""What a job costs, and its results: frozen values."""
+"""The cost of a slice, the result of a slice, and the summary of a run: frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from s2cube.storage.failure import SliceFailure
 
 @dataclass(frozen=True)
 class Cost:
-    """What a slice is expected to take.
+    """The expected cost of a slice.
 
     Parameters
     ----------
     peak_bytes
-        Memory of a worker process that makes as many slices like this one at a time as it is to; an estimate. One that
-        has less makes fewer at a time.
+        Estimate of the memory of a worker process that computes as many slices like this one at a time as it has
+        threads. A process with less memory computes fewer at a time.
     output_bytes
-        Of its files, at most: as if nothing in them could be compressed.
+        Greatest size of its files: their size without compression.
     by_gdal
-        Files that GDAL will read: what that takes is not foreseen, nor counted.
+        Number of files that GDAL will read. Their requests and bytes are neither predicted nor counted.
     """
 
     traffic: Traffic
@@ -30,24 +30,24 @@ class Cost:
 
 @dataclass(frozen=True)
 class SliceResult:
-    """What became of a time slice.
+    """The result of a time slice: written, failed or rejected.
 
     Parameters
     ----------
     path
-        Of its COG, where it was written.
+        Path or address of its COG, if it was written.
     failure
-        Where it failed.
+        Why it failed, if it did.
     rejected
-        Why it was not to be written.
+        Why it is not written, if it was rejected.
     doubtful
-        Scenes whose pixels disagree with what their items say of the offset.
+        Ids of scenes whose pixels contradict the offset that is added to them.
     traffic
-        What it took; without files that GDAL read, which `notes` name.
+        Requests and bytes; without those of files that GDAL read, which `notes` name.
     notes
-        What is to be told of files, a line each.
+        Lines for the log about files.
     files
-        By name, where the worker does not see the folder that they belong in.
+        Content of its files by name, if the worker cannot reach the output.
     """
 
     slice: str
@@ -67,16 +67,20 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: paths of COGs, ids of slices.
+    """The summary of a run.
 
     Parameters
     ----------
+    written
+        Paths of COGs.
+    skipped
+        Ids of slices whose images were up to date.
     rejected, failed
-        With the reason; for failed slices, whether another try may succeed.
+        Slices with the reason; for failed slices, whether another attempt may succeed.
     requests, bytes
-        What reading took, without files that GDAL read.
+        Cost of reading, without files that GDAL read.
     expected
-        What it was expected to take by the items: requests and bytes.
+        Requests and bytes that were predicted from the items.
     """
 
     written: list[str]

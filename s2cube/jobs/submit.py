@@ -1,4 +1,4 @@
-"""A job goes on where its user does not wait for it: on a cluster, or in a process of its own."""
+"""Run a job that its user does not wait for: on a cluster, or in another process of this machine."""
 
 import os
 import sys
@@ -17,97 +17,99 @@ from s2cube.storage.progress import Progress
 from s2cube.storage.record import Record
 
 _START_S = 120
-"""So long a process of its own may take to begin: to search, mostly."""
+"""Seconds that a detached process may take to begin; most of them are the search."""
 
-_LET_GO_S = 30
-"""So long who hands a job over may take to leave."""
+_RELEASE_S = 30
+"""Seconds that the submitting process may take to release the output."""
 
-_LOOK_S = 0.2
+_POLL_S = 0.2
 _LOG = "run.log"
-_TOLD_BYTES = 2000
+_LOG_TAIL_BYTES = 2000
 
 
-def hand_over(config: JobConfig) -> str:
-    """Plan a job here, hand it to the cluster's scheduler to be looked after by a worker, and tell where it is.
+def submit_job(config: JobConfig) -> str:
+    """Plan a job here and submit it to the scheduler of a cluster, where a worker runs it; return a line for the user.
 
     Raises
     ------
     S2CubeError
-        As `pipeline.run` does; and if workers do not see the output, for nobody would bring it home.
+        As `pipeline.run` does; also if the workers cannot reach the output, because no other process would write it.
     """
-    from s2cube.jobs._cluster import ask_a_worker, leave
+    from s2cube.cluster.client import call_on_worker, submit_and_leave
 
     with held(Output.at(config.job.out), ends_as="submitted") as lease:
         job = plan_job(config, lease.output)
         lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
-        if ask_a_worker(config.cluster, _sees, lease.output) is False:
-            remedy = "Give --out an object store or a folder that they share; or use run, and stay"
-            raise OutputError(str(config.job.out), "is not seen by the workers of the cluster", remedy)
-        leave(config.cluster, f"s2cube-job-{lease.id}", _look_after, replace(job, config=config.for_workers()))
-    return f"Handed {len(job.todo)} slices to {config.cluster.scheduler}"
+        if call_on_worker(config.cluster, _is_reached, lease.output) is False:
+            remedy = "Give --out an object store or a folder that they share; or use the command run"
+            raise OutputError(str(config.job.out), "cannot be reached by the workers of the cluster", remedy)
+        job_for_workers = replace(job, config=config.for_workers())
+        submit_and_leave(config.cluster, f"s2cube-job-{lease.id}", _run_submitted, job_for_workers)
+    return f"Submitted {len(job.todo)} slices to {config.cluster.scheduler}"
 
 
-def _sees(output: Output) -> bool:
+def _is_reached(output: Output) -> bool:
     return output.is_reached()
 
 
-def _look_after(job: Job) -> None:
-    """Do a job, on a worker, as soon as who hands it over has let it go."""
-    deadline = time.monotonic() + _LET_GO_S
+def _run_submitted(job: Job) -> None:
+    """Run a job on a worker, after the submitting process has released the output."""
+    deadline = time.monotonic() + _RELEASE_S
     while (record := read_record(job.output)) and record.run == job.output.run and record.is_open:
         if time.monotonic() > deadline:
             break
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     if record is None:
-        raise OutputError(str(job.config.job.out), "is not seen by this worker", "Give --out a place that all share")
+        remedy = "Give --out a folder or store that all workers share"
+        raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
         run_job(without_overwritten(replace(job, output=lease.output)), lease)
 
 
-def detach(config: JobConfig, words: list[str]) -> str:
-    """Run a job in a process of its own, which goes on when its user leaves; tell where it is.
+def run_detached(config: JobConfig, arguments: list[str]) -> str:
+    """Run a job in a process that continues when its user logs out; return a line for the user.
 
-    It looks after a cluster of this machine, or of a class, and both end with it.
+    The process starts the cluster, on this machine or of a class, and ends it.
 
     Parameters
     ----------
-    words
-        The command line of `run`.
+    arguments
+        Arguments of the command `run`.
 
     Raises
     ------
     OutputError
         If the output cannot be written.
     ClusterError, UsageError
-        If it ends before it has begun; the message holds what it said.
+        If the process ends before it has begun; the message holds the end of its log.
     """
     output = Output.at(config.job.out)
     output.place.prepare()
-    # Append to the log: it may belong to another run that is still going on.
+    # Append to the log: another run that is still running may write to it.
     here = output.place if isinstance(output.place, Folder) else Folder(Path.cwd())
     name = f"{OWN}/{_LOG}" if here == output.place else f"s2cube-{_LOG}"
     with here.appending(name) as file:
         began = file.tell()
-        pid = _spawn([sys.executable, "-m", "s2cube", "run", *words], file.fileno())
+        pid = _spawn([sys.executable, "-m", "s2cube", "run", *arguments], file.fileno())
     log = here.root / name
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        ended, how = os.waitpid(pid, os.WNOHANG)
-        # The exit status of failed slices means that it has begun, and has already ended.
-        if ended and (status := os.waitstatus_to_exitcode(how)) not in (0, SliceError.exit_status):
-            said = (here.read(name) or b"")[began:][-_TOLD_BYTES:].decode(errors="replace")
-            kind = UsageError if status == UsageError.exit_status else ClusterError
-            raise kind("the run", f"ended with status {status}: {said}", f"See {log}")
+        ended, wait_status = os.waitpid(pid, os.WNOHANG)
+        # The exit status of failed slices means that the run has begun, and has already ended.
+        if ended and (status := os.waitstatus_to_exitcode(wait_status)) not in (0, SliceError.exit_status):
+            messages = (here.read(name) or b"")[began:][-_LOG_TAIL_BYTES:].decode(errors="replace")
+            error = UsageError if status == UsageError.exit_status else ClusterError
+            raise error("the run", f"ended with status {status}: {messages}", f"See {log}")
         record = Record.parse(output.place.read(RUN))
         if ended or (record and record.pid == pid and record.has_begun):
             break
-        time.sleep(_LOOK_S)
-    return f"A run goes on as process {pid} of {os.uname().nodename}; its log is {log}"
+        time.sleep(_POLL_S)
+    return f"The run continues as process {pid} on {os.uname().nodename}; its log is {log}"
 
 
 def _spawn(command: list[str], log: int) -> int:
-    """Start a process that goes on alone, and writes to an open file; give its id."""
-    # Not by subprocess, which wants to see the end of what it starts.
+    """Start a process that continues after this one, and writes to an open file; return its id."""
+    # Not with subprocess, which warns if this process does not wait for the end of the other.
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
-from s2cube.config.sections import OutputSection, OutputSettings
+from s2cube.config.literals import Compression
+from s2cube.config.sections import OutputSection
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import OutputError
 from s2cube.storage.folder import Folder
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettings]) -> list[Path | str]:
+def write_cogs(
+    cube: "xr.DataArray", out: str | Path, *, compress: Compression = "deflate", compress_level: int | None = None
+) -> list[Path | str]:
     """Compute a cube slice by slice and write each as a COG, a QA image, a picture and a STAC Item.
+
+    Slices that exist already in the output are replaced.
 
     Parameters
     ----------
@@ -26,9 +31,11 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
         From `open_cube`, or a selection of it that keeps all dimensions, for example by lists of times or bands. The
         COGs get its dtype.
     out
-        Output folder, or an address in an object store; slices that are there already are replaced.
-    compress, compress_level
-        ``deflate``, ``zstd``, ``lzw`` or ``none``, and the effort of it; deflate with 4 by default.
+        Output folder, or an address in an object store.
+    compress
+        Compression of COGs: ``deflate``, ``zstd``, ``lzw`` or ``none``.
+    compress_level
+        Compression level: up to 12 for deflate, up to 22 for zstd. None: 4 for deflate, 3 for zstd.
 
     Returns
     -------
@@ -38,15 +45,26 @@ def write_cogs(cube: "xr.DataArray", out: str | Path, **way: Unpack[OutputSettin
     Raises
     ------
     OutputError
-        If the folder cannot be written, or the cube is not from `open_cube`: computed from one, or read from a file.
+        If the folder cannot be written. If the cube is not from `open_cube`, but computed from one or read from a file.
     BusyError
         If a run writes there.
     WriteError
-        If a disk is full, or a store refuses.
+        If a disk is full, or a store refuses to write.
     ConfigError
-        If there is no such compression.
+        If a setting is not valid.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05")
+    >>> cube = s2cube.open_cube(items, aoi, bands=["red", "nir"], resolution=60)
+    >>> [path.as_posix() for path in s2cube.write_cogs(cube, "out", compress="zstd")]
+    ['out/farm/farm_20220520/farm_20220520.tif']
     """
-    chosen = OutputSection.of(way)
+    chosen = OutputSection.of_arguments(locals())
     lack = _lack(cube)
     if lack:
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")

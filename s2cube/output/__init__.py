@@ -1,4 +1,4 @@
-"""A cube becomes files: COG, QA image, picture, Item and catalogue.
+"""Write a cube as files: COG, QA image, picture, Item and catalogue; check the files that are there.
 
-Other wings may use: `catalog`, `files`.
+Other wings may use: `catalog`, `comparison`, `files`, `verification`.
 """

@@ -1,4 +1,4 @@
-"""An image becomes a Cloud-Optimized GeoTIFF, and so does its QA."""
+"""Write an image and its QA image as Cloud-Optimized GeoTIFFs."""
 
 from pathlib import Path
 
@@ -7,39 +7,39 @@ import xarray as xr
 
 from s2cube.config.sections import OutputSection
 from s2cube.cube.packing import PACKINGS, UNIT
-from s2cube.output._spool import Draft
+from s2cube.output._spool import Spool
 from s2cube.sentinel2 import QA_CLASSES
 
 _LEVEL = {"deflate": 4, "zstd": 3}
-"""Deflate of level 4 takes half of the time of level 6, GDAL's own default, for files as small (within 4 %, and on a
-real granule no larger): ``benchmarks/writing.py``. More threads a file help little at these levels."""
+"""Deflate at level 4 takes half of the time of level 6, GDAL's default. Files are at most 4 % larger, and no larger for
+a real granule (``benchmarks/writing.py``). More threads for each file help little at these levels."""
 
 _PROFILE = {"blocksize": "512", "bigtiff": "if_safer"}
 
 _OVERVIEW_CELLS = 1 << 22
-"""Of each band GDAL may hold while it makes overviews: it wants half of that to make each of the one before, and with
-less makes it of the whole image; with more it only takes more."""
+"""Cells of each band that GDAL may hold in memory while it computes overviews. With half of that it computes every
+overview from the previous one; with less, from the whole image. With more it only uses more memory."""
 
 
-def write_cog(image: xr.DataArray, pixels: Draft, path: Path, way: OutputSection) -> None:
+def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSection) -> None:
     """Write an image as a COG.
 
     Parameters
     ----------
     image
-        Dims (band, y, x), int16 or float32, packed as `PACKINGS` says, with the coordinates `band` and `time`. Its
-        values are not read.
+        Dims (band, y, x), int16 or float32, packed by `PACKINGS`, with the coordinates `band` and `time`. Its values
+        are not read.
     pixels
         The pixels to write.
     path
-        Overwritten.
-    way
+        The COG; an existing file is replaced.
+    settings
         Compression.
 
     Raises
     ------
     OSError
-        If it cannot be written whole.
+        If the COG cannot be written completely.
     """
     bands, *_ = pixels.shape
     with pixels.open("r+") as source:
@@ -47,44 +47,46 @@ def write_cog(image: xr.DataArray, pixels: Draft, path: Path, way: OutputSection
         source.scales = (PACKINGS[image.dtype.name].scale,) * bands
         source.units = (UNIT,) * bands
         source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
-    # Differences of neighbouring pixels are small numbers.
+    # A predictor stores differences of neighbouring pixels: they are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
-    options = _compression(way) | ({"predictor": predictor} if way.compress != "none" else {})
+    options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
     _copy(pixels, path, **options, overview_resampling="average")
 
 
-def write_qa(reasons: Draft, path: Path, way: OutputSection) -> None:
+def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
     """Write a QA image as a COG with a colour table and the meaning of its values as tags.
 
     Parameters
     ----------
     reasons
-        Filled with values of `QA`, uint8.
+        Values of `QA`, uint8.
     path
-        Overwritten.
+        The COG; an existing file is replaced.
+    settings
+        Compression.
 
     Raises
     ------
     OSError
-        If it cannot be written whole.
+        If the COG cannot be written completely.
     """
     with reasons.open("r+") as source:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
         source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
-    # No overview may hold a class that is nowhere below it.
-    _copy(reasons, path, **_compression(way), overview_resampling="mode")
+    # The mode is a class that exists below the cell of the overview; a mean would be another class.
+    _copy(reasons, path, **_compression(settings), overview_resampling="mode")
 
 
-def _compression(way: OutputSection) -> dict[str, str]:
-    level = way.compress_level or _LEVEL.get(way.compress)
-    return {"compress": way.compress, "overview_compress": way.compress} | ({"level": str(level)} if level else {})
+def _compression(settings: OutputSection) -> dict[str, str]:
+    method, level = settings.compress, settings.compress_level or _LEVEL.get(settings.compress)
+    return {"compress": method, "overview_compress": method} | ({"level": str(level)} if level else {})
 
 
-def _copy(draft: Draft, path: Path, **options: str) -> None:
-    with rasterio.Env(GDAL_OVR_CHUNK_MAX_SIZE=_OVERVIEW_CELLS * draft.cell_bytes):
-        draft.copy(path, "COG", **options, **_PROFILE)
-    # Some of GDAL's writers raise nothing.
+def _copy(spool: Spool, path: Path, **options: str) -> None:
+    with rasterio.Env(GDAL_OVR_CHUNK_MAX_SIZE=_OVERVIEW_CELLS * spool.cell_bytes):
+        spool.copy(path, "COG", **options, **_PROFILE)
+    # Some drivers of GDAL write an incomplete file and report no error.
     with rasterio.open(path) as written:
-        if (written.count, written.height, written.width) != draft.shape:
-            raise OSError(f"{path} was not written whole")
+        if (written.count, written.height, written.width) != spool.shape:
+            raise OSError(f"{path} was not written completely")

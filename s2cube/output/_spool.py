@@ -1,4 +1,4 @@
-"""A raster that is filled part by part, for files to be copied from: GDAL's COG and PNG drivers only copy."""
+"""A temporary raster that is filled in parts and then copied: GDAL's COG and PNG drivers can only copy a raster."""
 
 import math
 import threading
@@ -19,20 +19,20 @@ from rasterio.windows import Window
 from s2cube.cube.packing import PACKINGS
 
 _IN_MEMORY_BYTES = 64 << 20
-"""What is larger lies on disk: five bands of 50 x 50 km at 30 m fit. A file costs little more time than memory, but
-more where many small ones are made, or the disk is another machine's."""
+"""A larger raster is a file on disk; five bands of 50 x 50 km at 30 m fit into memory. A file is a little slower than
+memory, and much slower for many small rasters or on a network disk."""
 
 _PLAIN = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "band"}
-"""Of GDAL's kinds of file, one whose parts can be written in any order."""
+"""A format whose parts can be written in any order."""
 
 
-class Draft:
-    """A plain GeoTIFF, in memory or on disk.
+class Spool:
+    """A temporary uncompressed GeoTIFF, in memory or on disk.
 
     Parameters
     ----------
     layout
-        As rasterio wants it: `count`, `height`, `width`, `dtype`, `transform`, and what else is known.
+        Keywords of `rasterio.open`: `count`, `height`, `width`, `dtype`, `transform`, optionally others.
     """
 
     def __init__(self, path: str, layout: dict[str, Any]) -> None:
@@ -47,39 +47,39 @@ class Draft:
 
     @property
     def cell_bytes(self) -> int:
-        """What a cell takes, in all bands."""
+        """Bytes of a cell, in all bands."""
         return self.shape[0] * int(np.dtype(self.layout["dtype"]).itemsize)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Open it to `put` parts; it is whole when this ends."""
+        """Open it for `put`; it is complete when the context ends."""
         with rasterio.open(self.path, "w", **_PLAIN, **self.layout, bigtiff="if_safer") as file:
             self._file = file
             yield
 
     def put(self, values: np.ndarray, band: int, row: int, column: int) -> None:
-        """Write a part, (band, y, x), that begins at a band, row and column; any thread may."""
+        """Write a part, (band, y, x), that begins at a band, row and column. Any thread may call it."""
         bands, height, width = values.shape
-        assert self._file, "not being filled"
+        assert self._file, "put is called outside of filling"
         with self._lock:
             self._file.write(values, range(band + 1, band + bands + 1), window=Window(column, row, width, height))
 
     def open(self, mode: str = "r") -> Any:
-        """Open it once it is filled."""
+        """Open it with rasterio, after it is filled."""
         return rasterio.open(self.path, mode)
 
     def copy(self, path: Path, driver: str, **options: str) -> None:
-        """Copy it to a file of another kind.
+        """Copy it to a file of another format.
 
         Raises
         ------
         OSError
-            If that cannot be written.
+            If the file cannot be written.
         """
         with self.open() as source:
             try:
                 rasterio.shutil.copy(source, path, driver=driver, **options)
-            except Exception as error:  # rasterio keeps what GDAL raises here to itself
+            except Exception as error:  # rasterio has no public class for the errors of GDAL
                 raise OSError(f"{path} cannot be written ({error})") from error
 
     def __dask_tokenize__(self) -> str:
@@ -87,20 +87,22 @@ class Draft:
 
 
 @contextmanager
-def draft(folder: Path, **layout: Any) -> Iterator[Draft]:
-    """Lend a raster to be filled: in memory where it is small, else on disk, in a folder."""
+def open_spool(folder: Path, **layout: Any) -> Iterator[Spool]:
+    """Create a spool, and delete it at the end: in memory if it is small, else in a folder; see `Spool`."""
     size = math.prod(layout[side] for side in ("count", "height", "width")) * np.dtype(layout["dtype"]).itemsize
     with (
         MemoryFile(ext=".tif")
         if size <= _IN_MEMORY_BYTES
-        else NamedTemporaryFile(dir=folder, suffix=".tif") as place
+        else NamedTemporaryFile(dir=folder, suffix=".tif") as file
     ):  # fmt: skip
-        yield Draft(place.name, layout)
+        yield Spool(file.name, layout)
 
 
-def layout(image: xr.DataArray) -> dict[str, Any]:
-    """Describe a draft of an image, (band, y, x), int16 or float32."""
+def layout_of(image: xr.DataArray) -> dict[str, Any]:
+    """Return the layout of a spool for an image, (band, y, x), int16 or float32."""
     count, height, width = image.shape
     dtype = image.dtype.name
-    place = {"crs": image.rio.crs, "transform": image.rio.transform(), "nodata": PACKINGS[dtype].nodata}
-    return {"count": count, "height": height, "width": width, "dtype": dtype, **place}
+    return {
+        "count": count, "height": height, "width": width, "dtype": dtype,
+        "crs": image.rio.crs, "transform": image.rio.transform(), "nodata": PACKINGS[dtype].nodata,
+    }  # fmt: skip

@@ -1,8 +1,7 @@
-"""Items become collections and a catalogue."""
+"""Write the collections and the catalogue of the Items in an output."""
 
 import logging
 from collections.abc import Collection, Container, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -13,24 +12,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
+from s2cube.output._existing_items import read_items
 from s2cube.storage.image_item import Made
 from s2cube.storage.output import CATALOG, Output, as_json
 
 log = logging.getLogger(__name__)
 
 _ID = "s2cube"
-_READERS = 16
-"""Threads that read Items: in a bucket each takes an answer's time."""
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
-    """Write the collection of every AOI in an output and the catalogue over them, where they are not yet so.
+    """Write the collection of every AOI in an output, and the catalogue of these; only files whose content has changed.
 
     Parameters
     ----------
     changed
-        AOIs that slices may have been made of since their collection was written, None for all; of others only the
-        names of slices are looked at.
+        Ids of the AOIs that may have new images since their collection was written; None for all. The Items of other
+        AOIs are not read, if their collection links to the slices that are there.
 
     Raises
     ------
@@ -67,7 +65,7 @@ def _old(output: Output, name_: str) -> bytes | None:
 
 
 def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
-    """Give the ids of the slices of a collection; none if it cannot be read."""
+    """Return the ids of the slices that a collection links to; none if it cannot be read."""
     if collection is None:
         return []
     try:
@@ -80,7 +78,7 @@ def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
 
 
 def _is_own(catalog: bytes | None) -> bool:
-    """Say whether s2cube wrote a catalogue, so that it may be emptied."""
+    """Report whether s2cube wrote a catalogue: only then it may be emptied."""
     try:
         return _OldCatalog.model_validate_json(catalog or b"").id == _ID
     except ValidationError:
@@ -88,14 +86,13 @@ def _is_own(catalog: bytes | None) -> bool:
 
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, Made]:
-    """Read the Items of some slices. Warn about those that cannot be read, and leave them out."""
-    with ThreadPoolExecutor(_READERS) as threads:
-        made = threads.map(lambda slice_id: output.made(aoi_id, slice_id), slice_ids)
-        return {slice_id: each for slice_id, each in zip(slice_ids, made, strict=True) if each}
+    """Read the Items of some slices, without those that cannot be read."""
+    items = read_items(output, aoi_id, slice_ids)
+    return {slice_id: made for slice_id, made in zip(slice_ids, items, strict=True) if made}
 
 
 def _extent(images: Collection[Made]) -> pystac.Extent:
-    # pystac's own would span the globe where a box crosses the antimeridian.
+    # The extent that pystac computes spans the globe if a box crosses the antimeridian.
     outlines = shapely.get_parts([shapely.geometry.shape(dict(each.geometry)) for each in images])
     bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
     times = [each.time for each in images]

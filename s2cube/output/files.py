@@ -19,7 +19,7 @@ from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture
-from s2cube.output._spool import Draft, draft, layout
+from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.sentinel2 import QA, count_classes
 from s2cube.storage.output import as_json
 
@@ -57,9 +57,9 @@ def write_files(
     SliceError
         If a file cannot be read.
     """
-    slice_id, of_image = facts.slice, layout(image)
+    slice_id, of_image = facts.slice, layout_of(image)
     try:
-        with draft(folder, **of_image) as pixels, draft(folder, **of_image | _OF_QA) as reasons:
+        with open_spool(folder, **of_image) as pixels, open_spool(folder, **of_image | _OF_QA) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(
                     _filled(image, facts.aoi, pixels, reasons), check.tallies() if check else None, readers
@@ -95,7 +95,7 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
     return sums
 
 
-def _filled(image: xr.DataArray, aoi_id: str, pixels: Draft, reasons: Draft) -> da.Array:
+def _filled(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
     """Write every chunk when it is computed; give what `count_classes` counts in each."""
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
@@ -112,7 +112,7 @@ def _filled(image: xr.DataArray, aoi_id: str, pixels: Draft, reasons: Draft) -> 
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, draft: Draft, packing: Packing, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, draft: Spool, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
     """Write values of some bands; return where any of them is nodata."""
     hole = packing.holes(values)
@@ -126,7 +126,7 @@ def _put_values(
     return np.asarray(hole.any(axis=0, keepdims=True))
 
 
-def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Draft, block_info: Any) -> np.ndarray:
+def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Spool, block_info: Any) -> np.ndarray:
     reasons = final_qa(hole, qa)
     draft.put(reasons[np.newaxis], 0, *_corner(block_info))
     return count_classes(reasons)[np.newaxis, np.newaxis]

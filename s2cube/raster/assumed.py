@@ -15,7 +15,7 @@ from s2cube.raster._tiles import TiledRaster
 from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import corner
 from s2cube.raster.tiff import HEADER_BYTES, Level, Tiff
-from s2cube.scenes.assets import crs_code
+from s2cube.scenes.scene import crs_code
 from s2cube.sentinel2 import LAYER_ASSETS, NATIVE_M
 
 _GRANULE_M = 109_800

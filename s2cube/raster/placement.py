@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 from s2cube.errors import SceneError
 from s2cube.raster._geotiff import epsg
 from s2cube.raster.lattice import Lattice
-from s2cube.scenes.assets import crs_code
+from s2cube.scenes.scene import crs_code
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top; in degrees, right may be more than 180."""

@@ -1,4 +1,4 @@
-"""Group the items of a search by granule: the newest processing of each, and the ones that it replaces."""
+"""Group the items of a search by granule, and choose the newest processing of each."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ class Granule:
     scene
         The newest processing.
     older
-        The other processings, newest first; also repeated entries.
+        The other processings, newest first; and other entries of the same processing.
     """
 
     scene: pystac.Item
@@ -42,18 +42,18 @@ class Granule:
 
 
 def find_granules(items: Iterable[pystac.Item]) -> list[Granule]:
-    """Group items by granule, whatever their order.
+    """Group items by granule. The choice of the newest does not depend on the order of the items.
 
-    Items that do not name their granule are the same only if they have the same id, time and footprint: two different
-    scenes may share an id.
+    Items that do not name their granule are one granule only if they have the same id, time and footprint: two
+    different scenes may share an id.
     """
     of_granule: dict[object, list[pystac.Item]] = {}
     for item in items:
         of_granule.setdefault(_identity(item), []).append(item)
     found = []
-    for rivals in of_granule.values():
-        # If items are equal in all that decides, their text decides.
-        newest, *older = sorted(rivals, key=lambda item: (_order(item), item.id, _text(item)), reverse=True)
+    for processings in of_granule.values():
+        # The text decides last, so that the choice is always the same.
+        newest, *older = sorted(processings, key=lambda item: (_order(item), item.id, _text(item)), reverse=True)
         found.append(Granule(newest, tuple(older)))
     return found
 
@@ -68,7 +68,7 @@ def _identity(item: pystac.Item) -> object:
     try:
         return granule(item) or (item.id, acquired(item), json.dumps(item.geometry, sort_keys=True, default=repr))
     except SliceError:
-        # Its slice fails, unless the same scene is listed once more and is valid.
+        # The scene cannot be used. Its slice fails, unless the catalogue also has a valid item of the same scene.
         return item.id, _text(item)
 
 

@@ -1,4 +1,7 @@
-"""Processing level: s2cube takes Level-2A, surface reflectance, and refuses what says that it is another level."""
+"""Check the processing level: s2cube reads Level-2A, surface reflectance.
+
+A scene or collection that states another level is refused. One that states no level is accepted.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,13 +10,13 @@ from typing import Any
 import pystac
 
 from s2cube.errors import SceneError
-from s2cube.stac.members import read, shown, text
+from s2cube.stac.members import parse_text, read_member, short_json
 
 _LEVELS = ("s2:product_type", "product:type", "productType", "processing:level")
 """Properties that give the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
 
 _PRODUCT = "s2:product_uri"
-"""Property with the name of ESA's product, as S2A_MSIL2A_20240101T….SAFE."""
+"""Property with the name of ESA's product, such as S2A_MSIL2A_20240101T….SAFE."""
 
 _LEVEL = re.compile(r"(?:S2MSI|LEVEL[-_ ]?|L)?-?([0-3])\s?[A-C]?P?")
 _COLLECTION_LEVEL = re.compile(r"(?:^|[^a-z0-9])(?:l|level-?)([0-3])[a-c]?(?:[^a-z0-9]|$)")
@@ -30,43 +33,44 @@ def check_level(item: pystac.Item) -> None:
         If it does.
     """
     for name in _LEVELS:
-        told = read(item, item.properties, name, text) or ""
-        if _level(told) not in ("", _SURFACE_REFLECTANCE):
-            raise _other_level(item.id, f"says {name} {shown(told)}")
+        level = read_member(item, item.properties, name, parse_text) or ""
+        if _level(level) not in ("", _SURFACE_REFLECTANCE):
+            raise _other_level(item.id, f"says {name} {short_json(level)}")
     if _ID_OF_LEVEL_1.search(item.id):
         raise _other_level(item.id, "says so in its id")
-    product = read(item, item.properties, _PRODUCT, text) or ""
+    product = read_member(item, item.properties, _PRODUCT, parse_text) or ""
     if _ID_OF_LEVEL_1.search(product):
-        raise _other_level(item.id, f"says {_PRODUCT} {shown(product)}")
-    if is_other_level(item.collection_id):
-        raise _other_level(item.id, f"is of collection {shown(item.collection_id)}")
+        raise _other_level(item.id, f"says {_PRODUCT} {short_json(product)}")
+    if _is_other_level(item.collection_id):
+        raise _other_level(item.id, f"is of collection {short_json(item.collection_id)}")
 
 
 def other_level(collection: Mapping[str, Any]) -> str:
-    """Say how a collection states that it is entirely of another level than 2; empty if it does not.
+    """Say how a collection states that all its scenes are of another level than 2; empty if it does not.
 
     Parameters
     ----------
     collection
         STAC Collection as a server gives it.
     """
-    if is_other_level(str(collection.get("id"))):
+    if _is_other_level(str(collection.get("id"))):
         return "says so in its id"
     summaries = collection.get("summaries")
     for name in _LEVELS:
-        told = summaries.get(name) if isinstance(summaries, Mapping) else None
-        levels = {_level(each) for each in told if isinstance(each, str)} if isinstance(told, list) else {""}
+        values = summaries.get(name) if isinstance(summaries, Mapping) else None
+        levels = {_level(each) for each in values if isinstance(each, str)} if isinstance(values, list) else {""}
         if levels and not levels & {"", _SURFACE_REFLECTANCE}:
-            return f"says {name} {shown(told)}"
+            return f"says {name} {short_json(values)}"
     return ""
 
 
-def _level(told: str) -> str:
-    match = _LEVEL.fullmatch(told.strip().upper())
+def _level(text: str) -> str:
+    """Give the digit of a level, such as 2 of S2MSI2A; empty if the text is not a level."""
+    match = _LEVEL.fullmatch(text.strip().upper())
     return match[1] if match else ""
 
 
-def is_other_level(collection: str | None) -> bool:
+def _is_other_level(collection: str | None) -> bool:
     """Say whether the id of a collection names another processing level than 2, such as sentinel-2-l1c."""
     levels = _COLLECTION_LEVEL.findall((collection or "").lower())
     return bool(levels) and _SURFACE_REFLECTANCE not in levels

@@ -1,9 +1,8 @@
-"""Which assets of an item hold the bands and layers of a cube, and in which CRS."""
+"""Find the assets of an item that hold the bands and layers of a cube, and check that the scene can be used."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
-from typing import Any
+from typing import Never
 
 import pystac
 
@@ -11,18 +10,16 @@ from s2cube.config.sections import CubeSection
 from s2cube.errors import AssetMissingError, AssetReadError, SceneError, SliceError
 from s2cube.scenes._level import check_level
 from s2cube.scenes.provider import offset_dn, provider
-from s2cube.scenes.scene import acquired, check_readable, footprint, granule, processed
+from s2cube.scenes.scene import acquired, crs_code, footprint, granule, processed
 from s2cube.sentinel2 import BAND_ASSETS, COMMON_NAMES, EO2_NAMES, LAYER_ASSETS, canonical_bands
-from s2cube.stac.members import UNREADABLE, read, text, whole_number
+from s2cube.stac.members import REMEDY, check_readable, unreadable_members
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
-"""In media types and file names: EOPF's Zarr (application/vnd+zarr), and other formats that hold many arrays."""
-
-_EPSG = re.compile(r"EPSG:(\d{4,6})")
+"""Parts of media types: EOPF's Zarr (application/vnd+zarr), and other formats whose files hold many arrays."""
 
 
 def check_scene(item: pystac.Item, config: CubeSection) -> None:
-    """Check that a scene can be used, as far as its item says.
+    """Check that a scene can be used, as far as its item shows.
 
     Raises
     ------
@@ -41,10 +38,11 @@ def check_scene(item: pystac.Item, config: CubeSection) -> None:
     offset_dn(item, config.offset)
 
 
-def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
-    """Remove the assets that are not read: a plan of ten thousand scenes is kept in memory and sent to workers.
+def drop_unused_assets(item: pystac.Item, config: CubeSection) -> pystac.Item:
+    """Copy an item without the links and assets that are not needed, because plans are sent to workers.
 
-    A scene that cannot be used keeps its assets, so that its slice fails for the right reason.
+    A plan may have ten thousand scenes. A scene that cannot be used is returned as it is, so that its slice fails for
+    the right reason.
     """
     try:
         check_scene(item, config)
@@ -60,12 +58,12 @@ def lean(item: pystac.Item, config: CubeSection) -> pystac.Item:
 
 
 def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
-    """Name the assets that a scene may be read by, or is known by.
+    """Give the keys of the assets that may be read, and of the one by which `provider` recognises the catalogue.
 
     Raises
     ------
     AssetMissingError
-        If it lacks one.
+        If the scene lacks one.
     AssetReadError
         If one is in a format that is not supported.
     """
@@ -77,7 +75,7 @@ def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
 
 
 def band_key(item: pystac.Item, band: str) -> str:
-    """Find the asset of a band (a name in `BAND_ASSETS`): by a known key, else by the eo extension.
+    """Find the asset of a band: by its keys in `BAND_ASSETS`, else by the band's name in the eo extension.
 
     Raises
     ------
@@ -87,14 +85,14 @@ def band_key(item: pystac.Item, band: str) -> str:
         If it is in a format that is not supported.
     """
     keys = BAND_ASSETS[band]
-    # A common name may be shared: eo 1 has one for all three of the red edge.
+    # In eo 1, the three red edge bands share one common name, so it does not identify them.
     names = {*keys, EO2_NAMES.get(band, COMMON_NAMES[band])}
     described = (key for key, asset in item.assets.items() if names & _described_names(asset))
-    return _present(item, (*keys, *described)) or _missing(item, keys, "other bands")
+    return _present(item, (*keys, *described)) or _raise_missing(item, keys, "other bands")
 
 
 def layer_key(item: pystac.Item, layer: str) -> str:
-    """Find the asset of a layer that masks (a name in `LAYER_ASSETS`).
+    """Find the asset of a mask layer, by its keys in `LAYER_ASSETS`.
 
     Raises
     ------
@@ -105,7 +103,7 @@ def layer_key(item: pystac.Item, layer: str) -> str:
     """
     keys = LAYER_ASSETS[layer]
     otherwise = "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none"
-    return _present(item, keys) or _missing(item, keys, otherwise)
+    return _present(item, keys) or _raise_missing(item, keys, otherwise)
 
 
 def _present(item: pystac.Item, keys: Iterable[str]) -> str | None:
@@ -126,12 +124,11 @@ def _unread_format(asset: pystac.Asset) -> str:
     return media_type if named else "in a Zarr store" if in_zarr else ""
 
 
-def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> str:
-    unreadable = item.properties.get(UNREADABLE)
+def _raise_missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> Never:
+    unreadable = unreadable_members(item)
     for key in keys:
-        if isinstance(unreadable, Mapping) and (value := unreadable.get(f"assets.{key}")):
-            remedy = "Leave the scene out, or report it to the operator of the catalogue"
-            raise SceneError(item.id, f"has asset '{key}' {value}, which cannot be understood", remedy, key)
+        if value := unreadable.get(f"assets.{key}"):
+            raise SceneError(item.id, f"has asset '{key}' {value}, which cannot be understood", REMEDY, key)
     unread = next(filter(None, map(_unread_format, item.assets.values())), "")
     raise AssetMissingError(
         item.id,
@@ -142,53 +139,12 @@ def _missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> str:
 
 
 def _described_names(asset: pystac.Asset) -> set[str]:
-    """Give what eo 1 or STAC 1.1 call the one band of an asset; nothing for pictures of several bands."""
+    """Give the names of the band of an asset by eo 1 or STAC 1.1; none if the asset has several bands."""
     fields = asset.extra_fields
     lists = [value for name in ("eo:bands", "bands") if isinstance(value := fields.get(name), list) and value]
     roles = asset.roles if isinstance(asset.roles, list) and asset.roles else ["data"]
     is_data = any(role in ("data", "reflectance") for role in roles)
-    # Old STAC has numbers here: positions in a list elsewhere in the item.
+    # In old STAC, the elements are numbers: positions in a list elsewhere in the item.
     if not lists or len(lists[0]) != 1 or not isinstance(lists[0][0], dict) or not is_data:
         return set()
     return {str(lists[0][0].get(field)) for field in ("name", "common_name", "eo:common_name")}
-
-
-def crs_codes(item: pystac.Item) -> set[str]:
-    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: none, one, or a contradiction.
-
-    Raises
-    ------
-    SceneError
-        If a declared CRS is not an EPSG code.
-    """
-    keys = {key for names in (*BAND_ASSETS.values(), *LAYER_ASSETS.values()) for key in names}
-    of_assets = [asset.extra_fields for key, asset in item.assets.items() if key in keys]
-    return {code for fields in (item.properties, *of_assets) for code in _crs_codes(item, fields)}
-
-
-def _crs_codes(item: pystac.Item, fields: dict[str, Any]) -> set[str]:
-    epsg = read(item, fields, "proj:epsg", whole_number)
-    code = read(item, fields, "proj:code", _epsg_code)
-    return {each for each in (code, f"EPSG:{epsg}" if epsg else None) if each}
-
-
-def _epsg_code(value: object) -> str:
-    code = text(value).strip().upper()
-    if not _EPSG.fullmatch(code):
-        raise ValueError("EPSG code")
-    return code
-
-
-def crs_code(item: pystac.Item) -> str | None:
-    """Give the CRS of a scene as it is declared, ``EPSG:N``; None where it is not.
-
-    Raises
-    ------
-    SceneError
-        If the item declares two CRS, or one that is not an EPSG code.
-    """
-    codes = crs_codes(item)
-    if len(codes) > 1:
-        problem = f"declares two projections: {' and '.join(sorted(codes))}"
-        raise SceneError(item.id, problem, "Report it to the operator of the catalogue")
-    return next(iter(codes), None)

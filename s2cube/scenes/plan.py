@@ -1,4 +1,4 @@
-"""Items and a grid become a plan: which scenes make which time slice."""
+"""Make the plan of an area of interest: its grid, and which scenes become which time slice."""
 
 import logging
 from collections import Counter
@@ -17,12 +17,12 @@ from s2cube.config.sections import CubeSection, SearchSection
 from s2cube.config.times import solar_day
 from s2cube.errors import SliceError
 from s2cube.scenes._granules import Granule, find_granules, log_dropped
-from s2cube.scenes.assets import check_scene, crs_codes
+from s2cube.scenes.assets import check_scene
 from s2cube.scenes.provider import provider
 from s2cube.scenes.recipe import recipe
-from s2cube.scenes.scene import acquired, tile
+from s2cube.scenes.scene import acquired, crs_codes, tile
 from s2cube.scenes.time_slice import Plan, TimeSlice, UnusableSlice
-from s2cube.stac.members import guarded
+from s2cube.stac.members import as_scene_errors
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ _UNKNOWN = datetime.max.replace(tzinfo=UTC)
 
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
-    """Deduplicate scenes and group them to time slices.
+    """Deduplicate scenes and group them into time slices.
 
-    Of one datatake and tile the newest processing is kept; what is left out is logged and stands in the slice. Slices
-    come oldest first. The scenes of a slice that lie in the grid's CRS, so that they need no warp, come before others;
-    then the order is by acquisition and id, whatever the order of `items`. A slice with a scene that cannot be used
-    is not among the slices of the plan, but in its `unusable`.
+    Of each granule, the newest processing is used; the others are logged, and are in `TimeSlice.dropped`. Slices are
+    in order of time. In a slice, scenes in the grid's CRS come first, because they need no warp; then the order is by
+    time of acquisition and id, whatever the order of `items`. A slice with a scene that cannot be used is in
+    `Plan.unusable`.
     """
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
     granules = find_granules(items)
@@ -45,13 +45,13 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     _warn_about_assumptions([each.scene for each in granules], config.offset)
     labels = _labels(granules)
     groups = _groups(dated, aoi, config, labels)
-    # Unique also if the id of a scene looks like a day.
+    # They must be unique even if the id of a scene looks like a day.
     names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene, _ in undated)])
     slices, unusable = [], []
     for name, (_, group) in zip(names, groups, strict=False):
         slice_id = f"{aoi.id}_{name}"
         scenes = [each.scene for each in group]
-        if error := _why_not(scenes, config):
+        if error := _first_error(scenes, config):
             ids = tuple(scene.id for scene in scenes)
             unusable.append(UnusableSlice(slice_id, ids, error, acquired(scenes[0]), acquired(scenes[-1])))
             continue
@@ -71,10 +71,10 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
 
 
 def narrow(plan: Plan, config: SearchSection) -> Plan:
-    """Remove from a plan what was found only to make slices whole, and what is older than the newest requested.
+    """Remove the slices that were not requested: `find_scenes` finds whole days, and may find more days than needed.
 
-    A slice that `config.datetime` cuts, as a time of day may, is left out and logged. Of the rest, the newest slices
-    stay: those that hold `config.max_items` scenes. The plan says what was searched for.
+    A slice whose scenes are only partly within `config.datetime` is removed, too, and that is logged. Of the others,
+    the newest slices are kept until they have `config.max_items` scenes. `Plan.search` gets the settings.
     """
     slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
     if config.datetime:
@@ -87,17 +87,17 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
         slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)
         counts = accumulate((len(each.scenes) for each in slices), initial=0)
         slices = [each for each, before in zip(slices, counts, strict=False) if before < config.max_items]
-    wanted = {each.id for each in slices}
+    kept = {each.id for each in slices}
     return replace(
         plan,
-        slices=tuple(each for each in plan.slices if each.id in wanted),
-        unusable=tuple(each for each in plan.unusable if each.id in wanted),
+        slices=tuple(each for each in plan.slices if each.id in kept),
+        unusable=tuple(each for each in plan.unusable if each.id in kept),
         search={"collection": config.collection, "max_cloud": config.max_cloud_percent},
     )  # fmt: skip
 
 
 def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
-    """Sort granules by time and id; give those of unknown time separately, with the reason."""
+    """Sort granules by time, id and tile; give those of unknown time separately, with the reason."""
     dated, undated = [], []
     for each in granules:
         try:
@@ -110,7 +110,7 @@ def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.It
 
 
 def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
-    """Name scenes by their ids; if some share an id, by their tiles, too."""
+    """Name scenes by their ids; if scenes share an id, also by their tiles."""
     ids = Counter(each.scene.id for each in granules)
     return {
         each.scene: f"{each.scene.id}_{_tile(each.scene)}" if ids[each.scene.id] > 1 else each.scene.id
@@ -121,7 +121,7 @@ def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
 def _groups(
     granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[pystac.Item, str]
 ) -> list[tuple[str, list[Granule]]]:
-    """Give the scenes of each image, with the text that its name is made of."""
+    """Group granules by time slice, each with the text that its id is made of."""
     if config.group_by == "scene":
         return [(labels[each.scene], [each]) for each in granules]
     days = groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon))
@@ -135,22 +135,22 @@ def _tile(item: pystac.Item) -> str:
         return ""
 
 
-def _why_not(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
-    """Say why an image of some scenes cannot be made, as far as their items show."""
+def _first_error(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
+    """Give the error of the first scene that cannot be used, as far as its item shows; None if all can be used."""
     for scene in scenes:
         try:
-            with guarded(scene):
+            with as_scene_errors(scene):
                 check_scene(scene, config)
         except SliceError as error:
             return error
     return None
 
 
-def _warn_about_assumptions(scenes: list[pystac.Item], wanted: Offset) -> None:
-    strange = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
-    if strange and wanted == "auto":
+def _warn_about_assumptions(scenes: list[pystac.Item], offset: Offset) -> None:
+    unknown = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
+    if unknown and offset == "auto":
         log.warning(
             "collection %s is of no catalogue that s2cube knows: bands are found by name, and the offset of pixels is "
-            "assumed to be what the raster extension tells, or else what ESA delivers at the baseline (see --offset)",
-            ", ".join(strange),
+            "assumed to be that of the raster extension, or else ESA's for the processing baseline (see --offset)",
+            ", ".join(unknown),
         )

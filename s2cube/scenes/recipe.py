@@ -1,4 +1,4 @@
-"""Digest of all that decides the pixels of an image: if it changes, the image is made again."""
+"""The recipe of an image: a digest of all that decides its pixels. If it changes, the image is written again."""
 
 import hashlib
 import json
@@ -9,15 +9,16 @@ import pystac
 
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
+from s2cube.fetch.tokens import unsigned
 from s2cube.scenes.assets import used_keys
 from s2cube.scenes.provider import offset_dn
-from s2cube.scenes.scene import processed, version
+from s2cube.scenes.scene import processed
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 DATA_VERSION = 2
-"""Increase it when the same scenes and settings give other pixels, so that images are made again. A test checks it."""
+"""Increase it when the same scenes and settings give other pixels: then images are written again. A test checks it."""
 
 
 def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: CubeSection) -> str:
@@ -32,16 +33,21 @@ def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: Cu
     settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
     grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
     of_scenes = [
-        (scene.id, processed(scene), offset_dn(scene, config.offset), _versions(scene, config)) for scene in scenes
+        (scene.id, processed(scene), offset_dn(scene, config.offset), _file_versions(scene, config)) for scene in scenes
     ]
     content = json.dumps([DATA_VERSION, aoi.ground, *grid, settings, of_scenes], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:
-    """Give the settings for an Item: by the names of the flags, without the bands, which the Item holds separately."""
+    """Give the settings that an Item records, by the names of the flags. The Item holds the bands separately."""
     return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
 
 
-def _versions(scene: pystac.Item, config: CubeSection) -> list[str]:
-    return [version(scene.assets[key]) for key in used_keys(scene, config)]
+def _file_versions(scene: pystac.Item, config: CubeSection) -> list[str]:
+    return [_file_version(scene.assets[key]) for key in used_keys(scene, config)]
+
+
+def _file_version(asset: pystac.Asset) -> str:
+    """Identify the content of a file: by its checksum if the item gives it (file extension), else by its address."""
+    return str(asset.extra_fields.get("file:checksum") or unsigned(asset.href))

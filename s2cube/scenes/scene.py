@@ -1,7 +1,6 @@
-"""What the item of a scene says of it, alike in every catalogue."""
+"""Read the facts of a scene from its item, whichever catalogue wrote it."""
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -9,8 +8,18 @@ from urllib.parse import urlsplit, urlunsplit
 import pystac
 
 from s2cube.errors import SceneError
-from s2cube.fetch.tokens import unsigned
-from s2cube.stac.members import UNREADABLE, check_geometry, guarded, instant, number, read, shown, text
+from s2cube.sentinel2 import BAND_ASSETS, LAYER_ASSETS
+from s2cube.stac.members import (
+    REMEDY,
+    as_scene_errors,
+    check_readable,
+    parse_geometry,
+    parse_number,
+    parse_text,
+    parse_time,
+    parse_whole_number,
+    read_member,
+)
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -22,47 +31,31 @@ _OLD_TILE = ("sentinel:utm_zone", "sentinel:latitude_band", "sentinel:grid_squar
 _DATATAKES = ("s2:datatake_id", "eopf:datatake_id")
 _DATASTRIPS = ("s2:datastrip_id", "eopf:datastrip_id")
 _GENERATED = ("s2:generation_time", "processing:datetime", "updated")
-"""Names of properties; the first one present counts: of the Sentinel-2, processing and grid extensions, of EOPF, and
-of Earth Search v0 (sentinel:…)."""
+"""Names of properties; the first one present counts. They come from the Sentinel-2, processing and grid extensions,
+from EOPF, and from Earth Search v0 (sentinel:…). For a catalogue with other names, add them here."""
 
 _BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
-_BASELINES_OF_NO_FIXED_KIND = 99
-"""ESA gives 99.xx to tests and reprocessings of any kind."""
+_BASELINE_WITHOUT_MEANING = 99
+"""ESA gives 99.xx to tests and to reprocessings of any kind."""
+_EPSG = re.compile(r"EPSG:(\d{4,6})")
 
 
 def acquired(item: pystac.Item) -> datetime:
-    """Give the acquisition of a scene, UTC.
+    """Give the time of acquisition of a scene, UTC.
 
     Raises
     ------
     SceneError
-        If the item does not say it.
+        If the item does not give it.
     """
     check_readable(item, "datetime", "properties")
-    when = read(item, {"datetime": item.datetime}, "datetime", instant)
-    when = when or read(item, item.properties, "start_datetime", instant)
+    when = read_member(item, {"datetime": item.datetime}, "datetime", parse_time)
+    when = when or read_member(item, item.properties, "start_datetime", parse_time)
     if when is None:
-        raise SceneError(item.id, "has no datetime", "Leave it out, or report it to the operator of the catalogue")
+        raise SceneError(item.id, "has no datetime", REMEDY)
     return when
-
-
-def check_readable(item: pystac.Item, *members: str) -> None:
-    """Check that some members could be read when the item was made; without names, all except those of assets.
-
-    Raises
-    ------
-    SceneError
-        If one could not.
-    """
-    unreadable = item.properties.get(UNREADABLE) or {}
-    if not isinstance(unreadable, Mapping):
-        unreadable = {UNREADABLE: shown(unreadable)}
-    for name, value in unreadable.items():
-        if name in members or (not members and not name.startswith("assets.")):
-            remedy = "Leave the scene out, or report it to the operator of the catalogue"
-            raise SceneError(item.id, f"has {name} {value}, which cannot be understood", remedy)
 
 
 def footprint(item: pystac.Item) -> "BaseGeometry":
@@ -79,13 +72,13 @@ def footprint(item: pystac.Item) -> "BaseGeometry":
 
     check_readable(item, "geometry")
     if item.geometry is None:
-        raise SceneError(item.id, "has no geometry", "Leave it out, or report it to the operator of the catalogue")
-    with guarded(item):
-        return split(shapely.make_valid(unwrap(check_geometry(item.geometry))))
+        raise SceneError(item.id, "has no geometry", REMEDY)
+    with as_scene_errors(item):
+        return split(shapely.make_valid(unwrap(parse_geometry(item.geometry))))
 
 
-def address(item: pystac.Item) -> str | None:
-    """Give the address of a scene without user name, password, signature or token; None where it has none."""
+def item_href(item: pystac.Item) -> str | None:
+    """Give the address of an item without user name, password, signature or token; None if it has no own link."""
     own = item.get_self_href()
     if own is None or "://" not in own:
         return own
@@ -93,15 +86,10 @@ def address(item: pystac.Item) -> str | None:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def version(asset: pystac.Asset) -> str:
-    """Name what a file holds: its checksum where the item tells it (file extension), else its address."""
-    return str(asset.extra_fields.get("file:checksum") or unsigned(asset.href))
-
-
 def baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """Give the processing baseline of a scene, as (4, 0) for 04.00; None if the item gives none with a meaning.
+    """Give the processing baseline of a scene, as (4, 0) for 04.00; None if the item gives none, or 99.xx.
 
-    ESA gives baselines 99.xx to tests and to reprocessings of no fixed kind, so they say nothing about the pixels.
+    ESA gives baselines 99.xx to tests and to reprocessings of any kind, so they say nothing about the pixels.
 
     Raises
     ------
@@ -109,20 +97,20 @@ def baseline(item: pystac.Item) -> tuple[int, int] | None:
         If it is neither text nor a number.
     """
     match = _BASELINE.fullmatch(baseline_text(item))
-    if match is None or int(match[1]) == _BASELINES_OF_NO_FIXED_KIND:
+    if match is None or int(match[1]) == _BASELINE_WITHOUT_MEANING:
         return None
     return int(match[1]), int(match[2])
 
 
 def baseline_text(item: pystac.Item) -> str:
-    """Give the processing baseline of a scene as its item writes it; empty if it does not."""
+    """Give the processing baseline of a scene as its item writes it; empty if the item does not give it."""
     return _first(item, _BASELINES).strip()
 
 
 def cloud_cover(item: pystac.Item) -> float | None:
     """Give the cloud cover of a scene, percent; None if the item does not give a number."""
     try:
-        return read(item, item.properties, "eo:cloud_cover", number)
+        return read_member(item, item.properties, "eo:cloud_cover", parse_number)
     except SceneError:
         return None
 
@@ -140,11 +128,12 @@ def tile(item: pystac.Item) -> str:
 
 
 def granule(item: pystac.Item) -> tuple[str, str, str] | None:
-    """Name the datatake, datastrip and MGRS tile of a scene, alike for every processing of it.
+    """Give the datatake, the start of the datastrip and the MGRS tile of a scene; None if its item does not give them.
 
-    A datatake id reads GS2A_20231008T175231_043324_N05.09; its last part is the baseline and left out. Of a datastrip
-    id, S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is taken: two
-    strips of one datatake may share a tile and are no processings of each other. None where the item does not say.
+    They are the same for every processing of a granule. The last part of a datatake id, such as
+    GS2A_20231008T175231_043324_N05.09, is the baseline, so it is removed. Of a datastrip id, such as
+    S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is used. It is needed:
+    two strips of one datatake may share a tile, and then they are different granules.
 
     Raises
     ------
@@ -159,16 +148,62 @@ def granule(item: pystac.Item) -> tuple[str, str, str] | None:
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:
-    """Order the processings of one granule: the newest has the greatest value.
+    """Give baseline and time of processing, by which the processings of a granule are sorted: the newest is greatest.
 
     Raises
     ------
     SceneError
-        If baseline or time are neither text nor numbers.
+        If one of them is neither text nor a number.
     """
     return baseline(item) or (0, 0), _first(item, _GENERATED)
 
 
+def crs_codes(item: pystac.Item) -> set[str]:
+    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: none, one, or a contradiction.
+
+    Earth Search, Planetary Computer and Digital Earth Africa declare ``proj:epsg`` of the item, Copernicus Data Space
+    ``proj:code`` of each asset. All declare the shape and transform of assets, too, but the file decides where its
+    pixels lie.
+
+    Raises
+    ------
+    SceneError
+        If a declared CRS is not an EPSG code.
+    """
+    keys = {key for names in (*BAND_ASSETS.values(), *LAYER_ASSETS.values()) for key in names}
+    of_assets = [asset.extra_fields for key, asset in item.assets.items() if key in keys]
+    return {code for fields in (item.properties, *of_assets) for code in _crs_codes(item, fields)}
+
+
+def crs_code(item: pystac.Item) -> str | None:
+    """Give the CRS that a scene declares, ``EPSG:N``; None if it declares none.
+
+    Raises
+    ------
+    SceneError
+        If the item declares two CRS, or one that is not an EPSG code.
+    """
+    codes = crs_codes(item)
+    if len(codes) > 1:
+        problem = f"declares two projections: {' and '.join(sorted(codes))}"
+        raise SceneError(item.id, problem, "Report it to the operator of the catalogue")
+    return next(iter(codes), None)
+
+
+def _crs_codes(item: pystac.Item, fields: dict[str, Any]) -> set[str]:
+    epsg = read_member(item, fields, "proj:epsg", parse_whole_number)
+    code = read_member(item, fields, "proj:code", _parse_epsg_code)
+    return {each for each in (code, f"EPSG:{epsg}" if epsg else None) if each}
+
+
+def _parse_epsg_code(value: object) -> str:
+    code = parse_text(value).strip().upper()
+    if not _EPSG.fullmatch(code):
+        raise ValueError("an EPSG code")
+    return code
+
+
 def _first(item: pystac.Item, names: tuple[str, ...]) -> str:
-    found: list[Any] = [read(item, item.properties, name, text) for name in names]
+    """Give the first property that is present and not empty, as text; else an empty text."""
+    found: list[Any] = [read_member(item, item.properties, name, parse_text) for name in names]
     return next((each for each in found if each), "")

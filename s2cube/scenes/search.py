@@ -1,45 +1,56 @@
-"""An area of interest and a question become STAC items."""
+"""Search a catalogue for the scenes of an area of interest."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Unpack
 
 import pystac
 
 from s2cube.area.aoi import AOI
-from s2cube.config.sections import SearchSection, SearchSettings
+from s2cube.config.sections import SearchSection
 from s2cube.config.times import TimeRange, day_begin
 from s2cube.errors import SearchError, SliceError
 from s2cube.scenes._granules import find_granules
+from s2cube.scenes._item_list import ItemList
 from s2cube.scenes._level import other_level
 from s2cube.scenes.scene import acquired, cloud_cover, footprint
-from s2cube.stac.api import Api, Question, ask, sorts
+from s2cube.stac.api import Api
+from s2cube.stac.api_search import search_api
 from s2cube.stac.catalogue_io import TIMEOUT_S
+from s2cube.stac.question import Question
 from s2cube.stac.source import open_source
 
 log = logging.getLogger(__name__)
 
-Catalogue = Api | list[pystac.Item]
+Catalogue = Api | ItemList
 """An API that can be searched, or all items of anything else."""
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
+"""Time of a scene without one: later than all others, so that a limit to the newest scenes does not hide it."""
 _SAME_PASS = timedelta(minutes=1)
 """Maximum difference in time of two processings of one granule; milliseconds were seen."""
 
 
-def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.Item]:
+def search_items(
+    aoi: AOI,
+    *,
+    stac: str = "https://earth-search.aws.element84.com/v1",
+    collection: str = "sentinel-2-l2a",
+    datetime: str | TimeRange | None = None,
+    max_cloud: float = 100,
+    max_items: int | None = None,
+) -> list[pystac.Item]:
     """Find the scenes that meet an area of interest.
 
-    What a server ignores of the question is filtered again here. Page and connection failures are retried with
-    backoff; what still fails is an error, never a shorter list.
+    If a server ignores a part of the question, its answer is filtered here. Requests for pages are retried with
+    backoff. If a page still fails, this is an error, never a shorter list.
 
     Parameters
     ----------
     aoi
-        Its geometry is searched, not its bounding box.
+        Area of interest. Its geometry is searched, not its bounding box.
     stac
         URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
         stac-geoparquet file.
@@ -49,26 +60,36 @@ def search_items(aoi: AOI, **settings: Unpack[SearchSettings]) -> list[pystac.It
         ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
         area: UTC + longitude / 15 h.
     max_cloud
-        Highest cloud cover of a scene, percent. Below 100, a scene that does not give its cloud cover is left out. If
-        a granule has several processings, the newest counts.
+        Maximum cloud cover of a scene, percent. Below 100, scenes without a cloud cover are left out. If a granule has
+        several processings, the newest counts.
     max_items
-        Number of granules to keep, the newest ones, each in its newest processing.
+        Number of granules to keep, the newest ones, each in its newest processing. None for all.
 
     Returns
     -------
     list of pystac.Item
-        Oldest first, then by id, with absolute asset hrefs. Scenes whose item cannot be understood are included; an
-        image of such a scene fails.
+        Oldest first, then by id, with absolute asset hrefs. Scenes with a faulty item are included; an image of such a
+        scene fails.
 
     Raises
     ------
     ConfigError
-        If a setting cannot be.
+        If a setting is not valid.
     SearchError
         If the catalogue cannot be read or has no such collection.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
+    >>> [item.id for item in items][:2]
+    ['S2A_14TNL_20220520_0_L2A', 'S2A_14TPL_20220520_0_L2A']
     """
-    config = SearchSection.of(settings)
-    return asked_for(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
+    config = SearchSection.of_arguments(locals())
+    return drop_unrequested(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
 
 
 def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
@@ -84,10 +105,12 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
     SearchError
         If it cannot be read or has no such collection.
     """
-    with _named(config):
+    with _as_search_errors(config):
         source = open_source(config.stac, timeout_s)
         if isinstance(source, Iterator):
-            return _of_collection(list(source), config)
+            items = list(source)
+            _check_collection(items, config)
+            return ItemList(items)
         collection = source.collection(config.collection)
         if collection is None:
             raise _no_collection(config, source.collection_names())
@@ -103,16 +126,17 @@ def find_scenes(
     catalogue: Catalogue,
     keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
 ) -> list[pystac.Item]:
-    """Find the scenes of an area of interest in an open catalogue.
+    """Find the scenes of an area of interest in an open catalogue, oldest first.
 
-    It finds the scenes of all solar days that `config.datetime` touches, so that no image lacks a part.
-    `config.max_items` limits how far back the search goes, to whole days; it may find more. `config.max_cloud_percent`
-    applies to the newest processing of each granule, which is returned with its older ones.
+    The search covers the whole of each solar day that `config.datetime` touches, so that every image has all its
+    scenes. An API that gives the newest scenes first is read until there are `config.max_items` scenes, and to the end
+    of that day; so there may be more. `config.max_cloud_percent` applies to the newest processing of each granule, and
+    the older ones are returned with it.
 
     Parameters
     ----------
     keep
-        Gives what to keep of each scene.
+        Makes the item that is kept of each scene, such as one with fewer assets.
 
     Raises
     ------
@@ -121,15 +145,15 @@ def find_scenes(
     """
     days = config.datetime and config.datetime.whole_days_at(aoi.lon)
     matches = partial(_matches, aoi=aoi, config=config, days=days)
-    with _named(config):
+    with _as_search_errors(config):
         matching: Iterator[pystac.Item]
-        if isinstance(catalogue, list):
-            matching = filter(matches, catalogue)
+        if isinstance(catalogue, ItemList):
+            matching = filter(matches, catalogue.near(aoi.geometry_lonlat.geom))
         else:
             question = Question(config.stac, config.collection, aoi.search_area, str(days) if days else None)
-            found = ask(catalogue, question)
-            limited = sorts(catalogue) and config.max_items is not None
-            matching = _newest(found, matches, aoi, config) if limited else filter(matches, found)
+            found = search_api(catalogue, question)
+            may_stop = catalogue.is_sorted and config.max_items is not None
+            matching = _newest(found, matches, aoi, config) if may_stop else filter(matches, found)
         scenes = [keep(item) for item in matching]
     if config.max_cloud_percent < 100:
         clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
@@ -137,8 +161,8 @@ def find_scenes(
     return sorted(scenes, key=_age)
 
 
-def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
-    """Leave out what `find_scenes` finds only to make days whole."""
+def drop_unrequested(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
+    """Remove the scenes that `find_scenes` finds only to complete days."""
     exact = config.datetime and config.datetime.at(aoi.lon)
     within = [item for item in found if not exact or _is_within(item, exact)]
     if config.max_items is None:
@@ -147,36 +171,38 @@ def asked_for(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
-    """Give those of some scenes that a catalogue no longer has: it is asked for their ids.
+    """Find out which scenes a catalogue no longer has, by searching for their ids.
 
     Parameters
     ----------
+    scenes
+        Ids of scenes that the catalogue once had.
     known
-        Id of a scene that it has. If its answer lacks this one, too, the answer proves nothing.
+        Id of a scene that it has now. If the answer lacks it, too, the answer proves nothing.
 
     Returns
     -------
     frozenset of str
-        Empty if the catalogue does not answer.
+        Ids of `scenes` that the catalogue does not have; empty if it does not answer.
     """
-    asked = {*scenes, known}
+    requested = {*scenes, known}
     try:
-        with _named(config):
-            if isinstance(catalogue, list):
+        with _as_search_errors(config):
+            if isinstance(catalogue, ItemList):
                 found = iter(catalogue)
             else:
-                question = Question(config.stac, config.collection, None, ids=tuple(sorted(asked)))
-                found = ask(catalogue, question)
-            there = {item.id for item in found}
+                question = Question(config.stac, config.collection, None, ids=tuple(sorted(requested)))
+                found = search_api(catalogue, question)
+            present = {item.id for item in found}
     except SearchError as error:
         log.warning("%s", error)
         return frozenset()
-    return frozenset(asked - there) if known in there else frozenset()
+    return frozenset(requested - present) if known in present else frozenset()
 
 
 @contextmanager
-def _named(config: SearchSection) -> Iterator[None]:
-    """Turn what libraries raise when a catalogue misbehaves into an error that names the catalogue."""
+def _as_search_errors(config: SearchSection) -> Iterator[None]:
+    """Turn errors of libraries, as invalid answers cause them, into one that names the catalogue."""
     try:
         yield
     except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
@@ -185,7 +211,7 @@ def _named(config: SearchSection) -> Iterator[None]:
 
 
 def _age(item: pystac.Item) -> tuple[datetime, str]:
-    """Sort by time, then id. Scenes without a time come last, so that a limit to the newest does not hide them."""
+    """Give time and id, the order of scenes; see `_UNKNOWN`."""
     try:
         return acquired(item), item.id
     except SliceError:
@@ -212,7 +238,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange
     try:
         outline = footprint(item)
     except SliceError as error:
-        # Nobody knows where it lies, so its slice is to fail by name: not the search, and not in silence.
+        # The scene may lie here. It is included, so that its slice fails with this error and the search goes on.
         log.warning("%s. s2cube assumes that it covers %s", error, aoi.id)
         return True
     area = aoi.geometry_lonlat.geom
@@ -222,7 +248,7 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange
 def _newest(
     found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
 ) -> Iterator[pystac.Item]:
-    """Yield what matches; stop when there are enough whole days, if the server keeps its order."""
+    """Yield the items that match. Stop when there are enough whole days, if the items come newest first."""
     matching: list[pystac.Item] = []
     earliest = complete_from = _UNKNOWN
     in_order = True
@@ -239,7 +265,7 @@ def _newest(
 
 
 def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
-    """Tell whether there are `max_items` granules, of days that the question does not cut."""
+    """Say whether there are `max_items` granules, without those of a day that `config.datetime` cuts."""
     enough = config.max_items or 0
     if len(items) < enough:
         return False
@@ -252,11 +278,10 @@ def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bo
     return counted >= enough
 
 
-def _of_collection(items: list[pystac.Item], config: SearchSection) -> list[pystac.Item]:
-    there = {item.collection_id or config.collection for item in items}
-    if there and config.collection not in there:
-        raise _no_collection(config, sorted(there))
-    return items
+def _check_collection(items: list[pystac.Item], config: SearchSection) -> None:
+    names = {item.collection_id or config.collection for item in items}
+    if names and config.collection not in names:
+        raise _no_collection(config, sorted(names))
 
 
 def _no_collection(config: SearchSection, known: list[str]) -> SearchError:

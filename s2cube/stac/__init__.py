@@ -1,4 +1,4 @@
-"""Catalogues become STAC items that were checked member by member.
+"""Read catalogues: a STAC API, a static catalogue or a file becomes STAC items whose members are checked one by one.
 
-Other wings may use: `api`, `catalogue_io`, `members`, `source`.
+Other wings may use: `api`, `api_search`, `catalogue_io`, `members`, `question`, `source`.
 """

@@ -1,4 +1,4 @@
-"""A search gives every scene, or an error.
+"""Search an API until its answer is complete: every scene, or an error.
 
 A page without a link to the next page is not always the last: some servers forget the link, and some lose scenes at
 page boundaries. So the number of scenes received is compared with the server's count. If the server gives no count,
@@ -14,30 +14,31 @@ from typing import Any
 
 from s2cube.errors import SearchError
 from s2cube.stac._pages import Page, identity, read_pages
-from s2cube.stac._question import PAGE_SIZE, Question
 from s2cube.stac._refusal import RETRIES, AnswerError
-from s2cube.stac._service import Api
+from s2cube.stac.api import Api
+from s2cube.stac.question import PAGE_SIZE, Question
 
 log = logging.getLogger(__name__)
 
 _MOST_PAGES = 10_000
-"""Of a whole answer, whatever it is asked in parts: a million scenes by a hundred."""
+"""Of a whole answer with all its parts: a million scenes at a hundred per page."""
 _DEEPEST = 24
-"""Times that a time range is halved: 2015 to 2026 becomes a few seconds."""
-_MOST_IN_VAIN = 40
+"""How often a time range may be halved: 2015 to 2026 becomes a few seconds."""
+_MOST_FRUITLESS = 40
 """Consecutive requests that bring nothing new."""
 _COUNTED_UP_TO = 10_000
-"""Elasticsearch counts no further by default."""
+"""By default, Elasticsearch does not count beyond this, so a multiple of it may be too small."""
 _RETRIES_OF_SMALLER_PAGES = 1
 _LAST_S = 253_402_300_799
 """9999-12-31T23:59:59Z: there are no later dates."""
 _BROKEN = "Report it to the operator of the catalogue"
 _DAY = timedelta(days=1)
 
-_Features = Generator[list[Any], None, "_Seen"]
+_Features = Generator[list[Any], None, "_Received"]
+"""Yields the new features of each page, and returns what was received in all."""
 
 
-def answer(api: Api, question: Question) -> Iterator[list[Any]]:
+def complete_answer(api: Api, question: Question) -> Iterator[list[Any]]:
     """Give the features of all pages, each scene once.
 
     Raises
@@ -47,34 +48,37 @@ def answer(api: Api, question: Question) -> Iterator[list[Any]]:
     SearchError
         If an answer is not a page, if the pages never end, or if the API gives fewer scenes than it counts.
     """
-    asking = _Asking(api)
+    search = _Search(api)
     if question.ids:
-        yield from asking.for_ids(question)
+        yield from search.by_ids(question)
         return
-    seen = yield from asking.for_all(question, 0)
-    if not seen.is_whole:
+    received = yield from search.by_time(question, 0)
+    if not received.is_whole:
         raise SearchError(
-            question.stac, f"returns {seen.count} scenes, but counts {seen.matched}",
+            question.stac, f"returns {received.count} scenes, but counts {received.matched}",
             "Try again later, or ask for fewer dates; if it persists, report it to the operator of the catalogue",
         )  # fmt: skip
 
 
 @dataclass
-class _Seen:
+class _Received:
     """What has been received for a question.
 
     Parameters
     ----------
+    ids
+        Ids of the scenes.
     scenes
         Acquisition time of each scene, None if it gives none; by the identity of the scene.
     repeats
-        How often a page had a scene again: a catalogue that lists a scene twice counts it twice.
+        Number of scenes that a page repeats: a catalogue that lists a scene twice counts it twice.
     matched
         Number of scenes that the server counts; None if it gives no count.
-    instants, sizes
-        Of the last chain of pages: acquisition times of its scenes, in their order; number of scenes of each page.
+    instants, sizes, limit
+        Of the last chain of pages: acquisition times of its scenes, in their order; number of scenes of each page;
+        requested number of scenes per page.
     is_settled
-        Whether a request for missing scenes brought nothing, or showed that the count was wrong.
+        Whether it is known that no scene is missing, although the count or the last page suggests it.
     """
 
     question: Question
@@ -102,7 +106,7 @@ class _Seen:
         if page.matched is not None:
             self.matched = max(page.matched, self.matched or 0)
 
-    def join(self, other: "_Seen") -> None:
+    def join(self, other: "_Received") -> None:
         """Add what was received for a part of this question. The count stays that of the whole question."""
         self.scenes |= other.scenes
         self.repeats += other.repeats
@@ -110,10 +114,12 @@ class _Seen:
 
     @property
     def count(self) -> int:
+        """Number of scenes, counted as a server counts them."""
         return len(self.scenes) + self.repeats
 
     @property
     def is_lacking(self) -> bool:
+        """Whether there are fewer scenes than the server counts."""
         return self.matched is not None and self.count < self.matched
 
     @property
@@ -122,12 +128,13 @@ class _Seen:
         size = self.sizes[-1] if self.sizes else 0
         if self.matched is None:
             return size > 0
-        # A server may give fewer scenes than requested. Then its pages have one size, most often a round number.
+        # A server may give fewer scenes per page than requested. Then all pages have one size, often a round number.
         is_round = size % 5 == 0 or (size >= 8 and size & (size - 1) == 0)
         return size > 0 and (size >= self.limit or size >= max(self.sizes[:-1], default=size + 1) or is_round)
 
     @property
     def is_whole(self) -> bool:
+        """Whether nothing suggests that a scene is missing."""
         if self.is_settled:
             return True
         if self.matched and self.matched % _COUNTED_UP_TO:
@@ -135,7 +142,7 @@ class _Seen:
         return not self.is_lacking and not self.has_open_end
 
     def beyond(self) -> Question | None:
-        """Ask for scenes beyond the last one; None if the scenes did not come in order of time."""
+        """Give the question for scenes beyond the last one; None if the scenes did not come in order of time."""
         if not self.instants:
             return None
         start, end = _ends(self.question)
@@ -148,7 +155,7 @@ class _Seen:
         return replace(self.question, datetime=f"{start}/{end}")
 
     def halves(self) -> tuple[Question, Question] | None:
-        """Ask the same in two parts, by time; None if no instant lies between the ends of the question."""
+        """Give the question in two parts, by time; None if no instant lies between its ends."""
         start, end = _ends(self.question)
         instants = sorted(instant for instant in self.scenes.values() if instant)
         if not instants:
@@ -161,8 +168,8 @@ class _Seen:
                 )
         return None
 
-    def lies_beside(self) -> bool:
-        """Say whether there is a scene of a time that was not requested."""
+    def has_other_times(self) -> bool:
+        """Say whether there is a scene of a time that was not requested, so that the server ignores the time range."""
         start, end = (_parse(each) for each in _ends(self.question))
         return any(
             (start and start - instant > _DAY) or (end and instant - end > _DAY)
@@ -171,76 +178,78 @@ class _Seen:
         )
 
 
-class _Asking:
-    """Ask one question until the answer is complete."""
+class _Search:
+    """A search that repeats its question, whole or in parts, until the answer is complete."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._given: set[str] = set()
         self._pages = 0
-        self._in_vain = 0
-        self._heeds_time = True
+        self._fruitless = 0
+        """Consecutive requests without a new scene."""
+        self._filters_by_time = True
+        """Whether the server gives only scenes of the requested times, as far as is known."""
 
-    def for_all(self, question: Question, depth: int) -> _Features:
-        """Ask for all scenes of a time range: first at once, then for those beyond the last, then in halves."""
-        seen = last = yield from self._once(question)
-        while not seen.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := seen.beyond()):
-            if last is not seen and beyond == last.question:
+    def by_time(self, question: Question, depth: int) -> _Features:
+        """Request all scenes of a time range: first at once, then those beyond the last one, then in halves."""
+        received = last = yield from self._read_chain(question)
+        while not received.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := received.beyond()):
+            if last is not received and beyond == last.question:
                 problem = "gives full pages of new scenes of one instant, and no link to the next page"
                 raise SearchError(question.stac, problem, _BROKEN)
-            last = yield from self._once(beyond)
-            if not last.scenes.keys() - seen.scenes.keys():
-                seen.is_settled = not seen.is_lacking
+            last = yield from self._read_chain(beyond)
+            if not last.scenes.keys() - received.scenes.keys():
+                received.is_settled = not received.is_lacking
                 break
-            seen.join(last)
-        halves = None if seen.is_whole or not self._may_go_on(depth) else seen.halves()
+            received.join(last)
+        halves = None if received.is_whole or not self._may_go_on(depth) else received.halves()
         if halves:
             log.debug(
-                "%s: received %d scenes of %s; the search is repeated in parts", question.stac, seen.count,
-                "an unknown number" if seen.matched is None else seen.matched,
+                "%s: received %d scenes of %s; the search is repeated in parts", question.stac, received.count,
+                "an unknown number" if received.matched is None else received.matched,
             )  # fmt: skip
             parts = []
             for half in halves:
-                parts.append((yield from self.for_all(half, depth + 1)))
-                seen.join(parts[-1])
+                parts.append((yield from self.by_time(half, depth + 1)))
+                received.join(parts[-1])
             # Some servers estimate large counts. If each part is complete by its own count, the whole is complete.
-            is_counted = seen.matched is None or all(part.matched is not None for part in parts)
-            seen.is_settled = is_counted and all(part.is_whole for part in parts)
-        if seen.matched is None and not halves:
-            # No sign that scenes are missing, and no other way to ask.
-            seen.is_settled = True
-        return seen
+            is_counted = received.matched is None or all(part.matched is not None for part in parts)
+            received.is_settled = is_counted and all(part.is_whole for part in parts)
+        if received.matched is None and not halves:
+            # Nothing shows that scenes are missing, and there is no other way to find out.
+            received.is_settled = True
+        return received
 
-    def for_ids(self, question: Question) -> Generator[list[Any], None, None]:
-        """Ask for scenes by their ids. Ask again for the missing ones until none arrives."""
+    def by_ids(self, question: Question) -> Generator[list[Any], None, None]:
+        """Request scenes by their ids. Request the missing ones again until none arrives."""
         missing = dict.fromkeys(question.ids)
         while missing:
-            asked = tuple(missing)[:PAGE_SIZE]
-            seen = yield from self._once(replace(question, ids=asked))
-            if not seen.ids <= {*asked}:
+            requested = tuple(missing)[:PAGE_SIZE]
+            received = yield from self._read_chain(replace(question, ids=requested))
+            if not received.ids <= {*requested}:
                 raise SearchError(question.stac, "returns scenes with other ids than requested", _BROKEN)
-            if seen.is_lacking and not seen.ids:
-                raise SearchError(question.stac, f"returns no scene, but counts {seen.matched}", "Try again later")
-            for name in seen.ids or asked:
+            if received.is_lacking and not received.ids:
+                raise SearchError(question.stac, f"returns no scene, but counts {received.matched}", "Try again later")
+            for name in received.ids or requested:
                 del missing[name]
 
     def _may_go_on(self, depth: int) -> bool:
-        return depth < _DEEPEST and self._in_vain < _MOST_IN_VAIN and self._heeds_time
+        return depth < _DEEPEST and self._fruitless < _MOST_FRUITLESS and self._filters_by_time
 
-    def _once(self, question: Question) -> _Features:
-        """Read a chain of pages. Start again in a simpler form if the server refuses."""
-        seen = _Seen(question)
+    def _read_chain(self, question: Question) -> _Features:
+        """Read a chain of pages. If the server refuses the form of the request, start again in a simpler form."""
+        received = _Received(question)
         form = replace(self._api.form, outline="exact")
         first_error: AnswerError | None = None
         retries, is_new = RETRIES, False
         while True:
-            seen.begin(form.limit)
+            received.begin(form.limit)
             try:
                 address = self._api.addresses[form.methods[0]]
                 for page in read_pages(self._api.io, form.request(self._api.client, address, question), retries):
                     self._api.form = form
                     self._count_page(question)
-                    seen.take(page)
+                    received.take(page)
                     named = {identity(feature): feature for feature in page.features}
                     new = [feature for name, feature in named.items() if name not in self._given]
                     self._given |= named.keys()
@@ -249,20 +258,22 @@ class _Asking:
                 break
             except AnswerError as error:
                 first_error = first_error or error
-                simpler = form.simpler(error, question, bool(seen.sizes))
+                simpler = form.simpler(error, question, bool(received.sizes))
                 if simpler is None:
                     raise first_error from None
                 log.debug("%s: %s; the request is repeated %s", question.stac, error.problem, simpler)
                 retries = RETRIES if simpler.limit == form.limit else _RETRIES_OF_SMALLER_PAGES
                 form = simpler
-        self._in_vain = 0 if is_new else self._in_vain + 1
-        self._heeds_time = self._heeds_time and not seen.lies_beside()
-        return seen
+        self._fruitless = 0 if is_new else self._fruitless + 1
+        self._filters_by_time = self._filters_by_time and not received.has_other_times()
+        return received
 
     def _count_page(self, question: Question) -> None:
         self._pages += 1
         if self._pages > _MOST_PAGES:
-            raise SearchError(question.stac, f"gives more than {_MOST_PAGES} pages, and goes on", "Ask for fewer dates")
+            raise SearchError(
+                question.stac, f"gives more than {_MOST_PAGES} pages, and more follow", "Ask for fewer dates"
+            )
 
 
 def _ends(question: Question) -> tuple[str, str]:

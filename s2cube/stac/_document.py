@@ -10,20 +10,20 @@ from urllib.parse import urljoin, urlsplit
 from s2cube.errors import SearchError
 from s2cube.fetch.paths import existing_path, is_local, local_path
 
-_WEB = ("http://", "https://")
+_HTTP = ("http://", "https://")
 _BROKEN = "Report it to the operator of the catalogue"
 _SHOWN_CHARACTERS = 200
-"""Characters of an href that an error shows."""
+"""Length of an href in an error."""
 
 
 def is_on_web(address: str) -> bool:
     """Say whether an address is read by HTTP; every other address is a path on this machine."""
-    return address.lower().startswith(_WEB)
+    return address.lower().startswith(_HTTP)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object and its final address, after redirects."""
+    """A JSON object and its final address, after redirects: an http address, or a path on this machine."""
 
     address: str
     content: dict[str, Any]

@@ -1,8 +1,8 @@
-"""Make independent items of the features in a catalogue's answer.
+"""Make items of the GeoJSON features that a catalogue gives, so that they can be used without the catalogue.
 
 A catalogue may write anything. If a member (id, geometry, datetime, an asset) cannot be used, the item is made without
-it, and the property `scene.UNREADABLE` keeps the original value. Then only the time slice of that scene fails, with an
-error that names the scene.
+it, and the property `members.UNREADABLE` keeps the original value. Then only the time slice of that scene fails, with
+an error that names the scene.
 """
 
 import hashlib
@@ -20,7 +20,14 @@ import pystac
 from s2cube.fetch.object_store import REMOTE_SCHEMES, is_remote
 from s2cube.fetch.paths import existing_path, local_path
 from s2cube.fetch.tokens import endpoint, unsigned
-from s2cube.stac.members import UNREADABLE, check_geometry, instant, numbers, shown, without_surrogates
+from s2cube.stac.members import (
+    UNREADABLE,
+    parse_geometry,
+    parse_numbers,
+    parse_time,
+    short_json,
+    without_surrogates,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,60 +40,60 @@ _MEMBERS = {
 
 
 def from_features(features: list[Any], base: str) -> Iterator[pystac.Item]:
-    """Make items of features: with absolute asset hrefs, and no link but their own to the catalogue.
+    """Make items of features, with absolute asset hrefs without secrets. Of the links, only the item's own remains.
 
     Parameters
     ----------
     features
-        GeoJSON features. If an element is something else, its item says so.
+        GeoJSON features. An element of another type also becomes an item: one that notes what is wrong.
     base
-        Address of the catalogue.
+        Address of the catalogue. Relative hrefs start from it if an item has no own link.
     """
     for feature in features:
-        yield detached(_item(feature), base)
+        yield _independent(_item(feature), base)
 
 
 def _item(feature: Any) -> pystac.Item:
-    """Make an item of what can be read of a feature; its properties note what cannot be read."""
-    told: dict[str, Any] = feature if isinstance(feature, dict) else {}
+    """Make an item of the members that can be used; its properties keep the others."""
+    members: dict[str, Any] = feature if isinstance(feature, dict) else {}
     unreadable: dict[str, str] = {}
 
-    def take(name: str, value: Any, check: Callable[[Any], _Value]) -> _Value | None:
+    def take(name: str, value: Any, parse: Callable[[Any], _Value]) -> _Value | None:
         try:
-            return None if value is None else check(value)
+            return None if value is None else parse(value)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            unreadable[name] = shown(value)
+            unreadable[name] = short_json(value)
             return None
 
-    take("type", told.get("type", "none"), _feature)
-    properties = take("properties", told.get("properties"), _dict) or {}
-    # pystac reads times leniently: "12" would be the 12th of this month.
-    when = take("datetime", properties.get("datetime"), instant)
+    take("type", members.get("type", "none"), _check_is_feature)
+    properties = take("properties", members.get("properties"), _dict) or {}
+    # Not pystac's parser: it reads "12" as the 12th of this month.
+    when = take("datetime", properties.get("datetime"), parse_time)
     if when is None:
         properties = {"start_datetime": None, "end_datetime": None, **properties}
-    assets = take("assets", told.get("assets"), _dict) or {}
+    assets = take("assets", members.get("assets"), _dict) or {}
     item = pystac.Item(
-        take("id", told.get("id"), _id) or _made_up_id(feature),
-        take("geometry", told.get("geometry"), _geometry),
-        _bbox(told.get("bbox")),
+        take("id", members.get("id"), _id) or _made_up_id(feature),
+        take("geometry", members.get("geometry"), _geometry),
+        _bbox(members.get("bbox")),
         when,
         properties,
-        collection=take("collection", told.get("collection"), _text),
-        stac_extensions=[each for each in _list(told.get("stac_extensions")) if isinstance(each, str)],
-        extra_fields={key: value for key, value in told.items() if key not in _MEMBERS},
+        collection=take("collection", members.get("collection"), _text),
+        stac_extensions=[each for each in _list(members.get("stac_extensions")) if isinstance(each, str)],
+        extra_fields={key: value for key, value in members.items() if key not in _MEMBERS},
         assets={
             without_surrogates(key): asset
             for key, each in assets.items()
             if (asset := take(f"assets.{key}", each, _asset))
         },
     )
-    own = next((each["href"] for each in _list(told.get("links")) if _is_own(each)), None)
+    own = next((each["href"] for each in _list(members.get("links")) if _is_own(each)), None)
     if own is not None:
         item.add_link(pystac.Link(pystac.RelType.SELF, without_surrogates(own), pystac.MediaType.GEOJSON))
     if unreadable:
-        # Added to the notes of an item that was read before, and saved.
-        noted = properties.get(UNREADABLE)
-        properties[UNREADABLE] = (noted if isinstance(noted, dict) else {}) | unreadable
+        # The item may have been read and saved before: keep what that noted.
+        earlier = properties.get(UNREADABLE)
+        properties[UNREADABLE] = (earlier if isinstance(earlier, dict) else {}) | unreadable
     return item
 
 
@@ -116,14 +123,14 @@ def _list(value: Any) -> list[Any]:
 
 
 def _geometry(value: Any) -> dict[str, Any]:
-    check_geometry(value)
+    parse_geometry(value)
     return _dict(value)
 
 
 def _bbox(value: Any) -> list[float] | None:
-    """Give a bounding box of numbers; s2cube takes nothing important from it."""
+    """Give the bounding box, or None. s2cube does not need it, so a wrong one is no failure."""
     try:
-        return list(numbers(value))
+        return list(parse_numbers(value))
     except ValueError:
         return None
 
@@ -132,12 +139,12 @@ def _asset(value: Any) -> pystac.Asset:
     href = _text(_dict(value).get("href"))
     urlsplit(href)  # raises ValueError for an address such as http://[
     asset = pystac.Asset.from_dict(value)
-    # pystac takes a backslash for a slash, but the name of a folder may hold one.
+    # pystac turns a backslash into a slash, but the name of a folder may contain one.
     asset.href = href
     return asset
 
 
-def _feature(value: Any) -> None:
+def _check_is_feature(value: Any) -> None:
     if value != "Feature":
         raise ValueError
 
@@ -159,27 +166,28 @@ def _is_address(href: str) -> bool:
     return True
 
 
-def detached(item: pystac.Item, base: str) -> pystac.Item:
-    """Make the asset hrefs of an item absolute, without secrets, and keep no link but its own; see `from_features`."""
+def _independent(item: pystac.Item, base: str) -> pystac.Item:
+    """Change an item so that it can be used without its catalogue; see `from_features`."""
     start = base if "://" in base else str(Path(base).absolute())
     link = item.get_single_link(pystac.RelType.SELF)
-    # As it is written: pystac would take a relative one for a path from the folder the user is in.
+    # Not pystac's absolute href: it resolves a relative link from the user's current folder.
     own = _resolved(str(link.target), start) if link else None
     for key, asset in list(item.assets.items()):
-        # A path from the root is this machine's where the catalogue is, wherever the item says that it lived.
+        # A path such as /data/a.tif in a catalogue on this machine is a file of this machine, whatever the item's own
+        # link says.
         from_root = Path(asset.href).is_absolute() and "://" not in base
         asset.href = _resolved(asset.href, start if from_root else own or start)
-        # Nobody vetted what a catalogue on the network says: it has no business with files of this machine.
+        # A catalogue on the network is not trusted, so it may not name files of this machine.
         if is_remote(base) and not is_remote(asset.href):
             log.warning(
-                "%s: asset %s is left out, for it is at %s: a catalogue on the network may only name %s",
+                "%s: asset %s is left out, because it is at %s: a catalogue on the network may only name %s",
                 item.id, key, asset.href, ", ".join(REMOTE_SCHEMES),
             )  # fmt: skip
             del item.assets[key]
             continue
-        open_to_all = _unsigned({"href": asset.href, **asset.extra_fields}, base)
-        asset.href = open_to_all.pop("href")
-        asset.extra_fields = open_to_all
+        fields = _unsigned({"href": asset.href, **asset.extra_fields}, base)
+        asset.href = fields.pop("href")
+        asset.extra_fields = fields
     item.clear_links()
     if own:
         item.add_link(pystac.Link(pystac.RelType.SELF, unsigned(own), pystac.MediaType.GEOJSON))
@@ -187,7 +195,7 @@ def detached(item: pystac.Item, base: str) -> pystac.Item:
 
 
 def _resolved(href: str, start: str) -> str:
-    """Make an href absolute; for a file of this machine, a path.
+    """Make an href absolute: an address, or a path on this machine.
 
     Parameters
     ----------
@@ -207,7 +215,7 @@ def _resolved(href: str, start: str) -> str:
 
 
 def _unsigned(content: Any, base: str) -> Any:
-    """Take signatures and passwords out of hrefs, however deep: an asset may have alternates."""
+    """Remove signatures and passwords from hrefs at any depth: an asset may have alternates."""
     if isinstance(content, list):
         return [_unsigned(each, base) for each in content]
     if not isinstance(content, dict):
@@ -219,15 +227,15 @@ def _unsigned(content: Any, base: str) -> Any:
     elif isinstance(href, str) and (bare := unsigned(href)) != href:
         out["href"] = bare
         if endpoint(bare) is None:
-            _tell_of_signatures(base, urlsplit(bare).netloc)
+            _warn_about_signatures(base, urlsplit(bare).netloc)
     return out
 
 
 @lru_cache(maxsize=64)
-def _tell_of_signatures(base: str, host: str) -> None:
-    """Warn of a catalogue that links to a host, once."""
+def _warn_about_signatures(base: str, host: str) -> None:
+    """Warn once for each catalogue and host."""
     log.warning(
-        "%s: links to %s come with a signature or a password, which is left out: it is secret and runs out. Unless the "
-        "files are open to all, name who gives tokens for them by --tokens ([read] tokens), or give s3:// links and "
-        "keys in the environment", base, host,
+        "%s: links to %s come with a signature or a password, which is removed, because it is secret and expires. "
+        "Unless the files are public, name the service that gives tokens for them by --tokens ([read] tokens), or use "
+        "s3:// links and keys in the environment", base, host,
     )  # fmt: skip

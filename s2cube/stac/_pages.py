@@ -1,4 +1,4 @@
-"""Read the answer to a search page by page."""
+"""Read the pages of an answer, by following the links to the next page."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from typing import Any
 
 from s2cube.errors import SearchError
 from s2cube.stac._document import Document
-from s2cube.stac.catalogue_io import CatalogueIO, Request, as_safe, is_same_server
+from s2cube.stac.catalogue_io import CatalogueIO, Request, is_same_server, keep_https
 
 _LARGEST_COUNT = 10**9
-"""No catalogue has so many scenes of an area; a number of a thousand digits would fill the screen."""
-_MOST_PAGES_OF_NOTHING = 30
-"""One after another without a scene that was not there: some servers filter after they page, so a few are empty."""
+"""No catalogue has so many scenes. A larger count is cut to this, so that a message stays short."""
+_MOST_PAGES_WITHOUT_NEW = 30
+"""Consecutive pages without a new scene. Some servers filter after they page, so a few pages may be empty."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """RFC 9110."""
 _BROKEN = "Report it to the operator of the catalogue"
@@ -28,7 +28,7 @@ class Page:
     matched
         Number of scenes of the whole answer as the server counts; None if it gives no count.
     following
-        The next question; None on the last page.
+        The request for the next page; None on the last page.
     """
 
     features: list[Any]
@@ -49,30 +49,30 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
     AnswerError
         If a page cannot be read.
     SearchError
-        If what comes is no page, or if pages lead on and bring nothing new.
+        If an answer is not a page, or if the pages never end.
     """
-    asked, known = {_ticket(question)}, set[str]()
-    request, pages_of_nothing = question, 0
+    requested, known = {_request_key(question)}, set[str]()
+    request, without_new = question, 0
     while True:
         page = _page(io.read(request, retries), request, question)
         yield page
         if page.following is None:
             return
         request = page.following
-        if _ticket(request) in asked:
+        if _request_key(request) in requested:
             raise SearchError(question.address, "links its pages in a circle", _BROKEN)
-        asked.add(_ticket(request))
+        requested.add(_request_key(request))
         found = {identity(feature) for feature in page.features}
-        pages_of_nothing = 0 if found - known else pages_of_nothing + 1
+        without_new = 0 if found - known else without_new + 1
         known |= found
-        if pages_of_nothing == _MOST_PAGES_OF_NOTHING:
+        if without_new == _MOST_PAGES_WITHOUT_NEW:
             raise SearchError(
-                question.address, f"returns {pages_of_nothing} pages without a new scene, and more follow", _BROKEN
+                question.address, f"returns {without_new} pages without a new scene, and more follow", _BROKEN
             )
 
 
 def identity(feature: Any) -> str:
-    """Identify a scene: an id is unique in its collection, but other collections may use it, too."""
+    """Identify a scene. Its id is not enough: it is unique only in its collection, and some servers repeat ids."""
     if not isinstance(feature, Mapping):
         return repr(feature)
     properties = feature.get("properties")
@@ -80,7 +80,7 @@ def identity(feature: Any) -> str:
     return repr((feature.get("collection"), feature.get("id"), instant, feature.get("bbox")))
 
 
-def _ticket(request: Request) -> str:
+def _request_key(request: Request) -> str:
     return json.dumps([request.method, request.address, request.parameters, request.headers], sort_keys=True)
 
 
@@ -96,8 +96,8 @@ def _page(document: Document, request: Request, question: Request) -> Page:
 
 def _matched(content: dict[str, Any]) -> int | None:
     context = content.get("context")
-    told = content.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
-    counts = [each for each in told if isinstance(each, int) and not isinstance(each, bool) and each >= 0]
+    values = content.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
+    counts = [each for each in values if isinstance(each, int) and not isinstance(each, bool) and each >= 0]
     return min(counts[0], _LARGEST_COUNT) if counts else None
 
 
@@ -112,9 +112,9 @@ def _following(document: Document, request: Request, question: Request) -> Reque
     body, headers = link.get("body"), link.get("headers") or {}
     if method not in ("GET", "POST") or not isinstance(body, dict | None) or not _are_headers(headers):
         raise SearchError(document.address, "has a link to the next page that cannot be followed", _BROKEN)
-    address = as_safe(document.address, document.target(link))
+    address = keep_https(document.address, document.target(link))
     if not is_same_server(document.address, address):
-        # The link decides what is sent: it must not reach servers that trust this machine.
+        # The link sets body and headers of the request, so it may not address servers that trust this machine.
         raise SearchError(document.address, f"links to its next page on another server, {address[:200]}", _BROKEN)
     if link.get("merge"):
         headers = {**question.headers, **headers}

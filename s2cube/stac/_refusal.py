@@ -1,4 +1,4 @@
-"""Why a catalogue gives no usable answer: the cause, the remedy, and the number of retries."""
+"""Errors for answers that cannot be used: the cause, the remedy, and the number of retries."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from s2cube.fetch.http import BUSY, Answer, Lasting, Passing
 RETRIES = 5
 """Retries after answers of a busy server, and after broken connections."""
 _RETRIES_SLOW = 1
-"""Retries after an answer that takes longer than the timeout, because it has already taken long enough."""
+"""Retries after an answer that takes longer than the timeout: each may take that long again."""
 
 _LATER = "Try again later"
 _SHOWN_CHARACTERS = 200
-"""Characters of a server's error message that are shown."""
+"""Length of a server's error message in an error."""
 
 
 @dataclass(eq=False)
@@ -38,12 +38,12 @@ class Busy(Passing):
 
 
 def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError | Busy:
-    """Make an error of an answer that is not 2xx.
+    """Make an error of an answer whose status is not 2xx.
 
     Parameters
     ----------
     retries
-        Number of retries after 500, 502 and 504, which the question itself may cause.
+        Number of retries after 500, 502 and 504, which the request itself may cause.
     """
     status = answer.status
     reason = _reason(answer.body)
@@ -86,15 +86,15 @@ def _remedy(status: int) -> str:
 
 def _reason(text: bytes) -> str:
     """Give the error message of a server, on one line; empty for a page for browsers."""
-    said: object = text.decode("utf-8", "replace")
+    message: object = text.decode("utf-8", "replace")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict):
-        words = (content.get(key) for key in ("description", "detail", "message", "title"))
-        said = next((each for each in words if each), said)
-    line = " ".join((said if isinstance(said, str) else json.dumps(said)).split())
+        members = (content.get(key) for key in ("description", "detail", "message", "title"))
+        message = next((each for each in members if each), message)
+    line = " ".join((message if isinstance(message, str) else json.dumps(message)).split())
     if line.startswith("<"):
         return ""
     line = redact(line)

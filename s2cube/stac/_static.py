@@ -1,4 +1,4 @@
-"""A static catalogue: files that link to each other."""
+"""Read a static catalogue: files that link to each other."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +11,10 @@ from s2cube.stac._items import from_features
 from s2cube.stac.catalogue_io import CatalogueIO, Request
 
 _MOST_FILES = 100_000
-"""At 20 files a second, one after another, these take more than an hour: such a catalogue needs an API."""
+"""Files are read one after another, about 20 per second, so these take more than an hour. A larger catalogue needs an
+API."""
 _DEEPEST = 50
-"""Levels of nested catalogues; a catalogue by tile, year, month and day has six."""
+"""Levels of nested catalogues. A catalogue by tile, year, month and day has six."""
 _BROKEN = "Report it to the operator of the catalogue"
 
 
@@ -42,15 +43,15 @@ class _Walk:
             raise SearchError(catalogue.address, "is nested in itself", _BROKEN)
         path = (*above, catalogue.address)
         for item in self._linked(catalogue, "item", ("Feature",)):
-            # The item's address is where it was read, whatever its self link says.
-            here: dict[str, Any] = {"rel": "self", "href": item.address}
+            # The own link of the item may be wrong: hrefs are relative to where it was read.
+            own: dict[str, Any] = {"rel": "self", "href": item.address}
             base = self._root if is_on_web(self._root) == is_on_web(item.address) else item.address
-            yield from from_features([item.content | {"links": [here]}], base)
+            yield from from_features([item.content | {"links": [own]}], base)
         for child in self._linked(catalogue, "child", ("Catalog", "Collection"), path):
             yield from self.below(child, path)
 
     def _linked(
-        self, catalogue: Document, relation: str, kinds: tuple[str, ...], above: tuple[str, ...] = ()
+        self, catalogue: Document, relation: str, types: tuple[str, ...], above: tuple[str, ...] = ()
     ) -> Iterator[Document]:
         for link in catalogue.links(relation):
             address = catalogue.target(link)
@@ -62,8 +63,8 @@ class _Walk:
                 raise SearchError(catalogue.address, f"is in a catalogue of more than {_MOST_FILES} files", _BROKEN)
             self._read.add(address)
             document = self._open(catalogue, address)
-            if document.content.get("type", kinds[0]) not in kinds:
-                problem = f"has a broken link: {address} is not a {' or '.join(kinds)}"
+            if document.content.get("type", types[0]) not in types:
+                problem = f"has a broken link: {address} is not a {' or '.join(types)}"
                 raise SearchError(catalogue.address, problem, _BROKEN)
             yield document
 

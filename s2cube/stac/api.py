@@ -1,60 +1,150 @@
-"""Search a STAC API for scenes."""
+"""A STAC API: what its landing page announces, and its collections."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
 
 import pystac
+from pystac_client import Client
 
 from s2cube.errors import SearchError
-from s2cube.stac._completeness import answer
-from s2cube.stac._items import from_features
-from s2cube.stac._question import Question
+from s2cube.stac._document import Document
 from s2cube.stac._refusal import AnswerError
-from s2cube.stac._service import Api
+from s2cube.stac.catalogue_io import CatalogueIO, Request, keep_https
+from s2cube.stac.question import Form
 
-__all__ = ["Api", "Question", "ask", "sorts"]
+_MOST_PAGES = 100
+"""Of a list of collections: more are not read."""
+_BROKEN = "Report it to the operator of the catalogue"
+
+_CONFORMANCE = {"COLLECTIONS": {"collections"}, "FEATURES": {"ogcapi-features"}, "SORT": {"item-search#sort"}}
+"""Last parts of conformance classes, whatever the version, by their names in pystac-client."""
 
 
-def sorts(api: Api) -> bool:
-    """Say whether an API sorts. If it does, `ask` gives the newest scenes first.
+@dataclass
+class Api:
+    """A STAC API that can be searched.
 
-    An API may announce sorting and then refuse it: this is known only after `ask`.
+    Parameters
+    ----------
+    stac
+        Its address, as the user gave it.
+    io
+        Reads its documents.
+    client
+        pystac-client's object for this API. It is built from the landing page here, because some landing pages are in
+        a form that pystac-client does not read. It only composes requests and sends none.
+    addresses
+        Addresses of search, by HTTP method.
+    collections
+        Address of the list of collections; None if there is none.
+    form
+        The form of a request that the API accepts, as far as is known. `search_api` changes it when the API refuses a
+        form that it announced.
     """
-    return api.form.is_sorted
+
+    stac: str
+    io: CatalogueIO
+    client: Client
+    addresses: dict[str, str]
+    collections: str | None
+    form: Form
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether searches request the newest scenes first. The API may refuse that, which is known after a search."""
+        return self.form.is_sorted
+
+    @classmethod
+    def of(cls, stac: str, root: Document, io: CatalogueIO) -> Self:
+        """Read a landing page.
+
+        Raises
+        ------
+        SearchError
+            If it is malformed, or does not announce search.
+        """
+        conforms = _conforms_to(root)
+        links = root.links("search")
+        if "item-search" not in conforms and (conforms or not links):
+            raise SearchError(
+                stac, "cannot be searched: it does not announce item search", "Give another --stac, or a file of items"
+            )
+        addresses = {str(link.get("method")).upper(): keep_https(root.address, root.target(link)) for link in links}
+        any_method = next(iter(addresses.values()), _below(root.address, "search"))
+        methods = ("GET", "POST") if set(addresses) == {"GET"} else ("POST", "GET")
+        addresses = {method: addresses.get(method, any_method) for method in methods}
+        data = root.links("data")
+        listing = keep_https(root.address, root.target(data[0])) if data else _below(root.address, "collections")
+        client = Client("api", "", href=root.address)
+        client.set_conforms_to([])
+        for name, ends in _CONFORMANCE.items():
+            if conforms & ends:
+                client.add_conforms_to(name)
+        client.add_conforms_to("ITEM_SEARCH")
+        for method, address in addresses.items():
+            link = pystac.Link("search", address, pystac.MediaType.GEOJSON, extra_fields={"method": method})
+            client.add_link(link)
+        lists = any(client.conforms_to(part) for part in ("COLLECTIONS", "FEATURES"))
+        form = Form(methods, is_sorted=client.conforms_to("SORT"))
+        return cls(stac, io, client, addresses, listing if lists else None, form)
+
+    def collection(self, name: str) -> dict[str, Any] | None:
+        """Read a collection; None if no collection has that name; empty if the API does not list collections.
+
+        Raises
+        ------
+        SearchError
+            If the API gives no answer.
+        """
+        if self.collections is None:
+            return {}
+        try:
+            # Not `Client.get_collection`: it warns or fails if a collection lacks a member.
+            return self.io.read(Request(f"{self.collections.rstrip('/')}/{quote(name, safe='')}")).content
+        except AnswerError as error:
+            if error.status != 404:
+                raise
+        return {} if name in self.collection_names() else None
+
+    def collection_names(self) -> list[str]:
+        """Give the ids of all collections, sorted.
+
+        Raises
+        ------
+        SearchError
+            If the API does not answer, or answers with something else.
+        """
+        return sorted({name for document in self._listing() for name in _collection_ids(document)})
+
+    def _listing(self) -> Iterator[Document]:
+        address = self.collections
+        for _ in range(_MOST_PAGES):
+            if address is None:
+                return
+            document = self.io.read(Request(address))
+            yield document
+            next_links = document.links("next")
+            address = keep_https(document.address, document.target(next_links[0])) if next_links else None
 
 
-def ask(api: Api, question: Question) -> Iterator[pystac.Item]:
-    """Give the items of an API for a question, each once; newest first if the API sorts.
-
-    The first page is requested at once, the others when they are needed. A caller that takes all items gets every
-    scene of the answer, or an error.
-
-    Raises
-    ------
-    SearchError
-        If a page is missing or invalid, if the pages never end, or if the API gives fewer scenes than it counts.
-    """
-    features = answer(api, question)
-    with _explained(question.stac):
-        first = next(features, [])
-    return _items(chain([first], features), question.stac)
+def _conforms_to(root: Document) -> set[str]:
+    """Give the last parts of the API's conformance classes, such as ``item-search#sort``, without the version."""
+    names = root.content.get("conformsTo", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SearchError(root.address, "has a conformsTo that is not a list of names", _BROKEN)
+    return {name.rpartition("/")[2] for name in names}
 
 
-def _items(pages: Iterator[list[Any]], stac: str) -> Iterator[pystac.Item]:
-    with _explained(stac):
-        for features in pages:
-            yield from from_features(features, stac)
+def _collection_ids(document: Document) -> list[str]:
+    collections = document.content.get("collections")
+    if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
+        raise SearchError(document.address, "has collections that are not a list of objects", _BROKEN)
+    return [str(each.get("id")) for each in collections]
 
 
-@contextmanager
-def _explained(stac: str) -> Iterator[None]:
-    try:
-        yield
-    except AnswerError as error:
-        raise SearchError(stac, f"failed during the search ({error.problem})", error.remedy) from None
-    except RecursionError:
-        raise SearchError(
-            stac, "returns JSON that is nested too deeply", "Report it to the operator of the catalogue"
-        ) from None
+def _below(address: str, name: str) -> str:
+    """Add a name to the path of an address."""
+    parts = urlsplit(address)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}", query="", fragment="").geturl()

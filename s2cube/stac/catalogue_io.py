@@ -34,7 +34,7 @@ _OWN_HEADERS = {
     "accept-encoding", "connection", "content-length", "content-type", "expect", "host", "range", "te",
     "transfer-encoding", "upgrade",
 }  # fmt: skip
-"""Of a request, those that say how it is sent: they are ours, whatever a link to the next page says."""
+"""Headers that say how a request is sent. A link to the next page may not set them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Request:
 
 
 def is_same_server(address: str, target: str) -> bool:
-    """Tell whether a request to one address may go to another: the same host, and no less secure."""
+    """Say whether a request to one address may go to another: the same host, scheme and port, or https for http."""
     try:
         one, other = urlsplit(address), urlsplit(target)
         if one.hostname != other.hostname:
@@ -66,7 +66,7 @@ def is_same_server(address: str, target: str) -> bool:
         return False
 
 
-def as_safe(address: str, target: str) -> str:
+def keep_https(address: str, target: str) -> str:
     """Change a target to https if its own server was reached by https: servers behind a proxy often write http."""
     if urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http":
         upgraded = urlsplit(target)._replace(scheme="https").geturl()
@@ -128,21 +128,21 @@ class CatalogueIO:
             raise Lasting("its address is not valid", "Check --stac") from None
 
     def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
-        asked = request
+        current = request
         for _ in range(_MOST_REDIRECTS + 1):
-            log.debug("%s %s", asked.method, asked.address)
-            answer = _sent(asked, self.timeout_s)
+            log.debug("%s %s", current.method, current.address)
+            answer = _sent(current, self.timeout_s)
             if answer.is_good and len(answer.body) > MOST_BYTES:
                 raise AnswerError(
-                    asked.address, f"returns more than {MOST_BYTES >> 20} MB",
+                    current.address, f"returns more than {MOST_BYTES >> 20} MB",
                     "Ask for less; or save the answer as a file, which may have any size, and give its path by --stac",
                 )  # fmt: skip
             if answer.is_good:
-                return asked.address, answer.body
+                return current.address, answer.body
             target = answer.headers.get("Location")
             if answer.status not in REDIRECTS or not target:
-                raise refusal(asked.address, answer, retries)
-            asked = _redirected(asked, answer, target)
+                raise refusal(current.address, answer, retries)
+            current = _redirected(current, answer, target)
         raise AnswerError(request.address, f"redirects more than {_MOST_REDIRECTS} times", "Check --stac")
 
 
@@ -169,7 +169,7 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
     of a catalogue on the network must not reach other servers that trust this machine.
     """
     try:
-        address = as_safe(request.address, urljoin(request.address, target))
+        address = keep_https(request.address, urljoin(request.address, target))
     except ValueError:
         address = target
     where = address[:_SHOWN_CHARACTERS]
@@ -209,8 +209,8 @@ def check_file(address: str) -> Path:
     except (OSError, ValueError) as error:
         raise _unreadable(address, error) from None
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise SearchError(address, f"is {kind}, not a file", "Give a file, such as catalog.json, by --stac")
+        file_type = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise SearchError(address, f"is {file_type}, not a file", "Give a file, such as catalog.json, by --stac")
     return Path(path)
 
 

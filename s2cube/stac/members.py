@@ -1,6 +1,6 @@
 """Read members of an item with care: a catalogue may write anything there.
 
-If a member cannot be understood, the error names the item and the member. Numbers that are written as text are read.
+If a member has an unexpected value, the error names the item and the member. Numbers may be written as text.
 """
 
 import json
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 UNREADABLE = "s2cube:unreadable"
-"""Property of an item: the original values of members that cannot be used, by name; see `items`."""
+"""Property of an item: the original values of members that cannot be used, by the name of the member.
+
+`from_features` writes it. Read it by `unreadable_members`.
+"""
+
+REMEDY = "Leave the scene out, or report it to the operator of the catalogue"
 
 _LARGEST_LON, _LARGEST_LAT = 540, 91
 """Degrees. Longitudes beyond 180 occur in shapes across the antimeridian; latitudes may be rounded up."""
@@ -28,55 +33,79 @@ _Value = TypeVar("_Value")
 
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,3})?")
 _LONGEST_SHOWN = 80
-_REMEDY = "Leave the scene out, or report it to the operator of the catalogue"
 _FIRST_YEAR, _LAST_YEAR = 2015, 2100
 """Sentinel-2A was launched on 2015-06-23 (ESA). The latest year keeps date arithmetic within its range."""
 
 
-def read(item: pystac.Item, fields: Mapping[str, Any], name: str, kind: Callable[[Any], _Value]) -> _Value | None:
+def read_member(
+    item: pystac.Item, fields: Mapping[str, Any], name: str, parse: Callable[[Any], _Value]
+) -> _Value | None:
     """Read a member of an item; None if it is absent or null.
 
     Parameters
     ----------
     fields
         The properties of the item, or the fields of one of its assets or bands.
-    kind
-        Makes a value of the member, or raises ValueError with the expected kind: `text`, `number` and so on.
+    parse
+        Makes the value: `parse_text`, `parse_number` and so on. It raises ValueError with the expected kind of value,
+        such as "a number".
 
     Raises
     ------
     SceneError
-        If the member cannot be understood.
+        If the member has another kind of value.
     """
     value = fields.get(name)
     if value is None:
         return None
     try:
-        return kind(value)
+        return parse(value)
     except ValueError as error:
-        raise SceneError(item.id, f"has {name} {shown(value)}, which is no {error}", _REMEDY) from None
+        raise SceneError(item.id, f"has {name} {short_json(value)}, which is not {error}", REMEDY) from None
+
+
+def unreadable_members(item: pystac.Item) -> Mapping[str, str]:
+    """Give the original values of members that could not be used when the item was made, by name.
+
+    The name of an asset is ``assets.<key>``.
+    """
+    unreadable = item.properties.get(UNREADABLE) or {}
+    return unreadable if isinstance(unreadable, Mapping) else {UNREADABLE: short_json(unreadable)}
+
+
+def check_readable(item: pystac.Item, *members: str) -> None:
+    """Check that some members could be used when the item was made; without names, all except the assets.
+
+    Raises
+    ------
+    SceneError
+        If a member could not be used.
+    """
+    for name, value in unreadable_members(item).items():
+        if name in members or (not members and not name.startswith("assets.")):
+            raise SceneError(item.id, f"has {name} {value}, which cannot be understood", REMEDY)
 
 
 @contextmanager
-def guarded(item: pystac.Item) -> Iterator[None]:
+def as_scene_errors(item: pystac.Item) -> Iterator[None]:
     """Turn every error while an item is read into one that names the item.
 
     Raises
     ------
     SceneError
-        If anything but an error of s2cube is raised inside.
+        If an exception is raised inside that is not an error of s2cube.
     """
     try:
         yield
     except S2CubeError:
         raise
     except Exception as error:
-        problem = f"cannot be understood ({type(error).__name__}: {shown(str(error))})"
-        raise SceneError(str(item.id), problem, _REMEDY) from error
+        problem = f"cannot be understood ({type(error).__name__}: {short_json(str(error))})"
+        raise SceneError(str(item.id), problem, REMEDY) from error
 
 
-def text(value: object) -> str:
-    """Read text; a number is taken as it is written."""
+def parse_text(value: object) -> str:
+    """Read text. A number becomes text in Python's notation."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -84,60 +113,70 @@ def text(value: object) -> str:
     raise ValueError("text")
 
 
-def number(value: object) -> float:
+def parse_number(value: object) -> float:
     """Read a finite number; it may be written as text."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
         return float(value)
-    raise ValueError("number")
+    raise ValueError("a number")
 
 
-def whole_number(value: object) -> int:
+def parse_whole_number(value: object) -> int:
     """Read a whole number; it may be written as text, or with decimals that are 0."""
     try:
-        found = number(value)
+        found = parse_number(value)
     except ValueError:
-        raise ValueError("whole number") from None
+        raise ValueError("a whole number") from None
     if not found.is_integer():
-        raise ValueError("whole number")
+        raise ValueError("a whole number")
     return int(found)
 
 
-def numbers(value: object) -> tuple[float, ...]:
+def parse_numbers(value: object) -> tuple[float, ...]:
     """Read a list of finite numbers."""
     if not isinstance(value, list | tuple):
-        raise ValueError("list of numbers")
-    return tuple(map(number, value))
+        raise ValueError("a list of numbers")
+    return tuple(map(parse_number, value))
 
 
-def records(value: object) -> list[Mapping[str, Any]]:
-    """Read a list of objects; old STAC has numbers there, which mean nothing here."""
+def parse_objects(value: object) -> list[Mapping[str, Any]]:
+    """Read a list of objects. An element of another type, such as a number in old STAC, becomes an empty object."""
     if not isinstance(value, list):
-        raise ValueError("list of objects")
+        raise ValueError("a list of objects")
     return [each if isinstance(each, dict) else {} for each in value]
 
 
-def flag(value: object) -> bool:
-    """Read true or false."""
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def instant(value: object) -> datetime:
-    """Read a time of Sentinel-2, RFC 3339; without an offset it counts as UTC."""
+def parse_time(value: object) -> datetime:
+    """Read a time of a Sentinel-2 scene, RFC 3339. A time without an offset is UTC."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(found, datetime) and _FIRST_YEAR <= found.year <= _LAST_YEAR:
             return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         pass
-    raise ValueError("time of a Sentinel-2 scene")
+    raise ValueError("a time of a Sentinel-2 scene")
 
 
-def shown(value: object) -> str:
-    """Show a value from outside: as JSON, in ASCII, shortened."""
+def parse_geometry(value: Any) -> "BaseGeometry":
+    """Read a GeoJSON geometry in degrees that is not empty."""
+    import shapely
+
+    try:
+        shape = shapely.geometry.shape(value)
+    except Exception as error:
+        raise ValueError("a GeoJSON geometry") from error
+    if shape.is_empty:
+        raise ValueError("a geometry with coordinates")
+    lonlat = shapely.get_coordinates(shape)
+    # Comparisons with NaN are false.
+    if not (abs(lonlat) <= (_LARGEST_LON, _LARGEST_LAT)).all():
+        raise ValueError("a geometry in degrees")
+    return shape
+
+
+def short_json(value: object) -> str:
+    """Write a value from outside for a message: as JSON, in ASCII, shortened."""
     try:
         whole = json.dumps(value, default=repr)
     except (ValueError, RecursionError):
@@ -148,26 +187,3 @@ def shown(value: object) -> str:
 def without_surrogates(value: str) -> str:
     """Write lone surrogates as escapes: no file can hold them."""
     return value.encode("utf-8", "backslashreplace").decode()
-
-
-def check_geometry(geometry: Any) -> "BaseGeometry":
-    """Make a shape of a GeoJSON geometry.
-
-    Raises
-    ------
-    ValueError
-        If it is not a geometry, is empty, or its coordinates are not degrees.
-    """
-    import shapely
-
-    try:
-        shape = shapely.geometry.shape(geometry)
-    except Exception as error:
-        raise ValueError("not a GeoJSON geometry") from error
-    if shape.is_empty:
-        raise ValueError("empty geometry")
-    lonlat = shapely.get_coordinates(shape)
-    # Comparisons with NaN are false.
-    if not (abs(lonlat) <= (_LARGEST_LON, _LARGEST_LAT)).all():
-        raise ValueError("coordinates are not degrees")
-    return shape

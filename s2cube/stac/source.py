@@ -1,4 +1,4 @@
-"""An address becomes items: a STAC API, an ItemCollection, a static catalogue, stac-geoparquet."""
+"""Open a STAC API, an ItemCollection, an Item, a static catalogue or stac-geoparquet; save items."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -7,12 +7,12 @@ from typing import Any
 
 import pystac
 
-from s2cube.errors import OutputError, SearchError
+from s2cube.errors import OutputError, SearchError, install_remedy
 from s2cube.fetch.paths import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
-from s2cube.stac._service import Api
 from s2cube.stac._static import items_below
+from s2cube.stac.api import Api
 from s2cube.stac.catalogue_io import TIMEOUT_S, CatalogueIO, Request, check_file
 
 _PARQUET = (".parquet", ".geoparquet")
@@ -20,9 +20,9 @@ _JSON = (".json", ".geojson")
 
 
 def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pystac.Item]:
-    """Open an address: an API that can be searched, or the items of anything else.
+    """Open an address: give an API that can be searched, or the items of anything else.
 
-    Items have absolute asset hrefs, and no link to the catalogue except their own.
+    Items have absolute asset hrefs without secrets, and no link except their own.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pysta
     Raises
     ------
     SearchError
-        If it cannot be read or is no STAC; while items are taken too.
+        If it cannot be read or is not STAC. Files of a static catalogue are read, and may fail, while the caller takes
+        the items.
     """
     if stac.lower().endswith(_PARQUET):
         return _from_geoparquet(stac)
@@ -44,14 +45,14 @@ def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pysta
         case "Catalog" if "conformsTo" in root.content or "search" in relations:
             return Api.of(stac, root, io)
         case "FeatureCollection" | "Collection" if relations & {"next", "items"} and not relations & {"item", "child"}:
-            raise SearchError(stac, "is a part of a STAC API", "Give its root by --stac, and --collection")
+            raise SearchError(stac, "is a part of a STAC API", "Give the root of the API by --stac, and --collection")
         case "FeatureCollection":
             return from_features(_features(root), root.address)
         case "Feature":
             return from_features([root.content], root.address)
         case "Catalog" | "Collection":
             return items_below(root, io)
-    raise SearchError(stac, "is no STAC catalogue, API or ItemCollection", "Check --stac")
+    raise SearchError(stac, "is not a STAC catalogue, API or ItemCollection", "Check --stac")
 
 
 def _relations(root: Document) -> set[object]:
@@ -69,15 +70,36 @@ def _features(root: Document) -> list[Any]:
 def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     """Write scenes as an ItemCollection (``.json``, ``.geojson``) or as stac-geoparquet (``.parquet``).
 
+    Parameters
+    ----------
+    items
+        Scenes, as `search` finds them.
+    path
+        File to write. Its suffix selects the format. The setting ``stac`` reads it.
+
     Raises
     ------
     OutputError
-        If the name ends otherwise or the file cannot be written.
+        If the name has another ending, or if the file cannot be written.
     SearchError
         If the package that writes stac-geoparquet is not installed.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> from pathlib import Path
+    >>> import s2cube
+    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05")
+    >>> s2cube.save_items(items, Path("scenes.geojson"))
+    >>> [item.id for item in s2cube.search(aoi, stac="scenes.geojson")] == [item.id for item in items]
+    True
     """
     if path.suffix not in _PARQUET + _JSON:
-        raise OutputError(str(path), "is no format for scenes", "End the name in .geojson or .parquet")
+        raise OutputError(
+            str(path), "has an ending that names no format for scenes", "Use .geojson, .json, .parquet or .geoparquet"
+        )
     content = pystac.ItemCollection(items).to_dict()
     try:
         if path.suffix in _PARQUET:
@@ -85,7 +107,9 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
         else:
             path.write_bytes(_utf8(content))
     except OSError as error:
-        raise OutputError(str(path), f"cannot be written ({error.strerror or error})", "Choose another name") from None
+        raise OutputError(
+            str(path), f"cannot be written ({error.strerror or error})", "Choose another file name"
+        ) from None
 
 
 def _utf8(content: dict[str, Any]) -> bytes:
@@ -125,7 +149,5 @@ def _geoparquet(path: str) -> Any:
     try:
         import stac_geoparquet.arrow
     except ImportError:
-        raise SearchError(
-            path, "wants the package stac-geoparquet", "Install it: pip install 's2cube[geoparquet]'"
-        ) from None
+        raise SearchError(path, "needs the package stac-geoparquet", install_remedy("geoparquet")) from None
     return stac_geoparquet.arrow

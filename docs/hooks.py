@@ -1,0 +1,80 @@
+"""Write the parts of the reference that come from the code: settings, commands and the Python API."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+import s2cube
+from s2cube.cli.commands import app
+from s2cube.config.sections import JobConfig
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Replace the markers of a page, when MkDocs reads it."""
+    for marker, write in (("settings", settings), ("commands", commands), ("python", python)):
+        line = f"<!-- {marker} -->"
+        if line in markdown:
+            markdown = markdown.replace(line, "\n".join(write()))
+    return markdown
+
+
+def settings() -> Iterator[str]:
+    """Give a table of each section of the settings."""
+    for section, holder in JobConfig.model_fields.items():
+        model: Any = holder.annotation
+        yield f"\n## `[{section}]`\n\n{model.__doc__}\n"
+        rows = []
+        for name, field in model.model_fields.items():
+            key = field.alias or name
+            rows.append((f"`{_flag(key)}`", f"`{key}`", _description(field), _default(field.default)))
+        yield from _table(("flag", "key", "what it is", "default"), rows)
+
+
+def commands() -> Iterator[str]:
+    """Give, for each command, what it does and its flags."""
+    of_job = [_flag(field.alias or name) for name, field in _fields()]
+    for name in (each for each in app if not each.startswith("-")):
+        command = app[name]
+        arguments = [each for each in command.assemble_argument_collection() if each.parameter.help]
+        taken = [each.name for each in arguments if each.name in of_job]
+        yield f"\n## `s2cube {name}`\n\n{command.help}\n"
+        if len(taken) > 1:
+            arguments = [each for each in arguments if each.name not in of_job]
+            which = "All" if taken == of_job else f"{len(taken)} of the"
+            names = "" if taken == of_job else ": " + ", ".join(f"`{each}`" for each in taken)
+            yield f"{which} [settings](settings.md) are flags of this command{names}.\n"
+        rows = [(", ".join(f"`{name}`" for name in each.names), str(each.parameter.help)) for each in arguments]
+        yield from _table(("flag", "what it does"), rows)
+
+
+def python() -> Iterator[str]:
+    """Give each public name, for mkdocstrings to describe."""
+    for name in s2cube.__all__:
+        value = getattr(s2cube, name)
+        yield f"\n## `s2cube.{name}`\n\n::: {value.__module__}.{value.__qualname__}\n"
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    for holder in JobConfig.model_fields.values():
+        model: Any = holder.annotation
+        yield from model.model_fields.items()
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _description(field: Any) -> str:
+    choices = [f"`{value}`" for value in get_args(field.annotation) if isinstance(value, str)]
+    return f"{field.description} Choices: {', '.join(choices)}." if choices else str(field.description)
+
+
+def _default(value: object) -> str:
+    if value is None or value is False or value == ():
+        return ""
+    return f"`{','.join(map(str, value)) if isinstance(value, tuple) else value}`"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    for row in (head, ("---",) * len(head), *rows):
+        cells = (each.replace("|", r"\|") for each in row)
+        yield f"| {' | '.join(cells)} |"

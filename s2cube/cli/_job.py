@@ -1,0 +1,89 @@
+"""Commands that compute slices: run, submit and demo."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from s2cube.cli import _plan
+from s2cube.cli._console import print_notice
+from s2cube.cli._flags import (
+    ConfigFile,
+    Console,
+    ConsoleFlags,
+    SettingFlags,
+    command_line,
+    load_settings,
+    set_up_console,
+)
+from s2cube.cli._reports import SliceBar, report_summary
+from s2cube.config.sections import JobConfig, JobSection, SearchSection
+from s2cube.errors import SliceError
+
+
+def run(
+    *,
+    flags: SettingFlags = None,
+    config: ConfigFile = None,
+    console: ConsoleFlags = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Plan only: read no pixel and write nothing.")] = False,
+    headers: _plan.HeadersFlag = False,
+) -> int:
+    """Search scenes, mask and clip them, and write one COG per time slice; continue an interrupted run."""
+    if dry_run:
+        return _plan.plan(flags=flags, config=config, console=console, headers=headers)
+    console = set_up_console(console)
+    return _run(load_settings(flags, config), console)
+
+
+def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+    """Hand the job of run to a Dask cluster and return; s2cube status reports its progress."""
+    console = set_up_console(console)
+    settings = load_settings(flags, config)
+    from s2cube.jobs.submit import run_detached, submit_job
+
+    if settings.cluster.scheduler:
+        message = submit_job(settings)
+    else:
+        message = run_detached(settings, command_line(flags, config))
+    print_notice(f"{message}. s2cube status --out {settings.job.out} reports its progress.")
+    console.print_json({"out": str(settings.job.out)})
+    return 0
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
+    console: ConsoleFlags = None,
+) -> int:
+    """Write a small simulated Sentinel-2 archive and run a job on it, offline."""
+    console = set_up_console(console)
+    from s2cube.demo.archive import write_archive
+    from s2cube.storage.destination import place_at
+
+    place_at(out).prepare()
+    archive = write_archive(out / "archive")
+    job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
+    status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), console)
+    print_notice(f"The archive: {archive.items.parent}")
+    print_notice(f"COGs and pictures: {job.out}/<aoi>/<slice>/")
+    return status
+
+
+def _run(config: JobConfig, console: Console) -> int:
+    from s2cube.jobs import pipeline
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with console.progress(*columns) as progress:
+        bar = SliceBar(progress)
+        try:
+            summary = pipeline.run(config, bar)
+        except KeyboardInterrupt:
+            if bar.total:
+                print_notice(bar.summary)
+            raise
+    report_summary(summary, config)
+    console.print_json(asdict(summary))
+    return SliceError.exit_status if summary.failed else 0

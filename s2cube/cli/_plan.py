@@ -1,0 +1,81 @@
+"""The command plan: what run would do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from s2cube.cli._console import add_row, megabytes, print_notice, table_console
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
+from s2cube.cli._reports import report_areas_without_scenes, report_changes, report_cost, report_unusable
+
+if TYPE_CHECKING:
+    from s2cube.jobs.job import Job
+    from s2cube.jobs.results import Cost
+
+HeadersFlag = Annotated[
+    bool, Parameter(negative="", help="Read the headers of all files, so that requests and bytes are exact.")
+]
+
+
+def plan(
+    *,
+    flags: SettingFlags = None,
+    config: ConfigFile = None,
+    console: ConsoleFlags = None,
+    headers: HeadersFlag = False,
+) -> int:
+    """Show what run would do: the slices, their scenes, and the requests, bytes and memory that they need."""
+    console = set_up_console(console)
+    from s2cube.jobs.job import forecast, plan_job
+    from s2cube.storage.output import Output
+
+    settings = load_settings(flags, config)
+    job = plan_job(settings, Output.at(settings.job.out))
+    report_areas_without_scenes(job)
+    forecasts = forecast(job, headers)
+    job, costs = job.without(forecasts.unusable), forecasts.costs
+    report_unusable(job)
+    report_changes(job)
+    if not console.json:
+        table_console().print(_table(job, costs))
+    unusable = f", {len(job.unusable)} that cannot be computed" if job.unusable else ""
+    print_notice(f"{len(job.todo)} slices to do, {len(job.skipped)} done{unusable}.")
+    total = _total(costs, headers)
+    report_cost(total)
+    console.print_json(
+        {"todo": [task.id for task in job.todo], "skipped": list(job.skipped)}
+        | {"failed": [{"slice": each.id, "error": str(each.error)} for each in job.unusable]}
+        | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
+        | total
+    )
+    return 0
+
+
+def _table(job: "Job", costs: Mapping[str, "Cost"]) -> Table:
+    table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
+    for each in job.plans:
+        for time_slice in each.slices:
+            cost = costs.get(time_slice.id)
+            traffic = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
+            state = "done" if time_slice.id in job.skipped else "to do"
+            scenes = " ".join(scene.id for scene in time_slice.scenes)
+            add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *traffic, scenes)
+    for unusable in job.unusable:
+        time = f"{unusable.time:%Y-%m-%d %H:%M}" if unusable.time else ""
+        add_row(table, unusable.id, time, "cannot be computed", "", "", " ".join(unusable.scenes))
+    return table
+
+
+def _total(costs: Mapping[str, "Cost"], exact: bool) -> dict[str, Any]:
+    from s2cube.fetch.traffic import Traffic
+
+    return {
+        **asdict(sum((cost.traffic for cost in costs.values()), Traffic())),
+        "exact": exact,
+        "peak_bytes": max((cost.peak_bytes for cost in costs.values()), default=0),
+        "output_bytes": sum(cost.output_bytes for cost in costs.values()),
+        "by_gdal": sum(cost.by_gdal for cost in costs.values()),
+    }

@@ -1,0 +1,179 @@
+"""Report jobs, runs and outputs to people: progress bars and messages on stderr."""
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress
+
+from s2cube.cli._console import log, megabytes, print_notice
+from s2cube.config.sections import JobConfig
+from s2cube.errors import redact
+
+if TYPE_CHECKING:
+    from s2cube.jobs.job import Job
+    from s2cube.jobs.results import SliceResult, Summary
+    from s2cube.output.verification import Findings
+    from s2cube.scenes.time_slice import UnusableSlice
+    from s2cube.storage.record import Record
+
+
+class SliceBar:
+    """Show the progress of a run, if stderr is a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.written = self.failed = self.total = 0
+
+    def begin(self, job: "Job") -> None:
+        """Report what is known before slices are computed, and set the total number of slices."""
+        report_plan(job)
+        self.total = job.total
+        self._slices = self._progress.add_task("slices", total=self.total)
+
+    def advance(self, result: "SliceResult") -> None:
+        """Advance by one slice."""
+        self.written += bool(result.path)
+        self.failed += bool(result.failure)
+        description = f"slices, {self.failed} FAILED" if self.failed else "slices"
+        self._progress.update(self._slices, advance=1, description=description)
+
+    @property
+    def summary(self) -> str:
+        """Progress of the run as text."""
+        failed = f", {self.failed} FAILED" if self.failed else ""
+        return f"{self.written} of {self.total} slices are done{failed}"
+
+
+class ByteBar:
+    """Show the progress of reading files, if stderr is a terminal. Any thread may call it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("reading", total=None)
+
+    def begin(self, size: int) -> None:
+        """Set the total number of bytes."""
+        self._progress.update(self._task, total=size)
+
+    def advance(self, size: int) -> None:
+        """Advance by some bytes."""
+        self._progress.advance(self._task, size)
+
+
+def report_plan(job: "Job") -> None:
+    """Report areas without scenes, slices that cannot be computed, and slices that are recomputed."""
+    report_areas_without_scenes(job)
+    report_unusable(job)
+    report_changes(job)
+
+
+def report_areas_without_scenes(job: "Job") -> None:
+    """Report the areas for which the search found no scene."""
+    for each in job.plans:
+        if not each.slices and not each.unusable:
+            print_notice(f"{each.aoi.id}: {no_scene_message(job.config)}")
+
+
+def report_unusable(job: "Job") -> None:
+    """Report slices that cannot be computed, in one line for each reason."""
+    by_reason: dict[tuple[str, str], list[UnusableSlice]] = {}
+    for each in job.unusable:
+        by_reason.setdefault((each.error.problem, each.error.remedy), []).append(each)
+    for (problem, remedy), alike in by_reason.items():
+        first, *others = alike
+        if not others:
+            log.error("%s cannot be computed: %s", first.id, first.error, extra={"slice": first.id})
+            continue
+        log.error(
+            "%d slices cannot be computed, %s to %s: %s %s (the others likewise). %s",
+            len(alike), first.id, others[-1].id, first.error.subject, problem, remedy,
+        )  # fmt: skip
+
+
+def report_changes(job: "Job") -> None:
+    """Report why slices are recomputed, in one line for all slices with the same reason."""
+    by_reason: dict[tuple[str, ...], list[str]] = {}
+    for slice_id, changes in job.changes.items():
+        by_reason.setdefault(changes, []).append(slice_id)
+    for changes, (first, *others) in by_reason.items():
+        reason = "; ".join(changes)
+        if others:
+            print_notice(f"{len(others) + 1} slices, {first} to {others[-1]}, will be recomputed: {reason}.")
+        else:
+            print_notice(f"{first} will be recomputed: {reason}.")
+
+
+def no_scene_message(config: JobConfig) -> str:
+    """Write which search found no scene."""
+    asked = config.search
+    when = f" in {asked.datetime}" if asked.datetime else ""
+    return redact(
+        f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
+        f"cloud cover up to {asked.max_cloud_percent:g} %. Try more dates, a greater --max-cloud or another --aoi."
+    )
+
+
+def report_summary(summary: "Summary", config: JobConfig) -> None:
+    """Report the results of a run."""
+    parts = [f"{len(summary.written)} slices written to {config.job.out}"]
+    if summary.skipped:
+        why = (
+            "were written before the run stopped"
+            if config.job.overwrite
+            else "exist already (--overwrite replaces them)"
+        )
+        parts.append(f"{len(summary.skipped)} {why}")
+    if summary.rejected:
+        parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
+    if summary.failed:
+        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    if not (summary.written or summary.failed or summary.rejected):
+        parts[0] = "Nothing new to do"
+    print_notice("; ".join(parts) + ".")
+    if summary.requests:
+        print_notice(
+            f"The run took {summary.requests} requests and {megabytes(summary.bytes)} MB. By the items, "
+            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB were expected."
+        )
+
+
+def report_cost(total: dict[str, Any]) -> None:
+    """Report the requests, bytes and memory that slices need."""
+    if total["requests"]:
+        about = "" if total["exact"] else "about "
+        by_gdal = f", and what GDAL reads of {total['by_gdal']} files" if total["by_gdal"] else ""
+        read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
+        print_notice(
+            f"They take {about}{total['requests']} requests and {about}{read} MB{by_gdal}; "
+            f"about {peak} MB of memory per worker process; and at most {written} MB of output."
+        )
+
+
+def report_record(record: "Record") -> None:
+    """Report the progress or the end of a run, and a later run that ended before it wrote anything."""
+    progress, going = record.progress, record.state == "running"
+    parts = [f"{progress.written} of {progress.total} slices done"]
+    parts += [f"{progress.failed} FAILED"] if progress.failed else []
+    parts += [f"{progress.rejected} rejected"] if progress.rejected else []
+    parts += [f"{progress.skipped} existed already"] if progress.skipped else []
+    parts += [f"{progress.running} running"] if going else []
+    if going and record.left_s is not None:
+        parts.append(f"{60 * record.pace:.1f} slices a minute, {timedelta(seconds=round(record.left_s))} left")
+    print_notice(f"{record.told}: {', '.join(parts)} ({record.where}, began {record.started})")
+    if later := record.attempt:
+        print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {later.started})")
+
+
+def report_findings(findings: "Findings", repaired: bool) -> None:
+    """Report the result of a verification."""
+    for flaw in findings.flaws:
+        log.log(logging.INFO if flaw.kind == "unverified" else logging.ERROR, "%s %s", flaw.name, flaw.why)
+    missing, broken, unverified = (len(findings.of(kind)) for kind in ("missing", "broken", "unverified"))
+    parts = [f"{findings.checked - missing - broken - unverified} of {findings.checked} files are unchanged"]
+    parts += [f"{missing} MISSING"] if missing else []
+    parts += [f"{broken} BROKEN"] if broken else []
+    parts += [f"{unverified} present, but without a checksum to compare (-v names them)"] if unverified else []
+    remedy = "The next run recomputes them" if repaired else "Use --repair, then the next run recomputes them"
+    print_notice(f"{', '.join(parts)}." + (f" {remedy}." if missing or broken else ""))

@@ -1,0 +1,42 @@
+"""The command search: scenes as a table or a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from s2cube.cli._console import print_notice, table_console
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
+from s2cube.cli._reports import no_scene_message
+
+
+def search(
+    *,
+    flags: SettingFlags = None,
+    config: ConfigFile = None,
+    console: ConsoleFlags = None,
+    save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
+) -> int:
+    """List the scenes that a job would use; --save writes them to a file that --stac reads."""
+    console = set_up_console(console)
+    settings = load_settings(flags, config)
+    from s2cube.area.vector_file import read_aois
+    from s2cube.cli._table import table_of_scenes
+    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
+    from s2cube.stac.source import save_items
+
+    asked = settings.search
+    aois = read_aois(settings.job.aoi, settings.job.aoi_id)
+    catalogue = open_catalogue(asked, settings.read.timeout_s)
+    found = [item for aoi in aois for item in drop_unrequested(find_scenes(aoi, asked, catalogue), aoi, asked)]
+    # Areas may share scenes, and two different scenes may share an id.
+    scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
+    if save:
+        save_items(scenes, save)
+        print_notice(f"{len(scenes)} scenes written to {save}")
+    elif not console.json:
+        table_console().print(table_of_scenes(scenes))
+    if not scenes:
+        print_notice(no_scene_message(settings))
+    console.print_json({"scenes": [item.id for item in scenes]})
+    return 0

@@ -1,0 +1,4 @@
+"""Functions computed on the workers of a Dask cluster. Only this wing imports distributed.
+
+Other wings may use: `client`, `stream`.
+"""

@@ -1,0 +1,59 @@
+"""Compare the packages of a client with those of the workers."""
+
+import logging
+from typing import Any
+
+from distributed import Client
+
+from s2cube.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 10
+"""Seconds that all workers together may take to answer."""
+
+_MUST_AGREE = ("s2cube",)
+_MUST_BE_THERE = ("stackstac", "xarray", "rioxarray", "rasterio", "odc-geo", "pystac", "imagecodecs", "obstore")
+_SHOULD_AGREE = ("dask", "distributed", "numpy", *_MUST_BE_THERE)
+
+
+def check_versions(client: Client) -> None:
+    """Compare the packages of a client with those of the workers; warn about differences that may be harmless.
+
+    Raises
+    ------
+    ClusterError
+        If a worker has another version of s2cube or Python, or lacks a package.
+    """
+    try:
+        # Only a call in the client's event loop can have a timeout: `get_versions` waits for a frozen worker for ever.
+        found: Any = client.sync(_versions, client, callback_timeout=_ANSWER_S)
+    except TimeoutError:
+        log.warning("a worker does not answer: the versions of its packages are not checked")
+        return
+    here = found["client"]["packages"]
+    differences = set()
+    for address, worker in found["workers"].items():
+        there = worker["packages"]
+        lacking = [name for name in (*_MUST_AGREE, *_MUST_BE_THERE) if there.get(name) is None and here.get(name)]
+        if lacking:
+            problem = f"lacks {', '.join(lacking)}"
+            raise ClusterError(f"worker {address}", problem, "Install s2cube there, in the version that is here")
+        other = [name for name in _MUST_AGREE if there[name] != here[name]]
+        if _minor(there["python"]) != _minor(here["python"]):
+            other.append("python")
+        if other:
+            problem = ", ".join(f"has {name} {there[name]}, not {here[name]}" for name in other)
+            raise ClusterError(f"worker {address}", problem, "Install the same version there as here")
+        differences |= {(name, there[name], here[name]) for name in _SHOULD_AGREE if there.get(name) != here.get(name)}
+    for name, on_workers, on_client in sorted(differences):
+        log.warning("workers have %s %s, here it is %s: results may differ", name, on_workers, on_client)
+
+
+async def _versions(client: Client) -> Any:
+    asked: Any = client.get_versions(packages=[*_MUST_AGREE, *_MUST_BE_THERE])
+    return await asked
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

@@ -1,0 +1,188 @@
+"""Make a Dask client from the configuration, and call functions on its workers."""
+
+import importlib
+import logging
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import dask.config
+import distributed
+from dask.system import CPU_COUNT
+from distributed import Client, Future, LocalCluster, Security
+
+from s2cube.cluster._versions import check_versions
+from s2cube.config.sections import ClusterSection
+from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
+
+log = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+_CONNECT_TIMEOUT_S = 10
+
+_WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
+"""Python below 3.11.9 may lock up when a profiler inspects its threads (CPython issue 106883). Nobody can read this
+profile: the cluster ends with the run."""
+
+_EXTRAS = {
+    "dask_jobqueue": "jobqueue", "dask_gateway": "gateway", "dask_kubernetes": "kubernetes", "coiled": "coiled",
+}  # fmt: skip
+"""The extra of s2cube that installs a package."""
+
+
+@contextmanager
+def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
+    """Connect to the configured scheduler, or start a cluster that ends with the context.
+
+    On a worker, the client is that of the worker's own cluster. If nothing is configured, the cluster is one on this
+    machine. It has one process for each core, because only one thread of a process runs Python code at a time. Each
+    process has two threads, because slices wait for answers of servers. Measured on two cores, with 10 ms a request and
+    200 small slices, as a multiple of the wall time of this choice: one process of four threads 1.5, plain threads
+    without a cluster 1.2, two processes of one thread each 1.1 (``benchmarks/scaling.py``). Workers are processes, not
+    threads of this one, so that a worker that dies or leaks memory is replaced.
+
+    Parameters
+    ----------
+    tasks
+        Number of tasks; on this machine, no more workers than that are started.
+
+    Raises
+    ------
+    ClusterError
+        If there is no scheduler at the address, or a cluster cannot be started.
+    ConfigError
+        If there is no such class, or if it refuses its options.
+    """
+    if _is_worker():
+        # This task waits for other tasks: it must not occupy a thread that they need.
+        distributed.secede()
+        yield distributed.get_client()
+    elif config.scheduler is not None:
+        with _connect(config.scheduler, config) as client:
+            yield client
+    elif config.cluster_class is not None:
+        with _start_class(config) as cluster, cluster.get_client() as client:
+            cluster.scale(config.workers)
+            yield client
+    else:
+        with _start_here(config, tasks) as cluster, Client(cluster) as client:
+            try:
+                yield client
+            except BaseException:
+                # Unfinished slices would be thrown away: do not wait for them.
+                for nanny in cluster.workers.values():
+                    nanny.auto_restart = False
+                    if nanny.pid:
+                        os.kill(nanny.pid, signal.SIGKILL)
+                raise
+
+
+def _start_here(config: ClusterSection, tasks: int) -> LocalCluster:
+    # A terminal sends Ctrl-C to all processes of a command. Workers must ignore it, because this process ends them.
+    # A process inherits the signal mask of the thread that starts it. The resource tracker removes the mask when it
+    # starts, so it is started before.
+    resource_tracker.ensure_running()
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with dask.config.set(_WORKER_SETTINGS):
+            return LocalCluster(
+                n_workers=min(config.workers_on(CPU_COUNT), tasks),
+                threads_per_worker=config.threads_on(CPU_COUNT),
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+def _is_worker() -> bool:
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def call_on_worker(config: ClusterSection, function: Callable[[_Task], _Result], task: _Task) -> _Result | None:
+    """Call a function on any worker of a scheduler, and wait for its result; None if there is no worker yet."""
+    with _connect(str(config.scheduler), config) as client:
+        if not client.nthreads():
+            log.warning("%s has no worker yet", config.scheduler)
+            return None
+        check_versions(client)
+        result: _Result = submit(client, uuid4().hex, function, task).result()
+        return result
+
+
+def submit_and_leave(config: ClusterSection, name: str, function: Callable[[_Task], object], task: _Task) -> None:
+    """Submit a call to a scheduler, which keeps it until it has run; do not wait for it."""
+    with _connect(str(config.scheduler), config) as client:
+        distributed.fire_and_forget(submit(client, name, function, task))
+
+
+def _connect(address: str, config: ClusterSection) -> Client:
+    files = {"tls_ca_file": config.tls_ca, "tls_client_cert": config.tls_cert, "tls_client_key": config.tls_key}
+    tls = {key: str(path) for key, path in files.items() if path is not None}
+    try:
+        security = Security(**tls, require_encryption=True) if tls else None
+        return Client(address, timeout=_CONNECT_TIMEOUT_S, security=security)
+    except Exception as error:  # noqa: BLE001  wrong addresses and certificates raise many types
+        reason = ": ".join(dict.fromkeys(str(each) for each in (error, error.__cause__) if each and str(each)))
+        remedy = "Check --scheduler, as in tcp://host:8786, and for tls:// --tls-ca, --tls-cert and --tls-key"
+        raise ClusterError(address, f"no Dask scheduler answers ({redact(reason)})", remedy) from None
+
+
+def _start_class(config: ClusterSection) -> Any:
+    path = config.cluster_class or ""
+    package, _, name = path.rpartition(".")
+    try:
+        cluster_class = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        extra = _EXTRAS.get(path.partition(".")[0])
+        remedy = install_remedy(extra) if extra else "Correct --class, or install its package"
+        raise ConfigError(f"--class {path}", f"cannot be imported ({error})", remedy) from None
+    if not hasattr(cluster_class, "get_client"):
+        raise ConfigError(f"--class {path}", "is not a class of Dask clusters", "Correct it")
+    try:
+        return cluster_class(**(config.options or {}))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"--class {path}", f"does not take these options ({redact(str(error))})", "Correct them"
+        ) from None
+    except Exception as error:  # noqa: BLE001  cluster classes are code of other packages
+        problem = f"cannot be started ({type(error).__name__}: {redact(str(error))})"
+        raise ClusterError(path, problem, "Check its options and the messages of its package") from None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call as bytes: unpickling this object calls the function. So the scheduler needs no s2cube installed."""
+
+    function: Callable[..., Any]
+    task: object
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, (self.task,)
+
+
+def submit(client: Client, key: Any, function: Callable[[_Task], object], task: _Task) -> "Future[Any]":
+    """Submit the call of a function with a task, to run on any worker."""
+    return client.submit(pickle.loads, pickle.dumps(_Call(function, task)), key=key, pure=False)
+
+
+def worker_memory_bytes() -> int | None:
+    """Return the memory limit of the worker that runs this code; None if this is no worker, or it has no limit."""
+    try:
+        limit: int | None = distributed.get_worker().memory_manager.memory_limit
+    except ValueError:
+        return None
+    return limit

@@ -1,0 +1,205 @@
+"""Compute many tasks on a cluster, a bounded number at a time, and retry those that a policy selects."""
+
+import logging
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import uuid4
+
+from distributed import CancelledError, Client, Future, KilledWorker
+from distributed.client import ClosedClientError
+from distributed.comm.core import CommClosedError
+
+from s2cube.cluster._versions import check_versions
+from s2cube.cluster.client import submit
+from s2cube.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+_AnyTask = TypeVar("_AnyTask", contravariant=True)
+
+_IN_FLIGHT_PER_THREAD = 2
+"""Tasks for each thread of a worker: one that it computes, and one that is on its way to it."""
+
+_LOSSES = (CommClosedError, CancelledError, ClosedClientError, TimeoutError)
+"""Raised when the connection to the scheduler is lost, or a result together with its worker."""
+
+_FETCH_S = 30
+"""Seconds to wait for a result before asking whether it still exists."""
+
+_TICK_S = 1
+_WARN_EVERY_S = 60
+_MOST_LOSSES = 10
+"""Losses of a task, with its worker or the scheduler, after which the stream gives up."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The decision to compute a task again, after a pause."""
+
+    pause_s: float
+
+
+class Policy(Protocol[_AnyTask, _Result]):
+    """Decides which results are final."""
+
+    def decide(self, task: _AnyTask, returned: _Result | BaseException, attempt: int) -> _Result | Retry:
+        """Return the final result of a task, or that it is to be computed again. What this raises ends the stream.
+
+        Parameters
+        ----------
+        returned
+            What the function returned or raised.
+        attempt
+            How often the task has been computed: 1, 2, …
+        """
+
+
+class Stream(Generic[_Task, _Result]):
+    """Call a function with many tasks on a cluster, in any order, a bounded number at a time.
+
+    Iterate over it for pairs of a task and its final result. Finished tasks are released, so that the memory of client
+    and scheduler stays bounded. A task that is lost, with its worker or the scheduler, is submitted again.
+
+    Parameters
+    ----------
+    tasks
+        Pairs of a unique name and a task.
+    worker_wait_s
+        Seconds without any worker after which the stream gives up.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        function: Callable[[_Task], _Result],
+        tasks: Iterable[tuple[str, _Task]],
+        policy: Policy[_Task, _Result],
+        worker_wait_s: float,
+    ) -> None:
+        self._client, self._function = client, function
+        self._policy, self._worker_wait_s = policy, worker_wait_s
+        self._id = uuid4().hex
+        self._waiting = deque(tasks)
+        self._delayed: list[tuple[float, str, _Task]] = []
+        self._in_flight: dict[Future[Any], tuple[str, _Task]] = {}
+        self._finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._submissions: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._workers: dict[str, int] = {}
+        self._checked_s = self._alive_s = self._warned_s = time.monotonic() - _TICK_S
+
+    @property
+    def running(self) -> int:
+        """Number of tasks that are being computed, as far as this process knows."""
+        return min(len(self._in_flight), sum(self._workers.values()))
+
+    def __iter__(self) -> Iterator[tuple[_Task, _Result]]:
+        try:
+            while self._waiting or self._delayed or self._in_flight:
+                self._check_workers()
+                self._submit()
+                try:
+                    future = self._finished.get(timeout=_TICK_S)
+                except queue.Empty:
+                    continue
+                name, task = self._in_flight.pop(future)
+                try:
+                    returned = _take_result(future)
+                except _LOSSES:
+                    self._count_loss(name, task)
+                    continue
+                self._attempts[name] += 1
+                decision = self._policy.decide(task, returned, self._attempts[name])
+                if isinstance(decision, Retry):
+                    self._delayed.append((time.monotonic() + decision.pause_s, name, task))
+                else:
+                    yield task, decision
+        finally:
+            with suppress(Exception):  # the scheduler may be gone, and its tasks with it
+                self._client.cancel(list(self._in_flight))
+
+    def _check_workers(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._checked_s < _TICK_S:
+            return
+        self._checked_s = now_s
+        if self._client.status == "closed":
+            raise self._error("is gone", "Slices that are written stay; run again when it is back")
+        try:
+            workers = self._client.nthreads() if self._client.status == "running" else {}
+            if workers.keys() - self._workers.keys():
+                check_versions(self._client)
+        except (OSError, TimeoutError):
+            workers = {}
+        self._workers = workers
+        if workers:
+            self._alive_s = self._warned_s = now_s
+        elif now_s - self._alive_s > self._worker_wait_s:
+            raise self._error(f"has had no worker for {self._worker_wait_s:g} s", "Start workers, then run again")
+        elif now_s - self._warned_s > _WARN_EVERY_S:
+            self._warned_s = now_s
+            log.warning("no worker for %.0f s: waiting for one", now_s - self._alive_s)
+
+    def _submit(self) -> None:
+        now_s = time.monotonic()
+        for due in [each for each in self._delayed if each[0] <= now_s]:
+            self._delayed.remove(due)
+            self._waiting.appendleft(due[1:])
+        free = max(1, sum(self._workers.values())) * _IN_FLIGHT_PER_THREAD - len(self._in_flight)
+        for _ in range(min(free, len(self._waiting)) if self._client.status == "running" else 0):
+            name, task = self._waiting.popleft()
+            self._submissions[name] += 1
+            # All keys have the same prefix, because a scheduler never forgets a prefix.
+            key = ("s2cube", name, self._submissions[name], self._id)
+            try:
+                future = submit(self._client, key, self._function, task)
+            except _LOSSES:
+                return self._count_loss(name, task)
+            self._in_flight[future] = name, task
+            future.add_done_callback(self._finished.put)
+
+    def _count_loss(self, name: str, task: _Task) -> None:
+        """Put a lost task at the front of the queue, or give up."""
+        self._losses[name] += 1
+        if self._losses[name] > _MOST_LOSSES:
+            raise self._error(f"has lost {name} {_MOST_LOSSES} times", "Check the cluster, then run again")
+        self._waiting.appendleft((name, task))
+
+    def _error(self, problem: str, remedy: str) -> ClusterError:
+        scheduler = self._client.scheduler
+        return ClusterError(str(scheduler.address if scheduler else "the scheduler"), problem, remedy)
+
+
+def _take_result(future: "Future[Any]") -> Any:
+    """Return what a call returned or raised, and release it; raise one of `_LOSSES` if it is lost."""
+    if future.status in ("cancelled", "lost"):
+        raise CancelledError
+    error = future.exception()
+    result = _fetch(future) if error is None else error
+    future.release()
+    return result
+
+
+def _fetch(future: "Future[Any]") -> Any:
+    wait_s = _FETCH_S
+    while True:
+        try:
+            return future.result(timeout=wait_s)
+        except TimeoutError:
+            if future.status != "finished":
+                # The result was lost with its worker. The stream finds out whether another worker can compute it.
+                raise CancelledError from None
+            wait_s *= 2
+
+
+def is_worker_loss(error: BaseException) -> bool:
+    """Report whether an error means that workers died while they computed a task, not that the task failed."""
+    return isinstance(error, KilledWorker | CommClosedError)

@@ -1,0 +1,101 @@
+"""Read and check single values of settings: from text, TOML or Python. pydantic turns a ValueError into its own."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from s2cube.config.times import TimeRange
+
+
+def split_names(value: object) -> object:
+    """Split a comma-separated text; pass on anything else."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+def parse_time_range(value: object) -> object:
+    """Read a range of times from text, a date of TOML, or a pair of either."""
+    if isinstance(value, list | tuple):
+        value = "/".join(map(str, value))
+    return TimeRange.parse(str(value)) if isinstance(value, str | date) else value
+
+
+def check_crs(value: object) -> str:
+    """Give a CRS as ``EPSG:N``, or ``auto``.
+
+    Raises
+    ------
+    ValueError
+        If PROJ does not know the CRS, if it is not projected in metres, or if EPSG deprecates it.
+    """
+    if value == "auto":
+        return "auto"
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        crs = CRS.from_user_input(value)
+    except CRSError as error:
+        raise ValueError(f"'{value}' is not a CRS that PROJ knows") from error
+    epsg = crs.to_epsg()
+    if epsg is None or not crs.is_projected or any(axis.unit_name != "metre" for axis in crs.axis_info):
+        raise ValueError(f"'{value}' is not a projected CRS in metres with an EPSG code")
+    if crs.is_deprecated:
+        # PROJ and GDAL put such codes in different places: EPSG:2163 is 430 m off in one of them.
+        better = " or ".join(f"EPSG:{other.to_epsg()}" for other in crs.get_non_deprecated())
+        raise ValueError(f"'{value}' is deprecated by EPSG" + (f"; use {better}" if better else ""))
+    return f"EPSG:{epsg}"
+
+
+def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that band names are not empty and differ."""
+    if not value or "" in value:
+        raise ValueError("a band name is empty")
+    if len(set(value)) < len(value):
+        raise ValueError("a band is named twice")
+    return value
+
+
+def parse_destination(value: object) -> object:
+    """Give an address as it is, and anything else as a path."""
+    return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else Path(str(value)).expanduser()
+
+
+def empty_to_none(value: object) -> object:
+    """Turn an empty text into None, so that a flag can remove what a file sets."""
+    return None if value == "" else value
+
+
+def parse_json_table(value: object) -> object:
+    """Read a table that is written as JSON; pass on anything that is not text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError("not a JSON object") from error
+
+
+def parse_no_layers(value: object) -> object:
+    """Turn ``none`` into an empty tuple."""
+    return () if value in ("none", ["none"], ("none",)) else value
+
+
+def parse_rules(value: object) -> object:
+    """Read ``PREFIX=ADDRESS`` pairs from comma-separated text or a table."""
+    if isinstance(value, str):
+        value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def check_rules(value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Check that prefixes and addresses are http or https addresses without credentials."""
+    for url in (each for rule in value for each in rule):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'{url}' is not an http or https address")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("an address must not contain a user, a password or a query: all workers receive it")
+    return value

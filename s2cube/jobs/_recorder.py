@@ -1,0 +1,113 @@
+"""Record the results of slices: in the output, and in the log."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from s2cube.errors import WriteError
+from s2cube.jobs.job import Job
+from s2cube.jobs.results import SliceResult
+from s2cube.scenes.time_slice import Task, UnusableSlice
+from s2cube.storage.failure import SliceFailure
+from s2cube.storage.lease import Lease
+from s2cube.storage.output import Output
+from s2cube.storage.record import now
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Records results in an output: files, the list of failures, and the progress of the run."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def begin(self, job: Job) -> None:
+        """Record that slices are being computed: from now on the list of failures is that of this run."""
+        ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
+        self._lease.output.forget_failures(ids)
+        self._lease.output.note_failures(map(failure_of, job.unusable))
+        self._lease.progress = replace(self._lease.progress, began=now())
+        self._lease.tell()
+
+    def record(self, task: Task, result: SliceResult, running: int) -> SliceResult:
+        """Record the final result of a task; return it with the path of its COG.
+
+        Parameters
+        ----------
+        running
+            Number of slices that are being computed.
+        """
+        if result.files:
+            result = _write_files(task, result, self._lease.output)
+        if result.failure:
+            self._lease.output.note_failures([result.failure])
+        before = self._lease.progress
+        self._lease.progress = replace(
+            before,
+            written=before.written + bool(result.path),
+            failed=before.failed + bool(result.failure),
+            rejected=before.rejected + bool(result.rejected),
+            running=running,
+        )
+        return result
+
+
+class SliceLog:
+    """Logs results; observes a run as a progress bar does."""
+
+    def begin(self, job: Job) -> None:
+        """Take the job."""
+        self._job = job
+        self._tasks = {task.id: task for task in job.todo}
+
+    def advance(self, result: SliceResult) -> None:
+        """Log the result of a slice; an unusable slice was reported before."""
+        task = self._tasks.get(result.slice)
+        if task is None:
+            return
+        facts = log_facts(task)
+        for note in result.notes:
+            log.debug("%s: %s", result.slice, note, extra=facts)
+        if result.doubtful:
+            log.warning(
+                "%s: the pixels of %s contradict the offset that is added to them; if the reflectance is wrong by 0.1, "
+                "recompute the slice with --offset none or --offset -1000",
+                result.slice, ", ".join(result.doubtful), extra=facts,
+            )  # fmt: skip
+        if result.failure:
+            facts |= {"asset": result.failure.asset}
+            log.error("%s failed: %s", result.slice, result.failure.error, extra=facts)
+        elif result.rejected:
+            log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
+            if self._has_image(task):
+                log.warning("%s is rejected, but its image from an earlier run stays", result.slice, extra=facts)
+        else:
+            log.debug("%s written", result.slice, extra=facts)
+
+    def _has_image(self, task: Task) -> bool:
+        recipe, bands = task.slice.recipe, self._job.config.cube.bands
+        return self._job.output.state(task.aoi.id, task.id, recipe, bands) != "none"
+
+
+def failure_of(unusable: UnusableSlice) -> SliceFailure:
+    """Describe why a slice cannot be computed, as a line of the list of failures."""
+    return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), now())
+
+
+def log_facts(task: Task) -> dict[str, Any]:
+    """Return the slice and scenes that a log line is about."""
+    return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
+
+
+def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult:
+    """Write the files of a slice whose worker cannot reach the output."""
+    with output.place.staging() as folder:
+        try:
+            for name, content in result.files.items():
+                (folder / name).write_bytes(content)
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error})"
+            raise WriteError(f"{folder}/{result.slice}", problem, "Free disk space there, then run again") from None
+        path = output.publish(task.aoi.id, result.slice, folder)
+    return replace(result, path=path, files={})

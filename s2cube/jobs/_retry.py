@@ -1,0 +1,68 @@
+"""Decide whether a slice that failed is computed again."""
+
+import logging
+import random
+
+from s2cube.cluster.stream import Retry, is_worker_loss
+from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
+from s2cube.jobs._recorder import log_facts
+from s2cube.jobs._worker import failed
+from s2cube.jobs.results import SliceResult
+from s2cube.scenes.time_slice import Task
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 2
+"""Pause before the second attempt; it doubles with each attempt. Reading has already been retried for a minute."""
+
+
+class SlicePolicy:
+    """Retries slices that failed for a reason that may be temporary.
+
+    Parameters
+    ----------
+    retries
+        How often a slice is computed again.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self._retries = retries
+
+    def decide(self, task: Task, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
+        """Return the final result of a slice, or that it is to be computed again.
+
+        Parameters
+        ----------
+        returned
+            What a worker returned or raised.
+
+        Raises
+        ------
+        S2CubeError
+            If no other slice can succeed either.
+        """
+        if isinstance(returned, ImportError):
+            remedy = "Install s2cube there, in the version that is here"
+            raise ClusterError("a worker", f"cannot load s2cube ({returned})", remedy)
+        if attempt <= self._retries and _is_temporary(returned):
+            pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(1, 1.5)
+            log.info(
+                "%s: will be retried in %.0f s, because the problem may be temporary: %s",
+                task.id, pause_s, _problem(returned), extra=log_facts(task),
+            )  # fmt: skip
+            return Retry(pause_s)
+        if isinstance(returned, S2CubeError) and not isinstance(returned, SliceError):
+            raise returned
+        return failed(task, returned) if isinstance(returned, BaseException) else returned
+
+
+def _is_temporary(returned: SliceResult | BaseException) -> bool:
+    if isinstance(returned, BaseException):
+        return isinstance(returned, WriteError) or is_worker_loss(returned)
+    return returned.may_pass
+
+
+def _problem(returned: SliceResult | BaseException) -> str:
+    if isinstance(returned, BaseException):
+        return redact(f"{type(returned).__name__}: {returned}")
+    return returned.failure.error if returned.failure else ""

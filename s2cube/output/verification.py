@@ -1,0 +1,171 @@
+"""Compare the files of an output with the sizes and checksums in their Items."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from typing import Literal, Protocol
+
+from s2cube.errors import OutputError
+from s2cube.output.catalog import write_catalog
+from s2cube.storage.image_item import SHA2_256, Made, read_item
+from s2cube.storage.lease import held, read_record
+from s2cube.storage.output import Output, name
+
+log = logging.getLogger(__name__)
+
+_THREADS = 8
+"""Slices that are read at a time; the files of a slice are read one after another."""
+
+_CHECKS = 3
+"""How often a slice is checked if a run replaces it during the check."""
+
+Kind = Literal["missing", "broken", "unverified"]
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """A problem with a file, or a fact about it that is unknown.
+
+    Parameters
+    ----------
+    name
+        Relative to the output.
+    why
+        A description that follows the name.
+    """
+
+    kind: Kind
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a verification found.
+
+    Parameters
+    ----------
+    checked
+        Number of files that Items name, plus the number of Items that cannot be read.
+    flaws
+        Sorted by name.
+    """
+
+    checked: int
+    flaws: tuple[Flaw, ...]
+
+    def of(self, kind: Kind) -> list[str]:
+        """Return the names of the files with a kind of flaw, relative to the output."""
+        return [flaw.name for flaw in self.flaws if flaw.kind == kind]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no file is missing or broken."""
+        return not self.of("missing") and not self.of("broken")
+
+
+class Watch(Protocol):
+    """Receives the progress of a verification."""
+
+    def begin(self, size: int) -> None:
+        """Take the number of bytes that will be read."""
+
+    def advance(self, size: int) -> None:
+        """Take the number of bytes that have just been read."""
+
+
+def verify(output: Output, watch: Watch | None = None) -> Findings:
+    """Read every file that an Item names, and compare it with the size and checksum in the Item.
+
+    Raises
+    ------
+    OutputError
+        If there is no output of s2cube.
+    WriteError
+        If it cannot be read.
+    """
+    sizes = output.sizes()
+    items = list(output.items(sizes))
+    if not items and read_record(output) is None:
+        raise OutputError(output.place.address, "holds nothing that s2cube has written", "Correct --out")
+    if watch:
+        folders = {f"{aoi_id}/{slice_id}" for aoi_id, slice_id in items}
+        watch.begin(sum(size for each, size in sizes.items() if each.rpartition("/")[0] in folders))
+    checked, flaws = 0, list[Flaw]()
+    # Unlike those of ThreadPoolExecutor, these threads do not keep the process alive while they wait for a disk.
+    with ThreadPool(_THREADS) as threads:
+        for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
+            checked += count
+            flaws += found
+    return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
+
+
+def repair(output: Output, watch: Watch | None = None) -> Findings:
+    """Verify an output, and delete the Items of missing or broken files, so that the next run recomputes their slices.
+
+    Raises
+    ------
+    BusyError
+        If a run writes there.
+    OutputError
+        If there is no output of s2cube.
+    WriteError
+        If it cannot be read or written.
+    """
+    if not output.sizes():
+        return verify(output, watch)  # there is nothing to repair; `held` would create a file there
+    with held(output, ends_as=None) as lease:
+        findings = verify(lease.output, watch)
+        slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
+        for aoi_id, slice_id in slices:
+            lease.output.check_run()
+            lease.output.place.remove(name(aoi_id, slice_id))
+            log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
+        if slices:
+            write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
+    return findings
+
+
+def _check_slice(
+    output: Output, aoi_id: str, slice_id: str, sizes: Mapping[str, int], watch: Watch | None
+) -> tuple[int, list[Flaw]]:
+    """Count the files of a slice, and describe their flaws."""
+    count, flaws = 0, list[Flaw]()
+    for _ in range(_CHECKS):
+        item = output.place.read(name(aoi_id, slice_id))
+        if item is None:
+            return 0, []  # a run is replacing it
+        try:
+            made = read_item(item, aoi_id, slice_id)
+        except ValueError as error:
+            count, flaws = 1, [Flaw("broken", name(aoi_id, slice_id), f"cannot be read as an Item ({error})")]
+        else:
+            found = [_find_flaw(output, each, made, sizes, watch) for each in made.files]
+            count, flaws = len(found), [flaw for flaw in found if flaw]
+        if all(flaw.kind == "unverified" for flaw in flaws) or output.place.read(name(aoi_id, slice_id)) == item:
+            break
+        sizes = output.place.sizes(f"{aoi_id}/{slice_id}")
+    return count, flaws
+
+
+def _find_flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch: Watch | None) -> Flaw | None:
+    size, checksum = made.files[file], made.checksums.get(file)
+    if file not in sizes:
+        return Flaw("missing", file, "is missing")
+    if size not in (None, sizes[file]):
+        return Flaw("broken", file, f"has {sizes[file]} bytes, not {size}")
+    if checksum is None or not checksum.startswith(SHA2_256):
+        return Flaw("unverified", file, "has no SHA2-256 in its Item")
+    digest = hashlib.sha256()
+    try:
+        for chunk in output.place.chunks(file):
+            digest.update(chunk)
+            if watch:
+                watch.advance(len(chunk))
+    except FileNotFoundError:
+        return Flaw("missing", file, "is missing")
+    except OSError as error:
+        return Flaw("broken", file, f"cannot be read ({error.strerror or error})")
+    return None if checksum == SHA2_256 + digest.hexdigest() else Flaw("broken", file, "differs from its checksum")

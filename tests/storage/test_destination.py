@@ -1,0 +1,265 @@
+"""Where a run writes: folders and real object stores, and how they refuse."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+import rasterio
+import rio_cogeo
+from obstore.store import S3Store
+
+import s2cube
+from s2cube.demo.archive import PASSES, Archive
+from s2cube.errors import OutputError, WriteError
+from s2cube.fetch import object_store
+from s2cube.storage._bucket import Bucket
+from s2cube.storage.destination import place_at
+from s2cube.storage.folder import Folder
+from support.buckets import names
+from support.runs import KEYS, CommandLine, Job
+
+
+class TestPlaces:
+    @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.servers)])
+    def somewhere(self, request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Bucket:
+        if request.param == "folder":
+            return Folder(tmp_path / "a" / "b")
+        request.getfixturevalue("keys")
+        return Bucket(f"s3://results/{tmp_path.name}")
+
+    def test_alike(self, somewhere: Folder | Bucket, tmp_path: Path) -> None:
+        somewhere.prepare()
+        assert list(somewhere.sizes()) == []
+        assert somewhere.read("farm/day/day.json") is None
+        somewhere.remove("farm/day/day.json")
+        with somewhere.staging() as folder:
+            staged = folder / "x.tif"
+            staged.write_bytes(b"1" * 20_000_000)
+            somewhere.put("farm/day/day.tif", staged)
+        assert not folder.exists()
+        somewhere.put("farm/day/day.json", b"{}")
+        somewhere.put("farm/collection.json", b"{}")
+        somewhere.put("farm/day/day.json", b"[]")
+        assert list(somewhere.sizes()) == ["farm/day/day.json", "farm/day/day.tif"]
+        assert somewhere.read("farm/day/day.json") == b"[]"
+        assert len(somewhere.read("farm/day/day.tif") or b"") == 20_000_000
+        somewhere.remove("farm/day/day.json")
+        assert list(somewhere.sizes()) == ["farm/day/day.tif"]
+
+    def test_swapped_only_if_it_is_what_it_was(self, somewhere: Folder | Bucket) -> None:
+        somewhere.prepare()
+        assert somewhere.swap("x", None, b"1")
+        assert not somewhere.swap("x", None, b"2")
+        assert not somewhere.swap("x", b"0", b"2")
+        assert somewhere.swap("x", b"1", b"2")
+        assert somewhere.read("x") == b"2"
+
+    def test_of_two_that_swap_at_a_time_one_does(
+        self, somewhere: Folder | Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other one has written between the look and the step."""
+        somewhere.prepare()
+        somewhere.swap("x", None, b"1")
+        if isinstance(somewhere, Bucket):
+            find = Bucket._find
+
+            def late(self: Bucket, name: str) -> tuple[bytes, str | None] | None:
+                found = find(self, name)
+                monkeypatch.setattr(Bucket, "_find", find)
+                self.put(name, b"other's")
+                return found
+
+            monkeypatch.setattr(Bucket, "_find", late)
+            assert not somewhere.swap("x", b"1", b"2")
+            assert somewhere.read("x") == b"other's"
+        else:
+            code = "import sys; from s2cube.storage.folder import Folder; from pathlib import Path;"
+            code += "f = Folder(Path(sys.argv[1]));"
+            code += "print(sum(f.swap('x', f.read('x'), str(n).encode() * 9) for n in range(200)))"
+            runs = [
+                subprocess.Popen([sys.executable, "-c", code, somewhere.root], stdout=subprocess.PIPE) for _ in range(3)
+            ]
+            won = [int(run.communicate(timeout=60)[0]) for run in runs]
+            assert all(each > 0 for each in won)
+            assert len(somewhere.read("x") or b"") in (9, 18, 27)
+
+
+@pytest.mark.usefixtures("keys")
+class TestBucket:
+    def test_a_run_to_a_bucket_is_that_to_a_folder(
+        self, s2cube_command: CommandLine, job: Job, s3: S3Store, tmp_path: Path
+    ) -> None:
+        here = s2cube_command(*job("--bands", "blue,swir16", "--out", "here"))
+        there = s2cube_command("run", *_local(job("--bands", "blue,swir16", "--out", "s3://results/run/a")))
+        assert there.status == 0, there.err
+        days = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
+        assert there.json["written"] == [f"s3://results/run/a/corner/{day}/{day}.tif" for day in days]
+        for path in here.json["written"]:
+            for each in Path(path).parent.iterdir():
+                name = f"run/a/corner/{each.parent.name}/{each.name}"
+                assert obstore.get(s3, name).bytes() == each.read_bytes(), name
+        assert bytes(obstore.get(s3, "run/a/catalog.json").bytes()) == Path("here/catalog.json").read_bytes()
+        assert len([name for name in names(s3, "run/a") if name[0] != "."]) == 4 * len(days) + 2
+        (path, *_) = there.json["written"]
+        with rasterio.Env(AWS_HTTPS="NO", AWS_VIRTUAL_HOSTING="FALSE", AWS_S3_ENDPOINT=s3.config["endpoint"][7:]):
+            assert rio_cogeo.cog_validate(path)[0]
+
+        again = s2cube_command("run", *_local(job("--bands", "blue,swir16", "--out", "s3://results/run/a")))
+        assert again.json["written"] == []
+        assert again.json["skipped"] == days
+        assert again.json["requests"] == 0
+
+    def test_from_a_notebook(self, archive: Archive, s3: S3Store) -> None:
+        aoi = s2cube.read_aoi(archive.aoi)
+        cube = s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
+        assert s2cube.write_cogs(cube, "s3://results/nb") == ["s3://results/nb/farm/farm_20210724/farm_20210724.tif"]
+        assert "farm/farm_20210724/farm_20210724.json" in names(s3, "nb")
+
+    @pytest.mark.parametrize(
+        ("out", "change", "told"),
+        [
+            ("s3://results/x", {"AWS_ACCESS_KEY_ID": "AKREAD", "AWS_SECRET_ACCESS_KEY": "SKREAD"}, "AccessDenied"),
+            ("s3://nowhere/x", {"AWS_ACCESS_KEY_ID": "AKREAD", "AWS_SECRET_ACCESS_KEY": "SKREAD"}, "NoSuchBucket"),
+            ("s3://results/x", {"AWS_SECRET_ACCESS_KEY": "WRONGSECRET"}, "SignatureDoesNotMatch"),
+            ("s3://results/x", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "error sending request"),
+        ],
+    )
+    def test_found_before_anything_is_searched_or_read(
+        self, s2cube_command: CommandLine, job: Job, out: str, change: dict[str, str], told: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        for name, value in change.items():
+            monkeypatch.setenv(name, value)
+        object_store.store_to_write.cache_clear()
+        monkeypatch.setattr("s2cube.jobs.job.open_catalogue", lambda *_: pytest.fail("searched"))
+        done = s2cube_command(*job("--out", out))
+        assert done.status == 2
+        assert out in done.err
+        assert told in done.err
+        assert "WRONGSECRET" not in done.err
+
+    @pytest.mark.parametrize("folder", ["my folder/grün", "a#b", "a%20b", "100 %", "a+b", "end/"])
+    def test_a_folder_is_called_as_it_is_written(self, s3: S3Store, folder: str) -> None:
+        place_at(f"s3://results/odd/{folder}").put("farm/x", b"1")
+        assert f"{folder.rstrip('/')}/farm/x" in names(s3, "odd")
+
+    def test_an_upload_that_is_not_whole_is_found_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("obstore.head", lambda *_: {"size": 3})
+        with pytest.raises(WriteError, match=r"s3://results/y/a: cannot be written \(3 bytes are there of 4\)"):
+            place_at("s3://results/y").put("a", b"1234")
+
+
+def _local(words: list[object]) -> list[object]:
+    """Leave out the scheduler that all tests share: its workers do not know this test's keys."""
+    at = words.index("--scheduler")
+    return [*words[1:at], *words[at + 2 :]]
+
+
+def test_a_store_that_does_not_answer_keeps_nobody_from_stopping(job: Job) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        environment = os.environ | dict(zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", address, "true"), strict=True))
+        words = ["-m", "s2cube", "run", *map(str, _local(job("--out", "s3://results/x")))]
+        run = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True)
+        deaf.settimeout(60)
+        asked, _ = deaf.accept()
+        run.send_signal(signal.SIGINT)
+        try:
+            _, err = run.communicate(timeout=10)
+        finally:
+            run.kill()
+            asked.close()
+    assert run.returncode == 130
+    assert "stopped; what is written stays" in err
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def small_disk(self, tmp_path: Path) -> Iterator[Path]:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False, capture_output=True
+        )
+        if done.returncode:
+            assert not os.environ.get("CI"), done.stderr
+            pytest.skip("tmpfs cannot be mounted here")
+        yield disk
+        subprocess.run(["umount", "-l", disk], check=True)
+
+    def test_a_full_disk_ends_the_run_and_what_is_done_stays(
+        self, s2cube_command: CommandLine, job: Job, archive: Archive, small_disk: Path
+    ) -> None:
+        words = ["--out", small_disk / "out", "--bands", "blue", "--slice-retries", "0"]
+        first = s2cube_command(*job(*words, "--datetime", "2021"))
+        assert first.status == 0, first.err
+        (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 60_000))
+        done = s2cube_command(*job(*words))
+        assert done.status == 1
+        assert re.search(r"cannot be written .* MB are free there", done.err)
+        assert len(done.err.splitlines()) < 20
+        for item in (small_disk / "out" / "corner").glob("*/*.json"):
+            with rasterio.open(item.with_suffix(".tif")) as cog:
+                assert cog.read(1).max() > 0
+            assert len(list(item.parent.iterdir())) == 4
+        assert Path(first.json["written"][0]).with_suffix(".json").exists()
+        assert not list((small_disk / "out" / ".s2cube").glob("parts/*/*"))
+
+        (small_disk / "filler").unlink()
+        healed = s2cube_command(*job(*words))
+        assert healed.status == 0, healed.err
+        assert len(healed.json["written"]) + len(healed.json["skipped"]) == len(PASSES)
+
+
+def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.prepare()
+    folder.root.rmdir()
+    with pytest.raises(WriteError, match=r"/out: does not exist any more"):
+        folder.swap("x", None, b"1")
+
+
+def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: Job) -> None:
+    Path("out").mkdir()
+    Path("out/.s2cube").write_text("")
+    ran = s2cube_command(*job())
+    assert ran.status == 2
+    assert "out/.s2cube: is a file, not a folder" in ran.err
+
+
+def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2cube.storage.folder._LOCK_WAIT_S", 0.5)
+    (tmp_path / ".s2cube").mkdir()
+    with (tmp_path / ".s2cube" / "lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        done: list[bool] = []
+        thread = threading.Thread(target=lambda: done.append(Folder(tmp_path).swap("x", None, b"1")), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert done == [True]
+
+
+def test_an_address_is_no_folder(tmp_path: Path) -> None:
+    assert isinstance(place_at(tmp_path), Folder)
+    assert isinstance(place_at("gs://bucket/x"), Bucket)
+    for address in (
+        "http://host/x",
+        "s3:/bucket/x",
+        "s3://",
+        "ftp://x/y",
+        "s3://bucket/x?sig=1",
+        "s3://bucket/x/../y",
+        "s3://b//x",
+    ):
+        with pytest.raises(OutputError, match="is nowhere that s2cube writes to"):
+            place_at(address)
