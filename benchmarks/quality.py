@@ -20,6 +20,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
 
+from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 
 CELL_PER_PIXEL = {10: 3, 20: 1.5}
@@ -43,9 +44,9 @@ def as_served(path: Path, folder: Path) -> Path:
 
 
 def means(path: Path, spec: RasterSpec, quality: str) -> np.ndarray:
-    reader = AssetReader(url=str(path), spec=spec, dtype=np.dtype("float32"), quality=quality)
-    cells = reader.read(Window(0, 0, spec.shape[1], spec.shape[0]))
-    return np.where(cells > 0, cells, np.nan)
+    reader = AssetReader(url=str(path), spec=spec, dtype=CELLS, quality=quality)
+    found, whole = whole_means(reader.read(Window(0, 0, spec.shape[1], spec.shape[0])))
+    return np.where(whole, found, np.nan)
 
 
 def compare(path: Path, band: str, folder: Path) -> str:

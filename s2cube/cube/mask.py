@@ -1,4 +1,4 @@
-"""What of an image is valid, and why not: pure functions of arrays."""
+"""Which cells of an image are valid, and why others are not: pure functions of arrays."""
 
 import functools
 import math
@@ -17,39 +17,39 @@ from s2cube.sentinel2 import CLOUD_CLASSES, NO_DATA_CLASS, QA
 _SHADOW_CLASS = 3
 _UNSURE_CLASS = 7
 _LAST_CLASS = 11
-"""Scene classes of Sen2Cor (Sentinel-2 Products Specification Document): 7 is unclassified, of late "cloud, low
-probability". There are none above 11, snow."""
+"""Scene classes of Sen2Cor (Sentinel-2 Products Specification Document). 7 is unclassified; newer products call it
+"cloud, low probability". The last one, 11, is snow."""
 
 _QA60_CLOUDS = 1 << 10 | 1 << 11
 """Opaque cloud and cirrus in QA60, as Google Earth Engine, which made this layer, defines its bits."""
 
 _UNHIDDEN = 99
-"""Greater than every reason."""
+"""Placeholder that is larger than any QA value, for minimum operations."""
 
 
 def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int, ...], halo_cells: int) -> xr.Dataset:
-    """Tell which cells of a grid see nothing but clear ground, and why not.
+    """Find the cells of a grid that show only clear ground, and the reasons why others do not.
 
     Parameters
     ----------
     layers
-        Dims (scene, y, x), the layers that `config.mask` names, on steps: attribute `steps` each way a cell,
-        `step_m` metres wide, with a halo of `halo_cells` cells around the grid. Where the coordinate `nests` is False
-        a source pixel may overlap a cell without falling on one of its steps; it then falls on one beside it, so that
-        clouds are taken one step wider.
+        Dims (scene, y, x), the layers that `config.mask` names, on steps: each side of a cell is cut into `steps`
+        (attribute) of `step_m` metres. A halo of `halo_cells` cells is around the grid. If the coordinate `nests` is
+        False, a pixel may overlap a cell without being read on one of its steps. It is then read on a step beside it,
+        so that clouds are widened by one step.
     config
-        Classes, thresholds and dilation. What is masked on any step masks its whole cell. Dilation grows cloud and
-        shadow: a cell is masked when it comes nearer than this to a source pixel that is.
+        Classes, thresholds and dilation. A masked step masks its whole cell. Dilation grows cloud and shadow: a cell
+        is masked if it is nearer than this to a masked pixel.
     scenes_per_slice
-        How many scenes, in their order, belong to each time slice.
+        Number of scenes of each time slice, in the order of the scenes.
 
     Returns
     -------
     xarray.Dataset
-        `reason` (scene, y, x), uint8: a value of `QA`; NO_DATA where the scene does not see a cell on every step, and
-        hides nothing of it. `seen` (scene, y, x), float32: the share of a cell that a scene sees; 0 where it hides any
-        of it. `covered` (time, y, x): whether scenes of the slice together see a cell whole and clear. `ground` (scene,
-        y, x), uint8: the scene class of cells that hold only one, else 0; all 0 without the scene classification.
+        `reason` (scene, y, x), uint8: a value of `QA`; NO_DATA if the scene has no data on some step of a cell and no
+        step is masked. `seen` (scene, y, x), float32: the share of a cell that a scene sees; 0 if any step is masked.
+        `covered` (time, y, x): whether the scenes of the slice together see a cell whole and clear. `ground` (scene, y,
+        x), uint8: the scene class of cells that hold only one, else 0; all 0 without the scene classification.
     """
     steps, step_m = layers.attrs["steps"], layers.attrs["step_m"]
     data = [layer.data for layer in layers.data_vars.values()]
@@ -75,7 +75,7 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
     if "scl" in layers and NO_DATA_CLASS in config.mask_classes:
         covered = _by_slice(_seen_together, scenes_per_slice, seen, on_steps, steps=steps, dtype=bool)
     else:
-        # That a scene hides nothing may mean that it sees nothing: what another hides of a cell is not clear, then.
+        # Without SCL, "not masked" can also mean "no data". So a cell that one scene masks is not clear in another.
         covered = _by_slice(_all_clear, scenes_per_slice, reason, dtype=bool)
     if "scl" in layers:
         ground = _by_cell(_only_class, _without_halo(layers["scl"].data, halo_cells * steps, hidden.chunks[1:]), steps)
@@ -85,10 +85,10 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
 
 
 def no_screen(scenes: int, slices: int, chunked: Chunks) -> xr.Dataset:
-    """Give what `screen` gives where nothing is masked."""
+    """Give what `screen` gives if nothing is masked."""
 
     def everywhere(value: Any, count: int, dtype: str) -> da.Array:
-        # Of one value, that takes no room.
+        # One value, broadcast: it takes no memory.
         shape = (count, sum(chunked.rows), sum(chunked.columns))
         return da.broadcast_to(da.full((), value, dtype=dtype), shape, chunks=(1, chunked.rows, chunked.columns))
 
@@ -111,7 +111,7 @@ def _slices(lengths: tuple[int, ...]) -> list[slice]:
 
 
 def _grade(*layers: np.ndarray, names: tuple[str, ...], config: CubeSection) -> np.ndarray:
-    """Give each step its reason."""
+    """Give the reason of each step."""
     of = dict(zip(names, layers, strict=True))
     reason = _scl_reasons(config.mask_classes)[of["scl"]] if "scl" in of else np.zeros(layers[0].shape, "uint8")
     seen = reason != QA.NO_DATA
@@ -125,7 +125,7 @@ def _grade(*layers: np.ndarray, names: tuple[str, ...], config: CubeSection) -> 
 
 
 def _scl_reasons(masked: tuple[int, ...]) -> np.ndarray:
-    """Give the reason of each of 256 scene classes: a table is quicker than one comparison a class."""
+    """Give the reason of each of 256 scene classes. A table is faster than one comparison for each class."""
     reasons = np.full(256, QA.NO_DATA, "uint8")
     reasons[: _LAST_CLASS + 1] = QA.CLEAR
     reasons[list(masked)] = QA.OTHER
@@ -139,7 +139,7 @@ def _scl_reasons(masked: tuple[int, ...]) -> np.ndarray:
 
 
 def _seen_beside(hidden: da.Array) -> da.Array:
-    """Put in where a scene has no data what cloud and shadow the others of its slice see there: it reaches over."""
+    """Fill the steps without data of a scene with cloud and shadow of the other scenes: dilation crosses the seam."""
     if hidden.shape[0] == 1:
         return hidden
     others = da.where((hidden == QA.CLOUD) | (hidden == QA.SHADOW), hidden, _UNHIDDEN).min(axis=0)
@@ -147,9 +147,9 @@ def _seen_beside(hidden: da.Array) -> da.Array:
 
 
 def _grow(hidden: np.ndarray, seeds: np.ndarray, reach: float, widen: bool) -> np.ndarray:
-    """Grow cloud and shadow by a distance, in steps; all that is hidden by a step more where they do not nest."""
+    """Grow cloud and shadow by a distance, in steps; all masked steps by one step more if they do not nest."""
     out = hidden[0].copy()
-    # The more important last, over the others; where there is no data, there is none.
+    # The most important reason is written last. Steps without data keep their reason.
     for reason in (QA.OTHER, QA.SHADOW, QA.CLOUD):
         near = seeds[0] == reason
         near = within(near, reach) if reason != QA.OTHER else near
@@ -159,9 +159,10 @@ def _grow(hidden: np.ndarray, seeds: np.ndarray, reach: float, widen: bool) -> n
 
 
 def within(hit: np.ndarray, distance: float) -> np.ndarray:
-    """Tell which pixels come nearer than a distance, in pixels, to one that is hit; areas are measured, not centres.
+    """Find the pixels whose area is nearer than a distance, in pixels, to the area of a pixel that is hit.
 
-    The rows of a disc, laid over what is hit and its neighbours: exact, and in bytes, unlike a distance transform.
+    The rows of a disc are laid over the hit pixels and their neighbours. This is exact, and needs only bytes, unlike a
+    distance transform.
     """
     if distance <= 0 or not hit.any():
         return hit
@@ -169,7 +170,7 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
     out = grown.copy()
     height = hit.shape[0]
     for down in range(min(math.ceil(distance), height)):
-        # Strictly nearer: pixels that far to the side are as far as the distance.
+        # Strictly nearer: the next pixels to the side are exactly at the distance.
         across = max(0, math.ceil(math.sqrt(distance**2 - down**2)) - 1)
         row = ndimage.maximum_filter1d(grown, 2 * across + 1, axis=1, mode="constant")
         out[down:] |= row[: height - down]
@@ -179,7 +180,7 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
 
 def _without_halo(fine: da.Array, halo: int, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     inner = fine[:, halo : fine.shape[1] - halo, halo : fine.shape[2] - halo]
-    # As they were, so that chunks hold whole cells and lie on those of the bands: dilation joins small ones.
+    # Dilation joins small chunks. Restore them, so that they hold whole cells and match those of the bands.
     rows, columns = (_shortened(lengths, halo) for lengths in chunks)
     return inner.rechunk((1, rows, columns))
 
@@ -196,12 +197,12 @@ def _by_cell(function: Any, fine: da.Array, steps: int) -> da.Array:
 
 
 def _steps(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
-    """Yield the first step of every cell, the second, and so on: ten times as quick as to reduce axes of steps."""
+    """Yield the first step of every cell, then the second, and so on: ten times faster than reducing axes of steps."""
     return (fine[:, row::steps, column::steps] for row in range(steps) for column in range(steps))
 
 
 def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
-    # In bytes, one less than 0 is more than any reason.
+    # In bytes, 0 - 1 is 255: CLEAR becomes larger than any reason.
     lowest: np.ndarray = functools.reduce(np.minimum, (step - np.uint8(1) for step in _steps(fine, steps)))
     return lowest + np.uint8(1)
 
@@ -220,7 +221,7 @@ def _only_class(fine: np.ndarray, steps: int) -> np.ndarray:
 def _by_slice(
     function: Any, scenes_per_slice: tuple[int, ...], cells: da.Array, *more: da.Array, **options: Any
 ) -> da.Array:
-    """Call a function with what the scenes of each slice have: (scene, y, x) to (1, y, x)."""
+    """Call a function for the scenes of each slice: (scene, y, x) to (1, y, x)."""
     together = {0: scenes_per_slice}
     chunks = ((1,) * len(scenes_per_slice), *cells.chunks[1:])
     blocks = [each.rechunk(together) for each in (cells, *more)]
@@ -232,7 +233,7 @@ def _all_clear(reason: np.ndarray) -> np.ndarray:
 
 
 def _seen_together(seen: np.ndarray, on_steps: np.ndarray, steps: int) -> np.ndarray:
-    """Tell which cells are seen on every step by scenes that hide nothing of the cell."""
+    """Find the cells that are seen on every step by scenes in which no step of the cell is masked."""
     if len(seen) == 1:
         return np.asarray(seen == 1)
     usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
@@ -259,12 +260,12 @@ def explain(screened: xr.Dataset, scenes_per_slice: tuple[int, ...]) -> da.Array
 
 
 def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:
-    """Explain an image by its own pixels, too: clear is what is valid in every band, and nothing else.
+    """Correct the reasons by the pixels of the image: a cell is clear exactly if it is valid in every band.
 
     Parameters
     ----------
     hole
-        Whether there is nodata in any band.
+        Whether any band has nodata.
     reasons
         Of `explain`, clipped.
 

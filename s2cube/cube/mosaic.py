@@ -1,4 +1,4 @@
-"""Scenes become images: harmonised, laid over each other, one for each time slice. Not yet cut to an area."""
+"""Harmonise scenes and combine those of each time slice to an image, which is not yet cut to an area."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from s2cube.config.literals import Dtype
 from s2cube.cube.mask import explain
 from s2cube.cube.packing import PACKINGS
-from s2cube.raster.cells import WHOLE, unpack
+from s2cube.raster.cells import WHOLE, unpack, whole_means
 from s2cube.sentinel2 import SCALE
 
 _INT16_VALID = (PACKINGS["int16"].nodata + 1, 32767)
@@ -92,8 +92,9 @@ def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np
     mean = np.zeros(dn.shape[1:], "float32")
     hole = np.ones(dn.shape[1:], bool)
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
-        first = hole & (of_scene > 0) & (share >= WHOLE)
-        np.copyto(mean, of_scene + offset if offset else of_scene, where=first)
+        means, whole = whole_means(of_scene)
+        first = hole & whole & (share >= WHOLE)
+        np.copyto(mean, means + offset if offset else means, where=first)
         hole ^= first
     cut = hole & covered[0]
     if cut.any():

@@ -1,9 +1,9 @@
-"""Do pixels bear out what their item says of the offset?
+"""Check whether pixels agree with the offset that their item gives.
 
 Clear vegetation is dark in visible light (blue, red: 1 to 8 % of it is reflected, for its pigments absorb it), clear
-water in the infrared (below 5 %: it absorbs it). So the darkest tenth of such cells has a reflectance near 0. An offset
-of 0.1 that was taken off twice makes it negative, one that was never taken off makes it greater than 0.1: the truth
-lies far from both. That is one comparison a cell, and it needs no other scene.
+water in the infrared (below 5 %: it absorbs it). So the darkest tenth of such cells has a reflectance near 0. If an
+offset of 0.1 was subtracted twice, it is negative. If it was never subtracted, it is greater than 0.1. Both are far
+from the true value. The check needs one comparison for each cell, and no other scene.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from s2cube.raster.cells import whole_means
 from s2cube.sentinel2 import QA
 
 _DARK_BANDS: dict[int | None, tuple[str, ...]] = {
@@ -21,7 +22,7 @@ _DARK_BANDS: dict[int | None, tuple[str, ...]] = {
 """Where vegetation (scene class 4) and water (6) are dark."""
 
 _GROUNDS = (None, *_DARK_BANDS)
-"""What is looked at: anything clear, and each of these."""
+"""Kinds of ground that are counted: anything clear, and each of these."""
 
 _TOO_DARK_DN = -400
 _DARK_DN = 900
@@ -29,7 +30,7 @@ _DARK_DN = 900
 dark ground is below 0.09: its reflectance would have to be below -0.01."""
 
 _SHARE = 0.1
-"""Of the cells: a tenth is enough to be no defect of the sensor, and small enough for mixed cells beside them."""
+"""Share of the cells: too many for a defect of the sensor, few enough to allow mixed cells."""
 
 _FEWEST_CELLS = 100
 _UNKNOWN = -1.0
@@ -37,7 +38,7 @@ _UNKNOWN = -1.0
 
 @dataclass(frozen=True)
 class OffsetCheck:
-    """Whether the pixels of scenes disagree with the offset that is added to them.
+    """Check whether the pixels of scenes disagree with the offset that is added to them.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ class OffsetCheck:
         Returns
         -------
         dask.array.Array
-            Lazy, int64: one a scene, a band, and a chunk down and across; of each, a kind of ground (anything clear,
-            vegetation, water) a row, how many cells tell, and how many of these are dark.
+            Lazy, int64, dims (scene, band, chunk row, chunk column, ground, count). Ground: anything clear, vegetation,
+            water. Count: all cells, dark cells.
         """
         cells = self.dn.data
         layers = [each.data[:, np.newaxis] for each in (self.screened.reason, self.screened.ground)]
@@ -75,11 +76,11 @@ class OffsetCheck:
     def doubtful(self, tallies: np.ndarray) -> list[bool]:
         """Judge scenes by tallies, summed over chunks.
 
-        An offset that is added is in doubt where a tenth of what is clear, whatever it is, becomes darker than -0.04 in
-        An offset of 0 is in doubt where dark ground (vegetation, water) of at least 100 cells is not dark in
-        any band in which it must be. One kind of ground that is as dark as it must be decides: if the offset had been
-        left in, none would be so dark. The other kind may be misclassified, such as cloud over land that is taken for
-        water. False also where fewer than 100 cells can tell.
+        An offset that is added is in doubt if a tenth of the clear cells becomes darker than -0.04 in some band. An
+        offset of 0 is in doubt if dark ground (vegetation, water) of at least 100 cells is not dark in any band in
+        which it must be. One kind of ground that is dark enough decides, for with the offset left in none would be so
+        dark. The other kind may be misclassified, such as cloud over land that is taken for water. With fewer than 100
+        cells there is no doubt.
         """
         return [
             _is_wrong(dict(zip(self.bands, of_scene, strict=True)), bool(offset))
@@ -88,13 +89,14 @@ class OffsetCheck:
 
 
 def _tally(dn: np.ndarray, reason: np.ndarray, ground: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Count cells that are seen whole, by ground, and of these the dark ones."""
-    clear = (reason == QA.CLEAR) & (dn > 0)
+    """Count cells that are seen whole, by ground, and the dark ones among them."""
+    means, whole = whole_means(dn)
+    clear = (reason == QA.CLEAR) & whole
     out = []
     for each in _GROUNDS:
         seen = clear if each is None else clear & (ground == each)
         limit_dn = _TOO_DARK_DN - offset if each is None else _DARK_DN
-        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (dn < limit_dn))))
+        out.append((np.count_nonzero(seen), np.count_nonzero(seen & (means < limit_dn))))
     return np.array(out).reshape(1, 1, 1, 1, len(out), 2)
 
 

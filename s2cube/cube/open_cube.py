@@ -162,7 +162,7 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
 
 
 def read_access(config: ReadSection) -> Access:
-    """Begin to count what is read."""
+    """Give access to files, with counters that begin at 0."""
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 

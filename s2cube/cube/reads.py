@@ -9,10 +9,10 @@ from odc.geo.geobox import GeoBox
 
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
+from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import band_key, layer_key
 from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS, canonical_bands
 
-_BAND_DTYPE = np.dtype("float32")
 _LAYER_DTYPES = {layer: np.dtype("uint16" if layer == "qa60" else "uint8") for layer in LAYER_ASSETS}
 
 
@@ -66,7 +66,7 @@ def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) ->
             key = layer_key(scene, layer)
             found.append(Read(scene, key, layer, _LAYER_DTYPES[layer], grid.step_geobox, grid.step_chunks))
         for band in bands:
-            found.append(Read(scene, band_key(scene, band), band, _BAND_DTYPE, grid.geobox, grid.chunks))
+            found.append(Read(scene, band_key(scene, band), band, CELLS, grid.geobox, grid.chunks))
     return found
 
 

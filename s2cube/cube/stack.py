@@ -8,7 +8,6 @@ from typing import Any
 import rioxarray  # noqa: F401  registers .rio
 import stackstac
 import xarray as xr
-from rasterio.enums import Resampling
 
 from s2cube.config.literals import Quality
 from s2cube.cube.chunks import ReadGrid
@@ -32,7 +31,7 @@ def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, 
     Returns
     -------
     xarray.DataArray
-        Lazy, dims (scene, band, y, x), float32: `cells`, as `AssetReader.read` gives them. The order of the scenes is
+        Lazy, dims (scene, band, y, x): `cells`, as `AssetReader.read` gives them. The order of the scenes is
         that of `files`. A file that cannot be read raises AssetReadError when it is computed.
 
     Raises
@@ -82,11 +81,11 @@ def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], 
 
 
 def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
-    """Stack files of one grid and dtype: classes by nearest neighbour, digital numbers (floats) by the mean."""
+    """Stack files of one grid and dtype."""
     geobox, chunks, dtype = files[0].geobox, files[0].chunks, files[0].dtype
     of_scenes = [list(group) for _, group in groupby(files, lambda each: id(each.scene))]
     # Each file itself says where its pixels lie. Items often describe another grid (proj:shape of the undecimated file)
-    # or use another member (proj:code). So stackstac is told only that every file may meet the grid.
+    # or use another member (proj:code). So stackstac gets the bounds of the grid for every file.
     bounds = tuple(geobox.boundingbox)
     epsg = geobox.crs.epsg if geobox.crs else None
     facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
@@ -103,7 +102,6 @@ def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
         resolution=geobox.resolution.x,
         bounds=bounds,
         snap_bounds=False,
-        resampling=Resampling.average if dtype.kind == "f" else Resampling.nearest,
         chunksize=(1, 1, chunks.rows, chunks.columns),
         dtype=dtype,
         fill_value=dtype.type(0),

@@ -48,7 +48,7 @@ class _Grid(NamedTuple):
 
 @dataclass
 class Forecast:
-    """Predict what tasks take, one after the other. A tile that one has fetched costs the next one nothing.
+    """Predict the cost of tasks, one after the other. A tile that one has fetched costs the next one nothing.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Forecast:
     _known: set[str] = field(default_factory=set)
 
     def of(self, task: Task) -> Cost:
-        """Predict what a task takes.
+        """Predict the cost of a task.
 
         Raises
         ------

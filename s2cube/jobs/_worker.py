@@ -1,4 +1,4 @@
-"""What a worker does: one task, from its scenes to its files."""
+"""The work of a worker: one task, from its scenes to its files."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def _reaches(output: Output) -> bool:
             output.destination.check_writable()
             return True
     except WriteError:
-        return False  # it is there to be seen, not to be written: the files go home
+        return False  # readable but not writable here: the files are returned
     return False
 
 

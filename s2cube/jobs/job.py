@@ -1,4 +1,4 @@
-"""What a run is going to do: search and plan, held against what is there."""
+"""Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is going to do.
+    """What a run will do.
 
     Parameters
     ----------
     plans
-        One an AOI, with every slice found.
+        One for each AOI, with every slice that was found.
     todo
-        One a slice that is to be made.
+        One for each slice that will be made.
     skipped
-        Ids of the slices that are there already, made of the same scenes by the same settings.
+        Ids of the slices that exist already, made of the same scenes by the same settings.
     digest
         See `overwrite.job_digest`.
     unusable
-        Slices that cannot be made: they fail without a try.
+        Slices that cannot be made. They fail without a try.
     changes
         Why existing slices are recomputed: the changes in words, by slice id.
     """
@@ -65,14 +65,14 @@ class Job:
 
 
 def plan_job(config: JobConfig, output: Output) -> Job:
-    """Decide what is to be made, without reading a pixel.
+    """Decide what will be made, without reading a pixel.
 
     Raises
     ------
     UsageError
-        If a setting or the AOI cannot be.
+        If a setting or the AOI is not valid.
     SearchError
-        If the catalogue does not give its scenes.
+        If the catalogue does not return its scenes.
     """
     canonical_bands(config.cube.bands)
     aois = read_aois(config.job.aoi, config.job.aoi_id)
@@ -179,7 +179,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     Parameters
     ----------
     headers
-        Read the headers of all files, so that it is exact; else it goes by their items.
+        Read the headers of all files, so that the forecast is exact; else use their items.
     """
     if not job.todo:
         return Forecasts({})

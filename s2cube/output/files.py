@@ -1,4 +1,4 @@
-"""An image becomes its files, chunk by chunk as it is computed: COG, QA, picture and Item."""
+"""Compute an image chunk by chunk and write its files: COG, QA, picture and Item."""
 
 import shutil
 from itertools import compress
@@ -82,9 +82,10 @@ def write_files(
 
 
 def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compute and sum what is counted of chunks, one after the other: only its threads bound what Dask computes ahead.
+    """Compute the counts of the chunks, one chunk after the other, and sum them.
 
-    A chunk that others look into, as masks with dilation do, is computed again for these.
+    Dask bounds what it computes ahead only by its threads. A chunk that other chunks need, as masks with dilation do,
+    is computed again for these.
     """
     sums: tuple[Any, Any] = (0, 0)
     for down, across in np.ndindex(*counts.numblocks[:2]):
@@ -95,7 +96,7 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
 
 
 def _filled(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
-    """Put every chunk where it belongs, once it is computed; give what `count_classes` counts of each."""
+    """Write every chunk when it is computed; give what `count_classes` counts in each."""
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     nothing = np.empty((0, 0, 0), bool)
@@ -113,7 +114,7 @@ def _filled(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> 
 def _put_values(
     values: np.ndarray, qa: np.ndarray, draft: Spool, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
-    """Put values of some bands, and tell where any of them is none."""
+    """Write values of some bands; return where any of them is nodata."""
     hole = packing.holes(values)
     if (~hole & (qa == QA.OUTSIDE)).any():
         raise OutputError(

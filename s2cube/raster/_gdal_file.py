@@ -19,24 +19,24 @@ _BLOCK_PIXELS = 4_000_000
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    # What fails in threads of GDAL's JPEG 2000 driver comes back as pixels, of nothing.
+    # An error in a thread of GDAL's JPEG 2000 driver is lost, and the pixels are empty.
     "GDAL_NUM_THREADS": 1,
 }
 
 
 @dataclass(frozen=True, eq=False)
 class GdalRaster:
-    """A level of a file, as `resample` wants it: full resolution (`overview` is None), or an overview.
+    """A level of a file, a `Raster`: full resolution (`overview` is None), or an overview.
 
     Parameters
     ----------
     nodata
-        Nothing: `blocks` gives it with the mask.
+        Always None: `blocks` puts it into the mask.
     skips_zeros
-        Whether its overviews average no DN 0. If a file has a mask, GDAL leaves out the pixels that the mask hides, and
-        not nodata.
+        Whether its overviews leave DN 0 out. If a file has a mask, GDAL leaves out the pixels that the mask excludes,
+        but not nodata.
     version
-        GDAL does not tell whether a file has changed.
+        Always the same, because GDAL does not show whether a file has changed.
     """
 
     href: str
@@ -67,17 +67,17 @@ class GdalRaster:
 def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
     """List full resolution and overviews of a file.
 
-    The resolution levels of JPEG 2000 are no overviews: its wavelets blend no data into what is beside it.
+    The resolution levels of JPEG 2000 are not used as overviews: its wavelets mix no data into pixels beside it.
 
     Parameters
     ----------
     driver
-        GDAL's for the kind of file that it is. No other may read it: a VRT could name any file.
+        GDAL's driver for this kind of file. No other may read it: a VRT could name any file.
 
     Raises
     ------
     AssetReadError
-        If it cannot be read, or holds something else than one band of integers on a known grid.
+        If it cannot be read, or does not hold one band of integers on a known grid.
     """
     try:
         with _opened(href, access, driver, None) as (file, _):
@@ -104,7 +104,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
 
 
 def cause(error: BaseException) -> BaseException:
-    """Give what an error came of at first: rasterio says little, GDAL more."""
+    """Give the first cause of an error: the errors of GDAL say more than those of rasterio."""
     while error.__cause__:
         error = error.__cause__
     return error
@@ -114,7 +114,7 @@ def cause(error: BaseException) -> BaseException:
 def _opened(
     href: str, access: Access, driver: str, overview: int | None
 ) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file, and give the function that raises the error of reading it; GDAL turns it into another one."""
+    """Open a file; also give a function that raises the error of reading it, which GDAL replaces by its own."""
     options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
     with rasterio.Env(**_OPTIONS):
         if not is_remote(href):

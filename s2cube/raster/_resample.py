@@ -1,4 +1,4 @@
-"""Pixels of a raster become cells of a grid: by shares of areas where both run along, by GDAL's warp elsewhere."""
+"""Resample pixels of a raster to cells of a grid: by areas if their axes are parallel, else by GDAL's warp."""
 
 import math
 import warnings
@@ -17,18 +17,18 @@ from scipy.sparse import csr_array
 
 from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of, digital_numbers
 
-# rasterio mutes this warning at its own rasters in memory, but when two threads do so at once it gets through. Of files
-# that are not georeferenced AssetReader makes an error.
+# rasterio suppresses this warning for its own rasters in memory, but not reliably in several threads. AssetReader
+# raises an error for files that are not georeferenced.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
 _STRIPE_PIXELS = 4_000_000
-"""Bound of the pixels that are warped at a time: 8 MB of digital numbers, 32 MB of what is computed of them."""
+"""Largest number of pixels that are warped at a time: 8 MB of digital numbers, 32 MB of intermediate arrays."""
 
 _WARP_MARGIN = 4
-"""Pixels around a warped window: no cell at its rim may miss one, and those beyond the file count as no data."""
+"""Pixels around a warped window, so that no cell at its edge lacks one. Pixels outside the file are no data."""
 
 _SNAP = 1e-6
-"""Part of a pixel (10 µm of 10 m): if an edge of a cell is so near to an edge of a pixel, they coincide."""
+"""Part of a pixel (10 µm of 10 m). Edges of cells and pixels that are nearer than this are equal."""
 
 _DECIMALS = 9
 """Decimals of a pixel: rounding errors must not change the result when a grid is cut into other parts."""
@@ -44,7 +44,7 @@ _Level = TypeVar("_Level", bound=Raster)
 
 
 def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
-    """Choose of full resolution (first) and overviews the coarsest whose pixels are no larger than the grid's cells."""
+    """Choose the coarsest level whose pixels are no larger than the cells of the grid; the first is full resolution."""
     full = levels[0]
     if not full.lattice.crs.is_projected:
         return full
@@ -53,7 +53,7 @@ def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
 
 
 def window_under(raster: Lattice, grid: Lattice) -> Window | None:
-    """Say which window of a raster is read for a grid: the whole of what `sum_areas` and `take_classes` look at."""
+    """Give the window of a raster that `sum_areas` and `take_classes` read for a grid; None if there is none."""
     if not _is_aligned(raster, grid):
         return _under(raster, grid)
     rows, columns = (
@@ -79,7 +79,7 @@ def sum_areas(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
 
 
 def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
-    """Tell whether rows and columns of a raster run along those of the grid."""
+    """Say whether rows and columns of a raster are parallel to those of the grid."""
     turned = raster.transform
     return bool(raster.crs == grid.crs and turned.b == turned.d == 0 and turned.a > 0 > turned.e)
 
@@ -102,7 +102,7 @@ def _snapped(positions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Which share of some cells (rows) the pixels of a block (columns) cover along an axis, and of each in all."""
+    """Share of some cells (rows) that pixels of a block (columns) cover along an axis, and the sum for each cell."""
 
     cells: slice
     matrix: csr_array
@@ -117,7 +117,7 @@ class _Axis:
         self._known: dict[tuple[int, int], _Shares] = {}
 
     def shares(self, start: int, stop: int) -> _Shares:
-        """Give which share of each cell pixels [start, stop) cover."""
+        """Give the share of each cell that pixels [start, stop) cover."""
         if (start, stop) not in self._known:
             self._known[start, stop] = self._shares(start, stop)
         return self._known[start, stop]
@@ -160,7 +160,7 @@ def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray
 
 
 def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
-    """Cut a grid into stripes of whole rows under which no more than so many pixels lie."""
+    """Cut a grid into stripes of whole rows, so that the number of pixels under each is bounded."""
     pixels_per_cell = max(1.0, (grid.transform.a / raster.pixel_m) ** 2) if raster.crs.is_projected else 1.0
     rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
     for top in range(0, grid.height, rows):
@@ -186,7 +186,7 @@ def _warped(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
 
 
 def _place(block: Block, window: Window) -> tuple[slice, slice]:
-    """Say where a block lies in a window with the margin around it."""
+    """Give the place of a block in a window with the margin around it."""
     row, column = block.row - window.row_off + _WARP_MARGIN, block.column - window.col_off + _WARP_MARGIN
     return slice(row, row + block.pixels.shape[0]), slice(column, column + block.pixels.shape[1])
 
@@ -221,7 +221,7 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     ------
     ValueError
         If pixels are as wide as several cells but begin inside a cell: such a cell shows only a part of what it covers.
-        This does not matter if cells do not nest in pixels of 20 m: masks look a cell further there (`mask.screen`).
+        This does not matter if cells do not nest in pixels of 20 m: then `mask.screen` looks one cell further.
     """
     if not _is_aligned(raster.lattice, grid):
         for rows, stripe in _stripes(raster.lattice, grid):
@@ -240,13 +240,13 @@ def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
             slice(*np.searchsorted(pixels, (start, start + length)))
             for pixels, start, length in ((rows, block.row, height), (columns, block.column, width))
         )
-        # First along rows, which are fewer now: whole rows are copied quickest.
+        # Columns first: the second step then copies whole rows, which is fastest.
         classes = classes_of(block, raster.nodata, out.dtype).take(columns[across] - block.column, axis=1)
         out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
 def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
-    """Tell whether pixels as wide as several whole cells, which nest in them, begin inside a cell anywhere."""
+    """Say whether pixels as wide as several whole cells begin inside a cell anywhere."""
     cells_per_pixel = _NEST_IN_M / grid.transform.a
     if abs(cells_per_pixel - round(cells_per_pixel)) > _SNAP:
         return False

@@ -1,4 +1,4 @@
-"""Tiles of a GeoTIFF become blocks of pixels: each is fetched once, neighbours together, many at a time."""
+"""Read tiles of a GeoTIFF as blocks of pixels: each tile is fetched once, neighbours together, many at a time."""
 
 import time
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.tiff import Level, Tiff, read_header
 
 _LONGEST_RUN_BYTES = 8 << 20
-"""Fetched by one request: beyond some megabytes it is quicker to ask for two halves at a time."""
+"""Longest part that one request fetches: two halves at a time are faster than more megabytes in one."""
 
 _GAP_BYTES = 1024
-"""Between tiles that are fetched together: the marks that GDAL puts around them, and the padding of others."""
+"""Longest gap between tiles that are fetched together: marks that GDAL writes around them, or padding."""
 
 
 _TRUSTED_S = 60
-"""After that, a header is asked for again: slices of one scene follow one another, and an archive may change."""
+"""After that, a header is read again, because an archive may change. Slices of one scene follow each other faster."""
 
 
 class Changed(Exception):
-    """A file is not the one whose header was read."""
+    """A file has changed since its header was read."""
 
 
 def header(href: str, access: Access) -> Tiff:
@@ -44,13 +44,13 @@ def header(href: str, access: Access) -> Tiff:
 
 
 def forget(href: str) -> None:
-    """Read the header of a file anew, when it is wanted again."""
+    """Read the header of a file again when it is needed next."""
     file_cache().drop(("header", href))
 
 
 @dataclass(frozen=True)
 class TiledRaster:
-    """A level of a file, as `resample` wants it."""
+    """A level of a file, a `Raster`."""
 
     tiff: Tiff
     level: Level
@@ -58,17 +58,17 @@ class TiledRaster:
 
     @property
     def lattice(self) -> Lattice:
-        """Where its pixels lie."""
+        """Rows and columns of its pixels."""
         return self.level.lattice
 
     @property
     def nodata(self) -> float | None:
-        """What the file calls so."""
+        """Nodata value of the file, if it has one."""
         return self.tiff.nodata
 
     @property
     def skips_zeros(self) -> bool:
-        """Whether its overviews average no DN 0: GDAL, which makes them, leaves out the file's nodata value."""
+        """Whether its overviews leave DN 0 out: GDAL, which computes them, leaves out the nodata value of the file."""
         return self.tiff.nodata == 0
 
     @property
@@ -77,7 +77,7 @@ class TiledRaster:
         return self.tiff.version
 
     def runs(self, window: Window) -> list[list[Span]]:
-        """Say which bytes hold a window: a span a tile, in runs that lie together in the file."""
+        """Give the bytes that hold a window: one span for each tile, in runs that are contiguous in the file."""
         level, tiff = self.level, self.tiff
         (top, bottom), (left, right) = window.toranges()
         rows, columns = level.tile_shape
@@ -102,9 +102,9 @@ class TiledRaster:
         Raises
         ------
         AssetReadError
-            If a tile cannot be had, or is damaged.
+            If a tile cannot be read, or is damaged.
         Changed
-            If the file is another now.
+            If the file has changed.
         """
         (top, bottom), (left, right) = window.toranges()
         fetch_part = partial(_fetch_part, self.tiff, self.access)
@@ -129,7 +129,7 @@ class TiledRaster:
                     raise read_error(
                         self.tiff.href, f"is damaged: its tile {place} of {span.size} bytes cannot be decoded ({error})"
                     ) from None
-                # It may have been damaged on its way.
+                # It may have been damaged in transfer.
                 file_cache().drop(span.key)
                 data = _fetch_part(self.tiff, self.access, span.start, span.stop)
         raise AssertionError

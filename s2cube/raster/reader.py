@@ -22,7 +22,7 @@ from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
 from s2cube.raster._resample import choose_level, sum_areas, take_classes, window_under
 from s2cube.raster._tiles import Changed, TiledRaster, forget, header
-from s2cube.raster.cells import pack
+from s2cube.raster.cells import CELLS, pack
 from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import Placement
 
@@ -39,7 +39,7 @@ class AssetReader:
     Parameters
     ----------
     url, spec, dtype
-        As stackstac gives them; `spec` is the grid. float32: means of digital numbers; else classes, by nearest
+        As stackstac gives them; `spec` is the grid. `CELLS`: means of digital numbers; else classes, by nearest
         neighbour. The other arguments of stackstac are not used.
     quality
         ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
@@ -65,7 +65,7 @@ class AssetReader:
         self.url, self.spec, self.dtype = url, spec, dtype
         self.quality, self.declared = quality, declared.get(url, ())
         self.access = access or Access()
-        self._averages = dtype.kind == "f"
+        self._averages = dtype == CELLS
         self._rasters: Sequence[_Raster] = ()
         self._version: str | None = None
         self._lock = threading.Lock()
@@ -76,8 +76,8 @@ class AssetReader:
         Returns
         -------
         numpy.ndarray
-            (rows, columns). float32: `cells`, the mean of the valid pixels under each, weighted by areas, and their
-            share if they cover only a part of it. Else classes, 0 where there is none.
+            (rows, columns). `CELLS`: the mean of the valid pixels under each cell, weighted by areas, and their share
+            if they cover only a part of it. Else classes, 0 where there is none.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The header of a GeoTIFF becomes values, and its tiles become pixels; nothing in it is believed unseen.
+"""Read and check the header of a GeoTIFF, and decode its tiles.
 
 `async-tiff` is not used: it reads by obstore, so its requests would not have the tokens, retries and counts of
 `fetch.store`.
@@ -28,13 +28,13 @@ from s2cube.raster.lattice import Lattice
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 HEADER_BYTES = 16 << 10
-"""Asked for at first: a COG's directories stand in front; those of a 10 m band of Earth Search fill some 4 KB."""
+"""Size of the first request. A COG begins with its directories; those of a 10 m band of Earth Search need 4 KB."""
 
 _LARGEST_HEADER_BYTES = 16 << 20
 _MOST_HEADER_REQUESTS = 32
 _MOST_DIRECTORIES = 32
 _LARGEST_TILE_BYTES = 64 << 20
-"""Bounds of what is believed: a million tiles, of 4096 × 4096 pixels of two bytes; Sentinel-2's stay far below."""
+"""Limits: a million tiles of 4096 × 4096 pixels of two bytes. Files of Sentinel-2 are far smaller."""
 
 _TAGS = {254, 256, 257, 258, 259, 266, 273, 274, 277, 278, 279, 317, 322, 323, 324, 325, 339}
 _TAGS |= {33550, 33922, 34264, 34735, 42113, 50674}
@@ -86,7 +86,7 @@ class Tiff:
     version
         Changes when the file does.
     nodata
-        What the file calls so.
+        Nodata value of the file, if it has one.
     levels
         Full resolution first.
     """
@@ -99,7 +99,7 @@ class Tiff:
 
     @property
     def size(self) -> int:
-        """Bytes that these values take in memory, about."""
+        """Approximate size of these values in memory, bytes."""
         return 2000 + sum(level.offsets.nbytes + level.sizes.nbytes for level in self.levels)
 
     def decode(self, level: Level, tile: int, data: memoryview) -> np.ndarray:
@@ -108,14 +108,14 @@ class Tiff:
 
 
 def read_header(href: str, access: Access) -> Tiff:
-    """Read what a file says of itself: one request, where the directories stand in front as in a COG.
+    """Read the header of a file: with one request, if the directories are at its beginning, as in a COG.
 
     Raises
     ------
     AssetReadError
-        If it cannot be read, is damaged, or wants more memory than any file of Sentinel-2.
+        If it cannot be read, is damaged, or needs more memory than any file of Sentinel-2.
     Unsupported
-        If it is for GDAL.
+        If only GDAL can read it.
     """
     head = _Head(href, access)
     magic = head.peek(8)
@@ -241,7 +241,7 @@ def _level(page: dict[int, Any], full: Lattice, dtype: "np.dtype[Any]", whole_by
 
 
 class _Head(io.RawIOBase):
-    """A file of which no more is fetched than is looked at, from its beginning on."""
+    """A file that is fetched only as far as it is read, from its beginning on."""
 
     def __init__(self, href: str, access: Access) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class _Head(io.RawIOBase):
         known = sum(map(len, self._parts.values()))
         if known + stop - start > _LARGEST_HEADER_BYTES or len(self._parts) >= _MOST_HEADER_REQUESTS:
             raise ValueError("a header that does not end")
-        # Twice as much each time: where directories are strewn about, a few requests find them.
+        # Twice as much each time, so that few requests find directories in many places.
         ahead = min(max(stop, start + known), self.whole_bytes)
         more = fetch(self._href, start, ahead, self._access)
         if more.version != self.version or len(more.data) != ahead - start:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A scene that is not used, for `kept` is the same granule; `reason` says in which way."""
+    """A scene that is not used, because `kept` is the same granule; `reason` says why."""
 
     scene: str
     kept: str
@@ -33,11 +33,11 @@ class TimeSlice:
     time, end
         Acquisition of the earliest scene and of the latest, UTC.
     scenes
-        In the order in which they fill the mosaic: the first valid pixel wins.
+        In the order in which they fill the mosaic: the first valid pixel is used.
     dropped
-        What else the search found of the same granules.
+        Other scenes of the same granules that the search found.
     recipe
-        Digest of all that decides its pixels but the choice of bands: AOI, grid, settings, scenes as processed.
+        Digest of all that decides its pixels, except the bands: AOI, grid, settings, scenes as processed.
     """
 
     id: str
@@ -50,7 +50,7 @@ class TimeSlice:
 
 @dataclass(frozen=True)
 class UnusableSlice:
-    """A time slice that cannot be made, as the items of its scenes already show.
+    """A time slice that cannot be made: the items of its scenes show it.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class UnusableSlice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make for an AOI: the grid and the time slices, oldest first; and those that cannot be made.
+    """The grid and the time slices of an AOI, oldest first; and those that cannot be made.
 
     Parameters
     ----------

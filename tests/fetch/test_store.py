@@ -17,6 +17,7 @@ from s2cube.errors import AssetReadError
 from s2cube.fetch import session
 from s2cube.fetch.store import Access, fetch
 from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 from support.cogs import SPEC, WHOLE, means, noise, write_cog
 from support.scenes import ramp, write_band
@@ -25,7 +26,7 @@ from support.servers import Faulty, FaultyHandler, answer, faulty, object_store,
 
 def read(href: str, access: Access | None = None) -> np.ndarray:
     kept = access or Access(timeout_s=10, retries=1)
-    return AssetReader(url=href, spec=SPEC, dtype=np.dtype("float32"), access=kept).read(WHOLE)
+    return whole_means(AssetReader(url=href, spec=SPEC, dtype=CELLS, access=kept).read(WHOLE))[0]
 
 
 def masked() -> np.ndarray:

@@ -29,6 +29,7 @@ from s2cube.fetch import tokens as sign
 from s2cube.fetch.store import Access, fetch
 from s2cube.fetch.tokens import PLANETARY_COMPUTER, token_server, unsigned
 from s2cube.raster._gdal_file import rasters
+from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 from s2cube.stac.source import open_source, save_items
 from support.cogs import SPEC, WHOLE, means, noise, write_cog
@@ -78,8 +79,8 @@ class TestLives:
 
     def test_pixels(self, gate: Gate) -> None:
         kept = access(gate)
-        one = AssetReader(url=f"{gate.url}/archive/a.tif", spec=SPEC, dtype=np.dtype("float32"), access=kept)
-        np.testing.assert_allclose(one.read(WHOLE), means(noise()), rtol=1e-5)
+        one = AssetReader(url=f"{gate.url}/archive/a.tif", spec=SPEC, dtype=CELLS, access=kept)
+        np.testing.assert_allclose(whole_means(one.read(WHOLE))[0], means(noise()), rtol=1e-5)
         assert kept.usage.traffic.requests == len(gate.asked) == 2
         assert gate.given == 1
 
@@ -259,7 +260,7 @@ class TestWhoIsTold:
         caplog.set_level(logging.DEBUG)
         shutil.copy(gate.root / "archive" / "a.tif", gate.root / "archive" / "b.tif")
         kept = access(gate)
-        one = AssetReader(url=f"{gate.url}/archive/a.tif", spec=SPEC, dtype=np.dtype("float32"), access=kept)
+        one = AssetReader(url=f"{gate.url}/archive/a.tif", spec=SPEC, dtype=CELLS, access=kept)
         one.read(WHOLE)
         rasters(f"{gate.url}/archive/b.tif", kept, "GTiff")[0]
         gate.fault = lambda *_: answer(403)

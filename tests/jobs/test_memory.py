@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import dask.config
 import numpy as np
 import pytest
@@ -179,11 +180,13 @@ def test_a_polygon_is_the_same_in_parts(points: list[tuple[float, float]], rows:
     """Edges lie on edges of cells and on their centres, too; where they slant, centres that they meet go either way."""
     shape = shapely.box(*shapely.MultiPoint(points).bounds) if len(points) == 2 else shapely.Polygon(points).buffer(0)
     assume(shape.area)
-    whole = xr.DataArray(np.ones(GRID.shape, "uint8"), dims=("y", "x"), coords=xr_coords(GRID))
+    whole = da.from_array(np.ones(GRID.shape, "uint8"), chunks=-1)
     polygon = Geometry(shape, "EPSG:32614")
-    clipped, in_parts = (clip(each, polygon, 0).values for each in (whole, whole.chunk(y=rows, x=columns)))
+    clipped, in_parts = (
+        each.compute() for each in clip(GRID, polygon, (whole, 0), (whole.rechunk((rows, columns)), 0))
+    )
     outside = rasterio.features.geometry_mask([shape], GRID.shape, GRID.affine)
-    centres = shapely.points(*np.meshgrid(whole.x.values, whole.y.values))
+    centres = shapely.points(*np.meshgrid(*(xr_coords(GRID)[axis].values for axis in ("x", "y"))))
     sure = (shapely.distance(centres, shape.boundary) > 1e-3) | (len(points) == 2)
     np.testing.assert_array_equal(in_parts[sure], clipped[sure])
     if not outside.all():

@@ -26,6 +26,7 @@ from s2cube.errors import AssetReadError, SceneError
 from s2cube.fetch.cache import file_cache
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
+from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 from s2cube.stac.source import open_source
 from support.cogs import SPEC, TILE, WHOLE, means, noise, write_cog
@@ -44,12 +45,12 @@ def server(tmp_path: Path, new_session: None) -> Iterator[Faulty]:
 
 def reader(href: str, **options: Any) -> AssetReader:
     kept = Access(**({"timeout_s": 5, "retries": 3} | options))
-    return AssetReader(url=href, spec=SPEC, dtype=np.dtype("float32"), access=kept)
+    return AssetReader(url=href, spec=SPEC, dtype=CELLS, access=kept)
 
 
 def read(server: Faulty, **options: Any) -> np.ndarray:
-    cells = reader(f"{server.url}/a.tif", **options).read(WHOLE)
-    assert (cells > 0).all()
+    cells, whole = whole_means(reader(f"{server.url}/a.tif", **options).read(WHOLE))
+    assert whole.all()
     return cells
 
 
@@ -67,8 +68,8 @@ class TestEveryByteOnce:
         self, server: Faulty, tiles: list[tuple[int, int]]
     ) -> None:
         access = Access()
-        sums = AssetReader(url=f"{server.url}/a.tif", spec=SPEC, dtype=np.dtype("float32"), access=access).read(WHOLE)
-        np.testing.assert_allclose(sums, means(noise()), rtol=1e-5)
+        cells = AssetReader(url=f"{server.url}/a.tif", spec=SPEC, dtype=CELLS, access=access).read(WHOLE)
+        np.testing.assert_allclose(whole_means(cells)[0], means(noise()), rtol=1e-5)
         first, last = tiles[0][0], sum(tiles[-1])
         assert [(each.start, each.stop) for each in server.reads] == [(0, HEADER_BYTES), (first, last)]
         assert access.usage.traffic == Traffic(2, HEADER_BYTES + last - first)
@@ -77,7 +78,7 @@ class TestEveryByteOnce:
     def test_only_tiles_that_are_needed(self, server: Faulty, tiles: list[tuple[int, int]]) -> None:
         """Of five tiles a row, a window of 30 m cells 50 to 79 touches the second (pixels 150 to 239)."""
         cells = reader(f"{server.url}/a.tif").read(Window(50, 50, 30, 30))
-        np.testing.assert_allclose(cells, means(noise())[50:80, 50:80], rtol=1e-5)
+        np.testing.assert_allclose(whole_means(cells)[0], means(noise())[50:80, 50:80], rtol=1e-5)
         offset, size = tiles[6]
         assert [(each.start, each.stop) for each in server.reads[1:]] == [(offset, offset + size)]
 
@@ -86,7 +87,7 @@ class TestEveryByteOnce:
         with ThreadPoolExecutor(16) as threads:
             parts = list(threads.map(lambda window: reader(f"{server.url}/a.tif").read(window), windows * 2))
         for window, part in zip(windows * 2, parts, strict=True):
-            np.testing.assert_allclose(part, means(noise())[window.toslices()], rtol=1e-5)
+            np.testing.assert_allclose(whole_means(part)[0], means(noise())[window.toslices()], rtol=1e-5)
         asked = sorted((each.start, each.stop) for each in server.reads)
         assert asked[0] == (0, HEADER_BYTES)
         covered = [tile for tile in tiles for start, stop in asked[1:] if start <= tile[0] and sum(tile) <= stop]
@@ -101,9 +102,7 @@ class TestEveryByteOnce:
             half = file.pages[1]
             assert isinstance(half, tifffile.TiffPage)
             low, high = min(half.dataoffsets), max(map(sum, zip(half.dataoffsets, half.databytecounts, strict=True)))
-        fast = AssetReader(
-            url=f"{server.url}/b.tif", spec=SPEC, dtype=np.dtype("float32"), quality="fast", access=Access()
-        )
+        fast = AssetReader(url=f"{server.url}/b.tif", spec=SPEC, dtype=CELLS, quality="fast", access=Access())
         fast.read(WHOLE)
         of_pixels = [each for each in server.reads if each.start >= HEADER_BYTES and each.stop - each.start > 20_000]
         assert of_pixels
@@ -274,7 +273,7 @@ def test_two_threads_never_give_parts_of_two_files(server: Faulty) -> None:
         both.wait()
         with pytest.raises(AssetReadError, match="changed while it was read"):
             first.result()
-    np.testing.assert_allclose(cells, means(noise(2))[150:170, 150:170], rtol=1e-5)
+    np.testing.assert_allclose(whole_means(cells)[0], means(noise(2))[150:170, 150:170], rtol=1e-5)
 
 
 def test_a_slice_fails_by_name_and_the_others_are_right(server: Faulty, tmp_path: Path) -> None:
@@ -412,12 +411,12 @@ class TestHostileFiles:
         (count,) = struct.unpack_from("<H", data, at)
         struct.pack_into("<I", data, at + 2 + 12 * count, at)
         path.write_bytes(data)
-        sums = None
+        cells = None
         try:
-            sums = reader(str(path)).read(WHOLE)
+            cells = reader(str(path)).read(WHOLE)
         except AssetReadError:
             return
-        np.testing.assert_allclose(sums, means(noise()), rtol=1e-5)
+        np.testing.assert_allclose(whole_means(cells)[0], means(noise()), rtol=1e-5)
 
     @settings(max_examples=150)
     @given(st.lists(st.tuples(st.integers(4, 420), st.integers(0, 255)), min_size=1, max_size=6))
