@@ -102,3 +102,14 @@ def test_the_citation_has_the_version(project: dict[str, Any]) -> None:
 def test_notebooks_name_no_place_of_this_machine() -> None:
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert not re.search(r"/(home|root|Users|tmp)/", notebook.read_text())
+
+
+def test_architecture_names_every_file() -> None:
+    """The table of wings lists the files of each wing, so that the page is right after each change."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \|.*\|(.*)\|$", text, re.M)
+    said = {wing: set(re.findall(r"`(\w+)`", files)) for wing, files in rows}
+    wings = [path.parent for path in (ROOT / "s2cube").glob("*/__init__.py")]
+    assert said == {wing.name: {path.stem for path in wing.glob("*.py")} - {"__init__"} for wing in wings}
+    for path in re.findall(r"`(\w+/\w+\.py)`", text):
+        assert (ROOT / "s2cube" / path).exists() or (ROOT / path).exists(), path
