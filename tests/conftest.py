@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import s2cube
 from s2cube.cli import commands
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive, write_archive
-from s2cube.fetch import http, object_store, tokens
+from s2cube.fetch import retry, session
 from support import clusters, outside, servers
 from support.runs import FARM, KEYS, CommandLine, EditItems, Job, Outcome, Run
 
@@ -88,16 +89,20 @@ NETWORK_VARIABLES = (
 
 
 @pytest.fixture
-def open_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the machine's own network; pauses are short; no server has answered before, no token is kept."""
+def new_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is kept: no part of a file, token, connection or known server. Pauses before retries are short."""
+    monkeypatch.setattr(retry, "REQUESTS", replace(retry.REQUESTS, first_pause_s=0.01))
+    session.reset()
+    yield
+    session.reset()
+
+
+@pytest.fixture
+def open_network(monkeypatch: pytest.MonkeyPatch, new_session: None) -> None:
+    """No variable of the machine's own network, in a new session."""
     for name in os.environ:
         if name.upper() in NETWORK_VARIABLES or name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(http, "_KNOWN", set())
-    monkeypatch.setattr(tokens, "_TOKENS", tokens._Tokens())
-    for cached in (object_store.store_to_read, object_store.store_to_write):
-        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -234,11 +239,9 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keys that may write, in the environment."""
     for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
         monkeypatch.setenv(name, value)
-    object_store.store_to_write.cache_clear()
-    object_store.store_to_read.cache_clear()
+    session.reset()
     yield
-    object_store.store_to_write.cache_clear()
-    object_store.store_to_read.cache_clear()
+    session.reset()
 
 
 @pytest.fixture(scope="session")

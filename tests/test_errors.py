@@ -179,7 +179,7 @@ def test_what_is_safe_stays_as_it_is(text: str, times: int) -> None:
 def test_what_others_cut_is_redacted_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
     error = ValueError("x" * 290 + "wJalrXUtnFEMI/K7MDENG")
-    for text in (bucket._reason(error), str(store._judged("s3://b/x", error, "https://b", store.Access(1, 0)))):
+    for text in (bucket._reason(error), str(store._failure("s3://b/x", error, "https://b", store.Access(1, 0)))):
         assert "wJalr" not in text
 
 

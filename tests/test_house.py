@@ -77,7 +77,7 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
         ("pystac_client", {"stac.api", "stac.question"}),
         ("imagecodecs", {"raster._codec"}),
         ("tifffile", {"raster.tiff"}),
-        ("tenacity", {"fetch.http"}),
+        ("tenacity", {"fetch.retry"}),
     ],
 )
 def test_few_files_know_it(library: str, doors: set[str]) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from s2cube.config.times import timestamp
 from s2cube.errors import printable, redact, safe_text
 
 TRACEBACK_LEVEL = logging.DEBUG // 2
@@ -55,9 +56,12 @@ class JsonLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         level = "info" if record.levelno == NOTICE_LEVEL else record.levelname.lower()
-        facts = {"time": time.replace("+00:00", "Z"), "level": level, "event": _message(record)}
+        facts = {
+            "time": timestamp(datetime.fromtimestamp(record.created, UTC)),
+            "level": level,
+            "event": _message(record),
+        }
         facts |= {key: _safe_fact(value) for key in FACTS if (value := getattr(record, key, None))}
         if lines := list(_traceback_lines(record)):
             facts["traceback"] = "\n".join(lines)

@@ -61,9 +61,9 @@ def demo(
     """Write a small simulated Sentinel-2 archive and run a job on it, offline."""
     console = set_up_console(console)
     from s2cube.demo.archive import write_archive
-    from s2cube.storage.destination import place_at
+    from s2cube.storage.destination import destination_at
 
-    place_at(out).prepare()
+    destination_at(out).prepare()
     archive = write_archive(out / "archive")
     job = JobSection(aoi=archive.aoi, out=out / "images", overwrite=True)
     status = _run(JobConfig(job=job, search=SearchSection(stac=str(archive.items))), console)

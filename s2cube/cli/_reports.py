@@ -161,7 +161,7 @@ def report_record(record: "Record") -> None:
     parts += [f"{progress.running} running"] if going else []
     if going and record.left_s is not None:
         parts.append(f"{60 * record.pace:.1f} slices a minute, {timedelta(seconds=round(record.left_s))} left")
-    print_notice(f"{record.told}: {', '.join(parts)} ({record.where}, began {record.started})")
+    print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {record.started})")
     if later := record.attempt:
         print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {later.started})")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from distributed import Client
 
+from s2cube import DISTRIBUTION
 from s2cube.errors import ClusterError
 
 log = logging.getLogger(__name__)
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 _ANSWER_S = 10
 """Seconds that all workers together may take to answer."""
 
-_MUST_AGREE = ("s2cube",)
+_MUST_AGREE = (DISTRIBUTION,)
 _MUST_BE_THERE = ("stackstac", "xarray", "rioxarray", "rasterio", "odc-geo", "pystac", "imagecodecs", "obstore")
 _SHOULD_AGREE = ("dask", "distributed", "numpy", *_MUST_BE_THERE)
 

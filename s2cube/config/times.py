@@ -129,3 +129,8 @@ def _written(instant: datetime | None, is_date: bool) -> str:
     if instant is None:
         return ".."
     return f"{instant:%Y-%m-%d}" if is_date else instant.isoformat().replace("+00:00", "Z")
+
+
+def timestamp(instant: datetime | None = None, timespec: str = "milliseconds") -> str:
+    """Write an instant, the present one by default, as RFC 3339 in UTC; its precision is that of `isoformat`."""
+    return (instant or datetime.now(UTC)).isoformat(timespec=timespec).replace("+00:00", "Z")

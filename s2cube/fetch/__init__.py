@@ -1,4 +1,5 @@
-"""Addresses become bytes: object stores, HTTP, tokens, retries, cache, budgets.
+"""Read bytes at an address: object stores, HTTP, tokens, retries, cache, limits.
 
-Other wings may use: `budget`, `cache`, `connections`, `http`, `object_store`, `paths`, `store`, `tokens`, `traffic`.
+Other wings may use: `addresses`, `cache`, `connections`, `http`, `object_store`, `retry`, `session`, `store`, `tokens`,
+`traffic`.
 """

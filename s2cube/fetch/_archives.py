@@ -1,4 +1,4 @@
-"""What each archive at s3:// addresses needs: endpoint, region, keys, and who pays."""
+"""Settings of the archives at s3:// addresses: endpoint, region, keys, and who pays."""
 
 import os
 import re
@@ -56,8 +56,8 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a bucket is, and how requests to it are made.
+class BucketLocation:
+    """The server of a bucket, and how requests to it are made.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class NoKeys(Exception):
         self.remedy = remedy
 
 
-def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ) -> Place:
+def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ) -> BucketLocation:
     """Find the server of the bucket of an s3:// address, and the keys for it.
 
     The user's settings come before the settings in `ARCHIVES`. The AWS variables apply to every other store. Keys are
@@ -110,19 +110,19 @@ def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ)
     bucket = urlsplit(href).netloc
     given, known = _longest(href, own), _longest(href, ARCHIVES)
     if given is None and known is None:
-        return output_place(bucket, environ)
+        return output_location(bucket, environ)
     store = _merged(given, known)
     region = store.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     address = (store.endpoint or _amazon(region)).rstrip("/")
-    place = Place(bucket, address, region, requester_pays=bool(store.requester_pays))
+    location = BucketLocation(bucket, address, region, requester_pays=bool(store.requester_pays))
     if store.anonymous:
-        return place
+        return location
     explicit = given.keys if given else None
-    return _with_keys(place, f"s3://{bucket}", explicit, store.keys, environ)
+    return _with_keys(location, f"s3://{bucket}", explicit, store.keys, environ)
 
 
-def output_place(bucket: str, environ: Mapping[str, str] = os.environ) -> Place:
-    """Say where a bucket is from the AWS variables alone: the output's bucket, or one without other settings.
+def output_location(bucket: str, environ: Mapping[str, str] = os.environ) -> BucketLocation:
+    """Find the server of a bucket by the AWS variables alone: of the output, or of a bucket without other settings.
 
     Raises
     ------
@@ -133,24 +133,26 @@ def output_place(bucket: str, environ: Mapping[str, str] = os.environ) -> Place:
     by_host = environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").upper() in _YES
     pays = environ.get("AWS_REQUEST_PAYER", "").lower() in ("requester", "true")
     address = (_own_endpoint(environ) or _amazon(region)).rstrip("/")
-    place = Place(bucket, address, region, by_host=by_host, requester_pays=pays)
+    location = BucketLocation(bucket, address, region, by_host=by_host, requester_pays=pays)
     if any(environ.get(name, "").upper() in _YES for name in ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")):
-        return place
-    return _with_keys(place, f"s3://{bucket}", "AWS", None, environ)
+        return location
+    return _with_keys(location, f"s3://{bucket}", "AWS", None, environ)
 
 
-def _with_keys(place: Place, store: str, explicit: str | None, known: str | None, environ: Mapping[str, str]) -> Place:
+def _with_keys(
+    location: BucketLocation, store: str, explicit: str | None, known: str | None, environ: Mapping[str, str]
+) -> BucketLocation:
     """Add the keys: those that the user names; else the known ones; else the AWS keys, if they are for this server."""
     name = explicit or known or "AWS"
-    keys, fit = _keys(name, environ), explicit == "AWS" or _fits(place.address, environ)
+    keys, fit = _keys(name, environ), explicit == "AWS" or _fits(location.address, environ)
     if keys is None and not explicit and fit:
         keys = _keys("AWS", environ)
     if keys and (keys.name != "AWS" or fit):
-        return replace(place, keys=keys)
+        return replace(location, keys=keys)
     if name == "AWS" and fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
-        return replace(place, by_role=True)
+        return replace(location, by_role=True)
     names = f"{name}_ACCESS_KEY_ID and {name}_SECRET_ACCESS_KEY"
-    bill = "; you pay for what you read" if place.requester_pays else ""
+    bill = "; you pay for what you read" if location.requester_pays else ""
     if name == "AWS" and not fit and _keys("AWS", environ):
         raise NoKeys(
             f"there are no keys for {store}: those in AWS_… are for {_own_endpoint(environ) or 'Amazon'}{bill}",
@@ -202,10 +204,10 @@ def _longest(href: str, stores: Stores) -> Store | None:
 
 
 def _merged(given: Store | None, known: Store | None) -> Store:
-    """Put the user's settings over the known ones. A user who names keys does not want anonymous requests."""
-    said = given.model_dump(exclude_none=True) if given else {}
-    if said.get("keys"):
-        said.setdefault("anonymous", False)
-    if said.get("anonymous"):
-        said.setdefault("keys", None)
-    return Store(**((known.model_dump() if known else {}) | said))
+    """Put the user's settings over the known ones. A user who names keys does not use anonymous requests."""
+    chosen = given.model_dump(exclude_none=True) if given else {}
+    if chosen.get("keys"):
+        chosen.setdefault("anonymous", False)
+    if chosen.get("anonymous"):
+        chosen.setdefault("keys", None)
+    return Store(**((known.model_dump() if known else {}) | chosen))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urlsplit
 
-from s2cube.fetch._archives import Keys, Place
+from s2cube.fetch._archives import BucketLocation, Keys
 from s2cube.fetch.http import Answer
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
@@ -22,7 +22,7 @@ _REGION = re.compile(rb"<Region>([\w-]{1,40})</Region>")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def object_url(place: Place, path: str) -> str:
+def object_url(location: BucketLocation, path: str) -> str:
     """Write the address of an object, as it is signed and sent.
 
     Parameters
@@ -38,30 +38,32 @@ def object_url(place: Place, path: str) -> str:
     key = unquote(path).lstrip("/")
     if {".", ".."} & set(key.split("/")):
         raise ValueError("its path contains . or .. as a name")
-    return place.url + quote(key, safe="/-_.~")
+    return location.url + quote(key, safe="/-_.~")
 
 
-def headers_for(place: Place, url: str, headers: Mapping[str, str], now: datetime | None = None) -> dict[str, str]:
+def headers_for(
+    location: BucketLocation, url: str, headers: Mapping[str, str], now: datetime | None = None
+) -> dict[str, str]:
     """Sign a request for an object; give all headers to send, including those of the signature.
 
     By "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
     """
-    if place.keys is None:
+    if location.keys is None:
         return dict(headers)
     time = f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     added = {"x-amz-content-sha256": _NOTHING, "x-amz-date": time}
-    if place.keys.session_token:
-        added["x-amz-security-token"] = place.keys.session_token
-    if place.requester_pays:
+    if location.keys.session_token:
+        added["x-amz-security-token"] = location.keys.session_token
+    if location.requester_pays:
         added["x-amz-request-payer"] = "requester"
     signed = {name.lower(): value for name, value in {**headers, **added, "host": _host(url)}.items()}
     names = ";".join(sorted(signed))
     listed = "".join(f"{name}:{signed[name].strip()}\n" for name in sorted(signed))
     request = "\n".join(("GET", urlsplit(url).path, "", listed, names, _NOTHING))
-    scope = f"{time[:8]}/{place.region}/s3/aws4_request"
+    scope = f"{time[:8]}/{location.region}/s3/aws4_request"
     text = "\n".join(("AWS4-HMAC-SHA256", time, scope, hashlib.sha256(request.encode()).hexdigest()))
-    credential = f"Credential={place.keys.access_key_id}/{scope}, SignedHeaders={names}"
-    authorization = f"AWS4-HMAC-SHA256 {credential}, Signature={_signature(place.keys, scope, text)}"
+    credential = f"Credential={location.keys.access_key_id}/{scope}, SignedHeaders={names}"
+    authorization = f"AWS4-HMAC-SHA256 {credential}, Signature={_signature(location.keys, scope, text)}"
     return {**headers, **added, "Authorization": authorization}
 
 
@@ -79,26 +81,26 @@ def _signature(keys: Keys, scope: str, text: str) -> str:
     return key.hex()
 
 
-def refusal(answer: Answer, place: Place) -> tuple[str, str]:
+def refusal(answer: Answer, location: BucketLocation) -> tuple[str, str]:
     """Say why a store does not give an object, and the remedy: the cause is the region, the keys, or the object."""
     code = _CODE.search(answer.body)
-    told = f"answers {answer.status}" + (f" ({code[1].decode()})" if code else "")
+    problem = f"answers {answer.status}" + (f" ({code[1].decode()})" if code else "")
     in_body = _REGION.search(answer.body)
     region = answer.headers.get("x-amz-bucket-region") or (in_body[1].decode() if in_body else "")
-    store = f"s3://{place.bucket}"
-    if region and region != place.region and answer.status in (301, 307, 400):
+    store = f"s3://{location.bucket}"
+    if region and region != location.region and answer.status in (301, 307, 400):
         return (
-            f"cannot be read ({store} is in the region {region}, but s2cube asked {place.region})",
+            f"cannot be read ({store} is in the region {region}, but s2cube asked {location.region})",
             f'Set region = "{region}" under [read.stores."{store}"], or AWS_REGION={region}',
         )
     if answer.status not in (401, 403):
-        return told, ""
-    if place.keys:
+        return problem, ""
+    if location.keys:
         return (
-            f"cannot be read (its store {told})",
-            f"Check the {place.keys.name}_… keys in the environment, and that they may read {store}",
+            f"cannot be read (its store {problem})",
+            f"Check the {location.keys.name}_… keys in the environment, and that they may read {store}",
         )
     return (
-        f"cannot be read (its store {told})",
+        f"cannot be read (its store {problem})",
         f'{store} was read without keys; if it needs keys, name them under [read.stores."{store}"]',
     )

@@ -1,4 +1,8 @@
-"""What readers of a process share: each part of a file is fetched once, many at a time, and kept for a while."""
+"""Parts of files that all readers of a process share: each is fetched once, many at a time, and kept for a while.
+
+`cachetools.LRUCache` is not used: it would drop a part that is still being fetched, and another reader would then fetch
+it a second time. Nor does it let readers wait for each other.
+"""
 
 import threading
 from collections import OrderedDict, deque
@@ -8,23 +12,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from s2cube.fetch.budget import Room
+from s2cube.fetch.session import Budget, per_session
 
 _Value = TypeVar("_Value")
 
-_ROOM_BYTES = 64 << 20
-"""Kept of what was read, for the next chunk or AOI that needs it: some forty tiles of 1.4 MB."""
+_LIMIT_BYTES = 64 << 20
+"""Limit for parts that are kept for the next chunk or AOI that needs them: some forty tiles of 1.4 MB."""
 
 _AHEAD_BYTES = 64 << 20
-"""On the way or waiting to be decoded, of all readers: enough for 1 GB/s at 50 ms a request."""
+"""Limit for parts that are being fetched or wait to be decoded, of all readers:
+enough for 1 GB/s at 50 ms a request."""
 
-_FETCHERS = 32
-"""Requests at a time: threads that wait for answers."""
+_THREADS = 32
+"""Requests at the same time: each thread waits for an answer."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes [start, stop) of a file, which are one thing: a tile."""
+    """Bytes [start, stop) of a file that are kept together: a tile."""
 
     key: Hashable
     start: int
@@ -37,31 +42,31 @@ class Span:
 
 
 _Request = list[tuple[Span, Future[memoryview]]]
-"""What is, or becomes, the bytes of spans."""
+"""Spans that are fetched together, and their bytes."""
 
 
-class Shelf:
-    """Values by key, the least recently used put away first; threads that want the same wait for one of them.
+class FileCache:
+    """Values by key. The least recently used is dropped first. Threads that need the same value wait for one of them.
 
     Parameters
     ----------
-    room_bytes
-        Bound of what is kept.
+    limit_bytes
+        Limit for all values together.
     """
 
-    def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:
-        self._room_bytes = room_bytes
+    def __init__(self, limit_bytes: int = _LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
         self._kept: OrderedDict[Hashable, tuple[Future[Any], int]] = OrderedDict()
         self._kept_bytes = 0
-        self._ahead = Room(_AHEAD_BYTES)
+        self._ahead = Budget(_AHEAD_BYTES)
         self._lock = threading.Lock()
 
     @cached_property
-    def _fetchers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_FETCHERS, thread_name_prefix="s2cube-fetch")
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_THREADS, thread_name_prefix="s2cube-fetch")
 
-    def once(self, key: Hashable, make: Callable[[], tuple[_Value, int]]) -> _Value:
-        """Give what is kept under a key, or make it, and say how large it is. What fails is not kept."""
+    def get(self, key: Hashable, make: Callable[[], tuple[_Value, int]]) -> _Value:
+        """Give the value of a key; if there is none, make it and keep it. `make` returns the value and its size."""
         with self._lock:
             known = self._find(key)
             if known is None:
@@ -73,7 +78,7 @@ class Shelf:
         try:
             value, size = make()
         except BaseException as error:
-            self.forget(key)
+            self.drop(key)
             mine.set_exception(error)
             raise
         mine.set_result(value)
@@ -82,8 +87,8 @@ class Shelf:
                 self._keep(key, mine, size)
         return value
 
-    def forget(self, key: Hashable) -> None:
-        """Put away what is kept under a key."""
+    def drop(self, key: Hashable) -> None:
+        """Drop the value of a key."""
         with self._lock:
             _, size = self._kept.pop(key, (None, 0))
             self._kept_bytes -= size
@@ -91,41 +96,41 @@ class Shelf:
     def stream(
         self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], memoryview]
     ) -> Iterator[tuple[Span, memoryview]]:
-        """Yield spans with their bytes, in their order, fetched ahead and many at a time.
+        """Yield spans with their bytes, in the given order. They are fetched ahead, many at a time.
 
         Parameters
         ----------
         runs
-            Spans that lie one behind the other in the file, and are fetched as one if none of them is kept.
+            Spans that follow each other in the file. Those of a run that are not kept are fetched by one request.
         fetch
-            Gives bytes [start, stop), all of them, or raises.
+            Gives all bytes [start, stop) of the file, or raises an error.
         """
         waiting, ahead = deque(runs), deque[tuple[int, _Request]]()
         try:
             while waiting or ahead:
                 own: list[_Request] = []
-                # A reader that has nothing to wait for must go on, or all would wait for each other.
-                while waiting and self._ahead.take(_size(waiting[0]), anyway=not ahead):
+                # A reader without a request in flight may exceed the budget: otherwise readers could deadlock.
+                while waiting and self._ahead.try_acquire(_size(waiting[0]), beyond_limit=not ahead):
                     run = waiting.popleft()
                     found, requests = self._start(run)
                     ahead.append((_size(run), found))
-                    # What is wanted first is fetched here, for this thread would wait for it.
+                    # This thread fetches the first run itself, because it would only wait for it.
                     if len(ahead) == 1:
                         own = requests
                     else:
-                        self._hand_out(requests, fetch)
+                        self._submit(requests, fetch)
                 for request in own:
                     self._fill(request, fetch)
                 size, started = ahead[0]
                 for span, future in started:
                     yield span, future.result()
                 ahead.popleft()
-                self._ahead.give_back(size)
+                self._ahead.release(size)
         finally:
-            self._ahead.give_back(sum(size for size, _ in ahead))
+            self._ahead.release(sum(size for size, _ in ahead))
 
     def _start(self, run: Sequence[Span]) -> tuple[_Request, list[_Request]]:
-        """Give where the bytes of a run are or will be, and what is to be asked for, in as few requests as may be."""
+        """Give the futures of a run's bytes, and the requests to send for them: as few as possible."""
         found: _Request = []
         requests: list[_Request] = [[]]
         with self._lock:
@@ -140,17 +145,17 @@ class Shelf:
                 found.append((span, future))
         return found, [request for request in requests if request]
 
-    def _hand_out(self, requests: list[_Request], fetch: Callable[[int, int], memoryview]) -> None:
+    def _submit(self, requests: list[_Request], fetch: Callable[[int, int], memoryview]) -> None:
         for request in requests:
-            self._fetchers.submit(self._fill, request, fetch)
+            self._threads.submit(self._fill, request, fetch)
 
     def _fill(self, request: _Request, fetch: Callable[[int, int], memoryview]) -> None:
         start = request[0][0].start
         try:
             data = fetch(start, request[-1][0].stop)
-        except BaseException as error:  # noqa: BLE001  it belongs to those who wait
+        except BaseException as error:  # noqa: BLE001  the waiting threads receive it
             for span, future in request:
-                self.forget(span.key)
+                self.drop(span.key)
                 future.set_exception(error)
             return
         for span, future in request:
@@ -165,8 +170,8 @@ class Shelf:
     def _keep(self, key: Hashable, future: Future[Any], size: int) -> None:
         self._kept_bytes += size - self._kept.get(key, (None, 0))[1]
         self._kept[key] = future, size
-        # What is on its way stays: another reader must find it. It is bounded by what readers fetch ahead.
-        while self._kept_bytes > self._room_bytes:
+        # A part that is being fetched stays, because another reader must find it. `_ahead` limits these.
+        while self._kept_bytes > self._limit_bytes:
             old = next((key for key, (each, _) in self._kept.items() if each.done()), None)
             if old is None:
                 return
@@ -177,5 +182,7 @@ def _size(run: Sequence[Span]) -> int:
     return run[-1].stop - run[0].start
 
 
-SHELF = Shelf()
-"""The one of this process."""
+@per_session()
+def file_cache() -> FileCache:
+    """Give the cache of this process."""
+    return FileCache()

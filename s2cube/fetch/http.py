@@ -1,28 +1,19 @@
 """HTTP with retries and limits. A secret goes only to the host that it belongs to."""
 
 import http.client
-import random
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
-import tenacity
 import urllib3
 
-from s2cube.fetch._network import certificates, diagnose, proxy_for, speaks_tls
-from s2cube.fetch.connections import connections, limited, was_stale
-
-BUSY = (408, 429, 500, 502, 503, 504)
-"""Answers after which asking again may help (RFC 9110, RFC 6585)."""
+from s2cube.fetch.connections import certificates, connections, proxy_for, time_limit, was_stale
+from s2cube.fetch.retry import BUSY, PermanentFailure, TemporaryFailure, busy, diagnose
+from s2cube.fetch.session import per_session
 
 CONNECT_TIMEOUT_S = 10
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30
-_LONGEST_ASKED_S = 120
-"""So long a server may ask us to stay away; who wants longer is asked again in the next run."""
-
-_RETRIES_OF_STRANGERS = 1
-"""Retries of a server that cannot be reached and has never answered this process."""
 
 _MOST_OF_REFUSAL_BYTES = 1 << 16
 """Bytes to read of an answer that is an error or a redirect: enough for its reason, and to keep the connection."""
@@ -30,73 +21,6 @@ _MOST_OF_REFUSAL_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 16
 
 REDIRECTS = (301, 302, 303, 307, 308)
-
-
-class Passing(Exception):
-    """A failure that another try may not have.
-
-    Parameters
-    ----------
-    pause_s
-        Pause that the server asks for, seconds.
-    is_stranger
-        The server cannot be reached, and has never answered this process.
-    most_retries
-        Maximum number of retries; None for the usual number.
-    """
-
-    def __init__(
-        self,
-        problem: str,
-        pause_s: float | None = None,
-        remedy: str = "",
-        is_stranger: bool = False,
-        most_retries: int | None = None,
-    ) -> None:
-        super().__init__(problem)
-        self.pause_s = pause_s
-        self.remedy = remedy
-        self.is_stranger = is_stranger
-        self.most_retries = _RETRIES_OF_STRANGERS if is_stranger else most_retries
-
-
-class Lasting(Exception):
-    """A failure that another try would have, too."""
-
-    def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(problem)
-        self.remedy = remedy
-
-
-def patience(retries: int) -> tenacity.Retrying:
-    """Call a function until it raises no `Passing`, with growing pauses; the last one is raised."""
-
-    def is_over(state: tenacity.RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        most = error.most_retries if isinstance(error, Passing) else None
-        return state.attempt_number > (retries if most is None else min(retries, most))
-
-    return tenacity.Retrying(
-        stop=is_over, retry=tenacity.retry_if_exception(_is_worth_waiting_for), wait=_pause, reraise=True
-    )
-
-
-def _is_worth_waiting_for(error: BaseException) -> bool:
-    return isinstance(error, Passing) and (error.pause_s or 0) <= _LONGEST_ASKED_S
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    # Not all at the same moment again.
-    grown = min(_FIRST_PAUSE_S * 2 ** (state.attempt_number - 1), _LONGEST_PAUSE_S) * random.uniform(1, 1.5)
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.pause_s if isinstance(error, Passing) else None
-    return float(max(grown, asked_s or 0))
-
-
-def busy(status: int, pause_s: float | None) -> Passing:
-    """Say that a server is busy, and how long it wants to be left alone."""
-    told = f", and asks to wait {pause_s:.0f} s" if pause_s else ""
-    return Passing(f"answers {status}{told}", pause_s)
 
 
 @dataclass(frozen=True)
@@ -122,23 +46,23 @@ class Answer:
             return None
 
 
-def ask(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
-    """Do as `exchange`, without a body; a busy server is an error.
+def http_get(url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int) -> Answer:
+    """Get an answer as `send_request` does, without a body; a busy server is an error.
 
     Raises
     ------
-    Passing
+    TemporaryFailure
         If there is no answer, or the server is busy.
-    Lasting, ConfigError
-        As `exchange`.
+    PermanentFailure, ConfigError
+        As `send_request`.
     """
-    answer = exchange(url, headers, timeout_s, most_bytes)
+    answer = send_request(url, headers, timeout_s, most_bytes)
     if answer.status in BUSY:
         raise busy(answer.status, answer.pause_s)
     return answer
 
 
-def exchange(
+def send_request(
     url: str, headers: Mapping[str, str], timeout_s: float, most_bytes: int, body: bytes | None = None
 ) -> Answer:
     """Get an answer of any status, within a total time. A redirect is an answer, and is not followed: see `redirected`.
@@ -158,9 +82,9 @@ def exchange(
 
     Raises
     ------
-    Passing
+    TemporaryFailure
         If there is no answer, but another try may get one.
-    Lasting
+    PermanentFailure
         If there is no answer, and another try would not get one.
     ConfigError
         If the environment names certificates or a proxy that cannot be used.
@@ -168,23 +92,23 @@ def exchange(
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise Lasting("its address cannot be read", "Correct the address") from None
+        raise PermanentFailure("its address cannot be read", "Correct the address") from None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     whole = {"Accept-Encoding": "identity", **_own_credentials(parts), **headers}
     try:
-        with limited(timeout_s) as left_s:
+        with time_limit(timeout_s) as left_s:
             try:
-                return _exchanged(bare, whole, left_s, most_bytes, body)
+                return _sent(bare, whole, left_s, most_bytes, body)
             except urllib3.exceptions.ProtocolError as error:
                 if not was_stale(error):
                     raise
             # The server closed a kept connection just when it was used again: that is no failure.
-            return _exchanged(bare, whole, left_s, most_bytes, body)
+            return _sent(bare, whole, left_s, most_bytes, body)
     except (urllib3.exceptions.HTTPError, OSError, ValueError, http.client.HTTPException) as error:
-        raise _judged(error, bare, timeout_s) from None
+        raise _failure(error, bare, timeout_s) from None
 
 
-def _exchanged(url: str, headers: Mapping[str, str], left_s: float, most_bytes: int, body: bytes | None) -> Answer:
+def _sent(url: str, headers: Mapping[str, str], left_s: float, most_bytes: int, body: bytes | None) -> Answer:
     if left_s <= 0:
         raise TimeoutError("timed out")
     answer = connections(proxy_for(url), certificates()).request(
@@ -200,7 +124,7 @@ def _exchanged(url: str, headers: Mapping[str, str], left_s: float, most_bytes: 
 
 
 def _read(answer: urllib3.BaseHTTPResponse, url: str, most_bytes: int, headers: Mapping[str, str]) -> Answer:
-    _KNOWN.add(urlsplit(url).netloc)
+    known_servers().add(urlsplit(url).netloc)
     is_good = 200 <= answer.status < 300
     # A server that ignores ranges sends the whole file.
     is_whole_file = is_good and "Range" in headers and answer.status != 206
@@ -224,31 +148,47 @@ def _body(answer: urllib3.BaseHTTPResponse, most_bytes: int, unpack: bool) -> by
     return bytes(body[:most_bytes])
 
 
-_KNOWN: set[str] = set()
-"""Hosts that have answered this process."""
+@per_session()
+def known_servers() -> set[str]:
+    """Give the servers that have answered this process."""
+    return set()
 
 
-def _judged(error: Exception, url: str, timeout_s: float) -> Passing | Lasting:
+def _failure(error: Exception, url: str, timeout_s: float) -> TemporaryFailure | PermanentFailure:
     if isinstance(error, ValueError) and not isinstance(error, urllib3.exceptions.HTTPError):
         # Its text may hold a header, and so a key.
-        return Lasting(
+        return PermanentFailure(
             "its address, or a header that goes with it, has characters that HTTP does not allow",
             "Correct the address, or the key in the environment",
         )
-    trouble = diagnose(error, url, timeout_s)
+    found = diagnose(error, url, timeout_s)
     parts = urlsplit(url)
-    stranger = parts.netloc not in _KNOWN
-    closed = trouble.problem.endswith("without an answer")
-    if stranger and closed and parts.scheme == "http" and not proxy_for(url) and _speaks_tls(parts.netloc, timeout_s):
-        return Lasting(f"{parts.netloc} speaks https only", "Write https:// in its address")
-    if not trouble.may_pass:
-        return Lasting(trouble.problem, trouble.remedy)
-    return Passing(trouble.problem, remedy=trouble.remedy, is_stranger=stranger and trouble.is_first_contact)
+    unknown, plain = parts.netloc not in known_servers(), parts.scheme == "http" and not proxy_for(url)
+    if unknown and plain and found.was_closed and _speaks_tls(parts.netloc, timeout_s):
+        return PermanentFailure(f"{parts.netloc} speaks https only", "Write https:// in its address")
+    if not found.may_pass:
+        return PermanentFailure(found.problem, found.remedy)
+    return TemporaryFailure(found.problem, remedy=found.remedy, is_unknown_server=unknown and found.is_first_contact)
 
 
-@lru_cache(maxsize=64)
+@per_session(maxsize=64)
 def _speaks_tls(server: str, timeout_s: float) -> bool:
     return speaks_tls(f"http://{server}", min(CONNECT_TIMEOUT_S, timeout_s))
+
+
+def speaks_tls(url: str, timeout_s: float) -> bool:
+    """Say whether the server of an http address speaks TLS: such a server may close plain connections at once."""
+    parts = urlsplit(url)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only the TLS handshake is sent
+    try:
+        with (
+            socket.create_connection((parts.hostname or "", parts.port or 80), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _own_credentials(parts: SplitResult) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""Hrefs without secrets become addresses with a token, just before they are read.
+"""Tokens: addresses without secrets get one just before a file is read.
 
-Items, graphs, logs and errors know hrefs only. A rule says which hrefs want a token and who gives it; tokens stay in
-the process, and are renewed before they end.
+Items, task graphs, logs and errors hold addresses without tokens. A rule says which addresses need a token, and which
+server gives it. Tokens stay in the process, and are renewed before they expire.
 """
 
 import json
-import logging
 import os
 import re
 import threading
@@ -16,11 +15,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from s2cube.errors import AssetReadError, redact
-from s2cube.fetch.http import Lasting, Passing, ask, patience
+from s2cube.errors import AssetReadError
+from s2cube.fetch import retry
+from s2cube.fetch.http import http_get
+from s2cube.fetch.retry import PermanentFailure, TemporaryFailure
+from s2cube.fetch.session import per_session
 
 Rules = tuple[tuple[str, str], ...]
-"""Where hrefs begin, and the address that gives the token for them."""
+"""Pairs of an address prefix and the address of the server that gives the token for it."""
 
 PLANETARY_COMPUTER: Rules = (
     (
@@ -28,15 +30,15 @@ PLANETARY_COMPUTER: Rules = (
         "https://planetarycomputer.microsoft.com/api/sas/v1/token/sentinel2l2a01/sentinel2-l2",
     ),
 )
-"""Where the assets of its sentinel-2-l2a lie, by its items of 2019 to 2024; who gives tokens for a storage account and
-a container, by planetarycomputer.microsoft.com/docs/concepts/sas."""
+"""Addresses of the assets of its sentinel-2-l2a, by its items of 2019 to 2024. The server is that of
+planetarycomputer.microsoft.com/docs/concepts/sas, for a storage account and a container."""
 
 _KEYS = {"planetarycomputer.microsoft.com": ("Ocp-Apim-Subscription-Key", "PC_SDK_SUBSCRIPTION_KEY")}
-"""Who is sent a key: in which header, from which variable (as its own SDK calls it)."""
+"""Servers that get a key: the header, and the variable of the key, which has the name that their own SDK uses."""
 
 _MARGIN_S, _MARGIN_SHARE = 300, 0.2
-"""So long before its end, but no more than this share of its life, a token is renewed: GDAL, which gets an address once
-a window, has to come to its end; clocks differ; and whoever gives tokens may be away for some minutes."""
+"""A token is renewed so long before it expires, but no earlier than in the last fifth of its life. Until then requests
+can end, clocks may differ, and the server of tokens may be out of service for some minutes."""
 
 _MOST_BYTES = 1 << 16
 _QUERY = re.compile(r"[!\"$-~]+")
@@ -51,157 +53,151 @@ _SIGNATURES = {
     ("googleaccessid", "signature"): r"googleaccessid|signature|expires",
     ("key-pair-id", "signature"): r"key-pair-id|signature|expires|policy|hash-algorithm",
 }
-"""By which parameters a signature is known, and which belong to it: Azure's SAS, S3 (versions 4 and 2), Google Cloud
-(likewise), CloudFront; as their documentation names them."""
-
-
-class _Discreet(logging.Filter):
-    """Libraries log addresses with all that stands in them."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
-        return True
-
-
-for _library in ("urllib3.connectionpool", "rasterio._base", "rasterio._env", "rasterio._err"):
-    logging.getLogger(_library).addFilter(_Discreet())
+"""Parameters that identify a signature, and a pattern of all its parameters, by the documentation of Azure SAS, S3
+(versions 4 and 2), Google Cloud (the same) and CloudFront."""
 
 
 def unsigned(href: str) -> str:
-    """Give an href without user name, password and signatures of a known kind; other parameters stay."""
+    """Give an address without user name, password and signatures of known kinds. Other parameters stay."""
     parts = urlsplit(href)
     if "://" not in href or not (parts.query or "@" in parts.netloc):
         return href
-    words = [(unquote(word.partition("=")[0]).lower(), word) for word in parts.query.split("&")]
-    for known_by, belongs in _SIGNATURES.items():
-        if {*known_by} <= {name for name, _ in words}:
-            words = [(name, word) for name, word in words if not re.fullmatch(belongs, name)]
-    query = "&".join(word for _, word in words)
+    parameters = [(unquote(each.partition("=")[0]).lower(), each) for each in parts.query.split("&")]
+    for names, pattern in _SIGNATURES.items():
+        if {*names} <= {name for name, _ in parameters}:
+            parameters = [(name, each) for name, each in parameters if not re.fullmatch(pattern, name)]
+    query = "&".join(each for _, each in parameters)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
 
 
-def endpoint(href: str, rules: Rules = ()) -> str | None:
-    """Find who gives the token for an href: by the longest prefix that ends where a name in it does."""
-    place = urlsplit(href)
-    # What leads out of a folder, whoever resolves it, is in none.
-    if ".." in unquote(place.path).replace("\\", "/").split("/"):
+def token_server(href: str, rules: Rules = ()) -> str | None:
+    """Find the server that gives the token for an address: by the longest prefix that consists of complete names."""
+    address = urlsplit(href)
+    # With .. the address may be outside of the folder, after a server or a library has resolved it.
+    if ".." in unquote(address.path).replace("\\", "/").split("/"):
         return None
-    fitting = [rule for rule in (*rules, *PLANETARY_COMPUTER) if _lies_in(place, urlsplit(rule[0]))]
+    fitting = [rule for rule in (*rules, *PLANETARY_COMPUTER) if _is_below(address, urlsplit(rule[0]))]
     return max(fitting, key=lambda rule: len(rule[0].rstrip("/")))[1] if fitting else None
 
 
-def _lies_in(place: SplitResult, prefix: SplitResult) -> bool:
+def _is_below(address: SplitResult, prefix: SplitResult) -> bool:
     folder = prefix.path.rstrip("/")
-    same_host = (place.scheme, place.netloc.lower()) == (prefix.scheme, prefix.netloc.lower())
-    return same_host and (place.path == folder or place.path.startswith(f"{folder}/"))
+    same_host = (address.scheme, address.netloc.lower()) == (prefix.scheme, prefix.netloc.lower())
+    return same_host and (address.path == folder or address.path.startswith(f"{folder}/"))
 
 
 def sign(href: str, rules: Rules, timeout_s: float, retries: int, refused: str = "") -> str:
-    """Give the address to read a file at, with a token that is good; the href itself where no rule is for it.
+    """Give the address of a file with a valid token. An address that no rule is for stays as it is.
 
     Parameters
     ----------
     refused
-        An address that this gave before, and that was not taken though its token should be good. The token is
-        renewed then; but if that was done just now the same address comes again: another one would do no better.
+        An earlier result that the server of the file refused, although its token had not expired. The token is then
+        renewed. If it has just been renewed, the same address is returned, because another token would not help.
 
     Raises
     ------
     AssetReadError
-        If no token can be had.
+        If the server gives no token.
     """
     bare = unsigned(href)
-    address = endpoint(bare, rules)
-    if address is None:
+    server = token_server(bare, rules)
+    if server is None:
         return href
     try:
-        token = _TOKENS.give(address, timeout_s, retries, refused)
-    except (Passing, Lasting, _NoToken) as error:
+        token = _tokens().get(server, timeout_s, retries, refused)
+    except (TemporaryFailure, PermanentFailure, _NoToken) as error:
         remedy = "Run again later; if it persists, check [read] tokens and the key in the environment"
-        again = f" after {retries} retries" if retries and isinstance(error, Passing) and not error.is_stranger else ""
+        may_pass = isinstance(error, TemporaryFailure) and not error.is_unknown_server
+        after = f" after {retries} retries" if retries and may_pass else ""
         raise AssetReadError(
-            href, f"cannot be read: {address} gives no token for it ({error}){again}",
-            getattr(error, "remedy", "") or remedy, may_pass=isinstance(error, Passing) and not error.is_stranger,
+            href, f"cannot be read: {server} gives no token for it ({error}){after}",
+            getattr(error, "remedy", "") or remedy, may_pass=may_pass,
         ) from None  # fmt: skip
     return f"{bare}{'&' if '?' in bare else '?'}{token}"
 
 
 class _NoToken(Exception):
-    """Whoever gives tokens gives none."""
+    """The server of tokens gives none."""
 
 
 @dataclass(frozen=True)
 class _Token:
-    """A query that opens files, and when, by `time.monotonic`, it is renewed and ends.
+    """A token: the parameters of an address, and times by `time.monotonic`.
 
     Parameters
     ----------
-    spared_until_s
-        It came for one that was refused, so it is not given up before, though it is refused too.
+    renew_s, end_s
+        When it is renewed, and when it expires.
+    keep_until_s
+        It replaces a refused token. Until this time it is not replaced in turn, even if it is refused, too.
     """
 
     query: str = field(repr=False)
     renew_s: float
     end_s: float
-    spared_until_s: float = 0
+    keep_until_s: float = 0
 
 
 class _Tokens:
-    """Tokens by who gives them; threads that want the same wait for one of them."""
+    """Tokens by server. Threads that need the same one wait until one of them has fetched it."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Future[_Token]] = {}
         self._lock = threading.Lock()
 
-    def give(self, address: str, timeout_s: float, retries: int, refused: str) -> str:
-        """Give a token that is good, kept or new."""
+    def get(self, server: str, timeout_s: float, retries: int, refused: str) -> str:
+        """Give a valid token: the one that is kept, or a new one."""
         with self._lock:
-            coming = self._kept.get(address)
+            coming = self._kept.get(server)
             old, now = coming.result() if coming and coming.done() else None, time.monotonic()
-            was_refused = bool(old and refused.endswith(old.query) and now >= old.spared_until_s)
+            was_refused = bool(old and refused.endswith(old.query) and now >= old.keep_until_s)
             mine: Future[_Token] | None = None
             if coming is None or (old and (was_refused or now >= old.renew_s)):
-                mine = coming = self._kept[address] = Future()
+                mine = coming = self._kept[server] = Future()
         if mine:
             try:
-                token = _fetched(address, timeout_s, retries)
+                token = _fetched(server, timeout_s, retries)
                 mine.set_result(
-                    replace(token, spared_until_s=token.end_s - token.renew_s + now) if was_refused else token
+                    replace(token, keep_until_s=token.end_s - token.renew_s + now) if was_refused else token
                 )
-            except BaseException as error:  # noqa: BLE001  it belongs to those who wait, too
-                self._do_without(address, mine, None if was_refused else old, error)
+            except BaseException as error:  # noqa: BLE001  the waiting threads receive it, too
+                self._handle_failure(server, mine, None if was_refused else old, error)
         return coming.result().query
 
-    def _do_without(self, address: str, mine: "Future[_Token]", old: _Token | None, error: BaseException) -> None:
+    def _handle_failure(self, server: str, mine: "Future[_Token]", old: _Token | None, error: BaseException) -> None:
+        """Keep the old token if it is valid and the failure is temporary; else raise the error in all threads."""
         now = time.monotonic()
-        if old and now < old.end_s and isinstance(error, Passing):
-            # It is good for a while; who was away may be back by then.
+        if old and now < old.end_s and isinstance(error, TemporaryFailure):
+            # Try again later, while the old token is still valid.
             mine.set_result(replace(old, renew_s=now + _MARGIN_SHARE * (old.end_s - now)))
             return
         with self._lock:
-            del self._kept[address]
+            del self._kept[server]
         mine.set_exception(error)
 
 
-_TOKENS = _Tokens()
-"""Those of this process."""
+@per_session()
+def _tokens() -> _Tokens:
+    """Give the tokens of this process."""
+    return _Tokens()
 
 
-def _fetched(address: str, timeout_s: float, retries: int) -> _Token:
-    header, variable = _KEYS.get(urlsplit(address).netloc, ("", ""))
+def _fetched(server: str, timeout_s: float, retries: int) -> _Token:
+    header, variable = _KEYS.get(urlsplit(server).netloc, ("", ""))
     headers = {header: os.environ[variable]} if os.environ.get(variable) else {}
     asked_s = time.monotonic()
-    answer = patience(retries)(ask, address, headers, timeout_s, _MOST_BYTES)
+    answer = retry.REQUESTS.retrying(retries)(http_get, server, headers, timeout_s, _MOST_BYTES)
     if answer.status != 200:
         raise _NoToken(f"answers {answer.status}")
     try:
         content = json.loads(answer.body)
         query, end = content["token"].lstrip("?"), datetime.fromisoformat(content["msft:expiry"])
-        # By its own clock, for ours may be wrong.
+        # By the clock of the server, because the clock of this machine may be wrong.
         now = parsedate_to_datetime(answer.headers["Date"]) if "Date" in answer.headers else datetime.now(UTC)
         life_s = (end - now).total_seconds()
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _NoToken("answers something else") from None
+        raise _NoToken("the answer holds no token") from None
     if life_s <= 0 or not _QUERY.fullmatch(query):
-        raise _NoToken("answers one that is no good")
+        raise _NoToken("the token is invalid or has expired")
     return _Token(query, asked_s + life_s - min(_MARGIN_S, _MARGIN_SHARE * life_s), asked_s + life_s)

@@ -1,14 +1,54 @@
 """Count what reading takes: requests and bytes."""
 
+import threading
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What reading files takes: requests for parts of them, and the bytes that come."""
+    """Requests for parts of files, and the bytes received."""
 
     requests: int = 0
     bytes: int = 0
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(self.requests + other.requests, self.bytes + other.bytes)
+
+
+class Usage:
+    """Counts the requests and bytes of reading, and keeps notes on files.
+
+    A pickled one arrives empty: each process counts for itself.
+
+    Attributes
+    ----------
+    notes
+        What is unusual about reading a file, by its address.
+    """
+
+    def __init__(self) -> None:
+        self._traffic = Traffic()
+        self.notes: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, requests: int, size: int) -> None:
+        """Count requests, and the bytes received."""
+        with self._lock:
+            self._traffic += Traffic(requests, size)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests and bytes so far."""
+        with self._lock:
+            return self._traffic
+
+    def note(self, href: str, text: str) -> None:
+        """Add a note on a file to earlier notes on it."""
+        with self._lock:
+            before = self.notes.get(href, "")
+            if text not in before:
+                self.notes[href] = f"{before}; {text}" if before else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Usage, ()

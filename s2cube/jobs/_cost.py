@@ -18,6 +18,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.cube.chunks import read_grid
 from s2cube.cube.reads import Read, reads, with_cloud
 from s2cube.fetch.cache import Span
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._memory import PROCESS_BYTES, of_slice
@@ -28,9 +29,6 @@ from s2cube.raster.placement import placement
 from s2cube.raster.reader import AssetReader
 from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
-
-_AT_A_TIME = 16
-"""Number of headers that are read at the same time."""
 
 
 class _Grid(NamedTuple):
@@ -76,13 +74,13 @@ class Forecast:
         with_masks = config if self.config.job.max_aoi_cloud_percent is None else with_cloud(config)
         files = reads(task.scenes, grid, with_masks)
         readers = [self._reader(each) for each in files]
-        with ThreadPoolExecutor(_AT_A_TIME) as threads:
+        with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
             wanted = list(threads.map(_runs, readers, files))
         traffic = Traffic()
         for reader, runs in zip(readers, wanted, strict=True):
             if reader.url not in self._known:
                 self._known.add(reader.url)
-                traffic += reader.access.ledger.traffic if self.headers else Traffic(1, HEADER_BYTES)
+                traffic += reader.access.usage.traffic if self.headers else Traffic(1, HEADER_BYTES)
             traffic = sum(map(self._take, runs or ()), traffic)
         at_a_time = self.config.cluster.threads_on(os.cpu_count() or 1)
         cells, pixel_bytes = math.prod(grid.geobox.shape), np.dtype(config.dtype).itemsize

@@ -4,13 +4,12 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import numpy as np
 
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import ReadGrid
-from s2cube.fetch.budget import Room
+from s2cube.fetch.session import Budget, per_session
 
 MOST_READERS = 4
 """Threads that read the files of a slice. Most of the time they wait for an answer."""
@@ -54,18 +53,20 @@ def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
 
     A slice that does not fit, even with one thread, is made alone.
     """
-    # By default GDAL takes a twentieth of the machine's memory, whatever the limit of the worker is.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
-    size, room = _room()
+    size, budget = _slice_memory()
     readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(grid, config, count) <= size), 1)
-    with room.hold(of_slice(grid, config, readers)):
+    with budget.acquire(of_slice(grid, config, readers)):
         yield readers
 
 
-@lru_cache(maxsize=1)
-def _room() -> tuple[int, Room]:
+@per_session()
+def _slice_memory() -> tuple[int, Budget]:
+    """Give the bytes of this worker that slices may take, and their budget; limit GDAL's cache."""
     from s2cube.cluster.client import worker_memory_bytes
+
+    # By default GDAL takes a twentieth of the machine's memory. Only in workers: a notebook keeps its own limit.
+    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
 
     limit = worker_memory_bytes() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = max(1, int(limit * _USABLE) - PROCESS_BYTES)
-    return size, Room(size)
+    return size, Budget(size)

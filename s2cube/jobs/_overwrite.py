@@ -12,15 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from s2cube import __version__
 from s2cube.config.sections import JobConfig
+from s2cube.config.times import timestamp
 from s2cube.errors import S2CubeError
 from s2cube.jobs.results import SliceResult
-from s2cube.storage.folder import OWN
-from s2cube.storage.output import Output, encoded
-from s2cube.storage.record import Instant, now
+from s2cube.storage.json_text import as_utf8
+from s2cube.storage.layout import OVERWRITE
+from s2cube.storage.output import Output
+from s2cube.storage.record import Instant
 
 log = logging.getLogger(__name__)
-
-OVERWRITE = f"{OWN}/overwrite"
 
 _SHARE = 0.05
 """Greatest share of a run's time that saving the progress may take. In a folder it is saved after every slice. In a
@@ -66,13 +66,13 @@ def job_digest(config: JobConfig) -> str:
 
 def interrupted(output: Output, job: str) -> Overwrite | None:
     """Read the progress of a stopped --overwrite of a job; None if there is none."""
-    content = output.place.read(OVERWRITE)
+    content = output.destination.read(OVERWRITE)
     if content is None:
         return None
     try:
         found = _OVERWRITE.validate_json(content, strict=True)
     except ValidationError:
-        path = f"{output.place.address}/{OVERWRITE}"
+        path = f"{output.destination.address}/{OVERWRITE}"
         log.warning("%s cannot be read: the progress of the stopped --overwrite is unknown", path)
         return None
     return found if found.job == job else None
@@ -104,11 +104,11 @@ class Journal:
     def write(self) -> None:
         """Save which slices are overwritten; delete the file when all are."""
         began_s = time.monotonic()
-        self._output.check_run()
+        self._output.fence.check()
         if not self._todo:
-            self._output.place.remove(OVERWRITE)
+            self._output.destination.remove(OVERWRITE)
         elif self._state.slices:
-            self._output.place.put(OVERWRITE, encoded(json.dumps(asdict(self._state))))
+            self._output.destination.put(OVERWRITE, as_utf8(json.dumps(asdict(self._state))))
         self._written_s = time.monotonic()
         self._took_s = self._written_s - began_s
 
@@ -133,7 +133,7 @@ def journal(output: Output, job: str, todo: Collection[str]) -> Iterator[Journal
     """
     before = interrupted(output, job)
     slices = before.slices if before else ()
-    begun = Overwrite(job, before.began if before else now(), len({*slices, *todo}), slices)
+    begun = Overwrite(job, before.began if before else timestamp(), len({*slices, *todo}), slices)
     kept = Journal(output, begun, todo)
     try:
         yield kept

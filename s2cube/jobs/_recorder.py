@@ -4,14 +4,14 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+from s2cube.config.times import timestamp
 from s2cube.errors import WriteError
 from s2cube.jobs.job import Job
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Task, UnusableSlice
-from s2cube.storage.failure import SliceFailure
+from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
-from s2cube.storage.record import now
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ class Recorder:
     def begin(self, job: Job) -> None:
         """Record that slices are being computed: from now on the list of failures is that of this run."""
         ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
-        self._lease.output.forget_failures(ids)
-        self._lease.output.note_failures(map(failure_of, job.unusable))
-        self._lease.progress = replace(self._lease.progress, began=now())
-        self._lease.tell()
+        self._lease.output.failures.remove(ids)
+        self._lease.output.failures.add(map(failure_of, job.unusable))
+        self._lease.progress = replace(self._lease.progress, began=timestamp())
+        self._lease.heartbeat()
 
     def record(self, task: Task, result: SliceResult, running: int) -> SliceResult:
         """Record the final result of a task; return it with the path of its COG.
@@ -41,7 +41,7 @@ class Recorder:
         if result.files:
             result = _write_files(task, result, self._lease.output)
         if result.failure:
-            self._lease.output.note_failures([result.failure])
+            self._lease.output.failures.add([result.failure])
         before = self._lease.progress
         self._lease.progress = replace(
             before,
@@ -87,12 +87,12 @@ class SliceLog:
 
     def _has_image(self, task: Task) -> bool:
         recipe, bands = task.slice.recipe, self._job.config.cube.bands
-        return self._job.output.state(task.aoi.id, task.id, recipe, bands) != "none"
+        return self._job.output.state(task.aoi.id, task.id, recipe, bands) != "missing"
 
 
 def failure_of(unusable: UnusableSlice) -> SliceFailure:
     """Describe why a slice cannot be computed, as a line of the list of failures."""
-    return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), now())
+    return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), timestamp())
 
 
 def log_facts(task: Task) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def log_facts(task: Task) -> dict[str, Any]:
 
 def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult:
     """Write the files of a slice whose worker cannot reach the output."""
-    with output.place.staging() as folder:
+    with output.destination.staging() as folder:
         try:
             for name, content in result.files.items():
                 (folder / name).write_bytes(content)

@@ -1,19 +1,16 @@
 """Decide whether a slice that failed is computed again."""
 
 import logging
-import random
 
 from s2cube.cluster.stream import Retry, is_worker_loss
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
+from s2cube.fetch import retry
 from s2cube.jobs._recorder import log_facts
 from s2cube.jobs._worker import failed
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Task
 
 log = logging.getLogger(__name__)
-
-_FIRST_PAUSE_S = 2
-"""Pause before the second attempt; it doubles with each attempt. Reading has already been retried for a minute."""
 
 
 class SlicePolicy:
@@ -45,7 +42,7 @@ class SlicePolicy:
             remedy = "Install s2cube there, in the version that is here"
             raise ClusterError("a worker", f"cannot load s2cube ({returned})", remedy)
         if attempt <= self._retries and _is_temporary(returned):
-            pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(1, 1.5)
+            pause_s = retry.SLICES.pause_s(attempt)
             log.info(
                 "%s: will be retried in %.0f s, because the problem may be temporary: %s",
                 task.id, pause_s, _problem(returned), extra=log_facts(task),

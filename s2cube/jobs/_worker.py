@@ -1,21 +1,20 @@
 """The work of a worker: one task, from its scenes to its files."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.config.times import timestamp
 from s2cube.cube.open_cube import offsets_dn, read_access, screen
 from s2cube.errors import S2CubeError, SliceError, UsageError, WriteError, safe_text
+from s2cube.fetch.session import per_session
 from s2cube.fetch.store import Access
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA, canonical_bands, cloud_percent
-from s2cube.storage.failure import SliceFailure
-from s2cube.storage.folder import Folder
+from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
     if (
         reached
         and not config.job.overwrite
-        and output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "made"
+        and output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "current"
     ):
         # A worker made it, but was lost before it returned the result.
         return SliceResult(task.id, path=output.path(task.aoi.id, task.id))
@@ -68,12 +67,12 @@ def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
         result = failed(task, error)
     except (OSError, MemoryError) as error:
         result = failed(task, error, may_pass=True)
-    ledger = access.ledger
-    notes = tuple(f"{safe_text(href)}: {text}" for href, text in ledger.notes.items())
-    return replace(result, traffic=ledger.traffic, notes=notes)
+    usage = access.usage
+    notes = tuple(f"{safe_text(href)}: {text}" for href, text in usage.notes.items())
+    return replace(result, traffic=usage.traffic, notes=notes)
 
 
-@lru_cache(maxsize=4)
+@per_session(maxsize=4)
 def _reaches(output: Output) -> bool:
     """Find out whether this process can write to the output of a run; a folder may be another machine's.
 
@@ -84,13 +83,13 @@ def _reaches(output: Output) -> bool:
     WriteError
         If this process may not write to it.
     """
-    if not isinstance(output.place, Folder):
-        output.check_run()
-        output.place.probe()
+    if output.destination.is_shared:
+        output.fence.check()
+        output.destination.check_writable()
         return True
     try:
-        if output.is_reached():
-            output.place.probe()
+        if output.fence.is_intact():
+            output.destination.check_writable()
             return True
     except WriteError:
         return False  # readable but not writable here: the files are returned
@@ -130,7 +129,7 @@ class _Making:
                 screened = judged = screened.persist(scheduler="threads", num_workers=self.readers)
             if reason := self._rejection(judged, limit):
                 return SliceResult(self.task.id, rejected=reason)
-        with output.place.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
+        with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
             folder = Path(place)
             doubted = self._write(files, screened, folder)
             if output:
@@ -196,7 +195,7 @@ def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceRes
             scenes=tuple(scene.id for scene in task.scenes),
             asset=error.asset if isinstance(error, SliceError) else "",
             error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
-            time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            time=timestamp(timespec="seconds"),
             may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
         ),
     )

@@ -9,7 +9,7 @@ from typing import Self
 from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
-from s2cube.jobs._overwrite import OVERWRITE, interrupted, job_digest
+from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.output.comparison import Comparison, compare
 from s2cube.scenes.assets import drop_unused_assets
@@ -17,6 +17,7 @@ from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
+from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[st
     if begun is None:
         return frozenset()
     if config.job.overwrite:
-        path = f"{output.place.address}/{OVERWRITE}"
+        path = f"{output.destination.address}/{OVERWRITE}"
         log.warning("%s: %s; this run makes the others (delete %s to start again)", config.job.out, begun, path)
     else:
         log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
@@ -159,8 +160,8 @@ def without_overwritten(job: Job) -> Job:
     made: list[Task] = []
     bands = job.config.cube.bands
     for task in job.todo:
-        is_made = task.id in begun.slices and job.output.state(task.aoi.id, task.id, task.slice.recipe, bands) == "made"
-        (made if is_made else todo).append(task)
+        state = job.output.state(task.aoi.id, task.id, task.slice.recipe, bands)
+        (made if task.id in begun.slices and state == "current" else todo).append(task)
     return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(task.id for task in made)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from s2cube.fetch.traffic import Traffic
-from s2cube.storage.failure import SliceFailure
+from s2cube.storage.failures import SliceFailure
 
 
 @dataclass(frozen=True)

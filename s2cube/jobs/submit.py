@@ -10,9 +10,10 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
 from s2cube.jobs.pipeline import run_job
-from s2cube.storage.folder import OWN, Folder
+from s2cube.storage.folder import Folder
+from s2cube.storage.layout import RUN, RUN_LOG
 from s2cube.storage.lease import held, read_record
-from s2cube.storage.output import RUN, Output
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
 from s2cube.storage.record import Record
 
@@ -23,7 +24,6 @@ _RELEASE_S = 30
 """Seconds that the submitting process may take to release the output."""
 
 _POLL_S = 0.2
-_LOG = "run.log"
 _LOG_TAIL_BYTES = 2000
 
 
@@ -49,7 +49,7 @@ def submit_job(config: JobConfig) -> str:
 
 
 def _is_reached(output: Output) -> bool:
-    return output.is_reached()
+    return output.fence.is_intact()
 
 
 def _run_submitted(job: Job) -> None:
@@ -84,11 +84,11 @@ def run_detached(config: JobConfig, arguments: list[str]) -> str:
         If the process ends before it has begun; the message holds the end of its log.
     """
     output = Output.at(config.job.out)
-    output.place.prepare()
+    output.destination.prepare()
     # Append to the log: another run that is still running may write to it.
-    here = output.place if isinstance(output.place, Folder) else Folder(Path.cwd())
-    name = f"{OWN}/{_LOG}" if here == output.place else f"s2cube-{_LOG}"
-    with here.appending(name) as file:
+    local = output.destination.local("")
+    here, name = (Folder(local), RUN_LOG) if local else (Folder(Path.cwd()), "s2cube-run.log")
+    with here.open_to_append(name) as file:
         began = file.tell()
         pid = _spawn([sys.executable, "-m", "s2cube", "run", *arguments], file.fileno())
     log = here.root / name
@@ -100,7 +100,7 @@ def run_detached(config: JobConfig, arguments: list[str]) -> str:
             messages = (here.read(name) or b"")[began:][-_LOG_TAIL_BYTES:].decode(errors="replace")
             error = UsageError if status == UsageError.exit_status else ClusterError
             raise error("the run", f"ended with status {status}: {messages}", f"See {log}")
-        record = Record.parse(output.place.read(RUN))
+        record = Record.parse(output.destination.read(RUN))
         if ended or (record and record.pid == pid and record.has_begun):
             break
         time.sleep(_POLL_S)

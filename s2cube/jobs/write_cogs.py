@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from s2cube.config.literals import Compression
 from s2cube.config.sections import OutputSection
+from s2cube.config.times import timestamp
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import OutputError
-from s2cube.storage.folder import Folder
+from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
-from s2cube.storage.output import Output, name
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import now
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,15 +77,15 @@ def write_cogs(
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
-        lease.progress = Progress(total=cube.sizes["time"], began=now())
+        lease.progress = Progress(total=cube.sizes["time"], began=timestamp())
         for position in range(cube.sizes["time"]):
             image = cube.isel(time=position)
             facts = facts_of(image)
-            with lease.output.place.staging() as folder:
+            with lease.output.destination.staging() as folder:
                 write_files(image, facts, folder, chosen, MOST_READERS)
                 path = lease.output.publish(facts.aoi, facts.slice, folder)
-            here = isinstance(lease.output.place, Folder)
-            paths.append(Path(out) / name(facts.aoi, facts.slice, ".tif") if here else path)
+            file = slice_file(facts.aoi, facts.slice, ".tif")
+            paths.append(Path(out) / file if lease.output.destination.local(file) else path)
             lease.progress = replace(lease.progress, written=len(paths))
         write_catalog(lease.output, {cube.attrs["aoi"]})
     return paths

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
 from s2cube.output._existing_items import read_items
-from s2cube.storage.image_item import Made
-from s2cube.storage.output import CATALOG, Output, as_json
+from s2cube.storage.image_item import ImageItem
+from s2cube.storage.json_text import stac_json
+from s2cube.storage.layout import CATALOG, collection_file
+from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +39,11 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
     WriteError
         If they cannot be written.
     """
-    output.check_run()
+    output.fence.check()
     aois = []
     for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
         slice_ids = [slice_id for _, slice_id in found]
-        collection = f"{aoi_id}/collection.json"
+        collection = collection_file(aoi_id)
         old = _old(output, collection)
         linked = _linked(output, aoi_id, old)
         if changed is None or aoi_id in changed or linked != slice_ids:
@@ -58,7 +60,7 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
 def _old(output: Output, name_: str) -> bytes | None:
     """Read a document that will be replaced; None if it is invalid, or is not a file."""
     try:
-        return output.place.read(name_)
+        return output.destination.read(name_)
     except OutputError as error:
         log.warning("%s: %s: s2cube writes a new one", error.subject, error.problem)
         return None
@@ -71,7 +73,7 @@ def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
     try:
         old = _OldCollection.model_validate_json(collection)
     except ValidationError:
-        path = f"{output.place.address}/{aoi_id}/collection.json"
+        path = f"{output.destination.address}/{collection_file(aoi_id)}"
         log.warning("%s cannot be read as a collection: s2cube writes a new one", path)
         return []
     return [PurePosixPath(link.href).stem for link in old.links if link.rel == "item"] if old.id == aoi_id else []
@@ -85,13 +87,13 @@ def _is_own(catalog: bytes | None) -> bool:
         return False
 
 
-def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, Made]:
+def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of some slices, without those that cannot be read."""
     items = read_items(output, aoi_id, slice_ids)
     return {slice_id: made for slice_id, made in zip(slice_ids, items, strict=True) if made}
 
 
-def _extent(images: Collection[Made]) -> pystac.Extent:
+def _extent(images: Collection[ImageItem]) -> pystac.Extent:
     # The extent that pystac computes spans the globe if a box crosses the antimeridian.
     outlines = shapely.get_parts([shapely.geometry.shape(dict(each.geometry)) for each in images])
     bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
@@ -99,7 +101,7 @@ def _extent(images: Collection[Made]) -> pystac.Extent:
     return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.TemporalExtent([[min(times), max(times)]]))
 
 
-def _collection(aoi_id: str, images: Mapping[str, Made]) -> dict[str, Any]:
+def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> dict[str, Any]:
     collection = pystac.Collection(
         aoi_id,
         f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
@@ -123,9 +125,9 @@ def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
 
 
 def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> None:
-    new = as_json(content)
+    new = stac_json(content)
     if new != old:
-        output.place.put(name_, new)
+        output.destination.put(name_, new)
 
 
 class _Part(BaseModel):

@@ -10,7 +10,7 @@ from s2cube.output._existing_items import read_items
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
-from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, Made
+from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
         yield _compare(plan, each, made, sizes, config) if made else Comparison(each)
 
 
-def _compare(plan: Plan, each: TimeSlice, made: Made, sizes: Mapping[str, int], config: CubeSection) -> Comparison:
+def _compare(plan: Plan, each: TimeSlice, made: ImageItem, sizes: Mapping[str, int], config: CubeSection) -> Comparison:
     found = {scene.id for scene in each.scenes}
     lost = {*made.scenes} - found - {dropped.scene for dropped in each.dropped}
     if flaw := made.flaw(sizes):
@@ -86,7 +86,7 @@ def _compare(plan: Plan, each: TimeSlice, made: Made, sizes: Mapping[str, int], 
     return Comparison(each, True, settings, tuple(others), tuple(sorted(lost)))
 
 
-def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str, ...]:
+def _changed_settings(made: ImageItem, plan: Plan, config: CubeSection) -> tuple[str, ...]:
     """Describe which settings differ from those of an image, as far as its Item contains them."""
     properties = made.properties
     pairs = [("bands", ",".join(made.bands), ",".join(config.bands))]
@@ -100,7 +100,7 @@ def _changed_settings(made: Made, plan: Plan, config: CubeSection) -> tuple[str,
     return tuple(changes)
 
 
-def _other_changes(made: Made, found: set[str]) -> Iterator[str]:
+def _other_changes(made: ImageItem, found: set[str]) -> Iterator[str]:
     if made.properties.get(MADE_BY_VERSION, _FIRST_DATA_VERSION) != DATA_VERSION:
         yield "this version of s2cube may compute other pixels from the same scenes"
     if found - {*made.scenes}:

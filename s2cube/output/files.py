@@ -21,7 +21,7 @@ from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture
 from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.sentinel2 import QA, count_classes
-from s2cube.storage.output import as_json
+from s2cube.storage.json_text import stac_json
 
 _OF_QA = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
@@ -72,7 +72,7 @@ def write_files(
         item = slice_item(image, facts, counts, names)
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
-        (folder / f"{slice_id}.json").write_bytes(as_json(content))
+        (folder / f"{slice_id}.json").write_bytes(stac_json(content))
     except OSError as error:
         # GDAL does not say why.
         free = shutil.disk_usage(folder).free

@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
 from s2cube.output.catalog import write_catalog
-from s2cube.storage.image_item import SHA2_256, Made, read_item
+from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
+from s2cube.storage.layout import slice_file, slice_folder
 from s2cube.storage.lease import held, read_record
-from s2cube.storage.output import Output, name
+from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
     sizes = output.sizes()
     items = list(output.items(sizes))
     if not items and read_record(output) is None:
-        raise OutputError(output.place.address, "holds nothing that s2cube has written", "Correct --out")
+        raise OutputError(output.destination.address, "holds nothing that s2cube has written", "Correct --out")
     if watch:
         folders = {f"{aoi_id}/{slice_id}" for aoi_id, slice_id in items}
         watch.begin(sum(size for each, size in sizes.items() if each.rpartition("/")[0] in folders))
@@ -120,8 +121,8 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         findings = verify(lease.output, watch)
         slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
         for aoi_id, slice_id in slices:
-            lease.output.check_run()
-            lease.output.place.remove(name(aoi_id, slice_id))
+            lease.check()
+            lease.output.destination.remove(slice_file(aoi_id, slice_id))
             log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
         if slices:
             write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
@@ -134,23 +135,28 @@ def _check_slice(
     """Count the files of a slice, and describe their flaws."""
     count, flaws = 0, list[Flaw]()
     for _ in range(_CHECKS):
-        item = output.place.read(name(aoi_id, slice_id))
+        item = output.destination.read(slice_file(aoi_id, slice_id))
         if item is None:
             return 0, []  # a run is replacing it
         try:
             made = read_item(item, aoi_id, slice_id)
         except ValueError as error:
-            count, flaws = 1, [Flaw("broken", name(aoi_id, slice_id), f"cannot be read as an Item ({error})")]
+            count, flaws = 1, [Flaw("broken", slice_file(aoi_id, slice_id), f"cannot be read as an Item ({error})")]
         else:
             found = [_find_flaw(output, each, made, sizes, watch) for each in made.files]
             count, flaws = len(found), [flaw for flaw in found if flaw]
-        if all(flaw.kind == "unverified" for flaw in flaws) or output.place.read(name(aoi_id, slice_id)) == item:
+        if (
+            all(flaw.kind == "unverified" for flaw in flaws)
+            or output.destination.read(slice_file(aoi_id, slice_id)) == item
+        ):
             break
-        sizes = output.place.sizes(f"{aoi_id}/{slice_id}")
+        sizes = output.sizes(slice_folder(aoi_id, slice_id))
     return count, flaws
 
 
-def _find_flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], watch: Watch | None) -> Flaw | None:
+def _find_flaw(
+    output: Output, file: str, made: ImageItem, sizes: Mapping[str, int], watch: Watch | None
+) -> Flaw | None:
     size, checksum = made.files[file], made.checksums.get(file)
     if file not in sizes:
         return Flaw("missing", file, "is missing")
@@ -160,7 +166,7 @@ def _find_flaw(output: Output, file: str, made: Made, sizes: Mapping[str, int], 
         return Flaw("unverified", file, "has no SHA2-256 in its Item")
     digest = hashlib.sha256()
     try:
-        for chunk in output.place.chunks(file):
+        for chunk in output.destination.chunks(file):
             digest.update(chunk)
             if watch:
                 watch.advance(len(chunk))

@@ -10,9 +10,8 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from s2cube.errors import S2CubeError
-from s2cube.fetch.object_store import is_remote
-from s2cube.fetch.paths import local_path
-from s2cube.fetch.store import Access, failed
+from s2cube.fetch.addresses import is_remote, local_path
+from s2cube.fetch.store import Access, read_error
 from s2cube.raster._ranged_file import GdalPath, RangedFile
 from s2cube.raster.lattice import Block, Lattice
 
@@ -83,11 +82,11 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
     try:
         with _opened(href, access, driver, None) as (file, _):
             if file.count != 1:
-                raise failed(href, f"has {file.count} bands, not one")
+                raise read_error(href, f"has {file.count} bands, not one")
             if file.crs is None or file.transform.is_identity:
-                raise failed(href, "does not say where it lies")
+                raise read_error(href, "does not say where it lies")
             if np.dtype(file.dtypes[0]).kind not in "iu":
-                raise failed(href, f"holds {file.dtypes[0]}, not digital numbers or classes")
+                raise read_error(href, f"holds {file.dtypes[0]}, not digital numbers or classes")
             factors = file.overviews(1) if driver == "GTiff" else []
             skips_zeros = file.nodata == 0 and MaskFlags.per_dataset not in file.mask_flag_enums[0]
             places = [Lattice(file.crs, file.transform, *file.shape)]
@@ -97,7 +96,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
     except S2CubeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever GDAL or rasterio trip over, it is this file
-        raise failed(href, f"cannot be read ({cause(error)})") from None
+        raise read_error(href, f"cannot be read ({cause(error)})") from None
     return [
         GdalRaster(href, access, place, driver, position - 1 if position else None, skips_zeros)
         for position, place in enumerate(places)

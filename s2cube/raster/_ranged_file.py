@@ -10,7 +10,7 @@ from typing import Self
 from rasterio.io import FilePath
 
 from s2cube.errors import AssetReadError
-from s2cube.fetch.store import Access, Part, failed, fetch
+from s2cube.fetch.store import Access, Part, fetch, read_error
 
 _PAGE_BYTES = 1 << 14
 """Smallest read; it is kept. GDAL reads headers in pieces of a few bytes. It reads the headers of JPEG 2000 tiles
@@ -81,7 +81,7 @@ class RangedFile:
             stop = next((each for each in range(page, end) if each in self._pages), end)
             part = self._fetch(page, stop + self._ahead(page, stop))
             if part.version != self._first.version:
-                raise failed(self.path, "changed while it was read", may_pass=True)
+                raise read_error(self.path, "changed while it was read", may_pass=True)
             yield part.data[: (stop - page) * _PAGE_BYTES]
             page = stop
 

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from rasterio.windows import Window
 
-from s2cube.fetch.budget import CORES
-from s2cube.fetch.cache import SHELF, Span
-from s2cube.fetch.store import Access, failed, fetch, is_current
+from s2cube.fetch.cache import Span, file_cache
+from s2cube.fetch.session import cores
+from s2cube.fetch.store import Access, fetch, is_current, read_error
 from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.tiff import Level, Tiff, read_header
 
@@ -36,16 +36,16 @@ def header(href: str, access: Access) -> Tiff:
         read = read_header(href, access)
         return (time.monotonic(), read), read.size
 
-    read_s, tiff = SHELF.once(("header", href), make)
+    read_s, tiff = file_cache().get(("header", href), make)
     if time.monotonic() - read_s > _TRUSTED_S or not is_current(href, tiff.version):
         forget(href)
-        _, tiff = SHELF.once(("header", href), make)
+        _, tiff = file_cache().get(("header", href), make)
     return tiff
 
 
 def forget(href: str) -> None:
     """Read the header of a file again when it is needed next."""
-    SHELF.forget(("header", href))
+    file_cache().drop(("header", href))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TiledRaster:
         """
         (top, bottom), (left, right) = window.toranges()
         fetch_part = partial(_fetch_part, self.tiff, self.access)
-        for span, data in SHELF.stream(self.runs(window), fetch_part):
+        for span, data in file_cache().stream(self.runs(window), fetch_part):
             tile = span.key[-1]  # type: ignore[index]
             row, column = (
                 index * length
@@ -116,7 +116,7 @@ class TiledRaster:
             )
             first_row, first_column = max(top - row, 0), max(left - column, 0)
             inside = np.s_[first_row : bottom - row, first_column : right - column]
-            with CORES:
+            with cores():
                 yield Block(row + first_row, column + first_column, self._decoded(tile, span, data)[inside])
 
     def _decoded(self, tile: int, span: Span, data: memoryview) -> np.ndarray:
@@ -126,11 +126,11 @@ class TiledRaster:
             except (ValueError, RuntimeError) as error:
                 if attempt:
                     place = divmod(tile, self.level.tiles_across)
-                    raise failed(
+                    raise read_error(
                         self.tiff.href, f"is damaged: its tile {place} of {span.size} bytes cannot be decoded ({error})"
                     ) from None
                 # It may have been damaged in transfer.
-                SHELF.forget(span.key)
+                file_cache().drop(span.key)
                 data = _fetch_part(self.tiff, self.access, span.start, span.stop)
         raise AssertionError
 
@@ -140,5 +140,5 @@ def _fetch_part(tiff: Tiff, access: Access, start: int, stop: int) -> memoryview
     if part.version != tiff.version:
         raise Changed(tiff.href)
     if len(part.data) != stop - start:
-        raise failed(tiff.href, f"ends at {part.whole_bytes}: it is shorter than its header says")
+        raise read_error(tiff.href, f"ends at {part.whole_bytes}: it is shorter than its header says")
     return part.data

@@ -15,9 +15,9 @@ from rasterio.windows import Window
 
 from s2cube.config.literals import Quality
 from s2cube.errors import AssetReadError, SceneError, SliceError
-from s2cube.fetch.budget import scratch
 from s2cube.fetch.cache import Span
-from s2cube.fetch.store import Access, failed
+from s2cube.fetch.session import temporary_array
+from s2cube.fetch.store import Access, read_error
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
 from s2cube.raster._resample import choose_level, sum_areas, take_classes, window_under
@@ -97,9 +97,9 @@ class AssetReader:
         except (AssetReadError, SceneError) as error:
             raise self._named(error) from None
         except Changed:
-            raise self._named(failed(self.url, "changed while it was read", may_pass=True)) from None
+            raise self._named(read_error(self.url, "changed while it was read", may_pass=True)) from None
         except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy raise, the reason is this file
-            raise self._named(failed(self.url, f"cannot be read ({gdal_file.cause(error)})")) from None
+            raise self._named(read_error(self.url, f"cannot be read ({gdal_file.cause(error)})")) from None
 
     def _named(self, error: SliceError) -> SliceError:
         if self.declared:
@@ -127,7 +127,7 @@ class AssetReader:
 
     def _filled(self, raster: _Raster, grid: Lattice) -> np.ndarray:
         if self._averages:
-            with scratch((grid.height, grid.width), np.dtype("complex64")) as sums:
+            with temporary_array((grid.height, grid.width), np.dtype("complex64")) as sums:
                 sum_areas(raster, grid, sums)
                 return pack(sums)
         classes = np.zeros((grid.height, grid.width), self.dtype)
@@ -166,7 +166,7 @@ class AssetReader:
         level = choose_level(rasters, grid)
         if level is rasters[0] or level.skips_zeros:
             return level
-        self.access.ledger.note(self.url, _WITHOUT_OVERVIEWS)
+        self.access.usage.note(self.url, _WITHOUT_OVERVIEWS)
         return rasters[0]
 
     def _open(self) -> Sequence[_Raster]:
@@ -174,7 +174,7 @@ class AssetReader:
             tiff = header(self.url, self.access)
             rasters: Sequence[_Raster] = [TiledRaster(tiff, level, self.access) for level in tiff.levels]
         except Unsupported as kind:
-            self.access.ledger.note(self.url, f"read by GDAL, for it is {kind}")
+            self.access.usage.note(self.url, f"read by GDAL, for it is {kind}")
             rasters = gdal_file.rasters(self.url, self.access, kind.driver)
         for each in self.declared:
             each.check(self.url, rasters[0].lattice)

@@ -1,4 +1,8 @@
-"""Read and check the header of a GeoTIFF, and decode its tiles."""
+"""Read and check the header of a GeoTIFF, and decode its tiles.
+
+`async-tiff` is not used: it reads by obstore, so its requests would not have the tokens, retries and counts of
+`fetch.store`.
+"""
 
 import io
 import logging
@@ -14,7 +18,7 @@ import tifffile
 from affine import Affine
 
 from s2cube.errors import AssetReadError
-from s2cube.fetch.store import Access, failed, fetch
+from s2cube.fetch.store import Access, fetch, read_error
 from s2cube.raster._codec import COMPRESSIONS, LERC, PREDICTORS, Codec
 from s2cube.raster._geotiff import Unsupported, place
 from s2cube.raster.lattice import Lattice
@@ -118,7 +122,7 @@ def read_header(href: str, access: Access) -> Tiff:
     if magic.startswith(_JPEG2000_MAGIC):
         raise Unsupported("a JPEG 2000", "JP2OpenJPEG")
     if not magic.startswith(_TIFF_MAGIC):
-        raise failed(href, "is neither a TIFF nor a JPEG 2000")
+        raise read_error(href, "is neither a TIFF nor a JPEG 2000")
     try:
         source: Any = head
         with tifffile.TiffFile(source) as file:
@@ -126,7 +130,7 @@ def read_header(href: str, access: Access) -> Tiff:
     except (AssetReadError, Unsupported):
         raise
     except Exception as error:  # noqa: BLE001  whatever a parser trips over, it is this file
-        raise failed(href, f"has a damaged header ({type(error).__name__}: {error})") from None
+        raise read_error(href, f"has a damaged header ({type(error).__name__}: {error})") from None
 
 
 def _directories(file: tifffile.TiffFile) -> list[dict[int, Any]]:
@@ -163,7 +167,7 @@ def _checked(href: str, head: "_Head", pages: list[dict[int, Any]]) -> Tiff:
         raise Unsupported("a file with a mask of its own")
     at = place(full)
     if at is None:
-        raise failed(href, "does not say where it lies")
+        raise read_error(href, "does not say where it lies")
     transform, crs = at
     dtype = _dtype(full)
     _refuse_exotic(full)
@@ -282,6 +286,6 @@ class _Head(io.RawIOBase):
         ahead = min(max(stop, start + known), self.whole_bytes)
         more = fetch(self._href, start, ahead, self._access)
         if more.version != self.version or len(more.data) != ahead - start:
-            raise failed(self._href, "changed while it was read")
+            raise read_error(self._href, "changed while it was read")
         self._parts[start] = more.data
         return bytes(more.data[: stop - start])

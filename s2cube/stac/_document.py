@@ -8,7 +8,7 @@ from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from s2cube.errors import SearchError
-from s2cube.fetch.paths import existing_path, is_local, local_path
+from s2cube.fetch.addresses import existing_path, is_local, local_path
 
 _HTTP = ("http://", "https://")
 _BROKEN = "Report it to the operator of the catalogue"

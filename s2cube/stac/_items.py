@@ -10,16 +10,15 @@ import json
 import logging
 import os.path
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import pystac
 
-from s2cube.fetch.object_store import REMOTE_SCHEMES, is_remote
-from s2cube.fetch.paths import existing_path, local_path
-from s2cube.fetch.tokens import endpoint, unsigned
+from s2cube.fetch.addresses import REMOTE_SCHEMES, existing_path, is_remote, local_path
+from s2cube.fetch.session import per_session
+from s2cube.fetch.tokens import token_server, unsigned
 from s2cube.stac.members import (
     UNREADABLE,
     parse_geometry,
@@ -226,12 +225,12 @@ def _unsigned(content: Any, base: str) -> Any:
         del out["href"]
     elif isinstance(href, str) and (bare := unsigned(href)) != href:
         out["href"] = bare
-        if endpoint(bare) is None:
+        if token_server(bare) is None:
             _warn_about_signatures(base, urlsplit(bare).netloc)
     return out
 
 
-@lru_cache(maxsize=64)
+@per_session(maxsize=64)
 def _warn_about_signatures(base: str, host: str) -> None:
     """Warn once for each catalogue and host."""
     log.warning(

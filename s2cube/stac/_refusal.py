@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 
 from s2cube.errors import SearchError, redact
-from s2cube.fetch.http import BUSY, Answer, Lasting, Passing
+from s2cube.fetch.http import Answer
+from s2cube.fetch.retry import BUSY, REQUESTS, PermanentFailure, TemporaryFailure
 
-RETRIES = 5
+RETRIES = REQUESTS.retries
 """Retries after answers of a busy server, and after broken connections."""
 _RETRIES_SLOW = 1
 """Retries after an answer that takes longer than the timeout: each may take that long again."""
@@ -29,7 +30,7 @@ class AnswerError(SearchError):
     status: int = 0
 
 
-class Busy(Passing):
+class Busy(TemporaryFailure):
     """A failure that another request may not have; `error` is its meaning if it stays."""
 
     def __init__(self, error: AnswerError, pause_s: float | None, most_retries: int) -> None:
@@ -56,17 +57,17 @@ def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError
     return Busy(error, answer.pause_s, retries if status in (500, 502, 504) else RETRIES)
 
 
-def no_answer(address: str, error: Passing | Lasting) -> AnswerError:
+def no_answer(address: str, error: TemporaryFailure | PermanentFailure) -> AnswerError:
     """Make an error that says why there is no answer."""
     if isinstance(error, Busy):
         return error.error
-    remedy = error.remedy or (_LATER if isinstance(error, Passing) else "Check --stac")
+    remedy = error.remedy or (_LATER if isinstance(error, TemporaryFailure) else "Check --stac")
     return AnswerError(address, f"does not answer ({error})", remedy)
 
 
-def slow(error: Passing) -> Passing:
+def slow(error: TemporaryFailure) -> TemporaryFailure:
     """Limit the retries of an answer that takes longer than the timeout to one."""
-    return Passing(str(error), error.pause_s, error.remedy, error.is_stranger, _RETRIES_SLOW)
+    return TemporaryFailure(str(error), error.pause_s, error.remedy, error.is_unknown_server, _RETRIES_SLOW)
 
 
 def _remedy(status: int) -> str:

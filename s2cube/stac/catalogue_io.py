@@ -14,9 +14,11 @@ import urllib3
 from requests.utils import get_netrc_auth
 
 from s2cube.errors import SearchError
-from s2cube.fetch.connections import limited
-from s2cube.fetch.http import REDIRECTS, Answer, Lasting, Passing, exchange, patience, redirected
-from s2cube.fetch.paths import is_local, local_path
+from s2cube.fetch import retry
+from s2cube.fetch.addresses import is_local, local_path
+from s2cube.fetch.connections import time_limit
+from s2cube.fetch.http import REDIRECTS, Answer, redirected, send_request
+from s2cube.fetch.retry import PermanentFailure, TemporaryFailure
 from s2cube.stac._document import Document, is_on_web
 from s2cube.stac._refusal import RETRIES, AnswerError, no_answer, refusal, slow
 
@@ -112,20 +114,20 @@ class CatalogueIO:
         if not is_on_web(request.address):
             return Document.parse(request.address, _read_file(request.address))
         try:
-            return Document.parse(*patience(RETRIES)(self._once, request, retries))
-        except (Passing, Lasting) as error:
+            return Document.parse(*retry.REQUESTS.retrying(RETRIES)(self._once, request, retries))
+        except (TemporaryFailure, PermanentFailure) as error:
             raise no_answer(request.address, error) from None
 
     def _once(self, request: Request, retries: int) -> tuple[str, bytes]:
         """Send a request once, and follow redirects; all of it takes no longer than the timeout."""
         end_s = time.monotonic() + self.timeout_s
         try:
-            with limited(self.timeout_s):
+            with time_limit(self.timeout_s):
                 return self._followed(request, retries)
-        except Passing as error:
+        except TemporaryFailure as error:
             raise (slow(error) if time.monotonic() >= end_s else error) from None
         except ValueError:
-            raise Lasting("its address is not valid", "Check --stac") from None
+            raise PermanentFailure("its address is not valid", "Check --stac") from None
 
     def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
         current = request
@@ -155,11 +157,11 @@ def _sent(request: Request, timeout_s: float) -> Answer:
     if request.method in _WITH_BODY:
         headers["Content-Type"] = "application/json"
         body = json.dumps(dict(request.parameters)).encode()
-        return exchange(request.address, headers, timeout_s, MOST_BYTES + 1, body)
+        return send_request(request.address, headers, timeout_s, MOST_BYTES + 1, body)
     address = request.address
     if request.parameters:
         address += ("&" if urlsplit(address).query else "?") + urlencode(request.parameters)
-    return exchange(address, headers, timeout_s, MOST_BYTES + 1)
+    return send_request(address, headers, timeout_s, MOST_BYTES + 1)
 
 
 def _redirected(request: Request, answer: Answer, target: str) -> Request:

@@ -8,7 +8,7 @@ from typing import Any
 import pystac
 
 from s2cube.errors import OutputError, SearchError, install_remedy
-from s2cube.fetch.paths import is_local, local_path
+from s2cube.fetch.addresses import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
 from s2cube.stac._static import items_below

@@ -1,4 +1,5 @@
-"""Whole files in a folder or bucket, and the right to write there.
+"""Write complete files to a folder or bucket, and let one run at a time do so.
 
-Other wings may use: `destination`, `failure`, `folder`, `image_item`, `lease`, `output`, `progress`, `record`.
+Other wings may use: `destination`, `failures`, `folder`, `image_item`, `json_text`, `layout`, `lease`, `output`,
+`progress`, `record`.
 """

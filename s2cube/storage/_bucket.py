@@ -1,4 +1,4 @@
-"""An object store to write to: a file is there whole or not at all, and looked at once it is."""
+"""An object store to write to: each file is written completely or not at all, and its size is checked then."""
 
 import re
 import tempfile
@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError, redact
-from s2cube.fetch.object_store import heed, store_to_write
+from s2cube.fetch.object_store import interruptible, store_to_write
+from s2cube.storage.layout import OWN
 
 if TYPE_CHECKING:
     import obstore.store
-
-_DEPTH = 3
-"""Of a slice's files: aoi, slice, name."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -27,20 +25,27 @@ class Bucket:
 
     address: str
 
+    @property
+    def is_shared(self) -> bool:
+        return True
+
+    def local(self, _name: str) -> None:
+        return None
+
     def prepare(self) -> None:
         try:
-            # Some stores make a bucket that is written to.
+            # List first: some stores create a missing bucket when a file is written.
             self._list("", most=1)
-            self.probe()
+            self.check_writable()
         except WriteError as error:
             remedy = "Check --out, and that the keys in the environment may write there"
             raise OutputError(self.address, error.problem, remedy) from None
 
-    def sweep(self) -> None:
-        """Do nothing: what was not put whole is nowhere to be seen."""
+    def clean_up(self) -> None:
+        """Do nothing: an object store shows no incomplete files."""
 
-    def probe(self) -> None:
-        name = f".s2cube-{uuid4().hex}"
+    def check_writable(self) -> None:
+        name = f"{OWN}-{uuid4().hex}"
         self.put(name, b"")
         self.remove(name)
 
@@ -54,10 +59,10 @@ class Bucket:
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         with self._named(name):
-            heed(lambda: obstore.put(self._store, name, content))
-            there = heed(lambda: obstore.head(self._store, name)["size"])
+            interruptible(lambda: obstore.put(self._store, name, content))
+            there = interruptible(lambda: obstore.head(self._store, name)["size"])
         if there != size:
-            raise self._failed(name, f"{there} bytes are there of {size}")
+            raise self._write_error(name, f"the store has {there} of {size} bytes")
 
     def read(self, name: str) -> bytes | None:
         found = self._find(name)
@@ -67,26 +72,31 @@ class Bucket:
         import obstore
 
         with self._named(name), suppress(FileNotFoundError):
-            heed(lambda: obstore.delete(self._store, name))
+            interruptible(lambda: obstore.delete(self._store, name))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         import obstore
 
         with self._named(name, "read"):
-            answer = heed(lambda: obstore.get(self._store, name))
+            answer = interruptible(lambda: obstore.get(self._store, name))
             for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
-    def sizes(self, under: str = "") -> dict[str, int]:
+    def append(self, name: str, lines: bytes) -> None:
+        # Object stores cannot append.
+        before = self.read(name) or b""
+        self.put(name, before + (b"\n" if before and not before.endswith(b"\n") else b"") + lines)
+
+    def sizes(self, depth: int, under: str = "") -> dict[str, int]:
         found = self._list(under)
-        own = (name for name in found if name.count("/") == _DEPTH - 1 and name[0] != ".")
-        return {name: found[name] for name in sorted(own, key=lambda name: name.split("/"))}
+        names = (name for name in found if name.count("/") == depth - 1 and name[0] != ".")
+        return {name: found[name] for name in sorted(names, key=lambda name: name.split("/"))}
 
     def _list(self, under: str, most: int | None = None) -> dict[str, int]:
-        """Give sizes by name, a thousand at a time; stop when there are `most` of them."""
+        """Give the sizes of files by name; stop when there are `most` of them."""
         import obstore
 
-        def ask() -> dict[str, int]:
+        def list_pages() -> dict[str, int]:
             found: dict[str, int] = {}
             for page in obstore.list(self._store, under or None):
                 found |= {each["path"]: each["size"] for each in page}
@@ -95,22 +105,22 @@ class Bucket:
             return found
 
         with self._named(under, "listed"):
-            return heed(ask)
+            return interruptible(list_pages)
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+    def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         found = self._find(name)
         if (found[0] if found else None) != old:
             return False
-        try:
-            with self._named(name):
-                heed(lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create"))
-        except WriteError as error:
-            if isinstance(error.__context__, AlreadyExistsError | PreconditionError):
+        with self._named(name):
+            try:
+                interruptible(
+                    lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create")
+                )
+            except (AlreadyExistsError, PreconditionError):
                 return False
-            raise
         return True
 
     def _find(self, name: str) -> tuple[bytes, str | None] | None:
@@ -121,7 +131,7 @@ class Bucket:
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
         with suppress(FileNotFoundError), self._named(name, "read"):
-            return heed(get)
+            return interruptible(get)
         return None
 
     @property
@@ -137,9 +147,9 @@ class Bucket:
         except (BaseError, OSError, ValueError) as error:
             if verb == "read" and isinstance(error, FileNotFoundError):
                 raise
-            raise self._failed(name, _reason(error), verb) from None
+            raise self._write_error(name, _reason(error), verb) from None
 
-    def _failed(self, name: str, reason: str, verb: str = "written") -> WriteError:
+    def _write_error(self, name: str, reason: str, verb: str = "written") -> WriteError:
         remedy = "Check the bucket and the keys in the environment; then run again"
         return WriteError(f"{self.address}/{name}", f"cannot be {verb} ({reason})", remedy)
 
@@ -150,5 +160,5 @@ _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    told = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
-    return ": ".join(told) if told else redact(text.split("\n")[0], 300)
+    details = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(text))]
+    return ": ".join(details) if details else redact(text.split("\n")[0], 300)

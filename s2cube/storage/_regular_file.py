@@ -1,4 +1,4 @@
-"""Plain files and folders: what is opened here is no link, pipe or device."""
+"""Open regular files and folders, but no links, pipes or devices."""
 
 import os
 import stat
@@ -20,15 +20,15 @@ _KINDS = {
 }
 
 
-class NotPlainError(OSError):
-    """The thing to open is of another kind.
+class NotRegularFileError(OSError):
+    """A path is not a regular file, or a part of it is not a folder.
 
     Parameters
     ----------
     problem
         What it is.
     name
-        Path of the part that is not a folder, relative to the root; empty if it is the file itself.
+        Path of the part that is not a folder, relative to the root; empty for the file itself.
     """
 
     def __init__(self, problem: str, name: str = "") -> None:
@@ -47,11 +47,11 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
     folder
         Relative to the root, with slashes.
     create
-        Make the folders that are missing. The root is never made: a user who deletes it during a run means to.
+        Create missing folders, but never the root: a user may have deleted it during the run on purpose.
 
     Raises
     ------
-    NotPlainError
+    NotRegularFileError
         If a part is not a folder.
     OSError
         If it cannot be opened.
@@ -65,8 +65,8 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
                     os.mkdir(part, dir_fd=at)
             try:
                 below = _open(part, os.O_RDONLY, at, stat.S_IFDIR)
-            except NotPlainError as error:
-                raise NotPlainError(error.problem, "/".join(parts[:depth])) from None
+            except NotRegularFileError as error:
+                raise NotRegularFileError(error.problem, "/".join(parts[:depth])) from None
             os.close(at)
             at = below
         yield at
@@ -75,12 +75,12 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
 
 
 def open_file(name: str, flags: int, folder: int | None = None) -> int:
-    """Open a plain file in an open folder, or in the current folder; give its descriptor.
+    """Open a regular file in an open folder, or in the current folder; give its descriptor.
 
     Raises
     ------
-    NotPlainError
-        If it is something else.
+    NotRegularFileError
+        If it is not a regular file.
     OSError
         If it cannot be opened.
     """
@@ -92,12 +92,12 @@ def check_no_folder(name: str, folder: int) -> None:
 
     Raises
     ------
-    NotPlainError
+    NotRegularFileError
         If a folder has it.
     """
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise NotPlainError("is a folder, not a file")
+            raise NotRegularFileError("is a folder, not a file")
 
 
 def _open(name: str, flags: int, folder: int | None, kind: int) -> int:
@@ -109,7 +109,7 @@ def _open(name: str, flags: int, folder: int | None, kind: int) -> int:
         raise
     try:
         _check(os.fstat(opened).st_mode, kind)
-    except NotPlainError:
+    except NotRegularFileError:
         os.close(opened)
         raise
     return opened
@@ -118,6 +118,6 @@ def _open(name: str, flags: int, folder: int | None, kind: int) -> int:
 def _check(mode: int, kind: int) -> None:
     found = stat.S_IFMT(mode)
     if found == stat.S_IFLNK:
-        raise NotPlainError("is a link, and links inside an output are not followed")
+        raise NotRegularFileError("is a link, and links inside an output are not followed")
     if found != kind:
-        raise NotPlainError(f"is {_KINDS.get(found, 'something else')}, not {_KINDS[kind]}")
+        raise NotRegularFileError(f"is {_KINDS.get(found, 'something else')}, not {_KINDS[kind]}")

@@ -1,4 +1,4 @@
-"""Where a run writes, a folder or a bucket: alike for who writes."""
+"""A place to write to, a folder or a bucket, with one interface for both."""
 
 import re
 from collections.abc import Iterator
@@ -8,61 +8,96 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from s2cube.errors import OutputError
+from s2cube.fetch.addresses import STORE_SCHEMES
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 
-_SCHEMES = ("s3", "gs", "az")
 _SCHEME = re.compile(r"([a-zA-Z][\w+.-]*)://?")
 
 
-class Place(Protocol):
-    """Files by name: parts with slashes between them."""
+class Destination(Protocol):
+    """Files by name. Names are relative to the destination, with slashes."""
 
     @property
     def address(self) -> str:
-        """How people call it."""
+        """The path or address, as users write it."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether every machine can write there by the same address. It is unknown for a folder, and so False."""
+
+    def local(self, name: str) -> Path | None:
+        """Give the path of a file or folder on this machine; None if there is none."""
 
     def prepare(self) -> None:
-        """Make sure that it can be written."""
+        """Check that files can be written; create the destination if it does not exist.
 
-    def sweep(self) -> None:
-        """Throw away what broken runs left half written."""
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
 
-    def probe(self) -> None:
-        """Write something, and take it away again."""
+    def check_writable(self) -> None:
+        """Write a file, and remove it.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written.
+        """
+
+    def clean_up(self) -> None:
+        """Remove the files that stopped runs left incomplete."""
 
     def staging(self) -> AbstractContextManager[Path]:
-        """Lend a folder of this machine for files that are to be put here."""
+        """Lend a folder of this machine for files that will be put there."""
 
     def put(self, name: str, content: bytes | Path) -> None:
-        """Write a file, whole or not at all; one that is staged is taken away."""
+        """Write a file, completely or not at all. A file from the staging folder is moved."""
+
+    def append(self, name: str, lines: bytes) -> None:
+        """Add complete lines at the end of a file; create it if it does not exist."""
+
+    def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Write a file if its content is as expected (None: if it does not exist); say whether it was written."""
 
     def read(self, name: str) -> bytes | None:
-        """Give what a file holds; None where there is none."""
+        """Give the content of a file; None if it does not exist."""
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield the content of a file, a part at a time.
+        """Yield the content of a file in parts.
 
-        FileNotFoundError if there is none, another OSError if the disk cannot read it.
+        Raises
+        ------
+        FileNotFoundError
+            If it does not exist.
+        OSError
+            If the disk cannot read it.
         """
 
     def remove(self, name: str) -> None:
-        """Take a file away, if it is there."""
+        """Remove a file, if it exists."""
 
-    def sizes(self, under: str = "") -> dict[str, int]:
-        """Give the sizes of slices' files, bytes, by name, sorted: of all, or of a folder; from one listing."""
+    def sizes(self, depth: int, under: str = "") -> dict[str, int]:
+        """List files whose path has a number of names, by one listing: their sizes in bytes, by name, sorted.
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Write a file if it still holds what it held (None: if there is none), and tell whether it did."""
+        Folders at the top whose name begins with a dot are left out.
+
+        Parameters
+        ----------
+        under
+            Folder to list; all of the destination by default.
+        """
 
 
-def place_at(out: str | Path) -> Place:
-    """Give the folder or bucket at an address.
+def destination_at(out: str | Path) -> Destination:
+    """Give the folder or bucket at a path or address.
 
     Raises
     ------
     OutputError
-        If nothing can be written at such an address.
+        If s2cube does not write to such an address.
     """
     text = str(out)
     match = _SCHEME.match(text)
@@ -70,9 +105,9 @@ def place_at(out: str | Path) -> Place:
         return Folder(Path(text).expanduser().absolute())
     text = text.rstrip("/")
     parts = urlsplit(text)
-    # Stores would go by another name than was given.
-    crooked = {"", ".", ".."} & set(parts.path.split("/")[1:])
-    if match[1].lower() not in _SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or crooked:
-        known = ", ".join(f"{scheme}://bucket/folder" for scheme in _SCHEMES)
-        raise OutputError(text, "is nowhere that s2cube writes to", f"Give --out a local folder or one of {known}")
+    # An object store would use another name than the given one.
+    unclear = {"", ".", ".."} & set(parts.path.split("/")[1:])
+    if match[1].lower() not in STORE_SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or unclear:
+        known = ", ".join(f"{scheme}://bucket/folder" for scheme in STORE_SCHEMES)
+        raise OutputError(text, "s2cube cannot write there", f"Give --out a local folder or one of {known}")
     return Bucket(text)

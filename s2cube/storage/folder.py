@@ -1,4 +1,4 @@
-"""A folder to write to: each file is written completely or not at all, and no link in it is followed."""
+"""A folder to write to: each file is written completely or not at all, and no link inside is followed."""
 
 import fcntl
 import logging
@@ -9,27 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from s2cube.errors import OutputError, WriteError
-from s2cube.storage._regular_file import NotPlainError, check_no_folder, inside, open_file
+from s2cube.fetch.session import per_session
+from s2cube.storage._regular_file import NotRegularFileError, check_no_folder, inside, open_file
+from s2cube.storage.layout import LOCK, PARTS
 
 log = logging.getLogger(__name__)
 
-OWN = ".s2cube"
-"""Folder of what is nobody else's business."""
-
-_PARTS = f"{OWN}/parts"
-"""What is being written. It is on the same disk, so that a file can be moved from there in one step."""
-
 _LOCK_WAIT_S = 10
-"""What is done under a lock takes milliseconds: who holds it for longer sleeps, and would hold it for ever."""
-
-_DEPTH = 3
-"""Of a slice's files: aoi, slice, name."""
+"""The work under the lock takes milliseconds. A process that holds it longer is suspended, and may stay so."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -44,28 +36,35 @@ class Folder:
     def address(self) -> str:  # noqa: D102
         return str(self.root)
 
+    @property
+    def is_shared(self) -> bool:  # noqa: D102
+        return False
+
+    def local(self, name: str) -> Path | None:  # noqa: D102
+        return self.root / name
+
     def prepare(self) -> None:  # noqa: D102
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self.probe()
+            self.check_writable()
         except (OSError, WriteError) as error:
             problem = error.problem if isinstance(error, WriteError) else _problem(error, "written")
             raise OutputError(self.address, problem, "Choose another folder by --out") from None
-        with self._named(_PARTS), suppress(FileNotFoundError), inside(self.root, _PARTS):
+        with self._named(PARTS), suppress(FileNotFoundError), inside(self.root, PARTS):
             pass
 
-    def sweep(self) -> None:  # noqa: D102
-        # Links there are left alone.
-        with suppress(OSError), inside(self.root, _PARTS):
-            shutil.rmtree(self.root / _PARTS, ignore_errors=True)
+    def clean_up(self) -> None:  # noqa: D102
+        # `inside` raises an error for a link.
+        with suppress(OSError), inside(self.root, PARTS):
+            shutil.rmtree(self.root / PARTS, ignore_errors=True)
 
-    def probe(self) -> None:  # noqa: D102
+    def check_writable(self) -> None:  # noqa: D102
         with self._named(""), tempfile.TemporaryFile(dir=self.root):
             pass
 
     @contextmanager
     def staging(self) -> Iterator[Path]:  # noqa: D102
-        name = f"{_PARTS}/{uuid4().hex}"
+        name = f"{PARTS}/{uuid4().hex}"
         with self._named(name), inside(self.root, name, create=True):
             pass
         try:
@@ -83,7 +82,7 @@ class Folder:
                 self.put(name, staged)
             return
         with self._named(name):
-            # On disk before it has its name: a crash leaves the old file, or none.
+            # The content is on disk before the file gets its name: after a crash there is the old file, or none.
             with content.open("rb") as file:
                 os.fsync(file.fileno())
             with self._parent(name, create=True) as (folder_, leaf):
@@ -109,14 +108,39 @@ class Folder:
             check_no_folder(leaf, folder)
             os.unlink(leaf, dir_fd=folder)
 
-    def sizes(self, under: str = "") -> dict[str, int]:  # noqa: D102
+    def sizes(self, depth: int, under: str = "") -> dict[str, int]:  # noqa: D102
         found: dict[str, int] = {}
         with self._named(under, "read"), suppress(FileNotFoundError, NotADirectoryError), inside(self.root, under):
-            found.update(_sizes(self.root, under, len(Path(under).parts) + 1))
+            found.update(_sizes(self.root, under, len(Path(under).parts) + 1, depth))
         return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
-        # Of two runs that find the same, one goes first.
+    def append(self, name: str, lines: bytes) -> None:  # noqa: D102
+        left = memoryview(lines if self._ends_line(name) else b"\n" + lines)
+        with self.open_to_append(name) as file, self._named(name):
+            facts = os.fstat(file.fileno())
+            if facts.st_nlink > 1:
+                # The same file has a name outside of the output, as in a copy made of hard links: it must not change.
+                self.put(name, (self.read(name) or b"") + left)
+                return
+            try:
+                while left:
+                    left = left[os.write(file.fileno(), left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), facts.st_size)
+                raise
+
+    def _ends_line(self, name: str) -> bool:
+        """Say whether a file ends with a complete line, or is empty or missing."""
+        try:
+            with self._named(name, "read"), self._opened(name) as file:
+                return not file.seek(0, os.SEEK_END) or os.pread(file.fileno(), 1, file.tell() - 1) == b"\n"
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
+    def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
+        # Two runs may find the same content: only one of them may replace it.
         with self._locked():
             if self.read(name) != old:
                 return False
@@ -124,7 +148,7 @@ class Folder:
             return True
 
     @contextmanager
-    def appending(self, name: str) -> Iterator[IO[bytes]]:
+    def open_to_append(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file to append to; create it if it does not exist.
 
         Raises
@@ -142,8 +166,7 @@ class Folder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = f"{OWN}/lock"
-        with self._named(lock), self._parent(lock, create=True) as (folder, leaf):
+        with self._named(LOCK), self._parent(LOCK, create=True) as (folder, leaf):
             guard = open_file(leaf, os.O_RDWR | os.O_CREAT, folder)
         try:
             deadline = time.monotonic() + _LOCK_WAIT_S
@@ -170,10 +193,10 @@ class Folder:
 
     @contextmanager
     def _named(self, name: str, verb: str = "written") -> Iterator[None]:
-        """Turn errors of the system into those of s2cube. The caller handles a file to read that does not exist."""
+        """Turn errors of the system into those of s2cube; FileNotFoundError of a file to read is left to the caller."""
         try:
             yield
-        except NotPlainError as error:
+        except NotRegularFileError as error:
             remedy = "Move it away, or choose another --out"
             raise OutputError(str(self.root / (error.name or name)), error.problem, remedy) from None
         except OSError as error:
@@ -185,26 +208,26 @@ class Folder:
             raise WriteError(str(self.root / name), _problem(error, verb), f"{remedy}; then run again") from None
 
 
-def _sizes(root: Path, folder: str, depth: int) -> Iterator[tuple[str, int]]:
+def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[str, int]]:
     try:
         entries = list(os.scandir(root / folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         name = f"{folder}/{entry.name}" if folder else entry.name
-        if depth == _DEPTH:
-            with suppress(FileNotFoundError):  # it may just have been replaced
+        if level == depth:
+            with suppress(FileNotFoundError):  # it may just have been removed
                 if entry.is_file(follow_symlinks=False):
                     yield name, entry.stat(follow_symlinks=False).st_size
-        elif depth == 1 and entry.name.startswith("."):
+        elif level == 1 and entry.name.startswith("."):
             continue
         elif entry.is_dir(follow_symlinks=False):
-            yield from _sizes(root, name, depth + 1)
+            yield from _sizes(root, name, level + 1, depth)
         elif entry.is_symlink() and entry.is_dir():
             _warn_of_link(entry.path)
 
 
-@lru_cache(maxsize=1024)
+@per_session(maxsize=1024)
 def _warn_of_link(path: str) -> None:
     """Warn once."""
     log.warning("%s is a link. Links inside an output are not followed, so its content is left out", path)

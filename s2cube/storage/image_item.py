@@ -1,4 +1,4 @@
-"""What an Item says of the image beside it. If an Item cannot be read, the error says why."""
+"""Read the Item of an image. If it cannot be read, the error says why."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
+
+from s2cube.storage.layout import slice_file
 
 DATA = "data"
 """Key of the asset that is the COG."""
@@ -19,16 +21,16 @@ SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
 """File name of each asset: the name of the slice, followed by this."""
 
 RECIPE = "s2cube:recipe"
-"""Property of an Item: digest of what decided its pixels."""
+"""Property of an Item: digest of everything that determines its pixels."""
 
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that its image was made of."""
 
 SETTINGS = "s2cube:settings"
-"""Property of an Item: how its pixels were made, by the names of the flags."""
+"""Property of an Item: the settings of its pixels, by the names of the flags."""
 
 SEARCH = "s2cube:search"
-"""Property of an Item: which scenes were searched for, by the names of the flags."""
+"""Property of an Item: the settings of the search, by the names of the flags."""
 
 GROUND = "s2cube:ground"
 """Property of an Item: digest of the ground of its area, see `AOI.ground`."""
@@ -44,15 +46,15 @@ _MULTIHASH = re.compile(f"{SHA2_256}[0-9a-f]{{64}}|(?!{SHA2_256})([0-9a-f]{{2}})
 
 
 @dataclass(frozen=True)
-class Made:
-    """What an Item says of the image beside it.
+class ImageItem:
+    """The facts that the Item of an image states.
 
     Parameters
     ----------
     recipe, bands
         See `TimeSlice`; names of bands in the order of the COG.
     scenes
-        Ids of the scenes that it was made of.
+        Ids of the scenes that the image was made of.
     properties
         All properties of the Item.
     files
@@ -92,7 +94,7 @@ class Made:
         return ""
 
 
-def read_item(content: bytes, aoi_id: str, slice_id: str) -> Made:
+def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
 
     It checks every member that s2cube reads, and those without which other programs cannot read the Item.
@@ -113,14 +115,14 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> Made:
     files, checksums = {}, {}
     for key in SUFFIXES.keys() & item.assets.keys():
         asset = item.assets[key]
-        name = f"{aoi_id}/{slice_id}/{slice_id}{SUFFIXES[key]}"
+        name = slice_file(aoi_id, slice_id, SUFFIXES[key])
         files[name] = asset.size
         if asset.checksum:
             checksums[name] = asset.checksum
     if DATA not in item.assets:
         raise ValueError(f"assets: there is no {DATA}")
     facts = item.properties
-    return Made(
+    return ImageItem(
         recipe=facts.recipe,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),

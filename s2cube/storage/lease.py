@@ -1,4 +1,4 @@
-"""An output is written by one run at a time; the record of that run says how it goes."""
+"""The right to write to an output: one run holds it at a time, and shows by heartbeats that it lives."""
 
 import logging
 import os
@@ -10,47 +10,49 @@ from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
+from s2cube.config.times import timestamp
 from s2cube.errors import BusyError, OutputError, S2CubeError, WriteError
-from s2cube.storage.output import RUN, Output
+from s2cube.storage.layout import RUN
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import DEAD_S, Record, State, machine, now
+from s2cube.storage.record import DEAD_S, Record, RunState, machine_id
 
 log = logging.getLogger(__name__)
 
-_BEAT_S = 3
-"""So often a run says that it lives."""
+_HEARTBEAT_S = 3
+"""Interval of heartbeats."""
 
 _DEAD_S = DEAD_S
-"""Seconds that a run waits for a sign of life of the run before it."""
+"""Time that a run waits for a heartbeat of the run before it."""
 
 
 class Lease:
-    """The right to write to an output, kept by saying every few seconds that this run lives.
+    """The right to write to an output. A thread writes a heartbeat to the record of the run every few seconds.
 
-    Parameters
+    Attributes
     ----------
     progress
-        Set it: it is told with the next beat, or by `tell`.
+        Set it: the next heartbeat writes it to the record.
     follows_an_end
-        Whether the run before came to its end.
+        Whether the run before has ended by itself.
     """
 
     def __init__(self, output: Output) -> None:
         self.id = uuid4().hex[:12]
-        self.output = output.of(self.id)
+        self.output = output.held_by(self.id)
         self.progress = Progress()
         self.follows_an_end = False
-        where, began = f"{socket.gethostname()}:{os.getpid()}", now()
-        self._record = Record(self.id, "running", where, machine(), os.getpid(), began, began)
+        where, began = f"{socket.gethostname()}:{os.getpid()}", timestamp()
+        self._record = Record(self.id, "running", where, machine_id(), os.getpid(), began, began)
         self._beats = 0
         self._content: bytes | None = None
         self._found: bytes | None = None
-        self._told = ""
+        self._last_problem = ""
         self._ended = threading.Event()
         self._writing = threading.Lock()
 
-    def take(self) -> None:
-        """Take the output, from a run that has ended or died.
+    def acquire(self) -> None:
+        """Get the right to write, after a run that has ended or died.
 
         Raises
         ------
@@ -59,14 +61,14 @@ class Lease:
         OutputError
             If it cannot be written.
         """
-        self.output.place.prepare()
-        found = self.output.place.read(RUN)
+        self.output.destination.prepare()
+        found = self.output.destination.read(RUN)
         record = _parsed(self.output, found)
         if record and record.is_open and not record.is_dead:
-            found = self._wait_for_a_sign(found, record)
+            found = self._wait_for_heartbeat(found, record)
             record = Record.parse(found)
         self._content = self._found = found
-        # Until this run has made something, the run before it stays the last one that did.
+        # Until this run has written a slice, `status` reports the run before.
         last = record and (record if record.has_begun else record.before)
         self._record = replace(self._record, before=last and replace(last, before=None))
         self.follows_an_end = last is not None and last.state == "done"
@@ -75,67 +77,71 @@ class Lease:
         except WriteError as error:
             raise OutputError(error.subject, error.problem, "Choose another --out") from None
         if not taken:
-            raise self._busy(Record.parse(self.output.place.read(RUN)))
-        self.output.place.sweep()
-        threading.Thread(target=self._keep, name="s2cube-lease", daemon=True).start()
+            raise self._busy(Record.parse(self.output.destination.read(RUN)))
+        self.output.destination.clean_up()
+        threading.Thread(target=self._send_heartbeats, name="s2cube-lease", daemon=True).start()
 
-    def give_back(self, state: State | None, error: str = "") -> None:
-        """Say how the run ended; from now on another run may write there.
+    def release(self, state: RunState | None, error: str = "") -> None:
+        """End the run and its right to write.
 
-        A run that failed or was stopped before it made anything restores the record of the run before it, and adds a
+        A run that failed or was stopped before it wrote a slice restores the record of the run before it, and adds a
         line about itself.
 
         Parameters
         ----------
         state
-            None for what is not a run: the record stays as it was.
+            How the run ended; None if it was no run: the record stays as it was before.
         """
         self._ended.set()
         try:
-            if self.output.is_reached():
-                # Who has lost it must leave alone what another is writing.
-                self.output.place.sweep()
+            if self.output.fence.is_intact():
+                # Otherwise another run holds the output now, and these may be its files.
+                self.output.destination.clean_up()
             if state is None:
                 self._restore()
             else:
                 self._write(state, error)
         except (OutputError, WriteError) as problem:
-            if str(problem) not in (error, self._told):
+            if str(problem) not in (error, self._last_problem):
                 log.warning("%s", problem)
 
-    def tell(self) -> None:
-        """Say that the run lives, and how it goes."""
+    def check(self) -> None:
+        """Make sure that this run still holds the output; raises as `Fence.check` does."""
+        self.output.fence.check()
+
+    def heartbeat(self) -> None:
+        """Write the record of the run, with its progress."""
         try:
-            # Who has lost it sees that when it next writes a slice.
+            # If another run holds the output now, the next slice that is written raises an error.
             self._write("running")
         except (OutputError, WriteError) as error:
-            if str(error) != self._told:
+            if str(error) != self._last_problem:
                 log.warning("%s", error)
-            self._told = str(error)
+            self._last_problem = str(error)
 
-    def _keep(self) -> None:
-        while not self._ended.wait(_BEAT_S):
-            self.tell()
+    def _send_heartbeats(self) -> None:
+        while not self._ended.wait(_HEARTBEAT_S):
+            self.heartbeat()
 
-    def _write(self, state: State, error: str = "") -> bool:
+    def _write(self, state: RunState, error: str = "") -> bool:
         with self._writing:
             if self._ended.is_set() and state == "running":
                 return True
             self._beats += 1
             record = replace(
-                self._record, state=state, error=error, progress=self.progress, updated=now(), beats=self._beats
+                self._record, state=state, error=error, progress=self.progress, updated=timestamp(), beats=self._beats
             )
             if state in ("failed", "stopped") and not record.has_begun and record.before:
                 record = record.before.followed_by(record)
             elif state != "running" or record.has_begun:
                 record = replace(record, before=None)
-            return self._store(record.written())
+            return self._store(record.to_json())
 
     def _store(self, content: bytes) -> bool:
-        if not self.output.place.swap(RUN, self._content, content):
-            # What was written may be there though the answer was lost.
-            there = self.output.place.read(RUN)
-            if not _is_of(self.id, there) or not self.output.place.swap(RUN, there, content):
+        if not self.output.destination.compare_and_swap(RUN, self._content, content):
+            # The content may have been written although the answer was lost.
+            there = self.output.destination.read(RUN)
+            if not _is_of(self.id, there) or not self.output.destination.compare_and_swap(RUN, there, content):
                 return False
         self._content = content
         return True
@@ -144,14 +150,14 @@ class Lease:
         with self._writing:
             if self._found is not None:
                 self._store(self._found)
-            elif self.output.is_reached():
-                self.output.place.remove(RUN)
+            elif self.output.fence.is_intact():
+                self.output.destination.remove(RUN)
 
-    def _wait_for_a_sign(self, before: bytes | None, record: Record) -> bytes | None:
+    def _wait_for_heartbeat(self, before: bytes | None, record: Record) -> bytes | None:
         log.info("%s: waiting to see whether the run that %s began there still lives", self._address, record.where)
         deadline = time.monotonic() + _DEAD_S
         while time.monotonic() < deadline:
-            found = self.output.place.read(RUN)
+            found = self.output.destination.read(RUN)
             if found != before:
                 record_now = Record.parse(found)
                 if record_now and record_now.is_open:
@@ -163,7 +169,7 @@ class Lease:
 
     @property
     def _address(self) -> str:
-        return self.output.place.address
+        return self.output.destination.address
 
     def _busy(self, record: Record | None) -> BusyError:
         who = f"by a run of {record.where} since {record.started}" if record else "by another run"
@@ -173,13 +179,13 @@ class Lease:
 
 
 @contextmanager
-def held(output: Output, ends_as: State | None = "done") -> Iterator[Lease]:
+def held(output: Output, ends_as: RunState | None = "done") -> Iterator[Lease]:
     """Hold an output for a while.
 
     Parameters
     ----------
     ends_as
-        State at the end if nothing is raised; None for what is not a run.
+        State at the end if no error is raised; None if it is no run.
 
     Raises
     ------
@@ -189,26 +195,26 @@ def held(output: Output, ends_as: State | None = "done") -> Iterator[Lease]:
         If it cannot be written.
     """
     lease = Lease(output)
-    lease.take()
+    lease.acquire()
     try:
         yield lease
     except S2CubeError as error:
-        lease.give_back(ends_as and "failed", str(error))
+        lease.release(ends_as and "failed", str(error))
         raise
     except BaseException as error:
-        how: State = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        lease.give_back(ends_as and how, type(error).__name__)
+        how: RunState = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        lease.release(ends_as and how, type(error).__name__)
         raise
-    lease.give_back(ends_as)
+    lease.release(ends_as)
 
 
 def read_record(output: Output) -> Record | None:
     """Read the record of the last run in an output; None if there was no run.
 
-    A record that cannot be read counts as none, with a warning. A run that died before it made anything does not hide
+    A record that cannot be read counts as none, with a warning. A run that died before it wrote a slice does not hide
     the run before it.
     """
-    record = _parsed(output, output.place.read(RUN))
+    record = _parsed(output, output.destination.read(RUN))
     if record and record.before and not record.is_alive:
         return record.before.followed_by(record)
     return record
@@ -217,7 +223,7 @@ def read_record(output: Output) -> Record | None:
 def _parsed(output: Output, content: bytes | None) -> Record | None:
     record = Record.parse(content)
     if content is not None and record is None:
-        log.warning("%s/%s cannot be read as the record of a run: it is ignored", output.place.address, RUN)
+        log.warning("%s/%s cannot be read as the record of a run: it is ignored", output.destination.address, RUN)
     return record
 
 

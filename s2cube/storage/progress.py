@@ -1,20 +1,20 @@
-"""How far a run has come."""
+"""The progress of a run."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: time slices.
+    """The progress of a run: numbers of time slices.
 
     Parameters
     ----------
     total
-        To be made, of which the others below are a part.
+        Slices to make; `written`, `failed`, `rejected` and `running` count some of them.
     skipped
-        There before, and not among these.
+        Slices that were there before; they are not part of the total.
     began
-        When the first one was handed out, RFC 3339, UTC; empty before that.
+        When the first slice was submitted, RFC 3339, UTC; empty before that.
     """
 
     total: int = 0
@@ -27,10 +27,10 @@ class Progress:
 
     @property
     def over(self) -> int:
-        """Slices of which it is known what became of them."""
+        """Slices that are written, failed or rejected."""
         return self.written + self.failed + self.rejected
 
     @property
     def left(self) -> int:
-        """Slices of which it is not known yet."""
+        """Slices that are not yet written, failed or rejected."""
         return self.total - self.over

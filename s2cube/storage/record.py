@@ -1,4 +1,4 @@
-"""What a run reports of itself, in a file of the output that it writes to."""
+"""The record of a run: a file in the output, by which other processes see its state, and that it holds the output."""
 
 import json
 import os
@@ -10,27 +10,25 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from s2cube.errors import BusyError, WriteError
+from s2cube.storage.destination import Destination
+from s2cube.storage.layout import RUN
 from s2cube.storage.progress import Progress
 
-State = Literal["submitted", "running", "done", "failed", "stopped"]
+RunState = Literal["submitted", "running", "done", "failed", "stopped"]
 
 DEAD_S = 30
-"""Who has said nothing for so long is dead; ten beats, so that a slow store kills nobody."""
+"""A run without a heartbeat for this time (ten intervals, because a store may be slow) is considered dead."""
 
-_BEGIN_S = 3600
-"""What was handed over and has not begun after so long is taken for lost by who asks how it goes."""
+_SUBMITTED_S = 3600
+"""A submitted run that has not begun after this time is considered lost."""
 
 _MOST = 10**9
-"""No run has more slices, or takes more seconds."""
+"""Limit for numbers of slices, and for seconds."""
 
 
-def now() -> str:
-    """Give this moment, RFC 3339, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def machine() -> str:
-    """Name this machine as it runs now, and the processes it sees; a name for nothing where that is not told."""
+def machine_id() -> str:
+    """Identify this boot of this machine, and the namespace of its process ids; a random id if they are unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}-{Path('/proc/self/ns/pid').readlink()}"
@@ -62,7 +60,7 @@ _Progress = Annotated[Progress, AfterValidator(_check_counts)]
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run that ended before it made anything.
+    """A run that ended before it wrote a slice.
 
     Parameters
     ----------
@@ -71,7 +69,7 @@ class Attempt:
     started
         RFC 3339, UTC.
     ended
-        How it ended, in words.
+        Description of its end.
     """
 
     where: str
@@ -81,30 +79,30 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Record:
-    """What a run says of itself.
+    """The record of a run.
 
     Parameters
     ----------
     run
         Id, a new one for each run.
     where
-        Host and process that look after it.
+        Host and process that supervise it.
     machine
-        Tells whether `pid` is a process of this machine, as it runs now.
+        See `machine_id`: says whether `pid` is a process of this machine.
     started, updated
         RFC 3339, UTC.
     beats
-        Grows as long as it lives.
+        Number of heartbeats; it grows while the run lives.
     error
         Why it failed.
     attempt
-        The last later run, if it ended before it made anything.
+        The last later run, if that ended before it wrote a slice.
     before
-        Until this run begins to make slices: the record of the last run that did.
+        Until this run begins with slices: the record of the last run that did.
     """
 
     run: str
-    state: State
+    state: RunState
     where: str
     machine: str
     pid: Annotated[int, Field(gt=0, lt=1 << 31)]
@@ -118,44 +116,44 @@ class Record:
 
     @classmethod
     def parse(cls, content: bytes | None) -> "Record | None":
-        """Read a record; None where there is none, or one of another kind."""
+        """Read a record; None if there is none, or if it is invalid."""
         try:
             return _RECORD.validate_json(content or b"", strict=True)
         except ValidationError:
             return None
 
-    def written(self) -> bytes:
-        """Write the record."""
+    def to_json(self) -> bytes:
+        """Give the content of the file."""
         facts = {key: value for key, value in asdict(self).items() if value is not None}
         # A lone surrogate, which the text of an error may hold, would make the record unreadable.
         return json.dumps(facts, indent=2, ensure_ascii=False).encode(errors="replace")
 
     @property
     def is_alive(self) -> bool:
-        """Whether it goes on, as far as that is to be seen from here."""
+        """Whether it goes on, as far as this process can see."""
         if self.state == "submitted":
-            return self._silent_s <= _BEGIN_S
-        return self.is_open and not self.is_dead and self._silent_s <= DEAD_S
+            return self._silence_s <= _SUBMITTED_S
+        return self.is_open and not self.is_dead and self._silence_s <= DEAD_S
 
     @property
-    def _silent_s(self) -> float:
+    def _silence_s(self) -> float:
         return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended, as far as it says itself."""
+        """Whether it has not ended, by its own record."""
         return self.state == "running"
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has begun to make slices."""
+        """Whether it has begun with slices."""
         return bool(self.progress.began)
 
     @property
-    def told(self) -> str:
-        """The state, as far as it is to be believed, in words."""
+    def description(self) -> str:
+        """The state in words. A run that says that it goes on may be dead."""
         if self.is_open and not self.is_alive:
-            return f"dead (no sign of life for {self._silent_s:.0f} s; run again to go on)"
+            return f"dead (no sign of life for {self._silence_s:.0f} s; run again to go on)"
         if self.is_open and not self.has_begun:
             return "running (no slice has begun yet)"
         if self.state == "done" and self.progress.failed:
@@ -164,34 +162,80 @@ class Record:
 
     @property
     def pace(self) -> float:
-        """Slices a second, of those that this run made itself; 0 as long as there is none."""
+        """Slices per second of this run; 0 before the first one."""
         if not self.has_begun or not self.progress.over:
             return 0
-        began, now = (datetime.fromisoformat(each) for each in (self.progress.began, self.updated))
-        return self.progress.over / max((now - began).total_seconds(), 0.001)
+        began, updated = (datetime.fromisoformat(each) for each in (self.progress.began, self.updated))
+        return self.progress.over / max((updated - began).total_seconds(), 0.001)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at this pace; None if there is no pace yet."""
+        """Seconds until the end at this pace; None before the first slice."""
         return min(max(self.progress.left, 0) / self.pace, _MOST) if self.pace else None
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was a process of this machine that is gone."""
-        if self.machine != machine():
+        """Whether it was a process of this machine that has ended."""
+        if self.machine != machine_id():
             return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False  # it is another user's, and lives
+            return False  # a living process of another user
         return False
 
     def followed_by(self, other: Self) -> "Record":
-        """Give the record of a run, followed by one that ended before it made anything."""
+        """Give the record of a run that was followed by one that ended before it wrote a slice."""
         ended = replace(self, state="failed", error=f"no sign of life since {self.updated}") if self.is_open else self
-        return replace(ended, attempt=Attempt(other.where, other.started, other.told), before=None)
+        return replace(ended, attempt=Attempt(other.where, other.started, other.description), before=None)
 
 
 _RECORD = TypeAdapter(Record)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The check that a run still holds the output that it writes to. It goes to workers with the output.
+
+    Parameters
+    ----------
+    run
+        Id of the run; empty if no run holds the output, and there is nothing to check.
+    """
+
+    destination: Destination
+    run: str
+
+    def check(self) -> None:
+        """Make sure that the run still holds the output.
+
+        Raises
+        ------
+        BusyError
+            If another run holds it.
+        WriteError
+            If the output was deleted, or the record of the run.
+        """
+        if not self.run:
+            return
+        record, address = self.destination.read(RUN), self.destination.address
+        if record is None:
+            self.destination.check_writable()  # raises another error if the whole folder is gone
+            problem = "was deleted or emptied during the run: the record of the run is gone"
+            raise WriteError(address, problem, "Check what happened to it, then run again")
+        if _run_of(record) != self.run:
+            raise BusyError(address, "is written by another run now", "Wait for it, then run again")
+
+    def is_intact(self) -> bool:
+        """Say whether this process sees the output with the record of the run, so that it is the same output."""
+        return _run_of(self.destination.read(RUN) or b"") == self.run
+
+
+def _run_of(record: bytes) -> str | None:
+    """Give the id of the run of a record, which may be of another version; None if it cannot be read."""
+    try:
+        return str(json.loads(record)["run"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -23,7 +23,7 @@ from s2cube.area.aoi import AOI
 from s2cube.area.grid import aoi_geobox
 from s2cube.area.outline import compact, in_crs
 from s2cube.demo.archive import Archive
-from s2cube.storage.output import as_json
+from s2cube.storage.json_text import stac_json
 from support.runs import CommandLine
 
 SQUARE = shapely.box(10, 50, 10.01, 50.01)
@@ -294,7 +294,7 @@ class TestItemGeometry:
 
     def test_of_a_smooth_area_is_small(self) -> None:
         outline, tolerance_m = compact(ring(100_000), 3)
-        text = as_json({"id": "x", "geometry": shapely.geometry.mapping(outline), "bbox": [1, 2]})
+        text = stac_json({"id": "x", "geometry": shapely.geometry.mapping(outline), "bbox": [1, 2]})
         assert len(text) < 15_000
         assert tolerance_m == 3
 
@@ -308,9 +308,9 @@ class TestItemGeometry:
 
     def test_is_one_line_of_json(self) -> None:
         content = {"id": "x", "geometry": shapely.geometry.mapping(FARM), "properties": {"a": "\0geometry"}}
-        assert json.loads(as_json(content)) == json.loads(json.dumps(content))
-        assert len(as_json(content).splitlines()) == 7
-        assert json.loads(as_json({"geometry": None})) == {"geometry": None}
+        assert json.loads(stac_json(content)) == json.loads(json.dumps(content))
+        assert len(stac_json(content).splitlines()) == 7
+        assert json.loads(stac_json({"geometry": None})) == {"geometry": None}
 
 
 @pytest.mark.parametrize("kind", ["coast", "sliver"])

@@ -364,8 +364,8 @@ BAD = {
     "no TOML": (["--config", lambda folder: write(folder / "c.toml", "[search")], "cannot be read as TOML"),
     "no such config": (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     "out is a file": (["--out", lambda folder: write(folder / "taken", "")], "taken: cannot be written"),
-    "out with a key": (["--out", "s3://key:secret@bucket/x"], "s3://…@bucket/x: is nowhere that s2cube writes to"),
-    "out on another": (["--out", "abfs://bucket/x"], "abfs://bucket/x: is nowhere that s2cube writes to"),
+    "out with a key": (["--out", "s3://key:secret@bucket/x"], "s3://…@bucket/x: s2cube cannot write there"),
+    "out on another": (["--out", "abfs://bucket/x"], "abfs://bucket/x: s2cube cannot write there"),
     "unknown flag": (["--max-clod", "3"], "--max-clod. Did you mean --max-cloud?"),
     "unknown mask": (["--mask", "fog"], "--mask: Input should be 'scl', 'cloud', 'snow' or 'qa60'"),
 }  # fmt: skip
@@ -393,11 +393,9 @@ def test_repeated_flag_is_wrong_usage(s2cube_command: CommandLine) -> None:
     assert s2cube_command("run", "--stac", "a", "--stac", "b").status == 2
 
 
+@pytest.mark.usefixtures("new_session")
 @pytest.mark.parametrize("command", ["run", "search", "plan"])
-def test_catalogue_that_does_not_answer(
-    s2cube_command: CommandLine, job: Job, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
+def test_catalogue_that_does_not_answer(s2cube_command: CommandLine, job: Job, command: str) -> None:
     done = s2cube_command(*job("--stac", f"http://127.0.0.1:{servers.free_port()}/v1", command=command))
     assert done.status == 1
     assert "does not answer" in done.err
@@ -435,13 +433,11 @@ def test_traceback_only_on_request(s2cube_command: CommandLine, job: Job) -> Non
     assert "Traceback" not in s2cube_command(*job("--bands", "x", "-v")).err
 
 
-def test_credentials_are_never_shown(
-    s2cube_command: CommandLine, job: Job, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("new_session")
+def test_credentials_are_never_shown(s2cube_command: CommandLine, job: Job, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/v1").respond_with_data("nobody", status=401)
     address = httpserver.url_for("/v1").replace("http://", "http://me:secret@")
     gone = f"http://me:secret@127.0.0.1:{servers.free_port()}/v1"
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
     for stac, problem in ((address, "answers 401"), (gone, "does not answer")):
         for loud in ("-q", "-v", "-vv"):
             done = s2cube_command(*job("--stac", f"{stac}?sig=hidden", loud))

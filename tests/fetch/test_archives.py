@@ -25,7 +25,7 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError, redact
 from s2cube.fetch import _s3 as s3
 from s2cube.fetch import object_store as remote
-from s2cube.fetch._archives import ARCHIVES, Keys, NoKeys, Place, locate, output_place
+from s2cube.fetch._archives import ARCHIVES, BucketLocation, Keys, NoKeys, locate, output_location
 from s2cube.fetch.store import Access, fetch
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.storage._bucket import Bucket
@@ -105,7 +105,7 @@ class TestTable:
         environ = keys("AWS") | {"AWS_ENDPOINT_URL": "http://own:9000/", "AWS_DEFAULT_REGION": "r"}
         place = locate("s3://mine/a", (), environ)
         assert (place.url, place.region, place.keys) == ("http://own:9000/mine/", "r", Keys("AWS", "AKAWS", "SKAWS"))
-        assert place == output_place("mine", environ)
+        assert place == output_location("mine", environ)
         assert locate("s3://sentinel-cogs-of-mine/a", (), environ).keys
         with pytest.raises(NoKeys, match=r"no keys for s3://mine in the environment"):
             locate("s3://mine/a", (), {})
@@ -124,7 +124,7 @@ class TestTable:
         ],
     )
     def test_endpoints_of_the_environment(self, environ: dict[str, str], url: str) -> None:
-        assert output_place("b", keys("AWS") | environ).url == url
+        assert output_location("b", keys("AWS") | environ).url == url
 
     def test_the_endpoint_is_one_that_real_items_name(self, real: Path) -> None:
         named = set()
@@ -218,7 +218,7 @@ class TestSignature:
     def test_amazons_own_example(self) -> None:
         """Of "Signature Calculations for the Authorization Header: … GET Object"."""
         key = Keys("AWS", AMAZON_KEY, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
-        place = Place("examplebucket", "https://s3.amazonaws.com", "us-east-1", key, by_host=True)
+        place = BucketLocation("examplebucket", "https://s3.amazonaws.com", "us-east-1", key, by_host=True)
         url = s3.object_url(place, "/test.txt")
         signed = s3.headers_for(place, url, {"Range": "bytes=0-9"}, datetime(2013, 5, 24, tzinfo=UTC))
         assert url == "https://examplebucket.s3.amazonaws.com/test.txt"
@@ -543,8 +543,8 @@ class TestRealStores:
             pixels = np.concatenate([block.pixels for block in raster.blocks(window)])
             np.testing.assert_array_equal(pixels, noise()[200:300, 100:400])
             assert raster.lattice.crs.to_epsg() == EPSG
-            assert access.ledger.traffic.requests > 1
-            assert access.ledger.traffic.bytes < 2 * (tmp_path / "a.jp2").stat().st_size
+            assert access.usage.traffic.requests > 1
+            assert access.usage.traffic.bytes < 2 * (tmp_path / "a.jp2").stat().st_size
 
     def test_the_wrong_keys_open_nothing(self, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Each of the two stores knows its own keys only."""

@@ -126,7 +126,7 @@ class TestBounds:
         flood = Flood(status(200))
         server.fault = lambda *_: flood
         access = Access(timeout_s=20, retries=0, tokens=((f"{server.url}/archive", f"{server.url}/a.tif"),))
-        with pytest.raises(AssetReadError, match=r"gives no token for it \(answers something else\)"):
+        with pytest.raises(AssetReadError, match=r"gives no token for it \(the answer holds no token\)"):
             fetch(f"{server.url}/archive/b.tif", 0, 8, access)
         assert flood.sent < 20 << 20
 
@@ -189,7 +189,7 @@ class TestBounds:
         server.fault = hang_up
         for _ in range(5):
             assert len(fetch(f"{server.url}/a.tif", 0, 8, access).data) == 8
-        assert not access.ledger.notes
+        assert not access.usage.notes
 
     def test_a_new_one_that_is_closed_is_a_failure(self, server: Faulty) -> None:
         server.fault = lambda *_: b""
@@ -249,7 +249,7 @@ class TestRedirections:
         np.testing.assert_allclose(whole_means(one.read(WHOLE))[0], means(noise()), rtol=1e-5)
         assert len(heard) == 2
         assert ("versionId=3" in heard[0]) == ("versionId" in place)
-        assert access.ledger.traffic.requests == 4
+        assert access.usage.traffic.requests == 4
         assert not [each for each in heard if "SECRET" in each or "Referer" in each or "Authorization" in each]
 
     def test_gdal_neither(self, server: Faulty, other: Faulty, heard: list[str]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ import rasterio.shutil
 from s2cube.config.stores import Store
 from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError, S2CubeError, SearchError
-from s2cube.fetch import _network as network
-from s2cube.fetch import connections, http, object_store
+from s2cube.fetch import connections, http, object_store, retry, session
 from s2cube.fetch.store import Access, fetch
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.stac.source import open_source
@@ -114,8 +114,8 @@ def write(url: str) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "abcdef")
         patch.setenv("AWS_ENDPOINT_URL", url)
-        patch.setattr(object_store, "_WRITE_RETRY_S", 1)
-        object_store.store_to_write.cache_clear()
+        patch.setattr(retry, "WRITES", replace(retry.WRITES, longest_s=1))
+        session.reset()
         obstore.put(object_store.store_to_write("s3://bucket/out"), "a", b"abc")
 
 
@@ -128,7 +128,7 @@ def read_by_role(url: str) -> None:
         with served(Faulty(Path(), Role)) as role:
             _give_role(patch, role)
             patch.setenv("NO_PROXY", ",".join(filter(None, [f"127.0.0.1:{role.server_port}", _no_proxy()])))
-            object_store.store_to_read.cache_clear()
+            session.reset()
             fetch("s3://bucket/a.tif", 0, 8, Access(timeout_s=5, retries=0))
 
 
@@ -160,7 +160,7 @@ EVERY_CLIENT = pytest.mark.parametrize("client", CLIENTS, ids=lambda each: each.
 
 class TestCertificates:
     @EVERY_CLIENT
-    @pytest.mark.parametrize("variable", network.CERTIFICATE_VARIABLES)
+    @pytest.mark.parametrize("variable", connections.CERTIFICATE_VARIABLES)
     def test_one_variable_serves_every_client(
         self, office: Secure, authority: Certificates, client: Any, variable: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -207,7 +207,7 @@ class TestCertificates:
             read(office.url)
         text = str(caught.value)
         assert f"the certificate of localhost:{office.server_port} is not trusted: unable to get local issuer" in text
-        assert all(name in text for name in network.CERTIFICATE_VARIABLES)
+        assert all(name in text for name in connections.CERTIFICATE_VARIABLES)
         assert not caught.value.may_pass
 
     def test_another_host_s_certificate(
@@ -361,13 +361,13 @@ class TestCauses:
 
     def tries(self, href: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[AssetReadError, int]:
         asked: list[str] = []
-        ask = http.ask
+        ask = http.http_get
 
         def counted(*words: Any, **more: Any) -> Any:
             asked.append(words[0])
             return ask(*words, **more)
 
-        monkeypatch.setattr("s2cube.fetch.store.ask", counted)
+        monkeypatch.setattr("s2cube.fetch.store.http_get", counted)
         with pytest.raises(AssetReadError) as caught:
             fetch(href, 0, 8, Access(**({"timeout_s": 5, "retries": 5} | options)))
         return caught.value, len(asked)
@@ -401,7 +401,9 @@ class TestCauses:
         fetch(f"{server.url}/a.tif", 0, 8, Access())
         # Nothing listens there any more; the connection that was kept would still answer.
         server.socket.close()
-        connections.connections.cache_clear()
+        known = http.known_servers()
+        session.reset()
+        http.known_servers().update(known)
         error, tries = self.tries(f"{server.url}/a.tif", monkeypatch)
         assert "refuses the connection) after 5 retries" in error.problem
         assert (tries, error.may_pass) == (6, True)
@@ -433,7 +435,7 @@ class TestCauses:
     def test_half_an_answer(self, server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
         server.fault = lambda *_: answer(206, bytes(8), "Content-Range: bytes 0-7/8\r\n")[:-4]
         error, tries = self.tries(f"{server.url}/a.tif", monkeypatch, retries=1)
-        assert "4 bytes came of 8) after 1 retry" in error.problem
+        assert "4 of 8 bytes were received) after 1 retry" in error.problem
         assert (tries, error.may_pass) == (2, True)
 
     def test_tokens_too(self) -> None:
@@ -445,8 +447,8 @@ class TestCauses:
 
     def test_a_key_that_no_header_can_hold_is_not_shown(self, server: Faulty) -> None:
         """As one is that was read from a file, with the end of its line."""
-        with pytest.raises(http.Lasting, match="characters that HTTP does not allow") as caught:
-            http.ask(f"{server.url}/a.tif", {"X-Key": "TOPSECRET\n"}, 5, 10)
+        with pytest.raises(retry.PermanentFailure, match="characters that HTTP does not allow") as caught:
+            http.http_get(f"{server.url}/a.tif", {"X-Key": "TOPSECRET\n"}, 5, 10)
         assert "SECRET" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -505,12 +507,12 @@ def read_by_role_within(url: str, timeout_s: float) -> None:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with served(Faulty(Path(), Role)) as role:
             _give_role(patch, role)
-            object_store.store_to_read.cache_clear()
+            session.reset()
             fetch("s3://bucket/a.tif", 0, 8, Access(timeout_s=timeout_s, retries=0))
 
 
 def test_trust_is_strict() -> None:
     """Hosts are checked, and by no more than the authorities."""
-    context = network.trust(network.certificates())
+    context = connections.tls_settings(connections.certificates())
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

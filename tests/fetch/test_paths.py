@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from s2cube.fetch.paths import is_local, local_path
+from s2cube.fetch.addresses import is_local, local_path
 
 
 @pytest.mark.parametrize(

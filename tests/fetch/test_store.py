@@ -14,8 +14,7 @@ import requests
 from obstore.store import S3Store
 
 from s2cube.errors import AssetReadError
-from s2cube.fetch import object_store as remote
-from s2cube.fetch.cache import Shelf
+from s2cube.fetch import session
 from s2cube.fetch.store import Access, fetch
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster.cells import CELLS, whole_means
@@ -64,8 +63,7 @@ class TestS3:
     @pytest.fixture(params=["AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL"])
     def keys(self, bucket: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         """Keys and place, as GDAL or as AWS calls them."""
-        remote.store_to_read.cache_clear()
-        monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
+        session.reset()
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKTEST")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SKTEST")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -80,7 +78,7 @@ class TestS3:
     def test_is_read(self) -> None:
         access = Access()
         np.testing.assert_allclose(read("s3://archive/tiles/14/a b+c.tif", access), means(noise()), rtol=1e-5)
-        assert access.ledger.traffic.requests == 2
+        assert access.usage.traffic.requests == 2
 
     @pytest.mark.usefixtures("keys")
     @pytest.mark.parametrize("name", ["a.jp2", "a.tif"])
@@ -89,7 +87,7 @@ class TestS3:
         wanted = means(noise())
         access = Access()
         cells = read(f"s3://archive/by gdal/{name}", access)
-        assert list(access.ledger.notes) == [f"s3://archive/by gdal/{name}"]
+        assert list(access.usage.notes) == [f"s3://archive/by gdal/{name}"]
         if name == "a.tif":
             assert (cells[0, :2] == 0).all()
             wanted[0, :2] = 0
@@ -98,7 +96,7 @@ class TestS3:
     @pytest.mark.usefixtures("keys")
     def test_a_wrong_key_of_gdals_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONGSECRET")
-        remote.store_to_read.cache_clear()
+        session.reset()
         with pytest.raises(AssetReadError, match=r"s3://archive/by gdal/a\.jp2: cannot be read .*403") as caught:
             gdal_file.rasters("s3://archive/by gdal/a.jp2", Access(retries=0), "JP2OpenJPEG")
         assert not re.search("SECRET|AKTEST|Amz", str(caught.value))
@@ -113,7 +111,7 @@ class TestS3:
     @pytest.mark.usefixtures("keys")
     def test_a_wrong_key_is_named_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONGSECRET")
-        remote.store_to_read.cache_clear()
+        session.reset()
         with pytest.raises(AssetReadError, match=r"s3://archive/tiles/.*403") as caught:
             read("s3://archive/tiles/14/a b+c.tif")
         assert "WRONGSECRET" not in str(caught.value)
@@ -135,7 +133,7 @@ class TestWhoPays:
 
         (tmp_path / "archive").mkdir()
         write_cog(tmp_path / "archive" / "a.tif", noise())
-        remote.store_to_read.cache_clear()
+        session.reset()
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
             monkeypatch.setenv(name, "us-east-1")
         with served(Faulty(tmp_path, Listening)) as server:
@@ -196,7 +194,7 @@ class TestAddresses:
         write_cog(tmp_path / "a.tif", noise())
         access = Access()
         np.testing.assert_allclose(read(href.format(folder=tmp_path), access), means(noise()), rtol=1e-5)
-        assert access.ledger.traffic.requests == 2
+        assert access.usage.traffic.requests == 2
 
     def test_a_file_that_is_written_anew_is_read_anew(self, tmp_path: Path) -> None:
         write_band(tmp_path / "b.tif", ramp(600, 10), 10)

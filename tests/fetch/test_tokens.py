@@ -24,13 +24,13 @@ from s2cube.config.loading import load_config
 from s2cube.config.sections import ReadSection
 from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError
+from s2cube.fetch import session
 from s2cube.fetch import tokens as sign
 from s2cube.fetch.store import Access, fetch
-from s2cube.fetch.tokens import PLANETARY_COMPUTER, endpoint, unsigned
+from s2cube.fetch.tokens import PLANETARY_COMPUTER, token_server, unsigned
 from s2cube.raster._gdal_file import rasters
 from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
-from s2cube.stac import _items as items
 from s2cube.stac.source import open_source, save_items
 from support.cogs import SPEC, WHOLE, means, noise, write_cog
 from support.runs import CommandLine, Job
@@ -39,10 +39,8 @@ from support.servers import Faulty, FaultyHandler, Gate, answer, served
 
 
 @pytest.fixture
-def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_session: None) -> Iterator[Gate]:
     """A file behind a gate, whose clock is ours: no test waits."""
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(sign, "_TOKENS", sign._Tokens())
     (tmp_path / "archive").mkdir()
     write_cog(tmp_path / "archive" / "a.tif", noise())
     with served(Gate(tmp_path)) as server:
@@ -83,7 +81,7 @@ class TestLives:
         kept = access(gate)
         one = AssetReader(url=f"{gate.url}/archive/a.tif", spec=SPEC, dtype=CELLS, access=kept)
         np.testing.assert_allclose(whole_means(one.read(WHOLE))[0], means(noise()), rtol=1e-5)
-        assert kept.ledger.traffic.requests == len(gate.asked) == 2
+        assert kept.usage.traffic.requests == len(gate.asked) == 2
         assert gate.given == 1
 
     def test_threads_ask_for_one(self, gate: Gate) -> None:
@@ -145,15 +143,15 @@ class TestRefusals:
         [
             (answer(401, b"no"), r"answers 401\)\. "),
             (answer(302, headers="Location: http://127.0.0.1:9/\r\n"), r"answers 302\)\. "),
-            (answer(200, b"<html>"), r"answers something else\)\. "),
-            (answer(200, b'{"token": "sig=TOPSECRET"}'), r"answers something else\)\. "),
+            (answer(200, b"<html>"), r"the answer holds no token\)\. "),
+            (answer(200, b'{"token": "sig=TOPSECRET"}'), r"the answer holds no token\)\. "),
             (
                 answer(200, b'{"token": "sig=TOPSECRET", "msft:expiry": "2000-01-01T00:00:00Z"}'),
-                r"answers one that is no good\)\. ",
+                r"the token is invalid or has expired\)\. ",
             ),
             (
                 answer(200, b'{"token": "TOP SECRET", "msft:expiry": "2900-01-01T00:00:00Z"}'),
-                r"answers one that is no good\)\. ",
+                r"the token is invalid or has expired\)\. ",
             ),
             (answer(503), r"answers 503\) after 2 retries\. "),
             (b"", r"[\d.:]+ closed the connection without an answer\) after 2 retries\. "),
@@ -180,7 +178,7 @@ class TestRefusals:
             (answer(503, headers="Retry-After: 3600\r\n"), "asks to wait 3600 s"),
             (b"", r"closed the connection without an answer\) after 2 retries"),
             (answer(206, b"12345678", "Content-Range: bytes 7-14/99\r\n"), "server sent other bytes than requested"),
-            (answer(206, b"1234567", "Content-Range: bytes 0-6/99\r\n"), "7 bytes came of 8"),
+            (answer(206, b"1234567", "Content-Range: bytes 0-6/99\r\n"), "7 of 8 bytes were received"),
             (answer(206, b"12345678", "Content-Range: bytes 0-7/99\r\n")[:-4], r"\(.*\) after 2 retries"),
         ],
     )
@@ -213,7 +211,7 @@ class TestWhoIsTold:
         ],
     )
     def test_prefixes(self, href: str, gives: str | None) -> None:
-        assert endpoint(href, (("https://host/a/", "https://t/1"), ("https://host/a/b", "https://t/2"))) == gives
+        assert token_server(href, (("https://host/a/", "https://t/1"), ("https://host/a/b", "https://t/2"))) == gives
 
     def test_planetary_computers_by_its_items(self, real: Path) -> None:
         hrefs = [
@@ -223,8 +221,8 @@ class TestWhoIsTold:
             if re.fullmatch(r"B\d[\dA]|SCL", key) and "planetary" in str(path)
         ]
         assert len(hrefs) > 30
-        assert {endpoint(href) for href in hrefs} == {PLANETARY_COMPUTER[0][1]}
-        assert endpoint("https://naipeuwest.blob.core.windows.net/naip/x.tif") is None
+        assert {token_server(href) for href in hrefs} == {PLANETARY_COMPUTER[0][1]}
+        assert token_server("https://naipeuwest.blob.core.windows.net/naip/x.tif") is None
 
     def test_no_other_host(self, gate: Gate, tmp_path: Path) -> None:
         """Nor by Referer, where the gate sends us elsewhere."""
@@ -253,7 +251,7 @@ class TestWhoIsTold:
         assert "MYSECRETKEY" not in str(gate.token_headers)
         (key,) = sign._KEYS.values()
         monkeypatch.setattr(sign, "_KEYS", {gate.url.removeprefix("http://"): key})
-        monkeypatch.setattr(sign, "_TOKENS", sign._Tokens())
+        session.reset()
         get(gate)
         assert gate.token_headers[-1]["Ocp-Apim-Subscription-Key"] == "MYSECRETKEY"
 
@@ -272,7 +270,7 @@ class TestWhoIsTold:
             caplog.text,
             str(caught.value),
             repr(vars(caught.value)),
-            repr([each.result() for each in sign._TOKENS._kept.values()]),
+            repr([each.result() for each in sign._tokens()._kept.values()]),
             repr(kept),
         ]
         told += [repr(pickle.dumps(each)) for each in (kept, one, caught.value)]
@@ -340,7 +338,7 @@ def test_a_token_takes_the_place_of_a_signature(gate: Gate) -> None:
 class TestItems:
     @pytest.fixture
     def catalogue(self, tmp_path: Path) -> Path:
-        items._warn_about_signatures.cache_clear()
+        session.reset()
         item = scene(tmp_path, blue=ramp(60, 10)).to_dict()
         blue = item["assets"]["blue"]
         blue["href"] = "https://me:TOPSECRET@host/a.tif?versionId=3&se=1&sig=TOPSECRET"

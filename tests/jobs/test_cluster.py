@@ -23,6 +23,7 @@ from s2cube.cluster import stream
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
+from s2cube.fetch.retry import Retry
 from s2cube.jobs._recorder import Recorder
 from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as PlannedJob
@@ -303,7 +304,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     s2cube_command: CommandLine, job: Job, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two slices fail: one for as long as an archive is busy, the other for good."""
-    monkeypatch.setattr("s2cube.jobs._retry._FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr("s2cube.fetch.retry.SLICES", Retry(first_pause_s=0.5))
     with faulty(archive.items.parent) as server:
         refused = {"busy": 0, "gone": 0}
 
@@ -493,7 +494,7 @@ class TestSubmit:
 
     def test_that_is_begun_before_its_client_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The client still beats, while it closes its connection."""
-        monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
+        monkeypatch.setattr("s2cube.storage.lease._HEARTBEAT_S", 0.05)
         config = load_config({"out": "out"}, {})
         with held(Output.at("out"), ends_as="submitted") as lease:
             doing = threading.Thread(target=_run_submitted, args=(PlannedJob(config, lease.output, (), (), ()),))

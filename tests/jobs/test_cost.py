@@ -18,7 +18,8 @@ import s2cube
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import ReadGrid, read_grid
 from s2cube.demo.archive import Archive
-from s2cube.fetch.cache import Shelf, Span
+from s2cube.fetch import session
+from s2cube.fetch.cache import FileCache, Span
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.time_slice import Plan
 from support.runs import FARM, CommandLine, in_this_process
@@ -28,9 +29,9 @@ from support.servers import Faulty, faulty
 
 @pytest.fixture
 def served(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    """The archive; runs compute in this process, on a shelf of its own."""
+    """The archive; runs compute in this process, with a cache of its own."""
     monkeypatch.setattr("s2cube.jobs.pipeline._compute", in_this_process)
-    monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
+    session.reset()
     with faulty(archive.items.parent) as server:
         yield server
 
@@ -71,7 +72,7 @@ def test_plan_with_headers_is_exact(
 ) -> None:
     words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--json", *more]
     foreseen = s2cube_command("plan", "--headers", *words).json
-    monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
+    session.reset()
     served.asked.clear()
     done = s2cube_command("run", *words)
     assert done.status == 0, done.err
@@ -111,9 +112,9 @@ def test_files_without_nodata_are_foreseen(
         for quality in ("fast", "exact"):
             words = ["--aoi", two_fields(tmp_path), "--stac", f"{server.url}/items.json", "--json"]
             words += ["--bands", "blue,green", "--quality", quality, "--out", quality]
-            monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
+            session.reset()
             foreseen = s2cube_command("plan", "--headers", *words).json
-            monkeypatch.setattr("s2cube.raster._tiles.SHELF", Shelf())
+            session.reset()
             server.asked.clear()
             done = s2cube_command("run", *words)
             assert done.status == 0, done.err
@@ -268,9 +269,9 @@ class TestChunks:
         np.testing.assert_array_equal(cut.values, values)
 
 
-class TestShelf:
+class TestCache:
     def test_what_is_put_away_is_fetched_again(self) -> None:
-        shelf, fetched = Shelf(room_bytes=250), []
+        cache, fetched = FileCache(limit_bytes=250), []
 
         def fetch(start: int, stop: int) -> memoryview:
             fetched.append((start, stop))
@@ -278,12 +279,12 @@ class TestShelf:
 
         spans = [Span(at, at, at + 100) for at in (0, 1000, 2000)]
         for span in (*spans, *spans[1:], spans[0]):
-            ((_, data),) = shelf.stream([[span]], fetch)
+            ((_, data),) = cache.stream([[span]], fetch)
             assert len(data) == 100
         assert fetched == [(0, 100), (1000, 1100), (2000, 2100), (0, 100)]
 
     def test_what_failed_is_tried_again(self) -> None:
-        shelf, calls = Shelf(), []
+        cache, calls = FileCache(), []
 
         def fetch(start: int, stop: int) -> memoryview:
             calls.append(start)
@@ -293,18 +294,18 @@ class TestShelf:
 
         runs = [[Span(0, 0, 10), Span(10, 10, 20)]]
         with pytest.raises(OSError, match="away"):
-            list(shelf.stream(runs, fetch))
-        assert [len(data) for _, data in shelf.stream(runs, fetch)] == [10, 10]
+            list(cache.stream(runs, fetch))
+        assert [len(data) for _, data in cache.stream(runs, fetch)] == [10, 10]
 
     def test_a_part_that_is_there_parts_a_run(self) -> None:
-        shelf, fetched = Shelf(), []
+        cache, fetched = FileCache(), []
 
         def fetch(start: int, stop: int) -> memoryview:
             fetched.append((start, stop))
             return memoryview(bytes(range(start, stop)))
 
         run = [Span(at, at, at + 10) for at in range(0, 50, 10)]
-        list(shelf.stream([[run[2]]], fetch))
-        got = b"".join(data for _, data in shelf.stream([run], fetch))
+        list(cache.stream([[run[2]]], fetch))
+        got = b"".join(data for _, data in cache.stream([run], fetch))
         assert got == bytes(range(50))
         assert sorted(fetched) == [(0, 20), (20, 30), (30, 50)]

@@ -13,15 +13,17 @@ import pytest
 
 import s2cube.jobs.pipeline
 from s2cube.config.loading import load_config
+from s2cube.config.times import timestamp
 from s2cube.demo.archive import Archive
 from s2cube.errors import WriteError
-from s2cube.jobs._overwrite import OVERWRITE, interrupted, journal
+from s2cube.jobs._overwrite import interrupted, journal
 from s2cube.jobs.job import Job, plan_job, without_overwritten
 from s2cube.jobs.results import SliceResult
+from s2cube.storage.layout import FAILURES, OVERWRITE, RUN
 from s2cube.storage.lease import Lease, held, read_record
-from s2cube.storage.output import FAILURES, RUN, Output
+from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import Record, now
+from s2cube.storage.record import Record
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Outcome, Run, edit
 from support.servers import faulty
@@ -83,7 +85,7 @@ class TestOverwrite:
         changed = {path.parent.name for path, mtime in before.items() if path.stat().st_mtime_ns != mtime}
         assert changed == set(stems(last))
         assert "this run makes the others (delete" in last.err
-        assert "3 were made before it was stopped" in last.err
+        assert "3 were written before the run stopped" in last.err
         assert not (out / OVERWRITE).exists()
 
         # It is over: the next one makes all.
@@ -198,7 +200,7 @@ class TestOverwrite:
         """However many slices there are, and however slow the store is."""
         output = Output.at(tmp_path / "out" if folder else f"s3://results/{tmp_path.name}")
         ids = [f"slice{number}" for number in range(300)]
-        place, puts = type(output.place), []
+        place, puts = type(output.destination), []
         put = place.put
 
         def slow(self: object, name: str, content: bytes | Path) -> None:
@@ -234,7 +236,7 @@ class TestOverwrite:
         assert healed.status == 0, healed.err
         assert len(healed.json["skipped"]) == 1
         assert len(healed.json["written"]) >= 1
-        assert Output.at(f"s3://results/{tmp_path.name}").place.read(OVERWRITE) is None
+        assert Output.at(f"s3://results/{tmp_path.name}").destination.read(OVERWRITE) is None
 
 
 class TestBeforeItBegins:
@@ -314,7 +316,7 @@ class TestBeforeItBegins:
         code = (
             "import os, signal, sys; from s2cube.storage.lease import Lease; from s2cube.storage.output import Output;"
         )
-        code += "Lease(Output.at('out')).take(); os.kill(os.getpid(), signal.SIGKILL)"
+        code += "Lease(Output.at('out')).acquire(); os.kill(os.getpid(), signal.SIGKILL)"
         for _ in range(2):
             subprocess.run([sys.executable, "-c", code], check=False)
             asked = s2cube_command("status", "out", "--json")
@@ -336,14 +338,14 @@ class TestBeforeItBegins:
         """Who waits for a sign of life of the dead one is not to take its record, put back, for one."""
         output = Output.at(tmp_path / "out")
         with held(output) as lease:
-            lease.progress = Progress(total=3, written=1, began=now())
+            lease.progress = Progress(total=3, written=1, began=timestamp())
         edit(tmp_path / "out" / RUN, lambda record: record.update(state="running", pid=2**22 + 1))
         with pytest.raises(WriteError), held(output):
             raise WriteError("a", "b", "c")
         record = read_record(output)
         assert record
         assert record.state == "failed"
-        assert record.told.startswith("failed (no sign of life since ")
+        assert record.description.startswith("failed (no sign of life since ")
         assert record.progress.written == 1
         assert record.attempt
 

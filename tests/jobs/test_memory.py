@@ -28,7 +28,7 @@ import s2cube
 from s2cube.config.sections import CubeSection
 from s2cube.cube._clip import clip
 from s2cube.cube.chunks import read_grid
-from s2cube.fetch.budget import Room
+from s2cube.fetch.session import Budget
 from s2cube.jobs import _memory as memory
 from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import BAND_ASSETS
@@ -210,8 +210,8 @@ class TestShare:
     ) -> None:
         small, large = self.plan(tmp_path, 3000), self.plan(tmp_path, 90_000)
         size = memory.of_slice(*large) // 2
-        enough, too_little = (size, Room(size)), (1, Room(1))
-        monkeypatch.setattr(memory, "_room", lambda: enough)
+        enough, too_little = (size, Budget(size)), (1, Budget(1))
+        monkeypatch.setattr(memory, "_slice_memory", lambda: enough)
         began = threading.Event()
 
         def make() -> None:
@@ -221,7 +221,7 @@ class TestShare:
 
         with memory.share(*small) as readers, memory.share(*small):
             assert readers == memory.MOST_READERS
-        monkeypatch.setattr(memory, "_room", lambda: too_little)
+        monkeypatch.setattr(memory, "_slice_memory", lambda: too_little)
         with memory.share(*small) as readers:
             assert readers == 1
             thread = threading.Thread(target=make)

@@ -13,16 +13,16 @@ from s2cube.errors import AssetReadError, BusyError, ClusterError, S2CubeError, 
 from s2cube.jobs._retry import SlicePolicy
 from s2cube.jobs._worker import failed
 from s2cube.jobs.results import SliceResult
-from s2cube.scenes.time_slice import Plan, TimeSlice
+from s2cube.scenes.time_slice import Task, TimeSlice
 
 RETRIES = 2
 WORKER: Any = SimpleNamespace(address="tcp://10.0.0.1:1")
 
 
 @pytest.fixture
-def plan() -> Plan:
+def task() -> Task:
     area = AOI("x", box(0, 0, 1, 1, "EPSG:4326"))
-    return Plan(area, None, (TimeSlice("x_1", None, None, (), (), ""),))  # type: ignore[arg-type]
+    return Task(area, None, TimeSlice("x_1", None, None, (), (), ""))  # type: ignore[arg-type]
 
 
 def unreadable(may_pass: bool) -> AssetReadError:
@@ -31,19 +31,19 @@ def unreadable(may_pass: bool) -> AssetReadError:
     return error
 
 
-def decide(plan: Plan, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
-    return SlicePolicy(RETRIES).decide(plan, returned, attempt)
+def decide(task: Task, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
+    return SlicePolicy(RETRIES).decide(task, returned, attempt)
 
 
-def test_success_is_final(plan: Plan) -> None:
+def test_success_is_final(task: Task) -> None:
     result = SliceResult("x_1", path="x_1.tif")
-    assert decide(plan, result, 1) is result
+    assert decide(task, result, 1) is result
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])
-def test_a_temporary_failure_is_retried_after_pauses_that_double(plan: Plan, attempt: int) -> None:
-    result = failed(plan, unreadable(may_pass=True))
-    decision = decide(plan, result, attempt)
+def test_a_temporary_failure_is_retried_after_pauses_that_double(task: Task, attempt: int) -> None:
+    result = failed(task, unreadable(may_pass=True))
+    decision = decide(task, result, attempt)
     if attempt > RETRIES:
         assert decision is result
     else:
@@ -51,28 +51,28 @@ def test_a_temporary_failure_is_retried_after_pauses_that_double(plan: Plan, att
         assert 2**attempt <= decision.pause_s <= 1.5 * 2**attempt
 
 
-def test_a_lasting_failure_is_final(plan: Plan) -> None:
-    result = failed(plan, unreadable(may_pass=False))
-    assert decide(plan, result, 1) is result
-    bug = decide(plan, ValueError("a bug"), 1)
+def test_a_lasting_failure_is_final(task: Task) -> None:
+    result = failed(task, unreadable(may_pass=False))
+    assert decide(task, result, 1) is result
+    bug = decide(task, ValueError("a bug"), 1)
     assert isinstance(bug, SliceResult)
     assert bug.failure is not None
     assert bug.failure.error == "ValueError: a bug"
 
 
-def test_a_slice_whose_workers_die_is_retried_then_fails(plan: Plan) -> None:
+def test_a_slice_whose_workers_die_is_retried_then_fails(task: Task) -> None:
     error = KilledWorker("x_1", WORKER, 3)
-    assert isinstance(decide(plan, error, RETRIES), Retry)
-    result = decide(plan, error, RETRIES + 1)
+    assert isinstance(decide(task, error, RETRIES), Retry)
+    result = decide(task, error, RETRIES + 1)
     assert isinstance(result, SliceResult)
     assert result.failure is not None
 
 
-def test_an_output_that_cannot_be_written_ends_the_run_after_retries(plan: Plan) -> None:
+def test_an_output_that_cannot_be_written_ends_the_run_after_retries(task: Task) -> None:
     error = WriteError("out", "cannot be written", "Free disk space")
-    assert isinstance(decide(plan, error, RETRIES), Retry)
+    assert isinstance(decide(task, error, RETRIES), Retry)
     with pytest.raises(WriteError):
-        decide(plan, error, RETRIES + 1)
+        decide(task, error, RETRIES + 1)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_output_that_cannot_be_written_ends_the_run_after_retries(plan: Plan)
     ],
 )
 def test_what_no_slice_can_survive_ends_the_run_at_once(
-    plan: Plan, returned: BaseException, raised: type[S2CubeError], message: str
+    task: Task, returned: BaseException, raised: type[S2CubeError], message: str
 ) -> None:
     with pytest.raises(raised, match=message):
-        decide(plan, returned, 1)
+        decide(task, returned, 1)

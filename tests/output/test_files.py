@@ -36,7 +36,7 @@ from s2cube.output._picture import write_picture
 from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.output.verification import verify
 from s2cube.sentinel2 import COMMON_NAMES
-from s2cube.storage.destination import place_at
+from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output
 from support.scenes import open_int16
@@ -295,7 +295,7 @@ class TestWhole:
         return s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
 
     def test_a_file_is_replaced_whole(self, tmp_path: Path) -> None:
-        place = place_at(tmp_path)
+        place = destination_at(tmp_path)
         place.put("x.json", b"old")
         with (tmp_path / "x.json").open() as reader:
             place.put("x.json", b"new")
@@ -390,4 +390,4 @@ class TestWhole:
     def test_folder_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError, match="cannot be written"):
-            place_at(tmp_path / "file" / "out").prepare()
+            destination_at(tmp_path / "file" / "out").prepare()

@@ -23,7 +23,7 @@ from rasterio.windows import Window
 
 import s2cube
 from s2cube.errors import AssetReadError, SceneError
-from s2cube.fetch.cache import SHELF
+from s2cube.fetch.cache import file_cache
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
 from s2cube.raster.cells import CELLS, whole_means
@@ -37,8 +37,7 @@ HEADER_BYTES = 16384
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
+def server(tmp_path: Path, new_session: None) -> Iterator[Faulty]:
     write_cog(tmp_path / "a.tif", noise())
     with faulty(tmp_path) as server:
         yield server
@@ -73,7 +72,7 @@ class TestEveryByteOnce:
         np.testing.assert_allclose(whole_means(cells)[0], means(noise()), rtol=1e-5)
         first, last = tiles[0][0], sum(tiles[-1])
         assert [(each.start, each.stop) for each in server.reads] == [(0, HEADER_BYTES), (first, last)]
-        assert access.ledger.traffic == Traffic(2, HEADER_BYTES + last - first)
+        assert access.usage.traffic == Traffic(2, HEADER_BYTES + last - first)
         assert last - first <= 1.02 * sum(size for _, size in tiles)
 
     def test_only_tiles_that_are_needed(self, server: Faulty, tiles: list[tuple[int, int]]) -> None:
@@ -154,7 +153,7 @@ class TestFaultsThatPass:
         server.fault = replaced
         read(server)
         server.fault = lambda *_: None
-        SHELF.forget(("header", f"{server.url}/a.tif"))
+        file_cache().drop(("header", f"{server.url}/a.tif"))
         np.testing.assert_allclose(read(server), means(noise(2)), rtol=1e-5)
 
 

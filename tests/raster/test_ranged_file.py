@@ -68,8 +68,8 @@ def test_pixels_in_few_requests(server: Faulty, tmp_path: Path) -> None:
         whole = file.read(1)
     np.testing.assert_array_equal(pixels(server, WHOLE, access), whole)
     assert {each.method for each in server.asked} == {"GET"}
-    assert len(server.asked) == access.ledger.traffic.requests <= 2 * 16 + 6
-    assert access.ledger.traffic.bytes < 1.2 * (tmp_path / "a.jp2").stat().st_size
+    assert len(server.asked) == access.usage.traffic.requests <= 2 * 16 + 6
+    assert access.usage.traffic.bytes < 1.2 * (tmp_path / "a.jp2").stat().st_size
     server.asked.clear()
     np.testing.assert_array_equal(pixels(server, Window(550, 550, 150, 150)), whole[550:700, 550:700])
     assert len(server.asked) < 20

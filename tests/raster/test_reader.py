@@ -397,7 +397,7 @@ class TestOverviewsThatBlendZeros:
             valid[101, 201] = 0
             share = valid.reshape(3000 // cell_m, cell_m // 10, -1, cell_m // 10).mean(axis=(1, 3))
             assert (np.abs(got.imag - share) <= quantum(share)).all()
-        (note,) = access.ledger.notes.values()
+        (note,) = access.usage.notes.values()
         assert "read at native resolution: its overviews may average DN 0" in note
         assert ("read by GDAL" in note) == ("read by GDAL" in kind)
 
@@ -405,7 +405,7 @@ class TestOverviewsThatBlendZeros:
         access = Access()
         read(path, grid(0, 0, 10, 30, 30), access=access, quality="fast")
         read(path, grid(0, 0, 100, 30, 30), access=access, quality="exact")
-        assert not any("native" in note for note in access.ledger.notes.values())
+        assert not any("native" in note for note in access.usage.notes.values())
 
 
 @pytest.mark.parametrize("compress", ["deflate", "packbits"])
@@ -418,7 +418,7 @@ def test_overviews_that_leave_zeros_out_are_read(tmp_path: Path, compress: str) 
         file.write(np.full(file.shape, 7, "uint16"), 1)
     access = Access()
     assert (mean(read(path, grid(0, 0, 20, 30, 30), quality="fast", access=access)) == 7).all()
-    assert not any("native" in note for note in access.ledger.notes.values())
+    assert not any("native" in note for note in access.usage.notes.values())
 
 
 @pytest.fixture(scope="module")

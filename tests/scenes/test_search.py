@@ -106,9 +106,9 @@ class TestRealAPI:
 
         def counted(url: str, *words: Any, **named: Any) -> web.Answer:
             asked.append(url)
-            return web.exchange(url, *words, **named)
+            return web.send_request(url, *words, **named)
 
-        monkeypatch.setattr("s2cube.stac.catalogue_io.exchange", counted)
+        monkeypatch.setattr("s2cube.stac.catalogue_io.send_request", counted)
         assert len(s2cube.search(farm, stac=api, max_items=5)) == 5
         assert sum(href.endswith("/search") for href in asked) == 1
 
@@ -275,10 +275,7 @@ class TestFiles:
 
 class TestDifficultServer:
     @pytest.fixture
-    def server(
-        self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-    ) -> Server:
-        monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
+    def server(self, httpserver: HTTPServer, archive_items: list[dict[str, Any]], new_session: None) -> Server:
         return Server(httpserver, json.loads(json.dumps(archive_items)))
 
     def test_what_it_ignores_is_filtered_here(self, server: Server, farm: AOI) -> None:

@@ -31,14 +31,11 @@ from support import servers
 from support.apis import CONFORMS, FakeApi, raw_server, scenes_like
 from support.runs import CommandLine
 
+pytestmark = pytest.mark.usefixtures("new_session")
+
 BOM = b"\xef\xbb\xbf"
 DEEP = 200_000
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

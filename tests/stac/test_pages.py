@@ -30,12 +30,9 @@ from s2cube.stac.source import open_source
 from support.apis import FakeApi, scenes_like
 from support.runs import CommandLine
 
+pytestmark = pytest.mark.usefixtures("new_session")
+
 MANY = 250
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.fetch.http._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -18,14 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2cube.cli._reports import report_record
+from s2cube.config.times import timestamp
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
-from s2cube.jobs._overwrite import OVERWRITE
 from s2cube.output.catalog import write_catalog
 from s2cube.output.verification import verify
-from s2cube.storage.image_item import Made
-from s2cube.storage.lease import held, now, read_record
-from s2cube.storage.output import CATALOG, FAILURES, RUN, Output
+from s2cube.storage.image_item import ImageItem
+from s2cube.storage.layout import CATALOG, FAILURES, OVERWRITE, RUN
+from s2cube.storage.lease import held, read_record
+from s2cube.storage.output import Output
 from s2cube.storage.record import Record
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Run, edit, file
@@ -118,13 +119,13 @@ class TestItems:
 
         edit(out / file(0, ".json"), own)
         assert run().json["written"] == []
-        made = Output.at("out").made("corner", DAYS[0])
+        made = Output.at("out").item("corner", DAYS[0])
         assert made
         assert made.properties["mine"] == [{"a": 1e300}, None, "\u2028"]
         assert set(made.files) == {file(0), file(0, "_qa.tif"), file(0, ".png")}
 
     def test_what_an_item_says(self, whole: Path) -> None:
-        made = Output.at(whole).made("corner", DAYS[2])
+        made = Output.at(whole).item("corner", DAYS[2])
         assert made
         content = json.loads((whole / file(2, ".json")).read_text())
         assert made.recipe == content["properties"]["s2cube:recipe"]
@@ -135,7 +136,7 @@ class TestItems:
         assert made.files == {name: (whole / name).stat().st_size for name in made.files}
         assert made.files.items() <= sizes.items()
         assert set(sizes) == {path.relative_to(whole).as_posix() for path in whole.glob("corner/*/*")}
-        assert Output.at(whole).made("corner", "corner_20000101") is None
+        assert Output.at(whole).item("corner", "corner_20000101") is None
 
 
 JSON = st.recursive(
@@ -189,14 +190,14 @@ class TestFuzz:
             output = Output.at(root)
             (root / file(0)).parent.mkdir(parents=True)
             (root / file(0, ".json")).write_bytes(content)
-            made = output.made("corner", DAYS[0])
-            assert output.state("corner", DAYS[0], "recipe", ("blue",)) in ("none", "other")
+            made = output.item("corner", DAYS[0])
+            assert output.state("corner", DAYS[0], "recipe", ("blue",)) in ("missing", "outdated")
             write_catalog(output, None)
             assert verify_or_none(output) != 0
             if made is None:
                 assert not (root / CATALOG).exists()
             else:
-                assert isinstance(made, Made)
+                assert isinstance(made, ImageItem)
                 made.flaw({})
                 (item,) = pystac.Catalog.from_file(str(root / CATALOG)).get_items(recursive=True)
                 assert item.id == DAYS[0]
@@ -210,11 +211,11 @@ class TestFuzz:
     @given(data=st.data())
     def test_the_record_of_a_run(self, whole: Path, data: st.DataObject) -> None:
         good = json.loads((whole / RUN).read_bytes())
-        good |= {"before": dict(good), "attempt": {"where": "x", "started": now(), "ended": "failed"}}
+        good |= {"before": dict(good), "attempt": {"where": "x", "started": timestamp(), "ended": "failed"}}
         record = Record.parse(any_change(data.draw, json.dumps(good).encode()))
         for each in (record, record and record.before):
             if each:
-                assert Record.parse(each.written()) == each
+                assert Record.parse(each.to_json()) == each
                 assert each.is_alive in (True, False)
                 assert each.pace >= 0
                 report_record(each)
@@ -231,14 +232,14 @@ class TestFuzz:
             path = root / "corner/collection.json"
             right = path.read_bytes()
             path.write_bytes(any_change(data.draw, right))
-            line = json.dumps({"slice": "a", "scenes": [], "asset": "", "error": "", "time": now()}).encode()
+            line = json.dumps({"slice": "a", "scenes": [], "asset": "", "error": "", "time": timestamp()}).encode()
             (root / FAILURES).write_bytes(any_change(data.draw, line) + b"\n" + line + b"\n")
             output = Output.at(root)
             write_catalog(output, {"corner"})
             assert path.read_bytes() == right
-            output.forget_failures({"b"})
+            output.failures.remove({"b"})
             assert line in (root / FAILURES).read_bytes().splitlines()
-            output.forget_failures({"a"})
+            output.failures.remove({"a"})
             assert line not in ((root / FAILURES).read_bytes() if (root / FAILURES).exists() else b"").splitlines()
         finally:
             shutil.rmtree(root)
@@ -303,14 +304,14 @@ class TestOtherFiles:
         first = json.dumps({"slice": "a", "error": "one\u2028two\x85three"}, ensure_ascii=False).encode()
         lines = [first, b"\xff\x00", b'{"slice": 5}', b'{"slice": "b"}', DEEP, b'{"slice": "cor']
         (out / FAILURES).write_bytes(b"\n".join(lines))
-        output.forget_failures({"b"})
+        output.failures.remove({"b"})
         assert (out / FAILURES).read_bytes() == first + b"\n"
 
     def test_half_a_surrogate_pair_is_written_as_its_escape(self, tmp_path: Path) -> None:
-        from s2cube.storage.failure import SliceFailure
+        from s2cube.storage.failures import SliceFailure
 
         output = Output.at(tmp_path)
-        output.note_failures([SliceFailure("a", ("S2A\ud800",), "", "no \udfff", now())])
+        output.failures.add([SliceFailure("a", ("S2A\ud800",), "", "no \udfff", timestamp())])
         (line,) = (tmp_path / FAILURES).read_text().splitlines()
         assert json.loads(line)["scenes"] == ["S2A\ud800"]
         with pytest.raises(WriteError), held(output):
@@ -524,10 +525,10 @@ class TestGone:
         output = Output.at(tmp_path / "out")
         with held(output) as lease:
             shutil.rmtree(tmp_path / "out")
-            with pytest.raises(WriteError, match="/out: does not exist any more"), lease.output.place.staging():
+            with pytest.raises(WriteError, match="/out: does not exist any more"), lease.output.destination.staging():
                 pass
             with pytest.raises(WriteError, match="/out: does not exist any more. Check the folder"):
-                lease.output.check_run()
+                lease.output.fence.check()
         assert not (tmp_path / "out").exists()
 
     def test_one_that_is_emptied_too(self, tmp_path: Path) -> None:
@@ -536,21 +537,21 @@ class TestGone:
             shutil.rmtree(tmp_path / "out")
             (tmp_path / "out").mkdir()
             with pytest.raises(WriteError, match="was deleted or emptied during the run"):
-                lease.output.check_run()
+                lease.output.fence.check()
 
     def test_in_a_bucket(self, keys: None, tmp_path: Path) -> None:
         output = Output.at(f"s3://results/{tmp_path.name}")
         with held(output) as lease:
-            output.place.remove(RUN)
+            output.destination.remove(RUN)
             with pytest.raises(WriteError, match="was deleted or emptied during the run"):
-                lease.output.check_run()
+                lease.output.fence.check()
 
     def test_another_run_is_still_told_as_such(self, tmp_path: Path) -> None:
         output = Output.at(tmp_path / "out")
         with held(output) as lease:
             edit(tmp_path / "out" / RUN, member("run", "another"))
             with pytest.raises(BusyError, match="is written by another run now"):
-                lease.output.check_run()
+                lease.output.fence.check()
 
     def test_a_run_whose_output_is_deleted_ends_by_name_and_does_not_make_it_anew(
         self, archive: Archive, corner: Path, scheduler: str

@@ -21,10 +21,11 @@ from obstore.store import S3Store
 import s2cube
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import OutputError, WriteError
-from s2cube.fetch import object_store
+from s2cube.fetch import session
 from s2cube.storage._bucket import Bucket
-from s2cube.storage.destination import place_at
+from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
+from s2cube.storage.layout import SLICE_DEPTH
 from support.buckets import names
 from support.runs import KEYS, CommandLine, Job
 
@@ -39,7 +40,7 @@ class TestPlaces:
 
     def test_alike(self, somewhere: Folder | Bucket, tmp_path: Path) -> None:
         somewhere.prepare()
-        assert list(somewhere.sizes()) == []
+        assert list(somewhere.sizes(SLICE_DEPTH)) == []
         assert somewhere.read("farm/day/day.json") is None
         somewhere.remove("farm/day/day.json")
         with somewhere.staging() as folder:
@@ -50,18 +51,18 @@ class TestPlaces:
         somewhere.put("farm/day/day.json", b"{}")
         somewhere.put("farm/collection.json", b"{}")
         somewhere.put("farm/day/day.json", b"[]")
-        assert list(somewhere.sizes()) == ["farm/day/day.json", "farm/day/day.tif"]
+        assert list(somewhere.sizes(SLICE_DEPTH)) == ["farm/day/day.json", "farm/day/day.tif"]
         assert somewhere.read("farm/day/day.json") == b"[]"
         assert len(somewhere.read("farm/day/day.tif") or b"") == 20_000_000
         somewhere.remove("farm/day/day.json")
-        assert list(somewhere.sizes()) == ["farm/day/day.tif"]
+        assert list(somewhere.sizes(SLICE_DEPTH)) == ["farm/day/day.tif"]
 
     def test_swapped_only_if_it_is_what_it_was(self, somewhere: Folder | Bucket) -> None:
         somewhere.prepare()
-        assert somewhere.swap("x", None, b"1")
-        assert not somewhere.swap("x", None, b"2")
-        assert not somewhere.swap("x", b"0", b"2")
-        assert somewhere.swap("x", b"1", b"2")
+        assert somewhere.compare_and_swap("x", None, b"1")
+        assert not somewhere.compare_and_swap("x", None, b"2")
+        assert not somewhere.compare_and_swap("x", b"0", b"2")
+        assert somewhere.compare_and_swap("x", b"1", b"2")
         assert somewhere.read("x") == b"2"
 
     def test_of_two_that_swap_at_a_time_one_does(
@@ -69,7 +70,7 @@ class TestPlaces:
     ) -> None:
         """The other one has written between the look and the step."""
         somewhere.prepare()
-        somewhere.swap("x", None, b"1")
+        somewhere.compare_and_swap("x", None, b"1")
         if isinstance(somewhere, Bucket):
             find = Bucket._find
 
@@ -80,12 +81,12 @@ class TestPlaces:
                 return found
 
             monkeypatch.setattr(Bucket, "_find", late)
-            assert not somewhere.swap("x", b"1", b"2")
+            assert not somewhere.compare_and_swap("x", b"1", b"2")
             assert somewhere.read("x") == b"other's"
         else:
             code = "import sys; from s2cube.storage.folder import Folder; from pathlib import Path;"
             code += "f = Folder(Path(sys.argv[1]));"
-            code += "print(sum(f.swap('x', f.read('x'), str(n).encode() * 9) for n in range(200)))"
+            code += "print(sum(f.compare_and_swap('x', f.read('x'), str(n).encode() * 9) for n in range(200)))"
             runs = [
                 subprocess.Popen([sys.executable, "-c", code, somewhere.root], stdout=subprocess.PIPE) for _ in range(3)
             ]
@@ -140,7 +141,7 @@ class TestBucket:
     ) -> None:  # fmt: skip
         for name, value in change.items():
             monkeypatch.setenv(name, value)
-        object_store.store_to_write.cache_clear()
+        session.reset()
         monkeypatch.setattr("s2cube.jobs.job.open_catalogue", lambda *_: pytest.fail("searched"))
         done = s2cube_command(*job("--out", out))
         assert done.status == 2
@@ -150,13 +151,13 @@ class TestBucket:
 
     @pytest.mark.parametrize("folder", ["my folder/grün", "a#b", "a%20b", "100 %", "a+b", "end/"])
     def test_a_folder_is_called_as_it_is_written(self, s3: S3Store, folder: str) -> None:
-        place_at(f"s3://results/odd/{folder}").put("farm/x", b"1")
+        destination_at(f"s3://results/odd/{folder}").put("farm/x", b"1")
         assert f"{folder.rstrip('/')}/farm/x" in names(s3, "odd")
 
     def test_an_upload_that_is_not_whole_is_found_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("obstore.head", lambda *_: {"size": 3})
-        with pytest.raises(WriteError, match=r"s3://results/y/a: cannot be written \(3 bytes are there of 4\)"):
-            place_at("s3://results/y").put("a", b"1234")
+        with pytest.raises(WriteError, match=r"s3://results/y/a: cannot be written \(the store has 3 of 4 bytes\)"):
+            destination_at("s3://results/y").put("a", b"1234")
 
 
 def _local(words: list[object]) -> list[object]:
@@ -226,7 +227,7 @@ def test_a_folder_that_goes_while_it_is_written_is_named(tmp_path: Path) -> None
     folder.prepare()
     folder.root.rmdir()
     with pytest.raises(WriteError, match=r"/out: does not exist any more"):
-        folder.swap("x", None, b"1")
+        folder.compare_and_swap("x", None, b"1")
 
 
 def test_an_own_folder_that_is_none_is_named(s2cube_command: CommandLine, job: Job) -> None:
@@ -243,15 +244,17 @@ def test_who_sleeps_with_a_lock_keeps_nobody_from_going_on(tmp_path: Path, monke
     with (tmp_path / ".s2cube" / "lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         done: list[bool] = []
-        thread = threading.Thread(target=lambda: done.append(Folder(tmp_path).swap("x", None, b"1")), daemon=True)
+        thread = threading.Thread(
+            target=lambda: done.append(Folder(tmp_path).compare_and_swap("x", None, b"1")), daemon=True
+        )
         thread.start()
         thread.join(10)
         assert done == [True]
 
 
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
-    assert isinstance(place_at(tmp_path), Folder)
-    assert isinstance(place_at("gs://bucket/x"), Bucket)
+    assert isinstance(destination_at(tmp_path), Folder)
+    assert isinstance(destination_at("gs://bucket/x"), Bucket)
     for address in (
         "http://host/x",
         "s3:/bucket/x",
@@ -261,5 +264,52 @@ def test_an_address_is_no_folder(tmp_path: Path) -> None:
         "s3://bucket/x/../y",
         "s3://b//x",
     ):
-        with pytest.raises(OutputError, match="is nowhere that s2cube writes to"):
-            place_at(address)
+        with pytest.raises(OutputError, match="s2cube cannot write there"):
+            destination_at(address)
+
+
+class TestAppended:
+    @pytest.fixture(params=["folder", "bucket"])
+    def somewhere(self, request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Bucket:
+        if request.param == "folder":
+            return Folder(tmp_path / "out")
+        request.getfixturevalue("keys")
+        return Bucket(f"s3://results/{tmp_path.name}")
+
+    def test_lines_follow_lines(self, somewhere: Folder | Bucket) -> None:
+        """Also a line that a crash has cut off."""
+        somewhere.prepare()
+        somewhere.append("a", b"1\n")
+        somewhere.append("a", b"2\n3\n")
+        assert somewhere.read("a") == b"1\n2\n3\n"
+        somewhere.put("a", b"1\n2")
+        somewhere.append("a", b"3\n")
+        assert somewhere.read("a") == b"1\n2\n3\n"
+
+    def test_a_hard_link_keeps_what_it_holds(self, tmp_path: Path) -> None:
+        folder = Folder(tmp_path)
+        folder.append("a", b"1\n")
+        os.link(tmp_path / "a", tmp_path / "copy")
+        folder.append("a", b"2\n")
+        assert ((tmp_path / "a").read_bytes(), (tmp_path / "copy").read_bytes()) == (b"1\n2\n", b"1\n")
+
+    def test_a_full_disk_leaves_the_file_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, write = Folder(tmp_path), os.write
+        folder.append("a", b"1\n")
+
+        def full(file: int, content: bytes) -> int:
+            if len(content) == 1:
+                raise OSError(28, "No space left on device")
+            return write(file, content[:-1])
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(WriteError, match="a: cannot be written .No space left on device.. Make room"):
+            folder.append("a", b"22\n")
+        assert folder.read("a") == b"1\n"
+
+    def test_a_link_is_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "other").write_bytes(b"1\n")
+        (tmp_path / "a").symlink_to("other")
+        with pytest.raises(OutputError, match="is a link"):
+            Folder(tmp_path).append("a", b"2\n")
+        assert (tmp_path / "other").read_bytes() == b"1\n"

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from s2cube.config.times import timestamp
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import BusyError, WriteError
-from s2cube.storage.lease import Lease, held, now, read_record
-from s2cube.storage.output import RUN, Output
+from s2cube.storage.layout import RUN
+from s2cube.storage.lease import Lease, held, read_record
+from s2cube.storage.output import Output
 from support.runs import CommandLine, Job
 
 TAKEN_AND_KILLED = """
 import os, signal, sys
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
-Lease(Output.at(sys.argv[1])).take()
+Lease(Output.at(sys.argv[1])).acquire()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -29,7 +31,7 @@ def output(tmp_path: Path) -> Output:
 
 
 def record(output: Output) -> dict[str, object]:
-    content: dict[str, object] = json.loads(output.place.read(RUN) or b"")
+    content: dict[str, object] = json.loads(output.destination.read(RUN) or b"")
     return content
 
 
@@ -43,14 +45,14 @@ def test_the_second_is_refused_as_soon_as_the_first_shows_that_it_lives(
         assert done.status == 1
         assert f"is being written by a run of {record(output)['where']} since" in done.err
         assert "s2cube status" in done.err
-        lease.output.check_run()
+        lease.output.fence.check()
     assert record(output)["state"] == "done"
     assert s2cube_command(*job("--bands", "blue")).status == 0
 
 
 def test_a_dead_run_of_this_machine_is_followed_at_once(s2cube_command: CommandLine, job: Job, output: Output) -> None:
-    output.place.prepare()
-    subprocess.run([sys.executable, "-c", TAKEN_AND_KILLED, output.place.address], check=False)
+    output.destination.prepare()
+    subprocess.run([sys.executable, "-c", TAKEN_AND_KILLED, output.destination.address], check=False)
     assert record(output)["state"] == "running"
     dead = s2cube_command("status", "--out", "out")
     assert dead.status == 1
@@ -67,7 +69,7 @@ def test_a_dead_run_of_another_machine_is_followed_after_a_while(
 ) -> None:
     with held(output):
         content = record(output) | {"machine": "another", "pid": 1}
-    output.place.put(RUN, json.dumps(content | {"state": "running"}).encode())
+    output.destination.put(RUN, json.dumps(content | {"state": "running"}).encode())
     monkeypatch.setattr("s2cube.storage.lease._DEAD_S", 2)
     began = time.monotonic()
     with held(output):
@@ -78,17 +80,17 @@ def test_a_dead_run_of_another_machine_is_followed_after_a_while(
 def test_of_two_that_follow_a_dead_one_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have seen that it is dead, before either has taken its place."""
     other = Lease(output)
-    swap = type(output.place).swap
+    swap = type(output.destination).compare_and_swap
 
     def late(*arguments: object) -> bool:
-        monkeypatch.setattr(type(output.place), "swap", swap)
-        other.take()
+        monkeypatch.setattr(type(output.destination), "compare_and_swap", swap)
+        other.acquire()
         return bool(swap(*arguments))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(output.place), "swap", late)
+    monkeypatch.setattr(type(output.destination), "compare_and_swap", late)
     with pytest.raises(BusyError, match="is being written by a run of"):
-        Lease(output).take()
-    other.give_back("done")
+        Lease(output).acquire()
+    other.release("done")
 
 
 def test_who_has_lost_it_writes_no_more(
@@ -101,7 +103,7 @@ def test_who_has_lost_it_writes_no_more(
 
     def while_it_sleeps(*arguments: object, **more: object) -> object:
         content = record(output) | {"run": "another", "machine": "another"}
-        output.place.put(RUN, json.dumps(content).encode())
+        output.destination.put(RUN, json.dumps(content).encode())
         return forecast(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr("s2cube.jobs.pipeline.forecast", while_it_sleeps)
@@ -122,13 +124,13 @@ def test_who_has_lost_it_writes_neither_failures_nor_a_catalogue(
         for asset in item["assets"].values():
             asset["href"] = str(archive.items.parent / "gone" / asset["href"])
     Path("items.json").write_text(json.dumps(items))
-    tell = Lease.tell
+    heartbeat = Lease.heartbeat
 
     def lose_it(lease: Lease) -> None:
-        tell(lease)
-        output.place.put(RUN, json.dumps(record(output) | {"run": "another", "machine": "another"}).encode())
+        heartbeat(lease)
+        output.destination.put(RUN, json.dumps(record(output) | {"run": "another", "machine": "another"}).encode())
 
-    monkeypatch.setattr(Lease, "tell", lose_it)
+    monkeypatch.setattr(Lease, "heartbeat", lose_it)
     lost = s2cube_command(*job("--bands", "blue", "--stac", "items.json", "--slice-retries", "0"))
     assert lost.status == 1
     assert "is written by another run now" in lost.err
@@ -138,18 +140,18 @@ def test_who_has_lost_it_writes_neither_failures_nor_a_catalogue(
 
 def test_who_has_lost_it_takes_nothing_away_from_who_has_it(output: Output) -> None:
     asleep = Lease(output)
-    asleep.take()
+    asleep.acquire()
     asleep._ended.set()  # it beats no more
-    output.place.put(RUN, json.dumps(record(output) | {"state": "stopped"}).encode())
-    with held(output) as lease, lease.output.place.staging() as folder:
-        asleep.give_back("failed")
-        asleep.give_back("failed")
+    output.destination.put(RUN, json.dumps(record(output) | {"state": "stopped"}).encode())
+    with held(output) as lease, lease.output.destination.staging() as folder:
+        asleep.release("failed")
+        asleep.release("failed")
         assert folder.exists()
         assert record(output)["state"] == "running"
 
 
 def test_beats_go_on_while_it_is_held(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2cube.storage.lease._BEAT_S", 0.05)
+    monkeypatch.setattr("s2cube.storage.lease._HEARTBEAT_S", 0.05)
     with held(output):
         first = record(output)["beats"]
         deadline = time.monotonic() + 10
@@ -166,7 +168,7 @@ def test_a_beat_whose_answer_is_lost_is_not_the_last(
     output: Output, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
     """It was written, but who wrote it was told otherwise: by an error, or by the answer to a second try."""
-    swap, calls = type(output.place).swap, []
+    swap, calls = type(output.destination).compare_and_swap, []
 
     def unheard(*arguments: object) -> bool:
         calls.append(arguments)
@@ -177,10 +179,10 @@ def test_a_beat_whose_answer_is_lost_is_not_the_last(
             return False
         raise WriteError("run", "cannot be written (no answer)", "Run again")
 
-    monkeypatch.setattr(type(output.place), "swap", unheard)
+    monkeypatch.setattr(type(output.destination), "compare_and_swap", unheard)
     with held(output) as lease:
-        lease.tell()
-        lease.tell()
+        lease.heartbeat()
+        lease.heartbeat()
         assert record(output)["beats"] == lease._beats
     assert record(output)["state"] == "done"
 
@@ -194,25 +196,25 @@ def test_status(s2cube_command: CommandLine, job: Job, archive: Archive, output:
     assert done.json["progress"]["written"] == len(PASSES)
     assert done.json["alive"] is False
 
-    content = record(output) | {"state": "running", "updated": now()}
+    content = record(output) | {"state": "running", "updated": timestamp()}
     began = {"began": content["started"], "written": 2, "failed": 1, "running": 2, "total": 6}
     content |= {"progress": {**content["progress"], **began}, "machine": "another"}  # type: ignore[dict-item]
-    output.place.put(RUN, json.dumps(content).encode())
+    output.destination.put(RUN, json.dumps(content).encode())
     running = s2cube_command("status", "--out", "out", "--json")
     assert running.status == 0
     assert "running: 2 of 6 slices done, 1 FAILED, 2 running, " in running.err
     assert running.json["left_s"] == pytest.approx(3 / running.json["slices_per_s"], rel=0.1)
 
-    output.place.put(RUN, json.dumps(content | {"state": "done"}).encode())
+    output.destination.put(RUN, json.dumps(content | {"state": "done"}).encode())
     assert s2cube_command("status", "--out", "out").status == 3
 
-    for updated, status in ((now(), 0), ("2020-01-01T00:00:00Z", 1)):
-        output.place.put(RUN, json.dumps(content | {"state": "submitted", "updated": updated}).encode())
+    for updated, status in ((timestamp(), 0), ("2020-01-01T00:00:00Z", 1)):
+        output.destination.put(RUN, json.dumps(content | {"state": "submitted", "updated": updated}).encode())
         assert s2cube_command("status", "--out", "out").status == status
 
 
 def test_a_record_of_another_kind_is_none(output: Output) -> None:
-    output.place.prepare()
+    output.destination.prepare()
     for content in (b"", b"{", b"[]", b'{"run": 1}', b'{"progress": 3}'):
-        output.place.put(RUN, content)
+        output.destination.put(RUN, content)
         assert read_record(output) is None

@@ -1,10 +1,21 @@
-"""Files on this machine, by a path or a ``file:`` address."""
+"""Kinds of addresses: files on this machine, by a path or a ``file:`` address, and files on the network."""
 
 import os
 import re
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+STORE_SCHEMES = ("s3", "gs", "az")
+"""Object stores, which can be read and written."""
+
+REMOTE_SCHEMES = ("http", "https", *STORE_SCHEMES)
+"""Addresses that can be read over the network. A catalogue on the network may link to no other ones."""
 
 _FILE = re.compile(r"file:(?://(?P<host>[^/]*))?", re.IGNORECASE)
+
+
+def is_remote(address: str) -> bool:
+    """Say whether an address is one of a file on the network that can be read."""
+    return urlsplit(address).scheme.lower() in REMOTE_SCHEMES
 
 
 def is_local(address: str) -> bool:
