@@ -452,7 +452,7 @@ class TestGrid:
 def test_clip_keeps_the_cells_whose_centres_are_inside(style: str, crs: str) -> None:
     aoi = aoi_of(STYLES[style](TAVEUNI))
     geobox = aoi_geobox(aoi, crs, 300)
-    (clipped,) = clip(geobox, aoi.geometry, (da.ones(geobox.shape, dtype="int16"), -1))
+    (clipped,) = clip(geobox, aoi.geometry, (da.ones(tuple(geobox.shape), dtype="int16"), -1))
     centres = np.meshgrid(*(xr_coords(geobox)[axis].values for axis in ("x", "y")))
     lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*centres)
     # Sides along parallels are bent in the grid's CRS; there they are drawn with corners 0.02 degrees apart.
