@@ -365,7 +365,7 @@ class TestDifficultServer:
     @pytest.mark.parametrize("path", ["search", "collections/sentinel-2-l2a"])
     def test_a_part_of_an_api_is_not_taken_for_all(self, server: Server, farm: AOI, path: str) -> None:
         server.collection["links"] = [{"rel": "items", "href": f"{server.url}/collections/sentinel-2-l2a/items"}]
-        with pytest.raises(SearchError, match="is a part of a STAC API. Give the root of the API"):
+        with pytest.raises(SearchError, match="is a part of a STAC API. Set --stac to the root of the API"):
             s2cube.search(farm, stac=f"{server.url}/{path}")
 
     def test_api_that_only_takes_get(self, server: Server, farm: AOI) -> None:
