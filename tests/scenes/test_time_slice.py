@@ -196,7 +196,7 @@ class TestProcessings:
         done = s2cube_command(*job("--stac", server.url, "--max-items", 1, "-v", command="plan"))
         assert done.status == 0, done.err
         assert done.json["scenes"] == {"corner_20220709": ["newest"]}
-        assert "superseded: left out for newest (older processing of the same granule)" in done.err
+        assert "superseded: not used; newest is used instead (older processing of the same granule)" in done.err
 
     def test_a_baseline_for_tests_is_no_newer_than_a_real_one(self, archive_items: Features, aoi: AOI) -> None:
         features = [copy.deepcopy(archive_items[0]) for _ in range(2)]
