@@ -53,7 +53,7 @@ class AOI:
         object.__setattr__(self, "geometry", Geometry(shape, _named_by_code(self.geometry.crs)))
         west, _, east, _ = self.whole_lonlat.boundingbox
         if east - west > 180:
-            raise ValueError("spans more than half the globe or goes round a pole")
+            raise ValueError("spans more than half the globe or contains a pole")
 
     @property
     def _in_degrees(self) -> bool:
@@ -68,7 +68,7 @@ class AOI:
         crs = "EPSG:4326"
         lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, _STRAIGHT_M)
         if not all(map(math.isfinite, lonlat.boundingbox)):
-            raise ValueError("lies nowhere on Earth in its CRS")
+            raise ValueError("is not on Earth in its CRS")
         whole = unwrap(lonlat.geom)
         return Geometry(whole if self._in_degrees else simplified(whole, _BEND_DEG), lonlat.crs)
 

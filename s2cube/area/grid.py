@@ -23,8 +23,8 @@ _UPS = ("EPSG:5042", "EPSG:5041")
 """UPS south and UPS north, easting first."""
 
 _MOST_STRETCH = 10
-"""Maximum scale factor of a CRS. Mercator has about this scale at latitude 84. A map that is cut has a scale of
-hundreds."""
+"""Maximum scale factor of a CRS. Mercator has about this scale at latitude 84. A map that is cut into pieces has
+a scale factor of hundreds."""
 
 _SHORTEST_M = 1e-3
 """Minimum step of the check, metres. Shorter steps only measure rounding errors."""

@@ -16,7 +16,7 @@ _STEP_M = 300
 straight line in another CRS: L² tan(latitude) / 8 R."""
 
 _SHORT_DEGREE_M = 100_000
-"""Length of a degree, metres, rounded down."""
+"""Length of a degree of latitude, metres, rounded down."""
 
 _MOST_STEPS = 100_000
 """Maximum number of points that are added to an outline: a zigzag line may be longer than the equator."""

@@ -42,7 +42,8 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     ------
     AOIError
         If the file cannot be read, or has no features or no CRS. If a geometry is missing, empty, invalid or not a
-        polygon, extends over more than 180 degrees of longitude, or contains a pole. If two ids have the same file name.
+        polygon, extends over more than 180 degrees of longitude, or contains a pole. If two ids result in the same
+        file name.
 
     Examples
     --------
@@ -98,7 +99,7 @@ def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
     """
     aois = read_aois(path, id_property)
     if len(aois) > 1:
-        raise AOIError(str(path), f"holds {len(aois)} features, not one", "Read it with s2cube.read_aois")
+        raise AOIError(str(path), f"contains {len(aois)} features, not one", "Read it with s2cube.read_aois")
     return aois[0]
 
 
@@ -122,9 +123,9 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
         # For example, a warning that only the first layer of the file is read.
         log.warning("%s: %s", path, warning.message)
     if not isinstance(frame, geopandas.GeoDataFrame):
-        raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
+        raise AOIError(str(path), "contains no geometries", "Use a file with polygons")
     if frame.empty:
-        raise AOIError(str(path), "holds no features", "Draw at least one polygon")
+        raise AOIError(str(path), "contains no features", "Draw at least one polygon")
     if frame.crs is None:
         raise AOIError(str(path), "has no CRS", "Save it with a CRS (a shapefile needs its .prj file)")
     return frame

@@ -134,7 +134,7 @@ class CubeSection(Section):
     resolution_m: float = Field(30, alias="resolution", ge=1, le=10_000, description="Pixel size, 1 to 10000 METRES.")
     quality: Quality = Field(
         "exact",
-        description="exact: area mean of native pixels; fast: area mean of overview pixels up to the resolution.",
+        description="exact: area mean of native pixels; fast: mean of overview pixels not larger than the resolution.",
     )
     offset: Annotated[Offset, BeforeValidator(str)] = Field(
         "auto", description="Offset added to digital numbers; auto: by processing baseline and catalogue."

@@ -24,7 +24,7 @@ class TimeRange:
         Instants, UTC.
     starts_with_day, ends_with_day
         Whether this end is a date. A date means the complete solar day at the longitude of the search. `start` and
-        `end` contain the day in UTC.
+        `end` store it as a day in UTC.
     """
 
     start: datetime | None
@@ -36,7 +36,7 @@ class TimeRange:
     def parse(cls, text: str) -> Self:
         """Read ``A/B``, ``A``, ``A/..`` or ``../B``, each a year, month, day or second, in UTC.
 
-        A year, month or day includes its last instant: ``2024-01/2024-06`` includes 30 June.
+        A year, month or day is a complete period: ``2024-01/2024-06`` includes 30 June.
 
         Raises
         ------

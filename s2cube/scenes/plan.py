@@ -81,7 +81,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
         times = config.datetime.at(plan.aoi.lon)
         for each in slices:
             if not times.holds(each.time, each.end) and times.meets(each.time, each.end):
-                log.warning("%s: left out, because the requested times cut its day", each.id)
+                log.warning("%s: left out, because only a part of its day is requested", each.id)
         slices = [each for each in slices if times.holds(each.time, each.end)]
     if config.max_items is not None:
         slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)

@@ -129,9 +129,9 @@ def find_scenes(
     """Find the scenes of an area of interest in an open catalogue, oldest first.
 
     The search covers each solar day of `config.datetime` completely, so that every image has all its scenes. If an API
-    returns the newest scenes first, the search ends at `config.max_items` scenes, after the last scene of that day. So
-    it may return more scenes. `config.max_cloud_percent` applies to the newest processing of each granule. The older
-    processings are returned with the newest.
+    returns the newest scenes first, the search stops when there are `config.max_items` scenes and their earliest day
+    is complete. So it may return more scenes. `config.max_cloud_percent` applies to the newest processing of each
+    granule. The older processings are returned with the newest.
 
     Parameters
     ----------
@@ -273,8 +273,8 @@ def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bo
     counted = 0
     for each in find_granules(items):
         time, _ = _sort_key(each.scene)
-        whole = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
-        counted += whole and _is_clear(each.scene, config)
+        full = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
+        counted += full and _is_clear(each.scene, config)
     return counted >= enough
 
 

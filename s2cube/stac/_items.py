@@ -194,7 +194,7 @@ def _without_catalogue(item: pystac.Item, base: str) -> pystac.Item:
 
 
 def _resolved(href: str, start: str) -> str:
-    """Make an href absolute: an address, or a path on this machine.
+    """Convert an href to an absolute href: an address, or a path on this machine.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
             return
         request = page.following
         if _request_key(request) in requested:
-            raise SearchError(question.address, "links its pages in a circle", _REPORT_IT)
+            raise SearchError(question.address, "links back to a page that was already read", _REPORT_IT)
         requested.add(_request_key(request))
         found = {identity(feature) for feature in page.features}
         without_new = 0 if found - known else without_new + 1

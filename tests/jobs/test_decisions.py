@@ -151,7 +151,7 @@ class TestAnotherCatalogue:
         assert done.status == 0, done.err
         assert "collection mine is not from a catalogue that s2cube knows" in done.err
         assert "assumed" in done.err
-        assert "no catalogue that s2cube knows" not in plain.err
+        assert "not from a catalogue that s2cube knows" not in plain.err
         by_name = {Path(path).name: Path(path) for path in plain.json["written"]}
         assert len(done.json["written"]) == sum(not each.offset_applied for each in PASSES)
         for path in done.json["written"]:

@@ -89,7 +89,7 @@ class TestSolarDays:
     def test_a_day_that_times_cut_is_left_out_and_named(self, ask: Ask, times: str) -> None:
         done = ask("--datetime", times)
         assert "two_20240201" not in done.json["scenes"]
-        assert "two_20240201: left out, because the requested times cut its day" in done.err
+        assert "two_20240201: left out, because only a part of its day is requested" in done.err
 
     def test_single_scenes_are_cut_by_nothing(self, ask: Ask) -> None:
         done = ask("--datetime", "2024-02-01T00:00:00Z/..", "--group-by", "scene")
