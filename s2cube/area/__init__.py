@@ -1,4 +1,4 @@
-"""Read polygons from a vector file as areas of interest, and lay their grids.
+"""Read areas of interest from a vector file, and create their grids.
 
 Other wings may use: `antimeridian`, `aoi`, `grid`, `names`, `outline`, `vector_file`.
 """

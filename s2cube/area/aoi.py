@@ -1,4 +1,4 @@
-"""One area of interest."""
+"""Define an area of interest."""
 
 import math
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 _STRAIGHT_M = 10_000
-"""Maximum length of a segment, metres: reprojecting it to degrees moves it by less than 20 m, up to latitude 84."""
+"""Maximum length of a segment, metres. Up to latitude 84, its reprojection to degrees moves it by less than 20 m."""
 
 
 _BEND_DEG = 1e-6
-"""Maximum deviation from a straight line that is ignored, degrees: a decimetre."""
+"""Maximum deviation from a straight line that is ignored, degrees: 0.1 m."""
 
 
 _LARGE_BEND_DEG = 1e-5
-"""Deviation from a straight line above which the CRS matters, degrees: a metre, a tenth of the smallest pixel."""
+"""Maximum deviation from a straight line for which the CRS is ignored, degrees: 1 m, a tenth of the smallest pixel."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class AOI:
     Parameters
     ----------
     id
-        Safe as a file name, unique among the AOIs of a file.
+        Id that is a safe file name and unique in the file of the AOIs.
     geometry
-        Valid, non-empty Polygon or MultiPolygon with its own CRS. In degrees it may cross the antimeridian, in any
-        notation. It is then kept in one piece, with longitudes beyond 180.
+        Valid, non-empty Polygon or MultiPolygon with its own CRS. In degrees, it may cross the antimeridian, in any
+        usual notation. It is then stored in one piece, with longitudes beyond 180.
 
     Raises
     ------
     ValueError
-        If it is nowhere on Earth, spans more than half the globe or contains a pole.
+        If the geometry is not on Earth, extends over more than 180 degrees of longitude, or contains a pole.
     """
 
     id: str
@@ -53,7 +53,7 @@ class AOI:
         object.__setattr__(self, "geometry", Geometry(shape, _named_by_code(self.geometry.crs)))
         west, _, east, _ = self.whole_lonlat.boundingbox
         if east - west > 180:
-            raise ValueError("spans more than half the globe or goes round a pole")
+            raise ValueError("spans more than half the globe or contains a pole")
 
     @property
     def _in_degrees(self) -> bool:
@@ -61,20 +61,20 @@ class AOI:
 
     @cached_property
     def whole_lonlat(self) -> "Geometry":
-        """The geometry in EPSG:4326, in one piece: longitudes may exceed 180, see `unwrap`."""
+        """Geometry in EPSG:4326, in one piece. Longitudes may exceed 180; see `unwrap`."""
         from odc.geo.geom import Geometry
 
-        # A straight line in metres is curved in degrees, by kilometres in large areas near the poles.
+        # A straight line in metres is a curve in degrees. In large areas near the poles, they differ by kilometres.
         crs = "EPSG:4326"
         lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, _STRAIGHT_M)
         if not all(map(math.isfinite, lonlat.boundingbox)):
-            raise ValueError("lies nowhere on Earth in its CRS")
+            raise ValueError("is not on Earth in its CRS")
         whole = unwrap(lonlat.geom)
         return Geometry(whole if self._in_degrees else simplified(whole, _BEND_DEG), lonlat.crs)
 
     @cached_property
     def geometry_lonlat(self) -> "Geometry":
-        """The geometry by RFC 7946: EPSG:4326, longitude first, in [-180, 180] and cut at the antimeridian."""
+        """Geometry as RFC 7946 requires: EPSG:4326, longitude first, in [-180, 180], cut at the antimeridian."""
         import shapely
         from odc.geo.geom import Geometry
 
@@ -82,7 +82,7 @@ class AOI:
 
     @cached_property
     def search_area(self) -> "Geometry":
-        """An area of at most about a hundred vertices that contains the AOI, by RFC 7946; see `outline.enclosing`."""
+        """Area of at most about 100 vertices that contains the AOI, as RFC 7946 requires; see `outline.enclosing`."""
         import shapely
         from odc.geo.geom import Geometry
 
@@ -91,17 +91,17 @@ class AOI:
 
     @cached_property
     def ground(self) -> str:
-        """Digest of the ground: the same for the same polygon in any format and CRS; see `outline.ground_digest`.
+        """Digest of the enclosed area: equal for the same polygon in any format and CRS; see `outline.ground_digest`.
 
-        If straight edges in a CRS of metres deviate by more than a metre from straight lines in degrees, the CRS is
-        part of the digest.
+        In a CRS in metres, edges may deviate by more than 1 m from straight lines in degrees. The digest then includes
+        the CRS.
         """
         digest = ground_digest(self.geometry.to_crs("EPSG:4326").geom)
         return f"{digest} {self.geometry.crs}" if bend_deg(self.geometry) > _LARGE_BEND_DEG else digest
 
     @property
     def bounds_lonlat(self) -> tuple[float, float, float, float]:
-        """Box (west, south, east, north), degrees; west is greater than east if it crosses the antimeridian."""
+        """Box (west, south, east, north), degrees. If it crosses the antimeridian, west is greater than east."""
         return bounds_lonlat(self.whole_lonlat.geom)
 
     @property
@@ -112,10 +112,10 @@ class AOI:
 
 
 def _named_by_code(crs: "CRS | None") -> "CRS | None":
-    """Name a CRS by its EPSG code, if it has one.
+    """Name a CRS by its EPSG code if it has a code.
 
-    odc-geo names a CRS as the process met it first: by its code or as WKT. A name that varies would make the same area
-    look like another one, and a grid like that of another CRS.
+    odc-geo caches the first name of a CRS in a process: its code or its WKT. Different names of one CRS would result in
+    different areas and grids.
     """
     from odc.geo.crs import CRS
 

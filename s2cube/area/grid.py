@@ -1,4 +1,4 @@
-"""Lay the grid of an area of interest."""
+"""Create the grid of an area of interest."""
 
 import math
 from typing import TYPE_CHECKING
@@ -20,47 +20,49 @@ _ZONE_DEG = 6
 _ZONES = 60
 
 _UPS = ("EPSG:5042", "EPSG:5041")
-"""South and north, easting first."""
+"""UPS south and UPS north, easting first."""
 
-_STRETCH = 10
-"""Maximum scale of a CRS. Mercator has it at latitude 84; a map that is torn apart has a scale of hundreds."""
+_MOST_STRETCH = 10
+"""Maximum scale factor of a CRS. Mercator has about this scale at latitude 84. A map that is cut into pieces has
+a scale factor of hundreds."""
 
 _SHORTEST_M = 1e-3
-"""Shortest step of the check, metres: shorter steps only measure rounding errors."""
+"""Minimum step of the check, metres. Shorter steps only measure rounding errors."""
 
 
 def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
-    """Lay the grid that covers an area of interest.
+    """Create the grid that covers an area of interest.
 
-    Cell edges are at multiples of the resolution from the origin of the CRS. So all AOIs, days and machines share one
-    lattice. The granules of Sentinel-2 begin at multiples of 60 m, so their 10 m pixels nest in the cells of a 30 m
-    lattice.
+    Cell edges are at multiples of the resolution from the origin of the CRS. So all AOIs, days and machines use the
+    same lattice. The granules of Sentinel-2 begin at multiples of 60 m. So each cell of a 30 m lattice contains
+    complete 10 m pixels.
 
     Parameters
     ----------
     crs
-        A projected CRS in metres as ``EPSG:N``, or ``auto``: the UTM zone of the centroid, near the poles UPS.
+        A projected CRS in metres as ``EPSG:N``, or ``auto``: the UTM zone of the centroid, or UPS near the
+        poles.
     resolution_m
         Pixel size, metres.
 
     Raises
     ------
     ConfigError
-        If the CRS tears the area apart, or stretches it by more than a factor of ten.
+        If the CRS cuts the area into pieces, or stretches it by more than a factor of 10.
     """
     from odc.geo.crs import CRS
     from odc.geo.geobox import GeoBox
 
     target = _local_crs(aoi) if crs == "auto" else CRS(crs)
-    # A straight edge in one CRS is curved in another: points along it keep the box whole.
+    # A straight edge in one CRS is a curve in another CRS. Points along the edge make the bounding box complete.
     outline = in_crs(aoi.geometry, target)
     edges = outline.boundingbox
-    endless = not all(map(math.isfinite, edges))
-    if endless or not _fits(aoi, target):
-        size = "endless" if endless else f"{edges.span_x / 1000:,.0f} by {edges.span_y / 1000:,.0f} km"
+    is_infinite = not all(map(math.isfinite, edges))
+    if is_infinite or not _has_usable_scale(aoi, target):
+        size = "infinite" if is_infinite else f"{edges.span_x / 1000:,.0f} by {edges.span_y / 1000:,.0f} km"
         raise ConfigError(
             f"crs {crs}",
-            f"tears or stretches '{aoi.id}': its grid would be {size}",
+            f"cuts or stretches '{aoi.id}': its grid would be {size}",
             "Use --crs auto, or cut the area into smaller ones",
         )
     return GeoBox.from_bbox(edges, target, resolution=resolution_m, anchor="edge", tight=False)
@@ -73,13 +75,13 @@ def _local_crs(aoi: AOI) -> "CRS":
     south, north = _UTM_LAT
     if not south <= lat <= north:
         return CRS(_UPS[lat > north])
-    # odc-geo's CRS.utm gives the same, but asks PROJ's database, which takes a quarter of a second.
+    # odc-geo's CRS.utm returns the same CRS, but its query of PROJ's database takes 0.25 s.
     zone = math.floor((aoi.lon + 180) / _ZONE_DEG) % _ZONES + 1
     return CRS(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
 
 
-def _fits(aoi: AOI, crs: "CRS") -> bool:
-    """Compare lengths in the CRS with lengths on Earth, in steps along the two middle lines of an AOI."""
+def _has_usable_scale(aoi: AOI, crs: "CRS") -> bool:
+    """Check the scale of a CRS: compare lengths in it with lengths on Earth, along the two middle lines of an AOI."""
     import numpy as np
     from odc.geo.crs import CRS
     from pyproj import Geod
@@ -92,6 +94,6 @@ def _fits(aoi: AOI, crs: "CRS") -> bool:
         x_m, y_m = CRS("EPSG:4326").transformer_to_crs(crs)(lon, lat)
         true_m = Geod(ellps="WGS84").inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2]
         shown_m = np.hypot(np.diff(x_m), np.diff(y_m))
-        if not (shown_m < _STRETCH * np.maximum(true_m, _SHORTEST_M)).all():
+        if not (shown_m < _MOST_STRETCH * np.maximum(true_m, _SHORTEST_M)).all():
             return False
     return True

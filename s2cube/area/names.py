@@ -1,4 +1,4 @@
-"""Make file names from any text that are safe on every system."""
+"""Create safe file names for every system from any text."""
 
 import hashlib
 import re
@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 _LONGEST_TEXT = 1000
-"""Characters of a text that are used: normalising a long text of combining characters takes minutes."""
+"""Number of characters of a text that are used. Normalising a long text of combining characters takes minutes."""
 
 
 _DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
-"""Names that Windows reserves: https://learn.microsoft.com/windows/win32/fileio/naming-a-file. Those with a dollar sign
-are left out, because file names of s2cube contain none."""
+"""Names that Windows reserves: https://learn.microsoft.com/windows/win32/fileio/naming-a-file. Names with a
+dollar sign are omitted, because file names of s2cube contain no dollar sign."""
 
 
 _LONGEST_NAME_BYTES = 80
@@ -20,9 +20,9 @@ _LONGEST_NAME_BYTES = 80
 
 
 def file_name(text: str) -> str:
-    """Make a name that is safe for every file system, shell and URL: letters and digits of any script, ``-``, ``_``.
+    """Create a name that is safe for every file system, shell and URL: letters and digits of any script, ``-``, ``_``.
 
-    A name that Windows reserves for a device, such as CON, gets a digest.
+    A name that Windows reserves for a device, such as CON, gets a digest of the text.
     """
     plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text[:_LONGEST_TEXT]))
     name = plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
@@ -30,7 +30,7 @@ def file_name(text: str) -> str:
 
 
 def unique_file_names(texts: Sequence[str]) -> list[str]:
-    """Make file names of texts, unique also for file systems that do not distinguish upper and lower case.
+    """Create file names from texts. They are also unique for file systems that ignore upper and lower case.
 
     A text that is a valid and unique name is used unchanged. Any other name gets a digest of its text.
     """
@@ -53,7 +53,7 @@ def unique_file_names(texts: Sequence[str]) -> list[str]:
 
 
 def name_key(name: str) -> str:
-    """Give the key that two names share if a file system may treat them as the same name."""
+    """Return a key that is equal for two names if a file system may treat them as the same name."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Outlines: transform, simplify and digest them."""
+"""Transform, simplify and digest outlines."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -12,48 +12,49 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _STEP_M = 300
-"""Distance of added points, metres. An edge of this length deviates in another CRS by less than 4 mm from a straight
-line, up to latitude 60: L² tan(latitude) / 8 R."""
+"""Distance between added points, metres. Up to latitude 60, an edge of this length deviates by less than 4 mm from a
+straight line in another CRS: L² tan(latitude) / 8 R."""
 
 _SHORT_DEGREE_M = 100_000
-"""Less than the length of a degree of latitude."""
+"""Length of a degree of latitude, metres, rounded down."""
 
 _MOST_STEPS = 100_000
-"""Maximum number of points that are added to an outline, because a zigzag may be longer than the equator."""
+"""Maximum number of points that are added to an outline: a zigzag line may be longer than the equator."""
 
 _FEW_VERTICES = 100
-"""Maximum number of vertices in a search: 3 kB as JSON, 6 kB as part of a URL, of which servers accept 8 kB."""
+"""Maximum number of vertices in a search: 3 kB in JSON, 6 kB in a URL. Servers accept URLs of 8 kB."""
 
 _MOST_CELLS = 32
-"""Cells of the lattice of `enclosing` in each direction."""
+"""Maximum number of cells of the lattice of `enclosing` in each direction."""
 
 _SEARCH_DECIMALS = 6
-"""Decimals of the degrees in a search: 0.1 m."""
+"""Number of decimals of degrees in a search: 0.1 m."""
 
-_LEAST_OF_A_RING = 3
-"""Minimum number of vertices, without the repetition of the first one."""
+_FEWEST_OF_RING = 3
+"""Minimum number of vertices of a ring. The repeated first vertex is not counted."""
 
 _ITEM_DECIMALS = 7
 _ITEM_DEG = 1e-7
-"""Precision of the vertices of a compact outline: a centimetre. RFC 7946 recommends 1e-6."""
+"""Precision of the vertices of a compact outline, degrees: 1 cm. RFC 7946 recommends 1e-6."""
 
 _LONGEST_DEGREE_M = 111_700
-"""A degree of latitude at the poles (WGS 84)."""
+"""Length of a degree of latitude at the poles, metres (WGS 84)."""
 
 _FINEST_DEG = 1e-9
-"""Precision to which `ground_digest` rounds first."""
+"""Precision of the first rounding in `ground_digest`, degrees."""
 
 _STRAIGHT_DEG = 1e-11
-"""A vertex this close to the line between its neighbours, a micrometre, is redundant. Reprojection moves it by less."""
+"""Maximum distance of a redundant vertex from the line between its neighbours, degrees: 1 µm. Reprojection moves a
+vertex by a shorter distance."""
 
 
 def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "Geometry":
-    """Transform an outline, with points along its edges, because a straight line in one CRS is curved in another.
+    """Transform an outline. Add points along its edges, because a straight line in one CRS is a curve in another CRS.
 
     Parameters
     ----------
     step_m
-        Distance of these points, metres; in degrees, approximately that of a metre on a meridian.
+        Distance between these points, metres. In degrees, it is converted as on a meridian, approximately.
     """
     import shapely
     from odc.geo.geom import Geometry
@@ -61,7 +62,7 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     if geometry.crs is None or geometry.crs == crs:
         return geometry
     step = step_m / _SHORT_DEGREE_M if geometry.crs.geographic else step_m
-    # By length, not by area: the square root of a sliver's area gives a step of micrometres.
+    # Use the length, not the area: the square root of the area of a narrow polygon is a step of micrometres.
     step = max(step, geometry.geom.length / _MOST_STEPS)
     parts = [
         shapely.Polygon(_with_steps(part.exterior, step), [_with_steps(hole, step) for hole in part.interiors])
@@ -71,7 +72,7 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
 
 
 def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
-    """Add points to a ring; `shapely.segmentize` repairs what it returns, which takes a minute for a large zigzag."""
+    """Add points to a ring. `shapely.segmentize` also repairs the ring, which takes a minute for a large zigzag."""
     import numpy as np
     import shapely
 
@@ -85,7 +86,7 @@ def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
 
 
 def bend_deg(geometry: "Geometry") -> float:
-    """Give how far the edges of an outline deviate from straight lines in EPSG:4326, degrees, at their middles."""
+    """Return the maximum distance of edge midpoints from straight lines in EPSG:4326, degrees."""
     import numpy as np
     import shapely
     from odc.geo.crs import CRS
@@ -108,9 +109,9 @@ def bend_deg(geometry: "Geometry") -> float:
 
 
 def simplified(outline: "BaseGeometry", tolerance: float) -> "BaseGeometry":
-    """Simplify an outline part by part; all parts at once would take minutes if there are ten thousand of them.
+    """Simplify each part of an outline separately. For ten thousand parts together, this would take minutes.
 
-    An outline whose parts would overlap is returned unchanged.
+    If the simplified outline is not valid, for example because parts overlap, the outline is returned unchanged.
     """
     import shapely
 
@@ -120,7 +121,7 @@ def simplified(outline: "BaseGeometry", tolerance: float) -> "BaseGeometry":
 
 
 def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
-    """Give an outline of at most a hundred vertices that contains another one; with few vertices it is the same one.
+    """Return an outline of at most 100 vertices that contains an outline. An outline with few vertices is unchanged.
 
     Parameters
     ----------
@@ -130,8 +131,8 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
     Returns
     -------
     shapely.geometry.base.BaseGeometry
-        If the outline has more vertices: the cells of a lattice over it that meet it, without holes. The lattice has
-        32 by 32 cells, or as many as a hundred vertices allow.
+        If the outline has more vertices: the union of the lattice cells that intersect it, without holes. The lattice
+        covers the outline with 32 by 32 cells, or with fewer cells if the result has more than 100 vertices.
     """
     import numpy as np
     import shapely
@@ -153,10 +154,10 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
 
 
 def _steps(first: float, last: float, count: int) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
-    """Cut an interval into parts that begin and end at short decimals; give the beginnings and the ends."""
+    """Divide an interval into parts whose ends have few decimals. Return the lower and the upper ends of the parts."""
     import numpy as np
 
-    # The float next to a short decimal may be on its wrong side.
+    # The float that is nearest to a rounded decimal may be inside the interval.
     low = min(first, np.floor(first * 10**_SEARCH_DECIMALS) / 10**_SEARCH_DECIMALS)
     high = max(last, np.ceil(last * 10**_SEARCH_DECIMALS) / 10**_SEARCH_DECIMALS)
     inner = np.round(np.linspace(low, high, count + 1)[1:-1], _SEARCH_DECIMALS)
@@ -172,14 +173,14 @@ def compact(outline: "BaseGeometry", tolerance_m: float) -> tuple["BaseGeometry"
     outline
         Longitude first, degrees, in one piece: see `antimeridian.unwrap`.
     tolerance_m
-        How far its edges may move, metres.
+        Maximum distance by which edges may move, metres.
 
     Returns
     -------
     shapely.geometry.base.BaseGeometry
-        Valid. A part narrower than the tolerance stays as it is if simplifying would remove it.
+        Valid outline. If simplifying removes a part that is narrower than the tolerance, the part is not simplified.
     float
-        How far its edges moved at most, metres; 0 if the outline is unchanged.
+        Maximum distance by which edges moved, metres; 0 if the outline is unchanged.
     """
     import shapely
 
@@ -194,17 +195,18 @@ def compact(outline: "BaseGeometry", tolerance_m: float) -> tuple["BaseGeometry"
 
 
 def ground_digest(outline: "BaseGeometry") -> str:
-    """Digest the ground that an outline encloses, however it is written.
+    """Return a digest of the area that an outline encloses. It does not depend on the notation of the outline.
 
-    The order of parts, rings and vertices, their direction, heights, repeated vertices, and vertices on a straight
-    line (to a micrometre) do not matter. Vertices are rounded to 1e-7 degrees, a centimetre. Decimals are first rounded
-    to 1e-9, so that numbers with 8 decimals that end in 5 are rounded the same way after a reprojection.
-    Reprojection moves vertices by nanometres, so about one of a million coordinates is rounded differently.
+    These have no effect on the digest: the order of parts, rings and vertices, their direction, heights, repeated
+    vertices, and vertices on a straight line (to 1 µm). Vertices are rounded to 1e-7 degrees (1 cm). They are first
+    rounded to 1e-9 degrees, so that numbers with 8 decimals that end in 5 are rounded in the same way after a
+    reprojection. Reprojection moves vertices by nanometres, so about one in a million coordinates is rounded
+    differently.
 
     Parameters
     ----------
     outline
-        Longitude first, degrees; longitudes may be shifted by full turns.
+        Longitude first, degrees. Longitudes may be shifted by full turns.
 
     Returns
     -------
@@ -220,18 +222,18 @@ def ground_digest(outline: "BaseGeometry") -> str:
         grid = np.rint(np.rint(points / _FINEST_DEG) / round(_ITEM_DEG / _FINEST_DEG)).astype(np.int64)
         grid[:, 0] %= round(360 / _ITEM_DEG)
         following = np.roll(grid, -1, axis=0)
-        # An edge is the same in both directions.
+        # The direction of an edge has no effect.
         swapped = (grid[:, 0] > following[:, 0]) | ((grid[:, 0] == following[:, 0]) & (grid[:, 1] > following[:, 1]))
         pairs = np.where(swapped[:, np.newaxis], np.hstack([following, grid]), np.hstack([grid, following]))
         edges.append(pairs[(grid != following).any(axis=1)])
     every = np.concatenate(edges)
-    # By the even-odd rule, the enclosing edges define an outline, whatever their order.
+    # By the even-odd rule, the edges define the enclosed area. Their order has no effect.
     content = every[np.lexsort(every.T)].astype("<i8").tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _corners(points: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Remove the vertices of a ring that repeat the one before, or lie on the line between their neighbours."""
+    """Remove vertices of a ring that repeat the previous vertex, or are on the line between their neighbours."""
     import numpy as np
 
     points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
@@ -239,8 +241,8 @@ def _corners(points: "NDArray[np.float64]") -> "NDArray[np.float64]":
     twice_area = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0])
     kept = points[twice_area > _STRAIGHT_DEG * np.hypot(*(before + after).T)]
     lost = abs(_area(points) - _area(kept))
-    # All vertices of a fine curve are near to such lines, and yet they form the curve.
-    fits = len(kept) >= _LEAST_OF_A_RING and lost <= _STRAIGHT_DEG * np.hypot(*before.T).sum()
+    # In a dense curve, all vertices are near these lines, but they are needed for the shape of the curve.
+    fits = len(kept) >= _FEWEST_OF_RING and lost <= _STRAIGHT_DEG * np.hypot(*before.T).sum()
     return kept if fits else points
 
 

@@ -23,15 +23,15 @@ _GEOJSON = (".geojson", ".json")
 def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ...]:
     """Read every feature of a vector file as one area of interest.
 
-    A feature may cross the antimeridian, in any of the usual notations.
+    A feature may cross the antimeridian, in any usual notation.
 
     Parameters
     ----------
     path
-        File of any vector format that geopandas reads, in any CRS.
+        File in any vector format that geopandas can read, in any CRS.
     id_property
-        Property that holds the id. Default: `id`, else `name`, else the file's name, with the feature's number if
-        there are several. Ids become safe file names.
+        Property with the id. Default: `id`, else `name`, else the name of the file, with the number of the feature if
+        there are several features. Ids are converted to safe file names.
 
     Returns
     -------
@@ -42,7 +42,8 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     ------
     AOIError
         If the file cannot be read, or has no features or no CRS. If a geometry is missing, empty, invalid or not a
-        polygon, spans more than half the globe, or contains a pole. If two ids become the same file name.
+        polygon, extends over more than 180 degrees of longitude, or contains a pole. If two ids result in the same
+        file name.
 
     Examples
     --------
@@ -58,11 +59,11 @@ def read_aois(path: str | Path, id_property: str | None = None) -> tuple[AOI, ..
     aois = tuple(_aoi(path, name, geometry, frame) for name, geometry in zip(ids, frame.geometry, strict=True))
     seen: dict[str, str] = {}
     for raw, aoi in zip(ids, aois, strict=True):
-        twin = seen.get(name_key(aoi.id))
-        if twin is not None:
+        first_id = seen.get(name_key(aoi.id))
+        if first_id is not None:
             raise AOIError(
                 str(path),
-                f"features '{twin}' and '{raw}' would both be written as '{aoi.id}'",
+                f"features '{first_id}' and '{raw}' would both be written as '{aoi.id}'",
                 "Set a property with unique values by --aoi-id",
             )
         seen[name_key(aoi.id)] = raw
@@ -80,7 +81,7 @@ def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
     Returns
     -------
     AOI
-        Its id, and its geometry with a CRS.
+        Area of interest with its id and its geometry.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def read_aoi(path: str | Path, id_property: str | None = None) -> AOI:
     """
     aois = read_aois(path, id_property)
     if len(aois) > 1:
-        raise AOIError(str(path), f"holds {len(aois)} features, not one", "Read it with s2cube.read_aois")
+        raise AOIError(str(path), f"contains {len(aois)} features, not one", "Read it with s2cube.read_aois")
     return aois[0]
 
 
@@ -119,14 +120,14 @@ def _read_frame(path: Path) -> "geopandas.GeoDataFrame":
             str(path), f"cannot be read as a vector file ({error})", "Use GeoJSON, GeoPackage, a shapefile or the like"
         ) from None
     for warning in warned:
-        # For example: only the first layer of the file is read.
+        # For example, a warning that only the first layer of the file is read.
         log.warning("%s: %s", path, warning.message)
     if not isinstance(frame, geopandas.GeoDataFrame):
-        raise AOIError(str(path), "holds no geometries", "Use a file with polygons")
+        raise AOIError(str(path), "contains no geometries", "Use a file with polygons")
     if frame.empty:
-        raise AOIError(str(path), "holds no features", "Draw at least one polygon")
+        raise AOIError(str(path), "contains no features", "Draw at least one polygon")
     if frame.crs is None:
-        raise AOIError(str(path), "does not say its CRS", "Save it with one (a shapefile needs its .prj file)")
+        raise AOIError(str(path), "has no CRS", "Save it with a CRS (a shapefile needs its .prj file)")
     return frame
 
 
@@ -140,7 +141,7 @@ def _ids(frame: "geopandas.GeoDataFrame", path: Path, id_property: str | None) -
         if frame[column].notna().all():
             return [str(value) for value in frame[column]]
         if id_property:
-            raise AOIError(str(path), f"a feature has no '{id_property}'", "Give every feature one")
+            raise AOIError(str(path), f"a feature has no '{id_property}'", "Set this property for every feature")
     if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
         # GDAL uses the numeric ids of features as the index.
         return [str(number) for number in frame.index]
@@ -161,7 +162,7 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
     geometry = shapely.force_2d(geometry)
     if frame.crs is None or frame.crs.is_geographic:
         _check_degrees(subject, geometry.bounds)
-        # A valid outline that crosses the antimeridian may be invalid as long as its longitudes jump.
+        # A valid outline that crosses the antimeridian may be invalid until `unwrap` removes the jump of longitudes.
         geometry = unwrap(geometry)
     if not geometry.is_valid:
         raise AOIError(
@@ -169,18 +170,18 @@ def _aoi(path: Path, name: str, geometry: "BaseGeometry | None", frame: "geopand
             f"has an invalid geometry ({shapely.is_valid_reason(geometry)})",
             "Repair it, as QGIS's 'Fix geometries' does",
         )
-    safe = file_name(name)
-    if not safe:
+    aoi_id = file_name(name)
+    if not aoi_id:
         raise AOIError(subject, "has an id with no letter or digit", "Set another property by --aoi-id")
     try:
-        aoi = AOI(safe, Geometry(geometry, frame.crs))
+        aoi = AOI(aoi_id, Geometry(geometry, frame.crs))
     except ValueError as error:
         raise AOIError(
             subject, str(error), "Draw a smaller one, and save it with the CRS in which it is drawn"
         ) from None
     west, _, east, _ = aoi.bounds_lonlat
     if west > east:
-        log.info("%s crosses the antimeridian: it goes from %.6g to %.6g degrees east", safe, west, east)
+        log.info("%s crosses the antimeridian: it goes from %.6g to %.6g degrees east", aoi_id, west, east)
     return aoi
 
 

@@ -1,4 +1,4 @@
-"""Read and check single values of settings: from text, TOML or Python. pydantic turns a ValueError into its own."""
+"""Parse and check values of settings from text, TOML or Python. pydantic converts a ValueError into its own error."""
 
 import json
 import re
@@ -11,24 +11,24 @@ from s2cube.config.times import TimeRange
 
 
 def split_names(value: object) -> object:
-    """Split a comma-separated text; pass on anything else."""
+    """Split a comma-separated text. Return any other value unchanged."""
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
 def parse_time_range(value: object) -> object:
-    """Read a range of times from text, a date of TOML, or a pair of either."""
+    """Parse a time range: a text, a date of TOML, or a pair of them."""
     if isinstance(value, list | tuple):
         value = "/".join(map(str, value))
     return TimeRange.parse(str(value)) if isinstance(value, str | date) else value
 
 
 def check_crs(value: object) -> str:
-    """Give a CRS as ``EPSG:N``, or ``auto``.
+    """Convert a CRS to ``EPSG:N``; return ``auto`` unchanged.
 
     Raises
     ------
     ValueError
-        If PROJ does not know the CRS, if it is not projected in metres, or if EPSG deprecates it.
+        If PROJ does not know the CRS, if the CRS is not projected in metres, or if it is deprecated by EPSG.
     """
     if value == "auto":
         return "auto"
@@ -43,14 +43,14 @@ def check_crs(value: object) -> str:
     if epsg is None or not crs.is_projected or any(axis.unit_name != "metre" for axis in crs.axis_info):
         raise ValueError(f"'{value}' is not a projected CRS in metres with an EPSG code")
     if crs.is_deprecated:
-        # PROJ and GDAL put such codes in different places: EPSG:2163 is 430 m off in one of them.
+        # PROJ and GDAL interpret such codes differently: their positions in EPSG:2163 differ by 430 m.
         better = " or ".join(f"EPSG:{other.to_epsg()}" for other in crs.get_non_deprecated())
         raise ValueError(f"'{value}' is deprecated by EPSG" + (f"; use {better}" if better else ""))
     return f"EPSG:{epsg}"
 
 
 def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that band names are not empty and differ."""
+    """Check that band names are unique and not empty."""
     if not value or "" in value:
         raise ValueError("a band name is empty")
     if len(set(value)) < len(value):
@@ -59,17 +59,17 @@ def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_destination(value: object) -> object:
-    """Give an address as it is, and anything else as a path."""
+    """Return an address unchanged. Convert any other value to a path."""
     return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else Path(str(value)).expanduser()
 
 
 def empty_to_none(value: object) -> object:
-    """Turn an empty text into None, so that a flag can remove what a file sets."""
+    """Convert an empty text to None, so that a flag can reset a value from a file."""
     return None if value == "" else value
 
 
 def parse_json_table(value: object) -> object:
-    """Read a table that is written as JSON; pass on anything that is not text."""
+    """Parse a table in JSON. Return a value that is not text unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -79,12 +79,12 @@ def parse_json_table(value: object) -> object:
 
 
 def parse_no_layers(value: object) -> object:
-    """Turn ``none`` into an empty tuple."""
+    """Convert ``none`` to an empty tuple. Return any other value unchanged."""
     return () if value in ("none", ["none"], ("none",)) else value
 
 
 def parse_rules(value: object) -> object:
-    """Read ``PREFIX=ADDRESS`` pairs from comma-separated text or a table."""
+    """Parse ``PREFIX=ADDRESS`` pairs from comma-separated text or a table."""
     if isinstance(value, str):
         value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
     return tuple(value.items()) if isinstance(value, Mapping) else value

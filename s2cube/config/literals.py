@@ -1,4 +1,4 @@
-"""Settings that have a fixed list of values."""
+"""Types of settings with a fixed list of values."""
 
 from typing import Literal
 
@@ -6,17 +6,17 @@ Dtype = Literal["int16", "float32"]
 """int16: reflectance × 10000, nodata -9999; float32: reflectance, nodata NaN."""
 
 Quality = Literal["exact", "fast"]
-"""exact: the mean of native pixels; fast: of pixels of the coarsest overview that are no larger than the grid's cells.
+"""exact: mean of native pixels; fast: mean of pixels of the coarsest overview whose pixels are not larger than cells.
 """
 
 Offset = Literal["auto", "none", "-1000"]
-"""What is added to digital numbers: what the scene's metadata says, nothing, or -1000."""
+"""Offset that is added to digital numbers: the offset from the metadata of the scene, 0, or -1000."""
 
 MaskLayer = Literal["scl", "cloud", "snow", "qa60"]
-"""Layers that masks are computed from: scene classification, two probabilities, cloud bits."""
+"""Layers from which masks are computed: scene classification, cloud and snow probability, cloud bits."""
 
 GroupBy = Literal["solar_day", "scene"]
-"""What becomes one time slice: all scenes of a solar day, or each scene."""
+"""The scenes of a time slice: all scenes of a solar day, or one scene."""
 
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 """Compression of COGs."""

@@ -1,4 +1,4 @@
-"""TOML file, environment and flags become one validated JobConfig."""
+"""Merge TOML file, environment and flags into one validated JobConfig."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ DEFAULT_FILE = Path("s2cube.toml")
 
 def settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield section, key and field of every setting."""
-    for section, holder in JobConfig.model_fields.items():
-        model: type[Section] = holder.annotation  # type: ignore[assignment]
+    for section, section_field in JobConfig.model_fields.items():
+        model: type[Section] = section_field.annotation  # type: ignore[assignment]
         for name, field in model.model_fields.items():
             yield section, field.alias or name, field
 
@@ -28,11 +28,11 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     Parameters
     ----------
     flags
-        Values by key, only those that are given. They override the environment.
+        Values of the flags that the user sets, by key. They override the environment.
     environ
-        Environment variables; those without the prefix ``S2CUBE_`` are ignored. They override the file.
+        Environment variables. Only variables with the prefix ``S2CUBE_`` are used. They override the file.
     file
-        TOML file. Default: ``./s2cube.toml``, if it exists.
+        TOML file. Default: ``./s2cube.toml`` if it exists.
 
     Raises
     ------

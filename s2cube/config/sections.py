@@ -1,9 +1,9 @@
-"""All settings: names, types, limits and defaults.
+"""Define all settings: names, types, limits and defaults.
 
-Every setting is a field below, and only there. Its key is the same in the TOML file under its section, in the
-environment as ``S2CUBE_<SECTION>__<KEY>`` and on the command line as ``--<key>``.
-Flag beats environment beats file beats default. Public functions repeat keys and defaults in their signatures;
-a test compares them with these fields.
+Every setting is defined once, as a field below. It has the same key in the TOML file (in its section), in the
+environment (``S2CUBE_<SECTION>__<KEY>``) and on the command line (``--<key>``). A flag overrides the environment, the
+environment overrides the file, and the file overrides the default. Public functions repeat keys and defaults in their
+signatures. A test compares them with these fields.
 """
 
 from collections.abc import Mapping
@@ -52,12 +52,12 @@ class Section(BaseModel):
 
     @classmethod
     def setting_names(cls) -> list[str]:
-        """Name the settings as users write them."""
+        """Return the keys of the settings."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Validate settings by key, as they are given in Python.
+        """Validate settings by key, with values in Python.
 
         Raises
         ------
@@ -71,12 +71,12 @@ class Section(BaseModel):
 
     @classmethod
     def of_arguments(cls, arguments: Mapping[str, Any]) -> Self:
-        """Validate those arguments of a function that are settings of this section.
+        """Validate the arguments of a function that are settings of this section.
 
         Parameters
         ----------
         arguments
-            All arguments by name, as ``locals()`` returns them at the beginning of the function.
+            All arguments by name: the result of ``locals()`` at the beginning of the function.
 
         Raises
         ------
@@ -87,26 +87,26 @@ class Section(BaseModel):
 
 
 class JobSection(Section):
-    """What the job reads and where it writes."""
+    """Input and output of the job."""
 
     aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the areas of interest, any vector format.")
-    aoi_id: str | None = Field(None, description="PROPERTY that names each feature; default: id, else name.")
+    aoi_id: str | None = Field(None, description="PROPERTY with the id of each feature; default: id, else name.")
     out: Annotated[Path | str, BeforeValidator(parse_destination)] = Field(
         Path("out"), description="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER."
     )
     overwrite: bool = Field(False, description="Compute and replace slices that exist already.")
     slice_retries: int = Field(
-        2, ge=0, le=20, description="Retry a failed slice up to N times if its error may be temporary."
+        2, ge=0, le=20, description="Retry a failed slice up to N times if the error may be temporary."
     )
     max_aoi_cloud_percent: _Percent | None = Field(
         None,
         alias="max_aoi_cloud",
-        description="Reject slices with more cloud in the AOI, PERCENT of the observed area; read no band of them.",
+        description="Reject slices with more cloud in the AOI, PERCENT of the observed area. Their bands are not read.",
     )
 
 
 class SearchSection(Section):
-    """Which scenes to use."""
+    """Selection of scenes."""
 
     stac: str = Field(
         "https://earth-search.aws.element84.com/v1",
@@ -123,7 +123,7 @@ class SearchSection(Section):
 
 
 class CubeSection(Section):
-    """How pixels are computed."""
+    """Computation of pixels."""
 
     bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
         ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order of the output."
@@ -134,7 +134,7 @@ class CubeSection(Section):
     resolution_m: float = Field(30, alias="resolution", ge=1, le=10_000, description="Pixel size, 1 to 10000 METRES.")
     quality: Quality = Field(
         "exact",
-        description="exact: area mean of native pixels; fast: of overview pixels no larger than the resolution.",
+        description="exact: area mean of native pixels; fast: mean of overview pixels not larger than the resolution.",
     )
     offset: Annotated[Offset, BeforeValidator(str)] = Field(
         "auto", description="Offset added to digital numbers; auto: by processing baseline and catalogue."
@@ -162,31 +162,34 @@ class CubeSection(Section):
 
 
 class ReadSection(Section):
-    """How files are read."""
+    """Reading of files."""
 
     timeout_s: float = Field(
         60, alias="timeout", gt=0, le=3600, description="Time limit of a request for a part of a file, SECONDS."
     )
     retries: int = Field(
-        5, ge=0, le=20, description="Retry a failed request up to N times if its error may be temporary."
+        5, ge=0, le=20, description="Retry a failed request up to N times if the error may be temporary."
     )
     tokens: Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_rules), AfterValidator(check_rules)] = Field(
         (), description="PREFIX=ADDRESS, comma-separated: the token service for links that begin with PREFIX."
     )
     stores: Annotated[Stores, BeforeValidator(parse_stores)] = Field(
         (),
-        description="Endpoint, region and key names of s3:// stores by prefix: TOML table, or JSON; no key in it.",
+        description="Endpoint, region and key names of s3:// stores by prefix: TOML table, or JSON; no secret keys.",
     )
 
 
 class OutputSection(Section):
-    """How images are written."""
+    """Writing of images."""
 
     compress: Compression = Field(
-        "deflate", description="Compression of COGs: all software opens deflate; zstd is faster and smaller."
+        "deflate", description="Compression of COGs: all software can read deflate; zstd is faster and smaller."
     )
     compress_level: int | None = Field(
-        None, ge=1, le=22, description="Compression level N: to 12 for deflate, to 22 for zstd; default: 4, or 3."
+        None,
+        ge=1,
+        le=22,
+        description="Compression level N, up to 12 for deflate (default 4), up to 22 for zstd (default 3).",
     )
 
     @field_validator("compress_level")
@@ -199,25 +202,25 @@ class OutputSection(Section):
 
 
 class ClusterSection(Section):
-    """Where slices are computed."""
+    """The cluster that computes slices."""
 
     scheduler: Annotated[str | None, BeforeValidator(empty_to_none)] = Field(
-        None, description="ADDRESS of a Dask scheduler; default: a cluster on this machine, for this run."
+        None, description="ADDRESS of a Dask scheduler; default: start a cluster on this machine for this run."
     )
     cluster_class: Annotated[str | None, BeforeValidator(empty_to_none)] = Field(
         None, alias="class", description="Dotted NAME of a Dask cluster class, such as dask_jobqueue.SLURMCluster."
     )
     options: Annotated[dict[str, Any] | None, BeforeValidator(parse_json_table)] = Field(
-        None, description="Arguments of that class: a TOML table, or JSON."
+        None, description="Arguments of the cluster class: a TOML table, or JSON."
     )
     workers: int | None = Field(
-        None, ge=1, description="Number of worker processes; on this machine one per core by default."
+        None, ge=1, description="Number of worker processes; default on this machine: one per core."
     )
     threads: int | None = Field(
-        None, ge=1, description="Slices that a worker process computes at a time, on this machine; default: 2 per core."
+        None, ge=1, description="Slices per worker process at the same time, on this machine; default: 2 per core."
     )
     worker_wait_s: float = Field(
-        3600, alias="worker_wait", ge=0, description="End a run after this time without any worker, SECONDS."
+        3600, alias="worker_wait", ge=0, description="End a run after this time without workers, SECONDS."
     )
     tls_ca: _Path | None = Field(None, description="FILE with the certificate authority's certificate, for tls://.")
     tls_cert: _Path | None = Field(None, description="FILE with the client's certificate.")
@@ -234,11 +237,11 @@ class ClusterSection(Section):
         return self
 
     def workers_on(self, cores: int) -> int:
-        """Give the number of worker processes of a cluster on a machine with some cores."""
+        """Return the number of worker processes of a cluster on a machine with this number of cores."""
         return self.workers or cores
 
     def threads_on(self, cores: int) -> int:
-        """Give the number of slices that each of them computes at a time."""
+        """Return the number of slices that each worker process computes at the same time."""
         return self.threads or max(1, cores * _THREADS_PER_CORE // self.workers_on(cores))
 
 
@@ -264,22 +267,22 @@ class JobConfig(Section):
     cluster: ClusterSection = ClusterSection()
 
     def for_workers(self) -> Self:
-        """Leave out what workers do not use and what may hold secrets: the catalogue and the cluster."""
+        """Copy the settings without catalogue and cluster: workers do not use them, and they may contain secrets."""
         cluster = ClusterSection(worker_wait=self.cluster.worker_wait_s)
         return self.model_copy(update={"search": SearchSection(), "cluster": cluster})
 
 
 def explain(error: ValidationError, origin: Any) -> ConfigError:
-    """Turn the first problem that pydantic found into a ConfigError.
+    """Convert the first problem that pydantic found into a ConfigError.
 
     Parameters
     ----------
     origin
-        Function that names where a value was set, by the value's place in the model.
+        Function that returns where a value was set (flag, variable or key), from its location in the model.
     """
     first = error.errors(include_url=False)[0]
     problem = first["msg"].removeprefix("Value error, ")
-    # The value of `stores` is not shown: it may hold a key, against the rule.
-    silent = isinstance(first["input"], dict) or "stores" in first["loc"]
-    given = "" if silent else f" (given: {first['input']!r})"
+    # Do not show the value of `stores`: it may contain a secret key, although this is not allowed.
+    is_hidden = isinstance(first["input"], dict) or "stores" in first["loc"]
+    given = "" if is_hidden else f" (given: {first['input']!r})"
     return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

@@ -1,4 +1,4 @@
-"""The setting `stores`: endpoint, region and key names of s3:// stores, by address prefix."""
+"""Read the setting `stores`: endpoint, region and key names of s3:// stores, by address prefix."""
 
 import json
 import re
@@ -18,8 +18,8 @@ class Store(BaseModel):
     endpoint
         Address of the server. Default: the address of Amazon S3 in the region.
     keys
-        Prefix of the variables that hold the keys: ``CDSE`` means ``CDSE_ACCESS_KEY_ID``,
-        ``CDSE_SECRET_ACCESS_KEY`` and, if it is set, ``CDSE_SESSION_TOKEN``.
+        Prefix of the environment variables with the keys: ``CDSE`` means ``CDSE_ACCESS_KEY_ID``,
+        ``CDSE_SECRET_ACCESS_KEY`` and, if set, ``CDSE_SESSION_TOKEN``.
     anonymous
         Whether requests are sent without a signature.
     requester_pays
@@ -36,11 +36,11 @@ class Store(BaseModel):
 
 
 Stores = tuple[tuple[str, Store], ...]
-"""Pairs of an address prefix and the settings of the store there."""
+"""Pairs of an address prefix and the settings of its store."""
 
 
 def parse_stores(value: object) -> object:
-    """Read the setting `stores`: a table by prefix, or the same as JSON. Errors show no value: it may be a key.
+    """Read the setting `stores`: a table by prefix, or JSON. Errors do not show values: they may be secret keys.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Intervals of time, and solar days."""
+"""Time ranges and solar days."""
 
 import re
 from calendar import monthrange
@@ -11,20 +11,20 @@ _INSTANT = re.compile(
 )
 
 SUN_DEG_PER_HOUR = 15
-"""Degrees of longitude by which the sun moves in an hour."""
+"""Degrees of longitude per hour of solar time."""
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """A closed interval of time; None means that a side is open.
+    """A closed time range. None means that an end is open.
 
     Parameters
     ----------
     start, end
         Instants, UTC.
     starts_with_day, ends_with_day
-        Whether that side is a date. A date means the whole solar day at the place of the search; `start` and `end`
-        hold it in UTC.
+        Whether this end is a date. A date means the complete solar day at the longitude of the search. `start` and
+        `end` store it as a day in UTC.
     """
 
     start: datetime | None
@@ -36,12 +36,12 @@ class TimeRange:
     def parse(cls, text: str) -> Self:
         """Read ``A/B``, ``A``, ``A/..`` or ``../B``, each a year, month, day or second, in UTC.
 
-        A year, month or day means all of it: ``2024-01/2024-06`` ends with 30 June.
+        A year, month or day is a complete period: ``2024-01/2024-06`` includes 30 June.
 
         Raises
         ------
         ValueError
-            If the text is none of these, or if the range ends before it begins.
+            If the text has another form, or if the range ends before it begins.
         """
         first, slash, last = text.strip().partition("/")
         if not slash:
@@ -55,26 +55,26 @@ class TimeRange:
         return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
 
     def at(self, lon: float) -> Self:
-        """Give the interval at a longitude, degrees east, where a date means the solar day."""
-        # The solar day is that of UTC + lon / 15 h.
+        """Return the range at a longitude, degrees east, where a date means the solar day."""
+        # The solar day is the date of UTC + lon / 15 h.
         shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
         start = self.start + shift if self.start and self.starts_with_day else self.start
         end = self.end + shift if self.end and self.ends_with_day else self.end
         return type(self)(start, end)
 
     def whole_days_at(self, lon: float) -> Self:
-        """Give the interval of all solar days at a longitude, degrees east, that the range touches."""
+        """Extend the range to complete solar days at a longitude, degrees east."""
         exact = self.at(lon)
         start = exact.start and day_begin(exact.start, lon)
         end = exact.end and day_begin(exact.end, lon) + timedelta(days=1, microseconds=-1)
         return type(self)(start, end)
 
     def holds(self, first: datetime | None, last: datetime | None) -> bool:
-        """Check whether this range contains another one; an unknown end counts as contained."""
+        """Check whether this range contains another range. An unknown end is ignored."""
         return all(each is None or each in self for each in (first, last))
 
     def meets(self, first: datetime | None, last: datetime | None) -> bool:
-        """Check whether another range overlaps this one; an unknown end counts as open."""
+        """Check whether this range overlaps another range. An unknown end is an open end."""
         after = first is None or self.end is None or first <= self.end
         return after and (last is None or self.start is None or self.start <= last)
 
@@ -82,18 +82,18 @@ class TimeRange:
         return (self.start is None or self.start <= instant) and (self.end is None or instant <= self.end)
 
     def __str__(self) -> str:
-        return f"{_written(self.start, self.starts_with_day)}/{_written(self.end, self.ends_with_day)}"
+        return f"{_formatted(self.start, self.starts_with_day)}/{_formatted(self.end, self.ends_with_day)}"
 
 
 def solar_day(instant: datetime, lon: float) -> str:
-    """Give the solar day at a longitude (degrees east) as YYYYMMDD: the date of UTC + longitude / 15 h."""
+    """Return the solar day at a longitude (degrees east) as YYYYMMDD: the date of UTC + longitude / 15 h."""
     return f"{instant + timedelta(hours=lon / SUN_DEG_PER_HOUR):%Y%m%d}"
 
 
 def day_begin(instant: datetime, lon: float) -> datetime:
-    """Give the instant at which the solar day of another instant begins at a longitude, degrees east."""
-    by_the_sun = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
-    midnight = by_the_sun.replace(hour=0, minute=0, second=0, microsecond=0)
+    """Return the beginning of the solar day that contains an instant, at a longitude in degrees east."""
+    solar_time = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
+    midnight = solar_time.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight - timedelta(hours=lon / SUN_DEG_PER_HOUR)
 
 
@@ -124,13 +124,13 @@ def _last_instant(text: str) -> datetime:
     return end - timedelta(microseconds=1)
 
 
-def _written(instant: datetime | None, is_date: bool) -> str:
-    """Write RFC 3339, or a date."""
+def _formatted(instant: datetime | None, is_date: bool) -> str:
+    """Format an instant as RFC 3339, or as a date."""
     if instant is None:
         return ".."
     return f"{instant:%Y-%m-%d}" if is_date else instant.isoformat().replace("+00:00", "Z")
 
 
 def timestamp(instant: datetime | None = None, timespec: str = "milliseconds") -> str:
-    """Write an instant, the present one by default, as RFC 3339 in UTC; its precision is that of `isoformat`."""
+    """Format an instant (default: now) as RFC 3339 in UTC. `timespec` is that of `datetime.isoformat`."""
     return (instant or datetime.now(UTC)).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Group the items of a search by granule, and choose the newest processing of each."""
+"""Group the items of a search by granule, and choose the newest processing of each granule."""
 
 import json
 import logging
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Granule:
-    """One granule.
+    """All items of one granule.
 
     Parameters
     ----------
     scene
-        The newest processing.
+        Item of the newest processing.
     older
-        The other processings, newest first; and other entries of the same processing.
+        Items of the other processings, newest first; and other items of the newest processing.
     """
 
     scene: pystac.Item
@@ -31,10 +31,10 @@ class Granule:
 
     @property
     def dropped(self) -> tuple[Dropped, ...]:
-        """Say why the other scenes are not used, ordered by id."""
+        """The scenes that are not used, with the reason, ordered by id."""
         found = [
             Dropped(other.id, self.scene.id, "listed twice")
-            if _order(other) == _order(self.scene)
+            if _sort_key(other) == _sort_key(self.scene)
             else Dropped(other.id, self.scene.id, "older processing of the same granule")
             for other in self.older
         ]
@@ -42,18 +42,18 @@ class Granule:
 
 
 def find_granules(items: Iterable[pystac.Item]) -> list[Granule]:
-    """Group items by granule. The choice of the newest does not depend on the order of the items.
+    """Group items by granule. The choice of the newest processing does not depend on the order of the items.
 
-    Items that do not name their granule are one granule only if they have the same id, time and footprint: two
-    different scenes may share an id.
+    Items without the properties of a granule belong to one granule only if they have the same id, time and footprint,
+    because two different scenes may have the same id.
     """
     of_granule: dict[object, list[pystac.Item]] = {}
     for item in items:
         of_granule.setdefault(_identity(item), []).append(item)
     found = []
     for processings in of_granule.values():
-        # The text decides last, so that the choice is always the same.
-        newest, *older = sorted(processings, key=lambda item: (_order(item), item.id, _text(item)), reverse=True)
+        # The text is the last sort key, so that the choice is always the same.
+        newest, *older = sorted(processings, key=lambda item: (_sort_key(item), item.id, _as_json(item)), reverse=True)
         found.append(Granule(newest, tuple(older)))
     return found
 
@@ -61,23 +61,23 @@ def find_granules(items: Iterable[pystac.Item]) -> list[Granule]:
 def log_dropped(granules: Iterable[Granule]) -> None:
     """Log the scenes that are not used."""
     for each in sorted((each for one in granules for each in one.dropped), key=lambda each: (each.kept, each.scene)):
-        log.info("%s: left out for %s (%s)", each.scene, each.kept, each.reason)
+        log.info("%s: not used; %s is used instead (%s)", each.scene, each.kept, each.reason)
 
 
 def _identity(item: pystac.Item) -> object:
     try:
         return granule(item) or (item.id, acquired(item), json.dumps(item.geometry, sort_keys=True, default=repr))
     except SliceError:
-        # The scene cannot be used. Its slice fails, unless the catalogue also has a valid item of the same scene.
-        return item.id, _text(item)
+        # The scene cannot be used. Its slice fails if the catalogue has no valid item of the same scene.
+        return item.id, _as_json(item)
 
 
-def _order(item: pystac.Item) -> tuple[tuple[int, int], str]:
+def _sort_key(item: pystac.Item) -> tuple[tuple[int, int], str]:
     try:
         return processed(item)
     except SliceError:
         return (0, 0), ""
 
 
-def _text(item: pystac.Item) -> str:
+def _as_json(item: pystac.Item) -> str:
     return json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""All items of a catalogue that is not an API, with an index by footprint: many areas of interest search them."""
+"""Hold all items of a catalogue that is not an API, with a spatial index for searches by many areas of interest."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ItemList:
-    """Items in the order of their catalogue."""
+    """All items, in the order of the catalogue."""
 
     def __init__(self, items: Iterable[pystac.Item]) -> None:
         self._items = list(items)
@@ -24,14 +24,14 @@ class ItemList:
         return iter(self._items)
 
     def near(self, area: "BaseGeometry") -> Iterator[pystac.Item]:
-        """Yield the items that may meet an area, in their order.
+        """Yield the items that may intersect an area, in the order of the catalogue.
 
-        They are the items whose footprint's bounding box meets that of the area, and those of unknown footprint.
+        These are the items whose bounding box intersects that of the area, and items whose footprint is unknown.
 
         Parameters
         ----------
         area
-            Degrees, longitude first, cut at the antimeridian.
+            Area in degrees, longitude first, cut at the antimeridian.
         """
         tree, unknown = self._index
         for position in sorted({*tree.query(area).tolist(), *unknown}):
@@ -39,7 +39,7 @@ class ItemList:
 
     @cached_property
     def _index(self) -> "tuple[shapely.STRtree, list[int]]":
-        """Index the footprints by position; give the positions of items whose footprint is unknown separately."""
+        """Spatial index of the footprints by position in the list, and the positions of items of unknown footprint."""
         import shapely
 
         footprints: list[BaseGeometry] = []
@@ -48,7 +48,7 @@ class ItemList:
             try:
                 footprints.append(footprint(item))
             except SliceError:
-                # Keeps the positions of the others. A query never finds an empty geometry.
+                # An empty point keeps the positions of the other items. A query never returns it.
                 footprints.append(shapely.Point())
                 unknown.append(position)
         return shapely.STRtree(footprints), unknown

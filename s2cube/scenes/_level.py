@@ -1,6 +1,6 @@
 """Check the processing level: s2cube reads Level-2A, surface reflectance.
 
-A scene or collection that states another level is refused. One that states no level is accepted.
+A scene or collection with another level is refused. A scene or collection without a level is accepted.
 """
 
 import re
@@ -13,7 +13,7 @@ from s2cube.errors import SceneError
 from s2cube.stac.members import parse_text, read_member, short_json
 
 _LEVELS = ("s2:product_type", "product:type", "productType", "processing:level")
-"""Properties that give the level of a product: S2MSI2A, L2A (extensions sentinel-2, product and processing)."""
+"""Properties with the level of a product, such as S2MSI2A or L2A (extensions sentinel-2, product and processing)."""
 
 _PRODUCT = "s2:product_uri"
 """Property with the name of ESA's product, such as S2A_MSIL2A_20240101T….SAFE."""
@@ -25,12 +25,12 @@ _SURFACE_REFLECTANCE = "2"
 
 
 def check_level(item: pystac.Item) -> None:
-    """Check that a scene does not state another level than Level-2A, surface reflectance.
+    """Check that the item of a scene does not have another level than Level-2A, surface reflectance.
 
     Raises
     ------
     SceneError
-        If it does.
+        If the item has another level.
     """
     for name in _LEVELS:
         level = read_member(item, item.properties, name, parse_text) or ""
@@ -46,12 +46,12 @@ def check_level(item: pystac.Item) -> None:
 
 
 def other_level(collection: Mapping[str, Any]) -> str:
-    """Say how a collection states that all its scenes are of another level than 2; empty if it does not.
+    """Return the evidence that all scenes of a collection have another level than 2; empty if there is no evidence.
 
     Parameters
     ----------
     collection
-        STAC Collection as a server gives it.
+        STAC Collection, as the server returns it.
     """
     if _is_other_level(str(collection.get("id"))):
         return "says so in its id"
@@ -65,16 +65,16 @@ def other_level(collection: Mapping[str, Any]) -> str:
 
 
 def _level(text: str) -> str:
-    """Give the digit of a level, such as 2 of S2MSI2A; empty if the text is not a level."""
+    """Return the digit of a level, such as 2 for S2MSI2A; empty if the text is not a level."""
     match = _LEVEL.fullmatch(text.strip().upper())
     return match[1] if match else ""
 
 
 def _is_other_level(collection: str | None) -> bool:
-    """Say whether the id of a collection names another processing level than 2, such as sentinel-2-l1c."""
+    """Check whether the id of a collection contains another processing level than 2, such as sentinel-2-l1c."""
     levels = _COLLECTION_LEVEL.findall((collection or "").lower())
     return bool(levels) and _SURFACE_REFLECTANCE not in levels
 
 
-def _other_level(subject: str, how: str) -> SceneError:
-    return SceneError(subject, f"is not Level-2A surface reflectance: it {how}", "Choose a collection of Level-2A")
+def _other_level(subject: str, evidence: str) -> SceneError:
+    return SceneError(subject, f"is not Level-2A surface reflectance: it {evidence}", "Choose a collection of Level-2A")

@@ -1,4 +1,4 @@
-"""Find the assets of an item that hold the bands and layers of a cube, and check that the scene can be used."""
+"""Find the assets of an item with the bands and layers of a cube, and check that the scene can be used."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -15,17 +15,17 @@ from s2cube.sentinel2 import BAND_ASSETS, COMMON_NAMES, EO2_NAMES, LAYER_ASSETS,
 from s2cube.stac.members import REMEDY, check_readable, unreadable_members
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
-"""Parts of media types: EOPF's Zarr (application/vnd+zarr), and other formats whose files hold many arrays."""
+"""Parts of unsupported media types: EOPF's Zarr (application/vnd+zarr), and other formats with many arrays per file."""
 
 
 def check_scene(item: pystac.Item, config: CubeSection) -> None:
-    """Check that a scene can be used, as far as its item shows.
+    """Check the item of a scene: can the scene be used?
 
     Raises
     ------
     SliceError
-        If a needed member of the item is missing or cannot be understood; if the scene is not Level-2A; if it lacks
-        an asset, or has one in a format that is not supported; if the offset of its pixels is unknown.
+        If a required member of the item is missing or invalid. If the scene is not Level-2A. If an asset is missing, or
+        its format is not supported. If the offset of the pixels is unknown.
     """
     check_readable(item)
     acquired(item)
@@ -39,10 +39,10 @@ def check_scene(item: pystac.Item, config: CubeSection) -> None:
 
 
 def drop_unused_assets(item: pystac.Item, config: CubeSection) -> pystac.Item:
-    """Copy an item without the links and assets that are not needed, because plans are sent to workers.
+    """Copy an item without the links and assets that are not needed. This makes plans, which workers receive, smaller.
 
-    A plan may have ten thousand scenes. A scene that cannot be used is returned as it is, so that its slice fails for
-    the right reason.
+    A plan may have ten thousand scenes. An item that cannot be used is returned unchanged, so that the error of its
+    slice has the correct reason.
     """
     try:
         check_scene(item, config)
@@ -58,14 +58,14 @@ def drop_unused_assets(item: pystac.Item, config: CubeSection) -> pystac.Item:
 
 
 def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
-    """Give the keys of the assets that may be read, and of the one by which `provider` recognises the catalogue.
+    """Return the keys of the assets that may be read, and of the asset by which `provider` recognises the catalogue.
 
     Raises
     ------
     AssetMissingError
-        If the scene lacks one.
+        If the scene has no asset of a band or layer.
     AssetReadError
-        If one is in a format that is not supported.
+        If the format of an asset is not supported.
     """
     keys = [band_key(item, band) for band in canonical_bands(config.bands)]
     keys += [layer_key(item, layer) for layer in config.mask]
@@ -80,15 +80,15 @@ def band_key(item: pystac.Item, band: str) -> str:
     Raises
     ------
     AssetMissingError
-        If the scene has none.
+        If the scene has no such asset.
     AssetReadError
-        If it is in a format that is not supported.
+        If the format of the asset is not supported.
     """
     keys = BAND_ASSETS[band]
-    # In eo 1, the three red edge bands share one common name, so it does not identify them.
+    # In eo 1, the three red edge bands have the same common name, so it does not identify a band.
     names = {*keys, EO2_NAMES.get(band, COMMON_NAMES[band])}
     described = (key for key, asset in item.assets.items() if names & _described_names(asset))
-    return _present(item, (*keys, *described)) or _raise_missing(item, keys, "other bands")
+    return _find_key(item, (*keys, *described)) or _raise_missing(item, keys, "other bands")
 
 
 def layer_key(item: pystac.Item, layer: str) -> str:
@@ -97,16 +97,16 @@ def layer_key(item: pystac.Item, layer: str) -> str:
     Raises
     ------
     AssetMissingError
-        If the scene has none.
+        If the scene has no such asset.
     AssetReadError
-        If it is in a format that is not supported.
+        If the format of the asset is not supported.
     """
     keys = LAYER_ASSETS[layer]
-    otherwise = "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none"
-    return _present(item, keys) or _raise_missing(item, keys, otherwise)
+    alternative = "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none"
+    return _find_key(item, keys) or _raise_missing(item, keys, alternative)
 
 
-def _present(item: pystac.Item, keys: Iterable[str]) -> str | None:
+def _find_key(item: pystac.Item, keys: Iterable[str]) -> str | None:
     key = next((key for key in keys if key in item.assets), None)
     if key is not None and (unread := _unread_format(item.assets[key])):
         problem = f"cannot be read: asset '{key}' is {unread}: only GeoTIFF and JPEG 2000 are read"
@@ -115,16 +115,16 @@ def _present(item: pystac.Item, keys: Iterable[str]) -> str | None:
 
 
 def _unread_format(asset: pystac.Asset) -> str:
-    """Name the format of an asset if s2cube cannot read it; else give an empty text."""
+    """Return the format of an asset if s2cube cannot read it; else an empty text."""
     media_type = asset.media_type if isinstance(asset.media_type, str) else ""
-    # A Zarr store is a folder. The name of an array follows it.
+    # A Zarr store is a folder in the path, before the name of an array.
     folders = asset.href.partition("?")[0].lower().split("/")
     in_zarr = any(folder.endswith(".zarr") for folder in folders)
     named = next((each for each in _UNREAD_FORMATS if each in media_type.lower()), None)
     return media_type if named else "in a Zarr store" if in_zarr else ""
 
 
-def _raise_missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> Never:
+def _raise_missing(item: pystac.Item, keys: tuple[str, ...], alternative: str) -> Never:
     unreadable = unreadable_members(item)
     for key in keys:
         if value := unreadable.get(f"assets.{key}"):
@@ -133,18 +133,18 @@ def _raise_missing(item: pystac.Item, keys: tuple[str, ...], otherwise: str) -> 
     raise AssetMissingError(
         item.id,
         f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})" + (f"; some are {unread}" if unread else ""),
-        f"Ask for {otherwise}; the scene has {', '.join(sorted(item.assets)) or 'no assets'}",
+        f"Ask for {alternative}; the scene has {', '.join(sorted(item.assets)) or 'no assets'}",
         keys[0],
     )
 
 
 def _described_names(asset: pystac.Asset) -> set[str]:
-    """Give the names of the band of an asset by eo 1 or STAC 1.1; none if the asset has several bands."""
+    """Return the names of the band of an asset, from eo 1 or STAC 1.1; an empty set if the asset has several bands."""
     fields = asset.extra_fields
     lists = [value for name in ("eo:bands", "bands") if isinstance(value := fields.get(name), list) and value]
     roles = asset.roles if isinstance(asset.roles, list) and asset.roles else ["data"]
     is_data = any(role in ("data", "reflectance") for role in roles)
-    # In old STAC, the elements are numbers: positions in a list elsewhere in the item.
+    # In old STAC versions, the elements are numbers: positions in another list of the item.
     if not lists or len(lists[0]) != 1 or not isinstance(lists[0][0], dict) or not is_data:
         return set()
     return {str(lists[0][0].get(field)) for field in ("name", "common_name", "eo:common_name")}

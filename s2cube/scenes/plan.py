@@ -1,4 +1,4 @@
-"""Make the plan of an area of interest: its grid, and which scenes become which time slice."""
+"""Create the plan of an area of interest: its grid, and the scenes of each time slice."""
 
 import logging
 from collections import Counter
@@ -27,16 +27,16 @@ from s2cube.stac.members import as_scene_errors
 log = logging.getLogger(__name__)
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
-"""Time of a scene without one: later than all others, so that a limit to the newest scenes does not hide it."""
+"""Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
 
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
     """Deduplicate scenes and group them into time slices.
 
-    Of each granule, the newest processing is used; the others are logged, and are in `TimeSlice.dropped`. Slices are
-    in order of time. In a slice, scenes in the grid's CRS come first, because they need no warp; then the order is by
-    time of acquisition and id, whatever the order of `items`. A slice with a scene that cannot be used is in
-    `Plan.unusable`.
+    Only the newest processing of each granule is used. The others are logged and stored in `TimeSlice.dropped`. Slices
+    are sorted by time. In a slice, scenes in the CRS of the grid come first, because they are not warped. Then scenes
+    are sorted by time of acquisition and id. The order of `items` has no effect. A slice with a scene that cannot be
+    used is in `Plan.unusable`.
     """
     geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
     granules = find_granules(items)
@@ -45,7 +45,7 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
     _warn_about_assumptions([each.scene for each in granules], config.offset)
     labels = _labels(granules)
     groups = _groups(dated, aoi, config, labels)
-    # They must be unique even if the id of a scene looks like a day.
+    # Names must be unique even if the id of a scene looks like a day.
     names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene, _ in undated)])
     slices, unusable = [], []
     for name, (_, group) in zip(names, groups, strict=False):
@@ -71,17 +71,17 @@ def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Pl
 
 
 def narrow(plan: Plan, config: SearchSection) -> Plan:
-    """Remove the slices that were not requested: `find_scenes` finds whole days, and may find more days than needed.
+    """Remove slices that were not requested. `find_scenes` returns complete days, and may return more days than needed.
 
-    A slice whose scenes are only partly within `config.datetime` is removed, too, and that is logged. Of the others,
-    the newest slices are kept until they have `config.max_items` scenes. `Plan.search` gets the settings.
+    A slice whose scenes are only partly within `config.datetime` is also removed, with a log message. The newest of the
+    other slices are kept until they have `config.max_items` scenes. `Plan.search` stores the settings.
     """
     slices: list[TimeSlice | UnusableSlice] = [*plan.slices, *plan.unusable]
     if config.datetime:
         times = config.datetime.at(plan.aoi.lon)
         for each in slices:
             if not times.holds(each.time, each.end) and times.meets(each.time, each.end):
-                log.warning("%s: left out, because the requested times cut its day", each.id)
+                log.warning("%s: left out, because only a part of its day is requested", each.id)
         slices = [each for each in slices if times.holds(each.time, each.end)]
     if config.max_items is not None:
         slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)
@@ -97,7 +97,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
 
 
 def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
-    """Sort granules by time, id and tile; give those of unknown time separately, with the reason."""
+    """Sort granules by time, id and tile. Return scenes whose time is unknown separately, with the error."""
     dated, undated = [], []
     for each in granules:
         try:
@@ -110,7 +110,7 @@ def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.It
 
 
 def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
-    """Name scenes by their ids; if scenes share an id, also by their tiles."""
+    """Name scenes by their ids. If several scenes have the same id, add their tiles."""
     ids = Counter(each.scene.id for each in granules)
     return {
         each.scene: f"{each.scene.id}_{_tile(each.scene)}" if ids[each.scene.id] > 1 else each.scene.id
@@ -121,7 +121,7 @@ def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
 def _groups(
     granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[pystac.Item, str]
 ) -> list[tuple[str, list[Granule]]]:
-    """Group granules by time slice, each with the text that its id is made of."""
+    """Group granules by time slice. Return each group with the last part of the id of its slice."""
     if config.group_by == "scene":
         return [(labels[each.scene], [each]) for each in granules]
     days = groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon))
@@ -136,7 +136,7 @@ def _tile(item: pystac.Item) -> str:
 
 
 def _first_error(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
-    """Give the error of the first scene that cannot be used, as far as its item shows; None if all can be used."""
+    """Check the items of scenes. Return the error of the first scene that cannot be used; None if all can be used."""
     for scene in scenes:
         try:
             with as_scene_errors(scene):
@@ -150,7 +150,7 @@ def _warn_about_assumptions(scenes: list[pystac.Item], offset: Offset) -> None:
     unknown = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
     if unknown and offset == "auto":
         log.warning(
-            "collection %s is of no catalogue that s2cube knows: bands are found by name, and the offset of pixels is "
-            "assumed to be that of the raster extension, or else ESA's for the processing baseline (see --offset)",
+            "collection %s is not from a catalogue that s2cube knows: bands are found by name, and the offset is "
+            "assumed. It is that of the raster extension, or else ESA's for the processing baseline (see --offset)",
             ", ".join(unknown),
         )

@@ -1,4 +1,4 @@
-"""The recipe of an image: a digest of all that decides its pixels. If it changes, the image is written again."""
+"""Compute the recipe of an image: a digest of all inputs of its pixels. If it changes, the image is recomputed."""
 
 import hashlib
 import json
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 DATA_VERSION = 2
-"""Increase it when the same scenes and settings give other pixels: then images are written again. A test checks it."""
+"""Increase it if the same scenes and settings result in other pixels. Images are then computed again. A test checks it.
+"""
 
 
 def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: CubeSection) -> str:
-    """Give the digest of all that decides the pixels of an image, except the choice of bands.
+    """Return the digest of everything that affects the pixels of an image, except the choice of bands.
 
     Raises
     ------
     SceneError
-        If a needed member of an item cannot be understood.
+        If a required member of an item is invalid.
     """
-    # The grid and the offset of each scene are in the digest separately.
+    # The digest contains the grid and the offset of each scene separately.
     settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
     grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
     of_scenes = [
@@ -40,7 +41,7 @@ def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: Cu
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:
-    """Give the settings that an Item records, by the names of the flags. The Item holds the bands separately."""
+    """Return the settings that an Item stores, by the names of the flags. The Item stores the bands separately."""
     return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
 
 
@@ -49,5 +50,5 @@ def _file_versions(scene: pystac.Item, config: CubeSection) -> list[str]:
 
 
 def _file_version(asset: pystac.Asset) -> str:
-    """Identify the content of a file: by its checksum if the item gives it (file extension), else by its address."""
+    """Identify the content of a file: by its checksum if the item has it (file extension), else by its address."""
     return str(asset.extra_fields.get("file:checksum") or unsigned(asset.href))

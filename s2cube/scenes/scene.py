@@ -1,4 +1,4 @@
-"""Read the facts of a scene from its item, whichever catalogue wrote it."""
+"""Read the properties of a scene from its item. Items may come from any catalogue."""
 
 import re
 from datetime import datetime
@@ -31,24 +31,24 @@ _OLD_TILE = ("sentinel:utm_zone", "sentinel:latitude_band", "sentinel:grid_squar
 _DATATAKES = ("s2:datatake_id", "eopf:datatake_id")
 _DATASTRIPS = ("s2:datastrip_id", "eopf:datastrip_id")
 _GENERATED = ("s2:generation_time", "processing:datetime", "updated")
-"""Names of properties; the first one present counts. They come from the Sentinel-2, processing and grid extensions,
-from EOPF, and from Earth Search v0 (sentinel:…). For a catalogue with other names, add them here."""
+"""Names of properties. The first property that an item has is used. The names come from the Sentinel-2, processing and
+grid extensions, from EOPF, and from Earth Search v0 (sentinel:…). Add the names of other catalogues here."""
 
 _BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
 _BASELINE_WITHOUT_MEANING = 99
-"""ESA gives 99.xx to tests and to reprocessings of any kind."""
+"""ESA uses 99.xx for tests and for any reprocessing."""
 _EPSG = re.compile(r"EPSG:(\d{4,6})")
 
 
 def acquired(item: pystac.Item) -> datetime:
-    """Give the time of acquisition of a scene, UTC.
+    """Return the time of acquisition of a scene, UTC.
 
     Raises
     ------
     SceneError
-        If the item does not give it.
+        If the item does not have it.
     """
     check_readable(item, "datetime", "properties")
     when = read_member(item, {"datetime": item.datetime}, "datetime", parse_time)
@@ -59,12 +59,12 @@ def acquired(item: pystac.Item) -> datetime:
 
 
 def footprint(item: pystac.Item) -> "BaseGeometry":
-    """Give the footprint of a scene: degrees, longitude first, valid, cut at the antimeridian.
+    """Return the footprint of a scene: degrees, longitude first, valid, cut at the antimeridian.
 
     Raises
     ------
     SceneError
-        If the item has none, or it cannot be understood.
+        If the item has no footprint, or the footprint is invalid.
     """
     import shapely
 
@@ -78,7 +78,7 @@ def footprint(item: pystac.Item) -> "BaseGeometry":
 
 
 def item_href(item: pystac.Item) -> str | None:
-    """Give the address of an item without user name, password, signature or token; None if it has no own link."""
+    """Return the address of an item without user name, password, signature or token; None without a link ``self``."""
     own = item.get_self_href()
     if own is None or "://" not in own:
         return own
@@ -87,14 +87,14 @@ def item_href(item: pystac.Item) -> str | None:
 
 
 def baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """Give the processing baseline of a scene, as (4, 0) for 04.00; None if the item gives none, or 99.xx.
+    """Return the processing baseline of a scene, such as (4, 0) for 04.00; None if it is missing or 99.xx.
 
-    ESA gives baselines 99.xx to tests and to reprocessings of any kind, so they say nothing about the pixels.
+    ESA uses baselines 99.xx for tests and for any reprocessing, so they contain no information about the pixels.
 
     Raises
     ------
     SceneError
-        If it is neither text nor a number.
+        If the baseline is neither text nor a number.
     """
     match = _BASELINE.fullmatch(baseline_text(item))
     if match is None or int(match[1]) == _BASELINE_WITHOUT_MEANING:
@@ -103,12 +103,12 @@ def baseline(item: pystac.Item) -> tuple[int, int] | None:
 
 
 def baseline_text(item: pystac.Item) -> str:
-    """Give the processing baseline of a scene as its item writes it; empty if the item does not give it."""
-    return _first(item, _BASELINES).strip()
+    """Return the processing baseline of a scene as the item writes it; empty if the item does not have it."""
+    return _first_property(item, _BASELINES).strip()
 
 
 def cloud_cover(item: pystac.Item) -> float | None:
-    """Give the cloud cover of a scene, percent; None if the item does not give a number."""
+    """Return the cloud cover of a scene, percent; None if the item does not have a number."""
     try:
         return read_member(item, item.properties, "eo:cloud_cover", parse_number)
     except SceneError:
@@ -116,54 +116,53 @@ def cloud_cover(item: pystac.Item) -> float | None:
 
 
 def tile(item: pystac.Item) -> str:
-    """Give the MGRS tile of a scene, such as 33TWM; empty if the item does not give it.
+    """Return the MGRS tile of a scene, such as 33TWM; empty if the item does not have it.
 
     Raises
     ------
     SceneError
-        If it is neither text nor a number.
+        If a property is neither text nor a number.
     """
-    parts = [_first(item, (name,)) for name in _OLD_TILE]
-    return _first(item, _TILES).removeprefix("MGRS-") or ("".join(parts) if all(parts) else "")
+    parts = [_first_property(item, (name,)) for name in _OLD_TILE]
+    return _first_property(item, _TILES).removeprefix("MGRS-") or ("".join(parts) if all(parts) else "")
 
 
 def granule(item: pystac.Item) -> tuple[str, str, str] | None:
-    """Give the datatake, the start of the datastrip and the MGRS tile of a scene; None if its item does not give them.
+    """Return the datatake, the start of the datastrip and the MGRS tile of a scene; None if they are missing.
 
     They are the same for every processing of a granule. The last part of a datatake id, such as
-    GS2A_20231008T175231_043324_N05.09, is the baseline, so it is removed. Of a datastrip id, such as
-    S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, only the start of sensing is used. It is needed:
-    two strips of one datatake may share a tile, and then they are different granules.
+    GS2A_20231008T175231_043324_N05.09, is the baseline and is removed. The only part used of a datastrip id, such as
+    S2A_OPER_MSI_L2A_DS_2APS_20231008T233154_S20231008T175927_N05.09, is the start of sensing. It is needed because two
+    datastrips of one datatake may contain the same tile. These are different granules.
 
     Raises
     ------
     SceneError
-        If one of them is neither text nor a number.
+        If a property is neither text nor a number.
     """
-    datatake = _first(item, _DATATAKES)
+    datatake = _first_property(item, _DATATAKES)
     if not tile(item) or not datatake:
         return None
-    strip = _SENSING_START.search(_first(item, _DATASTRIPS))
+    strip = _SENSING_START.search(_first_property(item, _DATASTRIPS))
     return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile(item)
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:
-    """Give baseline and time of processing, by which the processings of a granule are sorted: the newest is greatest.
+    """Return baseline and time of processing, the sort key of the processings of a granule. The newest is the greatest.
 
     Raises
     ------
     SceneError
-        If one of them is neither text nor a number.
+        If a property is neither text nor a number.
     """
-    return baseline(item) or (0, 0), _first(item, _GENERATED)
+    return baseline(item) or (0, 0), _first_property(item, _GENERATED)
 
 
 def crs_codes(item: pystac.Item) -> set[str]:
-    """Give the CRS that a scene declares for its bands and layers, each ``EPSG:N``: none, one, or a contradiction.
+    """Return all CRS that a scene declares for its bands and layers, as ``EPSG:N``. More than one is a contradiction.
 
     Earth Search, Planetary Computer and Digital Earth Africa declare ``proj:epsg`` of the item, Copernicus Data Space
-    ``proj:code`` of each asset. All declare the shape and transform of assets, too, but the file decides where its
-    pixels lie.
+    ``proj:code`` of each asset. They also declare the shape and transform of assets, but s2cube uses those of the file.
 
     Raises
     ------
@@ -176,12 +175,12 @@ def crs_codes(item: pystac.Item) -> set[str]:
 
 
 def crs_code(item: pystac.Item) -> str | None:
-    """Give the CRS that a scene declares, ``EPSG:N``; None if it declares none.
+    """Return the CRS that a scene declares, ``EPSG:N``; None if it declares no CRS.
 
     Raises
     ------
     SceneError
-        If the item declares two CRS, or one that is not an EPSG code.
+        If the item declares two CRS, or a CRS that is not an EPSG code.
     """
     codes = crs_codes(item)
     if len(codes) > 1:
@@ -203,7 +202,7 @@ def _parse_epsg_code(value: object) -> str:
     return code
 
 
-def _first(item: pystac.Item, names: tuple[str, ...]) -> str:
-    """Give the first property that is present and not empty, as text; else an empty text."""
+def _first_property(item: pystac.Item, names: tuple[str, ...]) -> str:
+    """Return the first property that is present and not empty, as text; else an empty text."""
     found: list[Any] = [read_member(item, item.properties, name, parse_text) for name in names]
     return next((each for each in found if each), "")

@@ -25,12 +25,12 @@ from s2cube.stac.source import open_source
 log = logging.getLogger(__name__)
 
 Catalogue = Api | ItemList
-"""An API that can be searched, or all items of anything else."""
+"""An API that can be searched, or all items of any other source."""
 
 _UNKNOWN = datetime.max.replace(tzinfo=UTC)
-"""Time of a scene without one: later than all others, so that a limit to the newest scenes does not hide it."""
+"""Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
 _SAME_PASS = timedelta(minutes=1)
-"""Maximum difference in time of two processings of one granule; milliseconds were seen."""
+"""Maximum time difference between two processings of one granule. Known differences are milliseconds."""
 
 
 def search_items(
@@ -42,34 +42,34 @@ def search_items(
     max_cloud: float = 100,
     max_items: int | None = None,
 ) -> list[pystac.Item]:
-    """Find the scenes that meet an area of interest.
+    """Find the scenes that intersect an area of interest.
 
-    If a server ignores a part of the question, its answer is filtered here. Requests for pages are retried with
-    backoff. If a page still fails, this is an error, never a shorter list.
+    If a server ignores a part of the question, s2cube filters the answer. Failed requests for pages are retried with
+    increasing pauses. If a page still fails, an error is raised: the list is always complete.
 
     Parameters
     ----------
     aoi
-        Area of interest. Its geometry is searched, not its bounding box.
+        Area of interest. The search uses its geometry, not its bounding box.
     stac
         URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
         stac-geoparquet file.
     collection
         Id of the collection.
     datetime
-        ``A/B``, each a year, month, day or second in UTC, or ``..``; None for all. A date means the solar day of the
-        area: UTC + longitude / 15 h.
+        ``A/B``. A and B are each a year, month, day or second in UTC, or ``..`` for an open end; None for all. A date
+        means the solar day of the area: UTC + longitude / 15 h.
     max_cloud
-        Maximum cloud cover of a scene, percent. Below 100, scenes without a cloud cover are left out. If a granule has
-        several processings, the newest counts.
+        Maximum cloud cover of a scene, percent. If it is below 100, scenes without a cloud cover are removed. If a
+        granule has several processings, the cloud cover of the newest is used.
     max_items
-        Number of granules to keep, the newest ones, each in its newest processing. None for all.
+        Maximum number of granules. The newest granules are kept, each in its newest processing. None for all.
 
     Returns
     -------
     list of pystac.Item
-        Oldest first, then by id, with absolute asset hrefs. Scenes with a faulty item are included; an image of such a
-        scene fails.
+        Sorted by time (oldest first) and id, with absolute asset hrefs. Scenes with an invalid item are included; an
+        image of such a scene fails.
 
     Raises
     ------
@@ -93,17 +93,17 @@ def search_items(
 
 
 def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
-    """Open the catalogue once, to find the scenes of many areas of interest in it.
+    """Open the catalogue once, for searches by many areas of interest.
 
     Parameters
     ----------
     timeout_s
-        Limit for a complete answer of a server, seconds.
+        Time limit of a complete answer of a server, seconds.
 
     Raises
     ------
     SearchError
-        If it cannot be read or has no such collection.
+        If the catalogue cannot be read or has no such collection.
     """
     with _as_search_errors(config):
         source = open_source(config.stac, timeout_s)
@@ -128,20 +128,20 @@ def find_scenes(
 ) -> list[pystac.Item]:
     """Find the scenes of an area of interest in an open catalogue, oldest first.
 
-    The search covers the whole of each solar day that `config.datetime` touches, so that every image has all its
-    scenes. An API that gives the newest scenes first is read until there are `config.max_items` scenes, and to the end
-    of that day; so there may be more. `config.max_cloud_percent` applies to the newest processing of each granule, and
-    the older ones are returned with it.
+    The search covers each solar day of `config.datetime` completely, so that every image has all its scenes. If an API
+    returns the newest scenes first, the search stops when there are `config.max_items` scenes and their earliest day
+    is complete. So it may return more scenes. `config.max_cloud_percent` applies to the newest processing of each
+    granule. The older processings are returned with the newest.
 
     Parameters
     ----------
     keep
-        Makes the item that is kept of each scene, such as one with fewer assets.
+        Function that converts each item before it is stored, for example to an item with fewer assets.
 
     Raises
     ------
     SearchError
-        If the catalogue fails.
+        If the search fails.
     """
     days = config.datetime and config.datetime.whole_days_at(aoi.lon)
     matches = partial(_matches, aoi=aoi, config=config, days=days)
@@ -153,37 +153,37 @@ def find_scenes(
             question = Question(config.stac, config.collection, aoi.search_area, str(days) if days else None)
             found = search_api(catalogue, question)
             may_stop = catalogue.is_sorted and config.max_items is not None
-            matching = _newest(found, matches, aoi, config) if may_stop else filter(matches, found)
+            matching = _newest_matching(found, matches, aoi, config) if may_stop else filter(matches, found)
         scenes = [keep(item) for item in matching]
     if config.max_cloud_percent < 100:
         clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
         scenes = [item for each in clear for item in (each.scene, *each.older)]
-    return sorted(scenes, key=_age)
+    return sorted(scenes, key=_sort_key)
 
 
 def drop_unrequested(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
-    """Remove the scenes that `find_scenes` finds only to complete days."""
+    """Remove the scenes that `find_scenes` returns only to complete days."""
     exact = config.datetime and config.datetime.at(aoi.lon)
     within = [item for item in found if not exact or _is_within(item, exact)]
     if config.max_items is None:
         return within
-    return sorted((each.scene for each in find_granules(within)), key=_age)[-config.max_items :]
+    return sorted((each.scene for each in find_granules(within)), key=_sort_key)[-config.max_items :]
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
-    """Find out which scenes a catalogue no longer has, by searching for their ids.
+    """Find the scenes that a catalogue no longer has: search for their ids.
 
     Parameters
     ----------
     scenes
-        Ids of scenes that the catalogue once had.
+        Ids of scenes that the catalogue had before.
     known
-        Id of a scene that it has now. If the answer lacks it, too, the answer proves nothing.
+        Id of a scene that the catalogue has now. If the answer does not contain it, the answer is not used.
 
     Returns
     -------
     frozenset of str
-        Ids of `scenes` that the catalogue does not have; empty if it does not answer.
+        Ids of `scenes` that the catalogue does not have; empty if the catalogue does not answer.
     """
     requested = {*scenes, known}
     try:
@@ -202,7 +202,7 @@ def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, c
 
 @contextmanager
 def _as_search_errors(config: SearchSection) -> Iterator[None]:
-    """Turn errors of libraries, as invalid answers cause them, into one that names the catalogue."""
+    """Convert exceptions of libraries, which invalid answers cause, into an error that names the catalogue."""
     try:
         yield
     except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
@@ -210,8 +210,8 @@ def _as_search_errors(config: SearchSection) -> Iterator[None]:
         raise SearchError(config.stac, problem, "Report it to the operator of the catalogue") from error
 
 
-def _age(item: pystac.Item) -> tuple[datetime, str]:
-    """Give time and id, the order of scenes; see `_UNKNOWN`."""
+def _sort_key(item: pystac.Item) -> tuple[datetime, str]:
+    """Return time and id, the sort key of scenes; see `_UNKNOWN`."""
     try:
         return acquired(item), item.id
     except SliceError:
@@ -238,22 +238,22 @@ def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange
     try:
         outline = footprint(item)
     except SliceError as error:
-        # The scene may lie here. It is included, so that its slice fails with this error and the search goes on.
+        # The scene may intersect the area. Include it, so that only its slice fails, and the search continues.
         log.warning("%s. s2cube assumes that it covers %s", error, aoi.id)
         return True
     area = aoi.geometry_lonlat.geom
     return bool(outline.intersects(area) and not outline.touches(area))
 
 
-def _newest(
+def _newest_matching(
     found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
 ) -> Iterator[pystac.Item]:
-    """Yield the items that match. Stop when there are enough whole days, if the items come newest first."""
+    """Yield the items that match. If the items arrive newest first, stop when there are enough complete days."""
     matching: list[pystac.Item] = []
     earliest = complete_from = _UNKNOWN
     in_order = True
     for item in found:
-        time, _ = _age(item)
+        time, _ = _sort_key(item)
         in_order &= time <= earliest
         if in_order and time < complete_from and _are_enough(matching, aoi, config):
             return
@@ -265,16 +265,16 @@ def _newest(
 
 
 def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
-    """Say whether there are `max_items` granules, without those of a day that `config.datetime` cuts."""
+    """Check whether there are `max_items` granules. Do not count a day that is only partly in `config.datetime`."""
     enough = config.max_items or 0
     if len(items) < enough:
         return False
     exact = config.datetime and config.datetime.at(aoi.lon)
     counted = 0
     for each in find_granules(items):
-        time, _ = _age(each.scene)
-        whole = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
-        counted += whole and _is_clear(each.scene, config)
+        time, _ = _sort_key(each.scene)
+        full = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
+        counted += full and _is_clear(each.scene, config)
     return counted >= enough
 
 

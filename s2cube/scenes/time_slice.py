@@ -1,4 +1,4 @@
-"""Time slices, plans and tasks: frozen values."""
+"""Define time slices, plans and tasks: frozen dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A scene that is not used, because `kept` is the same granule; `reason` says why."""
+    """A scene that is not used, because the scene `kept` is the same granule; with the reason."""
 
     scene: str
     kept: str
@@ -31,13 +31,13 @@ class TimeSlice:
     id
         ``<aoi>_<YYYYMMDD>`` (solar day) or ``<aoi>_<scene id>``.
     time, end
-        Acquisition of the earliest scene and of the latest, UTC.
+        Acquisition times of the earliest and the latest scene, UTC.
     scenes
-        In the order in which they fill the mosaic: the first valid pixel is used.
+        Scenes in the order of the mosaic: the first valid pixel is used.
     dropped
         Other scenes of the same granules that the search found.
     recipe
-        Digest of all that decides its pixels, except the bands: AOI, grid, settings, scenes as processed.
+        Digest of everything that affects the pixels, except the bands: AOI, grid, settings, scenes, processing.
     """
 
     id: str
@@ -50,16 +50,16 @@ class TimeSlice:
 
 @dataclass(frozen=True)
 class UnusableSlice:
-    """A time slice that cannot be made: the items of its scenes show it.
+    """A time slice that cannot be computed, because the item of a scene is not usable.
 
     Parameters
     ----------
     id
-        As that of a `TimeSlice`; ``<aoi>_<scene id>`` also if a scene does not say when it was acquired.
+        As in `TimeSlice`; also ``<aoi>_<scene id>`` if the acquisition time of a scene is unknown.
     scenes
         Ids of its scenes.
     time, end
-        As those of a `TimeSlice`, if they are known.
+        As in `TimeSlice`; None if they are unknown.
     """
 
     id: str
@@ -71,12 +71,12 @@ class UnusableSlice:
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid and the time slices of an AOI, oldest first; and those that cannot be made.
+    """The grid and the time slices of an AOI, oldest first; and time slices that cannot be computed.
 
     Parameters
     ----------
     search
-        Settings that decided which scenes were found, by the names of the flags; empty if there was no search.
+        Settings of the search, by the names of the flags; empty if there was no search.
     """
 
     aoi: AOI
@@ -91,25 +91,25 @@ class Plan:
         return [scene for time_slice in self.slices for scene in time_slice.scenes]
 
     def tasks(self) -> "tuple[Task, ...]":
-        """Give each slice as a task of its own."""
+        """Return one task per slice."""
         return tuple(Task(self.aoi, self.geobox, each, self.search) for each in self.slices)
 
     @property
     def scenes_per_slice(self) -> tuple[int, ...]:
-        """How many of `scenes` belong to each slice."""
+        """Number of scenes per slice."""
         return tuple(len(time_slice.scenes) for time_slice in self.slices)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker makes in one go: one time slice of an AOI.
+    """The work that a worker receives: one time slice of an AOI.
 
     Parameters
     ----------
     geobox
-        The grid that files are read on.
+        Grid to which files are resampled.
     search
-        As that of a `Plan`.
+        As in `Plan`.
     """
 
     aoi: AOI

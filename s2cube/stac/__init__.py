@@ -1,4 +1,4 @@
-"""Read catalogues: a STAC API, a static catalogue or a file becomes STAC items whose members are checked one by one.
+"""Read catalogues: turn a STAC API, a static catalogue or a file into STAC items, and check each member of an item.
 
 Other wings may use: `api`, `api_search`, `catalogue_io`, `members`, `question`, `source`.
 """

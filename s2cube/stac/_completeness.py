@@ -1,8 +1,8 @@
-"""Search an API until its answer is complete: every scene, or an error.
+"""Search an API until its answer is complete: return every scene, or raise an error.
 
-A page without a link to the next page is not always the last: some servers forget the link, and some lose scenes at
-page boundaries. So the number of scenes received is compared with the server's count. If the server gives no count,
-it is asked for scenes beyond the last one. If scenes are missing, the search is repeated in parts, by time.
+A page without a link to the next page is not always the last page. Some servers forget the link. Some lose scenes at
+page boundaries. So the search compares the number of received scenes with the server's count. If the server reports no
+count, the search requests scenes beyond the last one. If scenes are missing, it repeats parts of the time range.
 """
 
 import logging
@@ -21,64 +21,64 @@ from s2cube.stac.question import PAGE_SIZE, Question
 log = logging.getLogger(__name__)
 
 _MOST_PAGES = 10_000
-"""Of a whole answer with all its parts: a million scenes at a hundred per page."""
+"""Maximum number of pages of an answer, with all its parts: a million scenes at 100 scenes per page."""
 _DEEPEST = 24
-"""How often a time range may be halved: 2015 to 2026 becomes a few seconds."""
-_MOST_FRUITLESS = 40
-"""Consecutive requests that bring nothing new."""
+"""Maximum number of times that a time range is halved: it reduces 2015 to 2026 to about 20 seconds."""
+_MOST_WITHOUT_NEW = 40
+"""Maximum number of consecutive requests that return no new scene."""
 _COUNTED_UP_TO = 10_000
-"""By default, Elasticsearch does not count beyond this, so a multiple of it may be too small."""
+"""By default, Elasticsearch stops counting here. So a count that is a multiple of this number may be too small."""
 _RETRIES_OF_SMALLER_PAGES = 1
 _LAST_S = 253_402_300_799
 """9999-12-31T23:59:59Z: there are no later dates."""
-_BROKEN = "Report it to the operator of the catalogue"
+_REPORT_IT = "Report it to the operator of the catalogue"
 _DAY = timedelta(days=1)
 
 _Features = Generator[list[Any], None, "_Received"]
-"""Yields the new features of each page, and returns what was received in all."""
+"""Yields the new features of each page. Returns everything that was received."""
 
 
 def complete_answer(api: Api, question: Question) -> Iterator[list[Any]]:
-    """Give the features of all pages, each scene once.
+    """Yield the features of all pages, each scene once.
 
     Raises
     ------
     AnswerError
-        If the API refuses, or gives no complete answer.
+        If the API refuses a request, or does not return a complete answer.
     SearchError
-        If an answer is not a page, if the pages never end, or if the API gives fewer scenes than it counts.
+        If an answer is not a page, if the pages never end, or if the API returns fewer scenes than it counts.
     """
     search = _Search(api)
     if question.ids:
         yield from search.by_ids(question)
         return
     received = yield from search.by_time(question, 0)
-    if not received.is_whole:
+    if not received.is_complete:
         raise SearchError(
             question.stac, f"returns {received.count} scenes, but counts {received.matched}",
-            "Try again later, or ask for fewer dates; if it persists, report it to the operator of the catalogue",
+            "Try again later, or request fewer dates; if it happens again, report it to the operator of the catalogue",
         )  # fmt: skip
 
 
 @dataclass
 class _Received:
-    """What has been received for a question.
+    """The scenes received for a question.
 
     Parameters
     ----------
     ids
         Ids of the scenes.
     scenes
-        Acquisition time of each scene, None if it gives none; by the identity of the scene.
+        Acquisition time of each scene, by the identity of the scene; None if the scene has no time.
     repeats
-        Number of scenes that a page repeats: a catalogue that lists a scene twice counts it twice.
+        Number of scenes that a page repeats. A catalogue that lists a scene twice also counts it twice.
     matched
-        Number of scenes that the server counts; None if it gives no count.
+        Number of scenes that the server counts; None if it reports no count.
     instants, sizes, limit
-        Of the last chain of pages: acquisition times of its scenes, in their order; number of scenes of each page;
-        requested number of scenes per page.
+        Of the last chain of pages: acquisition times of its scenes in the order of arrival; number of scenes of each
+        page; requested number of scenes per page.
     is_settled
-        Whether it is known that no scene is missing, although the count or the last page suggests it.
+        Whether the answer is known to be complete, although the count or the last page suggests missing scenes.
     """
 
     question: Question
@@ -91,13 +91,13 @@ class _Received:
     limit: int = PAGE_SIZE
     is_settled: bool = False
 
-    def begin(self, limit: int) -> None:
-        """Prepare for the first page."""
+    def reset_pages(self, limit: int) -> None:
+        """Forget the pages before a new chain of pages. Keep the scenes."""
         self.instants, self.sizes, self.limit, self.repeats = [], [], limit, 0
 
-    def take(self, page: Page) -> None:
+    def add_page(self, page: Page) -> None:
         """Add a page."""
-        named = {identity(feature): _instant(feature) for feature in page.features}
+        named = {identity(feature): _acquired(feature) for feature in page.features}
         self.scenes |= named
         self.ids |= {str(feature.get("id")) for feature in page.features if isinstance(feature, dict)}
         self.repeats += len(page.features) - len(named)
@@ -106,62 +106,62 @@ class _Received:
         if page.matched is not None:
             self.matched = max(page.matched, self.matched or 0)
 
-    def join(self, other: "_Received") -> None:
-        """Add what was received for a part of this question. The count stays that of the whole question."""
+    def add_part(self, other: "_Received") -> None:
+        """Add the scenes received for a part of this question. Keep the server's count for the full question."""
         self.scenes |= other.scenes
         self.repeats += other.repeats
         self.instants, self.sizes, self.limit = other.instants, other.sizes, other.limit
 
     @property
     def count(self) -> int:
-        """Number of scenes, counted as a server counts them."""
+        """Number of received scenes, counted in the same way as the server counts: with repeats."""
         return len(self.scenes) + self.repeats
 
     @property
-    def is_lacking(self) -> bool:
-        """Whether there are fewer scenes than the server counts."""
+    def has_missing(self) -> bool:
+        """Whether fewer scenes were received than the server counts."""
         return self.matched is not None and self.count < self.matched
 
     @property
     def has_open_end(self) -> bool:
-        """Whether a link to the next page may be missing: nothing is counted, or the last page is full."""
+        """Whether a link to the next page may be missing: the server reports no count, or the last page is full."""
         size = self.sizes[-1] if self.sizes else 0
         if self.matched is None:
             return size > 0
-        # A server may give fewer scenes per page than requested. Then all pages have one size, often a round number.
+        # A server may return fewer scenes per page than requested. Then all pages have one size, often a round number.
         is_round = size % 5 == 0 or (size >= 8 and size & (size - 1) == 0)
         return size > 0 and (size >= self.limit or size >= max(self.sizes[:-1], default=size + 1) or is_round)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether nothing suggests that a scene is missing."""
+    def is_complete(self) -> bool:
+        """Whether the answer appears complete."""
         if self.is_settled:
             return True
         if self.matched and self.matched % _COUNTED_UP_TO:
-            return not self.is_lacking
-        return not self.is_lacking and not self.has_open_end
+            return not self.has_missing
+        return not self.has_missing and not self.has_open_end
 
     def beyond(self) -> Question | None:
-        """Give the question for scenes beyond the last one; None if the scenes did not come in order of time."""
+        """Return the question for scenes beyond the last one; None if the scenes did not arrive in order of time."""
         if not self.instants:
             return None
         start, end = _ends(self.question)
         if all(one >= other for one, other in pairwise(self.instants)):
-            end = _text(-(-self.instants[-1].timestamp() // 1))  # whole seconds, rounded up
+            end = _iso_time(-(-self.instants[-1].timestamp() // 1))  # whole seconds, rounded up
         elif all(one <= other for one, other in pairwise(self.instants)):
-            start = _text(self.instants[-1].timestamp() // 1)
+            start = _iso_time(self.instants[-1].timestamp() // 1)
         else:
             return None
         return replace(self.question, datetime=f"{start}/{end}")
 
     def halves(self) -> tuple[Question, Question] | None:
-        """Give the question in two parts, by time; None if no instant lies between its ends."""
+        """Split the question into two time ranges; None if it has no time to split at."""
         start, end = _ends(self.question)
         instants = sorted(instant for instant in self.scenes.values() if instant)
         if not instants:
             return None
         for middle in (instants[len(instants) // 2], instants[0] + (instants[-1] - instants[0]) / 2):
-            text = _text(middle.timestamp() // 1)
+            text = _iso_time(middle.timestamp() // 1)
             if not {_parse(text)} & {_parse(start), _parse(end)}:
                 return replace(self.question, datetime=f"{start}/{text}"), replace(
                     self.question, datetime=f"{text}/{end}"
@@ -169,7 +169,7 @@ class _Received:
         return None
 
     def has_other_times(self) -> bool:
-        """Say whether there is a scene of a time that was not requested, so that the server ignores the time range."""
+        """Check whether a scene has a time that was not requested. Then the server ignores the time range."""
         start, end = (_parse(each) for each in _ends(self.question))
         return any(
             (start and start - instant > _DAY) or (end and instant - end > _DAY)
@@ -179,30 +179,30 @@ class _Received:
 
 
 class _Search:
-    """A search that repeats its question, whole or in parts, until the answer is complete."""
+    """Repeat a question, in full or in parts, until the answer is complete."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._given: set[str] = set()
+        self._known: set[str] = set()
         self._pages = 0
-        self._fruitless = 0
-        """Consecutive requests without a new scene."""
+        self._without_new = 0
+        """Number of consecutive requests that returned no new scene."""
         self._filters_by_time = True
-        """Whether the server gives only scenes of the requested times, as far as is known."""
+        """Whether all scenes so far have requested times: the server does not ignore the time range."""
 
     def by_time(self, question: Question, depth: int) -> _Features:
-        """Request all scenes of a time range: first at once, then those beyond the last one, then in halves."""
+        """Request all scenes of a time range: first the full range, then scenes beyond the last one, then each half."""
         received = last = yield from self._read_chain(question)
-        while not received.is_whole and self._may_go_on(depth) and last.has_open_end and (beyond := received.beyond()):
-            if last is not received and beyond == last.question:
-                problem = "gives full pages of new scenes of one instant, and no link to the next page"
-                raise SearchError(question.stac, problem, _BROKEN)
-            last = yield from self._read_chain(beyond)
+        while not received.is_complete and self._may_split(depth) and last.has_open_end and (rest := received.beyond()):
+            if last is not received and rest == last.question:
+                problem = "returns full pages of new scenes of one instant, but no link to the next page"
+                raise SearchError(question.stac, problem, _REPORT_IT)
+            last = yield from self._read_chain(rest)
             if not last.scenes.keys() - received.scenes.keys():
-                received.is_settled = not received.is_lacking
+                received.is_settled = not received.has_missing
                 break
-            received.join(last)
-        halves = None if received.is_whole or not self._may_go_on(depth) else received.halves()
+            received.add_part(last)
+        halves = None if received.is_complete or not self._may_split(depth) else received.halves()
         if halves:
             log.debug(
                 "%s: received %d scenes of %s; the search is repeated in parts", question.stac, received.count,
@@ -211,48 +211,48 @@ class _Search:
             parts = []
             for half in halves:
                 parts.append((yield from self.by_time(half, depth + 1)))
-                received.join(parts[-1])
-            # Some servers estimate large counts. If each part is complete by its own count, the whole is complete.
+                received.add_part(parts[-1])
+            # Some servers estimate large counts. If each part is complete by its own count, the answer is complete.
             is_counted = received.matched is None or all(part.matched is not None for part in parts)
-            received.is_settled = is_counted and all(part.is_whole for part in parts)
+            received.is_settled = is_counted and all(part.is_complete for part in parts)
         if received.matched is None and not halves:
-            # Nothing shows that scenes are missing, and there is no other way to find out.
+            # There is no sign of missing scenes, and no other way to check.
             received.is_settled = True
         return received
 
     def by_ids(self, question: Question) -> Generator[list[Any], None, None]:
-        """Request scenes by their ids. Request the missing ones again until none arrives."""
+        """Request scenes by their ids. Repeat the request for the missing scenes until no scene arrives."""
         missing = dict.fromkeys(question.ids)
         while missing:
             requested = tuple(missing)[:PAGE_SIZE]
             received = yield from self._read_chain(replace(question, ids=requested))
             if not received.ids <= {*requested}:
-                raise SearchError(question.stac, "returns scenes with other ids than requested", _BROKEN)
-            if received.is_lacking and not received.ids:
+                raise SearchError(question.stac, "returns scenes with other ids than requested", _REPORT_IT)
+            if received.has_missing and not received.ids:
                 raise SearchError(question.stac, f"returns no scene, but counts {received.matched}", "Try again later")
             for name in received.ids or requested:
                 del missing[name]
 
-    def _may_go_on(self, depth: int) -> bool:
-        return depth < _DEEPEST and self._fruitless < _MOST_FRUITLESS and self._filters_by_time
+    def _may_split(self, depth: int) -> bool:
+        return depth < _DEEPEST and self._without_new < _MOST_WITHOUT_NEW and self._filters_by_time
 
     def _read_chain(self, question: Question) -> _Features:
-        """Read a chain of pages. If the server refuses the form of the request, start again in a simpler form."""
+        """Read a chain of pages. If the server refuses the form of the request, restart with a simpler form."""
         received = _Received(question)
         form = replace(self._api.form, outline="exact")
         first_error: AnswerError | None = None
         retries, is_new = RETRIES, False
         while True:
-            received.begin(form.limit)
+            received.reset_pages(form.limit)
             try:
                 address = self._api.addresses[form.methods[0]]
                 for page in read_pages(self._api.io, form.request(self._api.client, address, question), retries):
                     self._api.form = form
                     self._count_page(question)
-                    received.take(page)
+                    received.add_page(page)
                     named = {identity(feature): feature for feature in page.features}
-                    new = [feature for name, feature in named.items() if name not in self._given]
-                    self._given |= named.keys()
+                    new = [feature for name, feature in named.items() if name not in self._known]
+                    self._known |= named.keys()
                     is_new = is_new or bool(new)
                     yield new
                 break
@@ -264,7 +264,7 @@ class _Search:
                 log.debug("%s: %s; the request is repeated %s", question.stac, error.problem, simpler)
                 retries = RETRIES if simpler.limit == form.limit else _RETRIES_OF_SMALLER_PAGES
                 form = simpler
-        self._fruitless = 0 if is_new else self._fruitless + 1
+        self._without_new = 0 if is_new else self._without_new + 1
         self._filters_by_time = self._filters_by_time and not received.has_other_times()
         return received
 
@@ -272,7 +272,7 @@ class _Search:
         self._pages += 1
         if self._pages > _MOST_PAGES:
             raise SearchError(
-                question.stac, f"gives more than {_MOST_PAGES} pages, and more follow", "Ask for fewer dates"
+                question.stac, f"returns more than {_MOST_PAGES} pages, and more follow", "Request fewer dates"
             )
 
 
@@ -289,11 +289,11 @@ def _parse(text: object) -> datetime | None:
         return None
 
 
-def _text(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(min(seconds, _LAST_S), UTC).isoformat().replace("+00:00", "Z")
 
 
-def _instant(feature: Any) -> datetime | None:
+def _acquired(feature: Any) -> datetime | None:
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
         return None

@@ -1,4 +1,4 @@
-"""A JSON document of a catalogue: its address, its content, and the targets of its links."""
+"""Read a JSON document of a catalogue: its address, its content, and the targets of its links."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from s2cube.errors import SearchError
 from s2cube.fetch.addresses import existing_path, is_local, local_path
 
 _HTTP = ("http://", "https://")
-_BROKEN = "Report it to the operator of the catalogue"
+_REPORT_IT = "Report it to the operator of the catalogue"
 _SHOWN_CHARACTERS = 200
-"""Length of an href in an error."""
+"""Maximum length of an href in an error message."""
 
 
 def is_on_web(address: str) -> bool:
-    """Say whether an address is read by HTTP; every other address is a path on this machine."""
+    """Check whether an address is read by HTTP. Any other address is a path on this machine."""
     return address.lower().startswith(_HTTP)
 
 
@@ -50,7 +50,7 @@ class Document:
         return cls(address, content)
 
     def links(self, relation: str) -> list[dict[str, Any]]:
-        """Give the links of a relation.
+        """Return the links with a relation type, such as ``next``.
 
         Raises
         ------
@@ -59,22 +59,22 @@ class Document:
         """
         links = self.content.get("links", [])
         if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
-            raise SearchError(self.address, "has links that are not a list of objects", _BROKEN)
+            raise SearchError(self.address, "has links that are not a list of objects", _REPORT_IT)
         return [link for link in links if link.get("rel") == relation]
 
     def target(self, link: dict[str, Any]) -> str:
-        """Give the target of a link: an absolute address, or a path on this machine.
+        """Return the target of a link: an absolute address, or a path on this machine.
 
-        A document from the network is not trusted, so it may not name files of this machine.
+        Documents from the network are not trusted: they must not link to files of this machine.
 
         Raises
         ------
         SearchError
-            If the link has no address, or one that is not allowed.
+            If the link has no address, or its address is not allowed.
         """
         href = link.get("href")
         if not isinstance(href, str) or not href:
-            raise SearchError(self.address, f"has a link '{link.get('rel')}' without an address", _BROKEN)
+            raise SearchError(self.address, f"has a link '{link.get('rel')}' without an address", _REPORT_IT)
         if is_on_web(self.address):
             try:
                 target = urljoin(self.address, href)
@@ -85,12 +85,12 @@ class Document:
                 raise SearchError(
                     self.address,
                     f"links to {href[:_SHOWN_CHARACTERS]}: a catalogue on the network may only link to http and https",
-                    _BROKEN,
+                    _REPORT_IT,
                 )
             return target
         if is_on_web(href):
             return href
         if not is_local(href):
             problem = f"links to {href[:_SHOWN_CHARACTERS]}, which is neither a file nor an http or https address"
-            raise SearchError(self.address, problem, _BROKEN)
+            raise SearchError(self.address, problem, _REPORT_IT)
         return existing_path(os.path.normpath(Path(self.address).parent / local_path(href)))

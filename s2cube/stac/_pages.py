@@ -1,4 +1,4 @@
-"""Read the pages of an answer, by following the links to the next page."""
+"""Read the pages of an answer: follow the links to the next page."""
 
 import json
 import re
@@ -11,22 +11,23 @@ from s2cube.stac._document import Document
 from s2cube.stac.catalogue_io import CatalogueIO, Request, is_same_server, keep_https
 
 _LARGEST_COUNT = 10**9
-"""No catalogue has so many scenes. A larger count is cut to this, so that a message stays short."""
+"""No catalogue has so many scenes. A larger count is reduced to this number, so that messages stay short."""
 _MOST_PAGES_WITHOUT_NEW = 30
-"""Consecutive pages without a new scene. Some servers filter after they page, so a few pages may be empty."""
+"""Maximum number of consecutive pages without a new scene. Some servers divide an answer into pages and filter it then,
+so a few pages may be empty."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""RFC 9110."""
-_BROKEN = "Report it to the operator of the catalogue"
+"""Name of an HTTP header, RFC 9110."""
+_REPORT_IT = "Report it to the operator of the catalogue"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of an answer.
+    """One page of an answer.
 
     Parameters
     ----------
     matched
-        Number of scenes of the whole answer as the server counts; None if it gives no count.
+        Number of scenes in all pages of the answer, as the server counts them; None if it reports no count.
     following
         The request for the next page; None on the last page.
     """
@@ -60,19 +61,19 @@ def read_pages(io: CatalogueIO, question: Request, retries: int) -> Iterator[Pag
             return
         request = page.following
         if _request_key(request) in requested:
-            raise SearchError(question.address, "links its pages in a circle", _BROKEN)
+            raise SearchError(question.address, "links back to a page that was already read", _REPORT_IT)
         requested.add(_request_key(request))
         found = {identity(feature) for feature in page.features}
         without_new = 0 if found - known else without_new + 1
         known |= found
         if without_new == _MOST_PAGES_WITHOUT_NEW:
             raise SearchError(
-                question.address, f"returns {without_new} pages without a new scene, and more follow", _BROKEN
+                question.address, f"returns {without_new} pages without a new scene, and more follow", _REPORT_IT
             )
 
 
 def identity(feature: Any) -> str:
-    """Identify a scene. Its id is not enough: it is unique only in its collection, and some servers repeat ids."""
+    """Return a text that identifies a scene. An id is unique only within a collection, and some servers repeat ids."""
     if not isinstance(feature, Mapping):
         return repr(feature)
     properties = feature.get("properties")
@@ -89,7 +90,7 @@ def _page(document: Document, request: Request, question: Request) -> Page:
     if not isinstance(features, list):
         raise SearchError(
             question.address, "answers a search with something that is not a page of items",
-            f"Try again later; if it persists: {_BROKEN[0].lower()}{_BROKEN[1:]}",
+            f"Try again later; if the error persists: {_REPORT_IT[0].lower()}{_REPORT_IT[1:]}",
         )  # fmt: skip
     return Page(features, _matched(document.content), _following(document, request, question))
 
@@ -102,7 +103,7 @@ def _matched(content: dict[str, Any]) -> int | None:
 
 
 def _following(document: Document, request: Request, question: Request) -> Request | None:
-    """Read the link to the next page, by the paging of STAC API - Item Search 1.0."""
+    """Read the link to the next page, as STAC API - Item Search 1.0 defines it."""
     links = document.links("next")
     if not links:
         return None
@@ -111,11 +112,11 @@ def _following(document: Document, request: Request, question: Request) -> Reque
     method = link.get("method", "GET")
     body, headers = link.get("body"), link.get("headers") or {}
     if method not in ("GET", "POST") or not isinstance(body, dict | None) or not _are_headers(headers):
-        raise SearchError(document.address, "has a link to the next page that cannot be followed", _BROKEN)
+        raise SearchError(document.address, "has a link to the next page that cannot be followed", _REPORT_IT)
     address = keep_https(document.address, document.target(link))
     if not is_same_server(document.address, address):
-        # The link sets body and headers of the request, so it may not address servers that trust this machine.
-        raise SearchError(document.address, f"links to its next page on another server, {address[:200]}", _BROKEN)
+        # The link sets the body and headers of the request. So it must not go to servers that trust this machine.
+        raise SearchError(document.address, f"links to its next page on another server, {address[:200]}", _REPORT_IT)
     if link.get("merge"):
         headers = {**question.headers, **headers}
         body = {**question.parameters, **(body or {})}

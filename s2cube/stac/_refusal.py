@@ -1,4 +1,4 @@
-"""Errors for answers that cannot be used: the cause, the remedy, and the number of retries."""
+"""Create errors for unusable answers: the cause, the remedy, and the number of retries."""
 
 import json
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from s2cube.fetch.http import Answer
 from s2cube.fetch.retry import BUSY, REQUESTS, PermanentFailure, TemporaryFailure
 
 RETRIES = REQUESTS.retries
-"""Retries after answers of a busy server, and after broken connections."""
+"""Number of retries after an answer of a busy server, or after a broken connection."""
 _RETRIES_SLOW = 1
-"""Retries after an answer that takes longer than the timeout: each may take that long again."""
+"""Number of retries after an answer that takes longer than the timeout. Each retry may take the same time again."""
 
 _LATER = "Try again later"
 _SHOWN_CHARACTERS = 200
-"""Length of a server's error message in an error."""
+"""Maximum length of a server's message in an error message."""
 
 
 @dataclass(eq=False)
 class AnswerError(SearchError):
-    """A catalogue on the network refuses, or does not answer.
+    """A catalogue on the network refuses a request, or does not answer.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class AnswerError(SearchError):
 
 
 class Busy(TemporaryFailure):
-    """A failure that another request may not have; `error` is its meaning if it stays."""
+    """A failure that may be temporary. `error` is raised if all retries fail."""
 
     def __init__(self, error: AnswerError, pause_s: float | None, most_retries: int) -> None:
         super().__init__(error.problem, pause_s, most_retries=most_retries)
@@ -39,12 +39,12 @@ class Busy(TemporaryFailure):
 
 
 def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError | Busy:
-    """Make an error of an answer whose status is not 2xx.
+    """Create an error from an answer whose status is not 2xx.
 
     Parameters
     ----------
     retries
-        Number of retries after 500, 502 and 504, which the request itself may cause.
+        Number of retries after 500, 502 and 504. The request itself may cause these statuses.
     """
     status = answer.status
     reason = _reason(answer.body)
@@ -58,7 +58,7 @@ def refusal(address: str, answer: Answer, retries: int = RETRIES) -> AnswerError
 
 
 def no_answer(address: str, error: TemporaryFailure | PermanentFailure) -> AnswerError:
-    """Make an error that says why there is no answer."""
+    """Create an error with the reason why there is no answer."""
     if isinstance(error, Busy):
         return error.error
     remedy = error.remedy or (_LATER if isinstance(error, TemporaryFailure) else "Check --stac")
@@ -66,7 +66,7 @@ def no_answer(address: str, error: TemporaryFailure | PermanentFailure) -> Answe
 
 
 def slow(error: TemporaryFailure) -> TemporaryFailure:
-    """Limit the retries of an answer that takes longer than the timeout to one."""
+    """Allow only one retry after an answer that takes longer than the timeout."""
     return TemporaryFailure(str(error), error.pause_s, error.remedy, error.is_unknown_server, _RETRIES_SLOW)
 
 
@@ -86,7 +86,7 @@ def _remedy(status: int) -> str:
 
 
 def _reason(text: bytes) -> str:
-    """Give the error message of a server, on one line; empty for a page for browsers."""
+    """Return the error message of a server on one line; empty if the answer is an HTML page."""
     message: object = text.decode("utf-8", "replace")
     try:
         content = json.loads(text)

@@ -1,4 +1,4 @@
-"""A STAC API: what its landing page announces, and its collections."""
+"""Read the landing page and the collections of a STAC API."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from s2cube.stac.catalogue_io import CatalogueIO, Request, keep_https
 from s2cube.stac.question import Form
 
 _MOST_PAGES = 100
-"""Of a list of collections: more are not read."""
-_BROKEN = "Report it to the operator of the catalogue"
+"""Maximum number of pages that are read of a list of collections."""
+_REPORT_IT = "Report it to the operator of the catalogue"
 
 _CONFORMANCE = {"COLLECTIONS": {"collections"}, "FEATURES": {"ogcapi-features"}, "SORT": {"item-search#sort"}}
-"""Last parts of conformance classes, whatever the version, by their names in pystac-client."""
+"""Last parts of conformance classes, without the version, by their names in pystac-client."""
 
 
 @dataclass
@@ -29,19 +29,19 @@ class Api:
     Parameters
     ----------
     stac
-        Its address, as the user gave it.
+        Address of the API, as the user wrote it.
     io
-        Reads its documents.
+        Reads the documents of the API.
     client
-        pystac-client's object for this API. It is built from the landing page here, because some landing pages are in
-        a form that pystac-client does not read. It only composes requests and sends none.
+        pystac-client's object for this API. It only composes requests and does not send them. It is created here,
+        because pystac-client cannot read some landing pages.
     addresses
-        Addresses of search, by HTTP method.
+        Addresses for searches, by HTTP method.
     collections
-        Address of the list of collections; None if there is none.
+        Address of the list of collections; None if the API does not list collections.
     form
-        The form of a request that the API accepts, as far as is known. `search_api` changes it when the API refuses a
-        form that it announced.
+        The form of requests that the API accepts, as far as known. `search_api` changes it if the API refuses a form
+        that it announces.
     """
 
     stac: str
@@ -53,7 +53,7 @@ class Api:
 
     @property
     def is_sorted(self) -> bool:
-        """Whether searches request the newest scenes first. The API may refuse that, which is known after a search."""
+        """Whether searches request the newest scenes first. It becomes False if the API refuses this in a search."""
         return self.form.is_sorted
 
     @classmethod
@@ -63,13 +63,13 @@ class Api:
         Raises
         ------
         SearchError
-            If it is malformed, or does not announce search.
+            If the landing page is malformed, or does not announce item search.
         """
         conforms = _conforms_to(root)
         links = root.links("search")
         if "item-search" not in conforms and (conforms or not links):
             raise SearchError(
-                stac, "cannot be searched: it does not announce item search", "Give another --stac, or a file of items"
+                stac, "cannot be searched: it does not announce item search", "Set another --stac, or a file of items"
             )
         addresses = {str(link.get("method")).upper(): keep_https(root.address, root.target(link)) for link in links}
         any_method = next(iter(addresses.values()), _below(root.address, "search"))
@@ -79,29 +79,29 @@ class Api:
         listing = keep_https(root.address, root.target(data[0])) if data else _below(root.address, "collections")
         client = Client("api", "", href=root.address)
         client.set_conforms_to([])
-        for name, ends in _CONFORMANCE.items():
-            if conforms & ends:
+        for name, last_parts in _CONFORMANCE.items():
+            if conforms & last_parts:
                 client.add_conforms_to(name)
         client.add_conforms_to("ITEM_SEARCH")
         for method, address in addresses.items():
             link = pystac.Link("search", address, pystac.MediaType.GEOJSON, extra_fields={"method": method})
             client.add_link(link)
-        lists = any(client.conforms_to(part) for part in ("COLLECTIONS", "FEATURES"))
+        has_list = any(client.conforms_to(part) for part in ("COLLECTIONS", "FEATURES"))
         form = Form(methods, is_sorted=client.conforms_to("SORT"))
-        return cls(stac, io, client, addresses, listing if lists else None, form)
+        return cls(stac, io, client, addresses, listing if has_list else None, form)
 
     def collection(self, name: str) -> dict[str, Any] | None:
-        """Read a collection; None if no collection has that name; empty if the API does not list collections.
+        """Read a collection; None if no collection has this name; empty if the API does not list collections.
 
         Raises
         ------
         SearchError
-            If the API gives no answer.
+            If the API does not answer.
         """
         if self.collections is None:
             return {}
         try:
-            # Not `Client.get_collection`: it warns or fails if a collection lacks a member.
+            # Do not use `Client.get_collection`: it warns or fails if a collection lacks a member.
             return self.io.read(Request(f"{self.collections.rstrip('/')}/{quote(name, safe='')}")).content
         except AnswerError as error:
             if error.status != 404:
@@ -109,7 +109,7 @@ class Api:
         return {} if name in self.collection_names() else None
 
     def collection_names(self) -> list[str]:
-        """Give the ids of all collections, sorted.
+        """Return the ids of all collections, sorted.
 
         Raises
         ------
@@ -130,17 +130,17 @@ class Api:
 
 
 def _conforms_to(root: Document) -> set[str]:
-    """Give the last parts of the API's conformance classes, such as ``item-search#sort``, without the version."""
+    """Return the last part of each conformance class of the API, such as ``item-search#sort``."""
     names = root.content.get("conformsTo", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SearchError(root.address, "has a conformsTo that is not a list of names", _BROKEN)
+        raise SearchError(root.address, "has a conformsTo that is not a list of names", _REPORT_IT)
     return {name.rpartition("/")[2] for name in names}
 
 
 def _collection_ids(document: Document) -> list[str]:
     collections = document.content.get("collections")
     if not isinstance(collections, list) or not all(isinstance(each, dict) for each in collections):
-        raise SearchError(document.address, "has collections that are not a list of objects", _BROKEN)
+        raise SearchError(document.address, "has collections that are not a list of objects", _REPORT_IT)
     return [str(each.get("id")) for each in collections]
 
 

@@ -1,4 +1,4 @@
-"""Search a STAC API: a question becomes items."""
+"""Search a STAC API and return items."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from s2cube.stac.question import Question
 
 
 def search_api(api: Api, question: Question) -> Iterator[pystac.Item]:
-    """Give the items that answer a question, each once; newest first if `Api.is_sorted`.
+    """Return the items that answer a question, each item once; newest first if `Api.is_sorted`.
 
-    The first page is requested at once, the others when they are needed. A caller that takes all items gets every
-    scene of the answer, or an error.
+    The first page is requested at once, the other pages when they are needed. A caller that reads all items receives
+    every scene of the answer, or an error.
 
     Raises
     ------
     SearchError
-        If a page is missing or invalid, if the pages never end, or if the API gives fewer scenes than it counts.
+        If a page is missing or invalid, if the pages never end, or if the API returns fewer scenes than it counts.
     """
     pages = complete_answer(api, question)
     with _as_search_errors(question.stac):

@@ -1,4 +1,4 @@
-"""Read the documents of a catalogue: with retries, and with limits of time, size and redirects."""
+"""Read the documents of a catalogue, with retries and with limits for time, size and redirects."""
 
 import json
 import logging
@@ -25,10 +25,10 @@ from s2cube.stac._refusal import RETRIES, AnswerError, no_answer, refusal, slow
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 60
-"""Limit for a complete answer, seconds; as `[read] timeout`."""
+"""Time limit of a complete answer, seconds; the default of `[read] timeout`."""
 MOST_BYTES = 128 << 20
-"""Limit for an answer, unpacked. A hundred items of Copernicus Data Space, the largest page seen, are 6.5 MB. In
-memory, JSON takes five to twenty times its size."""
+"""Maximum size of an answer after decompression. The largest known page has 6.5 MB: 100 items of Copernicus Data Space.
+In memory, JSON needs 5 to 20 times its size."""
 _MOST_REDIRECTS = 10
 _SHOWN_CHARACTERS = 200
 _WITH_BODY = ("POST", "PUT", "PATCH")
@@ -36,7 +36,7 @@ _OWN_HEADERS = {
     "accept-encoding", "connection", "content-length", "content-type", "expect", "host", "range", "te",
     "transfer-encoding", "upgrade",
 }  # fmt: skip
-"""Headers that say how a request is sent. A link to the next page may not set them."""
+"""Headers that control how a request is sent. A link to the next page must not set them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Request:
     Parameters
     ----------
     parameters
-        The JSON body of a POST, or the query of a GET.
+        The JSON body of a POST request, or the query of a GET request.
     """
 
     address: str
@@ -56,7 +56,7 @@ class Request:
 
 
 def is_same_server(address: str, target: str) -> bool:
-    """Say whether a request to one address may go to another: the same host, scheme and port, or https for http."""
+    """Check whether a target is on the same server: the same host, scheme and port, or https instead of http."""
     try:
         one, other = urlsplit(address), urlsplit(target)
         if one.hostname != other.hostname:
@@ -69,7 +69,7 @@ def is_same_server(address: str, target: str) -> bool:
 
 
 def keep_https(address: str, target: str) -> str:
-    """Change a target to https if its own server was reached by https: servers behind a proxy often write http."""
+    """Change a target to https if the same server was reached by https. Servers behind a proxy often write http."""
     if urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http":
         upgraded = urlsplit(target)._replace(scheme="https").geturl()
         if is_same_server(address, upgraded):
@@ -84,13 +84,13 @@ def _port(parts: Any) -> int | None:
 class CatalogueIO:
     """Reads the documents of a catalogue.
 
-    After answers of busy servers and broken connections it tries again, with growing pauses and as `Retry-After`
-    says. A permanent failure is a `SearchError` with the remedy.
+    Requests are retried after answers of busy servers and after broken connections. The pauses become longer and follow
+    `Retry-After`. A permanent failure is a `SearchError` with a remedy.
 
     Parameters
     ----------
     timeout_s
-        Limit for a complete answer with its redirects, seconds.
+        Time limit of a complete answer with its redirects, seconds.
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -107,37 +107,37 @@ class CatalogueIO:
         Raises
         ------
         AnswerError
-            If a server refuses, or gives no complete answer.
+            If a server refuses the request, or does not return a complete answer.
         SearchError
-            If a file cannot be read, or an answer is not a JSON object.
+            If a file cannot be read, or the document is not a JSON object.
         """
         if not is_on_web(request.address):
             return Document.parse(request.address, _read_file(request.address))
         try:
-            return Document.parse(*retry.REQUESTS.retrying(RETRIES)(self._once, request, retries))
+            return Document.parse(*retry.REQUESTS.retrying(RETRIES)(self._read_once, request, retries))
         except (TemporaryFailure, PermanentFailure) as error:
             raise no_answer(request.address, error) from None
 
-    def _once(self, request: Request, retries: int) -> tuple[str, bytes]:
-        """Send a request once, and follow redirects; all of it takes no longer than the timeout."""
+    def _read_once(self, request: Request, retries: int) -> tuple[str, bytes]:
+        """Send a request once and follow redirects. The timeout applies to all of them together."""
         end_s = time.monotonic() + self.timeout_s
         try:
             with time_limit(self.timeout_s):
-                return self._followed(request, retries)
+                return self._follow_redirects(request, retries)
         except TemporaryFailure as error:
             raise (slow(error) if time.monotonic() >= end_s else error) from None
         except ValueError:
             raise PermanentFailure("its address is not valid", "Check --stac") from None
 
-    def _followed(self, request: Request, retries: int) -> tuple[str, bytes]:
+    def _follow_redirects(self, request: Request, retries: int) -> tuple[str, bytes]:
         current = request
         for _ in range(_MOST_REDIRECTS + 1):
             log.debug("%s %s", current.method, current.address)
-            answer = _sent(current, self.timeout_s)
+            answer = _send(current, self.timeout_s)
             if answer.is_good and len(answer.body) > MOST_BYTES:
                 raise AnswerError(
                     current.address, f"returns more than {MOST_BYTES >> 20} MB",
-                    "Ask for less; or save the answer as a file, which may have any size, and give its path by --stac",
+                    "Request less; or save the answer as a file, which may have any size, and set its path by --stac",
                 )  # fmt: skip
             if answer.is_good:
                 return current.address, answer.body
@@ -148,8 +148,8 @@ class CatalogueIO:
         raise AnswerError(request.address, f"redirects more than {_MOST_REDIRECTS} times", "Check --stac")
 
 
-def _sent(request: Request, timeout_s: float) -> Answer:
-    """Send a request; user and password are those of the address, or of ~/.netrc."""
+def _send(request: Request, timeout_s: float) -> Answer:
+    """Send a request. User and password come from the address, or from ~/.netrc."""
     linked = {name: value for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS}
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", **linked}
     if "@" not in urlsplit(request.address).netloc and (login := get_netrc_auth(request.address)):
@@ -165,28 +165,28 @@ def _sent(request: Request, timeout_s: float) -> Answer:
 
 
 def _redirected(request: Request, answer: Answer, target: str) -> Request:
-    """Give the request for the target of a redirect.
+    """Return the request for the target of a redirect.
 
-    A POST is sent again as a POST, where browsers send a GET. That is allowed to the same server only, because the text
-    of a catalogue on the network must not reach other servers that trust this machine.
+    A POST request is sent again as a POST request (browsers send GET instead). It is only sent to the same server: a
+    catalogue on the network must not send its text to other servers that trust this machine.
     """
     try:
         address = keep_https(request.address, urljoin(request.address, target))
     except ValueError:
         address = target
-    where = address[:_SHOWN_CHARACTERS]
+    shown = address[:_SHOWN_CHARACTERS]
     if request.method in _WITH_BODY:
         if answer.status == 303 or not is_same_server(request.address, address):
             other = "a GET request" if answer.status == 303 else "another server"
             raise AnswerError(
-                request.address, f"redirects a search to {other}, {where} ({answer.status})",
-                "Check --stac: give the address that it redirects to", status=answer.status,
+                request.address, f"redirects a search to {other}, {shown} ({answer.status})",
+                "Check --stac: set the address that it redirects to", status=answer.status,
             )  # fmt: skip
         return replace(request, address=address)
     followed = redirected(request.address, replace(answer, headers={"Location": address}))
     if followed is None:
         raise AnswerError(
-            request.address, f"redirects to {where}, which is not an http or https address, or is less secure",
+            request.address, f"redirects to {shown}, which is not an http or https address, or is less secure",
             "Check --stac",
         )  # fmt: skip
     headers = request.headers if is_same_server(request.address, followed) else {}
@@ -194,16 +194,16 @@ def _redirected(request: Request, answer: Answer, target: str) -> Request:
 
 
 def check_file(address: str) -> Path:
-    """Find a regular file on this machine; a device or a pipe may never end.
+    """Check that an address is a regular file on this machine, and return its path. A device or a pipe may never end.
 
     Raises
     ------
     SearchError
-        If it is not a regular file.
+        If the address is not a regular file.
     """
     if not is_local(address):
         raise SearchError(
-            address, "is neither a file nor an http or https address", "Check --stac: download it, and give its path"
+            address, "is neither a file nor an http or https address", "Check --stac: download it, and set its path"
         )
     path = local_path(address)
     try:
@@ -212,7 +212,7 @@ def check_file(address: str) -> Path:
         raise _unreadable(address, error) from None
     if not stat.S_ISREG(mode):
         file_type = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise SearchError(address, f"is {file_type}, not a file", "Give a file, such as catalog.json, by --stac")
+        raise SearchError(address, f"is {file_type}, not a file", "Set a file, such as catalog.json, by --stac")
     return Path(path)
 
 

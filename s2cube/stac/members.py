@@ -1,4 +1,4 @@
-"""Read members of an item with care: a catalogue may write anything there.
+"""Read members of an item. A catalogue may contain invalid values.
 
 If a member has an unexpected value, the error names the item and the member. Numbers may be written as text.
 """
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 UNREADABLE = "s2cube:unreadable"
-"""Property of an item: the original values of members that cannot be used, by the name of the member.
+"""Property of an item with the original values of members that cannot be used, by the name of the member.
 
-`from_features` writes it. Read it by `unreadable_members`.
+`from_features` writes it, and `unreadable_members` reads it.
 """
 
 REMEDY = "Leave the scene out, or report it to the operator of the catalogue"
 
 _LARGEST_LON, _LARGEST_LAT = 540, 91
-"""Degrees. Longitudes beyond 180 occur in shapes across the antimeridian; latitudes may be rounded up."""
+"""Degrees. Shapes that cross the antimeridian have longitudes beyond 180. Latitudes may be rounded up."""
 
 _Value = TypeVar("_Value")
 
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,3})?")
-_LONGEST_SHOWN = 80
+_SHOWN_CHARACTERS = 80
 _FIRST_YEAR, _LAST_YEAR = 2015, 2100
-"""Sentinel-2A was launched on 2015-06-23 (ESA). The latest year keeps date arithmetic within its range."""
+"""Sentinel-2A was launched on 2015-06-23 (ESA). The last year keeps calculated dates within the range of `datetime`."""
 
 
 def read_member(
@@ -47,13 +47,13 @@ def read_member(
     fields
         The properties of the item, or the fields of one of its assets or bands.
     parse
-        Makes the value: `parse_text`, `parse_number` and so on. It raises ValueError with the expected kind of value,
-        such as "a number".
+        Function that returns the value: `parse_text`, `parse_number` and so on. It raises ValueError with the expected
+        type, such as "a number".
 
     Raises
     ------
     SceneError
-        If the member has another kind of value.
+        If the value of the member has another type.
     """
     value = fields.get(name)
     if value is None:
@@ -65,7 +65,7 @@ def read_member(
 
 
 def unreadable_members(item: pystac.Item) -> Mapping[str, str]:
-    """Give the original values of members that could not be used when the item was made, by name.
+    """Return the original values of members that could not be used when the item was created, by name.
 
     The name of an asset is ``assets.<key>``.
     """
@@ -74,7 +74,7 @@ def unreadable_members(item: pystac.Item) -> Mapping[str, str]:
 
 
 def check_readable(item: pystac.Item, *members: str) -> None:
-    """Check that some members could be used when the item was made; without names, all except the assets.
+    """Check that the named members could be used when the item was created. Without names, check all except the assets.
 
     Raises
     ------
@@ -88,12 +88,12 @@ def check_readable(item: pystac.Item, *members: str) -> None:
 
 @contextmanager
 def as_scene_errors(item: pystac.Item) -> Iterator[None]:
-    """Turn every error while an item is read into one that names the item.
+    """Convert any exception while an item is read into an error that names the item.
 
     Raises
     ------
     SceneError
-        If an exception is raised inside that is not an error of s2cube.
+        If the code inside raises an exception that is not an error of s2cube.
     """
     try:
         yield
@@ -105,7 +105,7 @@ def as_scene_errors(item: pystac.Item) -> Iterator[None]:
 
 
 def parse_text(value: object) -> str:
-    """Read text. A number becomes text in Python's notation."""
+    """Read text. Convert a number to text in Python's notation."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -114,7 +114,7 @@ def parse_text(value: object) -> str:
 
 
 def parse_number(value: object) -> float:
-    """Read a finite number; it may be written as text."""
+    """Read a finite number. It may be written as text."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
@@ -123,7 +123,7 @@ def parse_number(value: object) -> float:
 
 
 def parse_whole_number(value: object) -> int:
-    """Read a whole number; it may be written as text, or with decimals that are 0."""
+    """Read an integer. It may be written as text, or with decimals that are 0."""
     try:
         found = parse_number(value)
     except ValueError:
@@ -176,14 +176,14 @@ def parse_geometry(value: Any) -> "BaseGeometry":
 
 
 def short_json(value: object) -> str:
-    """Write a value from outside for a message: as JSON, in ASCII, shortened."""
+    """Format a value of a catalogue for a message: as JSON, in ASCII, shortened."""
     try:
-        whole = json.dumps(value, default=repr)
+        text = json.dumps(value, default=repr)
     except (ValueError, RecursionError):
-        whole = f"a {type(value).__name__}"
-    return whole if len(whole) <= _LONGEST_SHOWN else whole[:_LONGEST_SHOWN] + "…"
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
 def without_surrogates(value: str) -> str:
-    """Write lone surrogates as escapes: no file can hold them."""
+    """Replace lone surrogates by escapes, because UTF-8 files cannot contain them."""
     return value.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A question to a STAC API, and the forms of requests that servers accept."""
+"""Describe a question to a STAC API, and the forms of requests that servers accept."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from pystac_client import Client
 
 PAGE_SIZE = 100
-"""A hundred items of Copernicus Data Space are 6.5 MB; Planetary Computer refuses more than 1000."""
+"""Scenes per page. 100 items of Copernicus Data Space have 6.5 MB; Planetary Computer refuses more than 1000 items."""
 _SMALL_PAGE = 10
-"""The default of two of the four servers whose answers the tests hold, so every server should accept it."""
+"""Two of the four servers in the tests have this default, so every server should accept it."""
 _FEW_POINTS = 20
-"""A polygon with so few points does not make a request too long: its box has five points."""
+"""A polygon with this number of points or fewer is not the reason why a request is too long. A box has 5 points."""
 
 _ORDER = ["-properties.datetime", "-id"]
-"""The id is needed: Earth Search pages by the sorted fields alone, and loses scenes of the same instant without it."""
+"""Earth Search divides an answer into pages by the sorted fields only. Without the id, it loses scenes of one time."""
 
 # HTTP statuses by their likely cause.
 _REQUEST_TOO_LONG = (413, 414, 431)
 _PAGE_TOO_LARGE = (413, 500, 502, 504)
 _METHOD_NOT_ALLOWED = (403, 404, 405, 415, 501)
 _REFUSED = (400, 422)
-_SAYS_TOO_LONG = re.compile(r"too (large|long|big|many|complex)|vertices", re.IGNORECASE)
+_TOO_LONG_TEXT = re.compile(r"too (large|long|big|many|complex)|vertices", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Question:
     stac
         Address of the API.
     area
-        EPSG:4326, by RFC 7946; None for all. Answers may hold scenes outside it.
+        Area in EPSG:4326, as RFC 7946 defines; None for all scenes. Answers may contain scenes outside it.
     datetime
-        RFC 3339 interval; None for all.
+        RFC 3339 interval; None for all scenes.
     ids
-        Ids of scenes. If there are any, area and datetime are not sent.
+        Ids of scenes. If it is not empty, area and datetime are not sent.
     """
 
     stac: str
@@ -62,9 +62,9 @@ class Form:
     methods
         HTTP methods, in the order in which they are tried.
     is_sorted
-        Ask for the newest scenes first.
+        Whether the newest scenes are requested first.
     outline
-        What is sent as the area: the area itself, its convex hull, or its box.
+        Shape that is sent as the area: the area itself, its convex hull, or its bounding box.
     limit
         Scenes per page.
     """
@@ -80,9 +80,9 @@ class Form:
         Parameters
         ----------
         client
-            Composes the parameters.
+            pystac-client's object, which composes the parameters.
         address
-            Address of the API's search by the first of `methods`.
+            Address for searches by the first method in `methods`.
         """
         selection = {"ids": question.ids} if question.ids else {"datetime": question.datetime, **self._area(question)}
         search = client.search(
@@ -101,21 +101,21 @@ class Form:
         if self.outline == "hull":
             return {"intersects": shapely.geometry.mapping(_hull(question.area))}
         west, south, east, north = bounds_lonlat(question.area.geom)
-        # Servers differ in how they read a box across the antimeridian. Scenes outside the area are removed later.
+        # Servers interpret a box across the antimeridian differently. Scenes outside the area are removed later.
         return {"bbox": (west, south, east, north) if west <= east else (-180, south, 180, north)}
 
     def simpler(self, error: AnswerError, question: Question, has_begun: bool) -> "Form | None":
-        """Give the next form to try after a server refused this one; None if no form is left.
+        """Return the next form to try after a server has refused this form; None if no form is left.
 
         Parameters
         ----------
         has_begun
-            Whether pages have been received. Then the refusal can only mean that this page is too large.
+            Whether pages have been received. If so, the only possible reason is that this page is too large.
         """
         status = error.status
         refused = status in _REFUSED and not has_begun
         is_too_long = not has_begun and (
-            status in _REQUEST_TOO_LONG or (refused and bool(_SAYS_TOO_LONG.search(error.problem)))
+            status in _REQUEST_TOO_LONG or (refused and bool(_TOO_LONG_TEXT.search(error.problem)))
         )
         can_split = status in _PAGE_TOO_LARGE and self.limit > 1
         candidates: list[tuple[bool, Form | None]] = [
@@ -149,7 +149,7 @@ class Form:
 
 
 def _hull(area: "Geometry") -> Any:
-    """Give the convex hull of an area, cut at the antimeridian, by RFC 7946."""
+    """Return the convex hull of an area, cut at the antimeridian as RFC 7946 requires."""
     import shapely
 
     return shapely.orient_polygons(split(unwrap(area.geom).convex_hull))

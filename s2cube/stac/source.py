@@ -20,20 +20,20 @@ _JSON = (".json", ".geojson")
 
 
 def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pystac.Item]:
-    """Open an address: give an API that can be searched, or the items of anything else.
+    """Open an address: return an API that can be searched, or the items of any other source.
 
-    Items have absolute asset hrefs without secrets, and no link except their own.
+    Items have absolute asset hrefs without secrets. Their only link is ``self``.
 
     Parameters
     ----------
     timeout_s
-        Limit for a complete answer of a server, seconds.
+        Time limit of a complete answer of a server, seconds.
 
     Raises
     ------
     SearchError
-        If it cannot be read or is not STAC. Files of a static catalogue are read, and may fail, while the caller takes
-        the items.
+        If the source cannot be read or is not STAC. Files of a static catalogue are read while the caller iterates over
+        the items, so this error may also be raised then.
     """
     if stac.lower().endswith(_PARQUET):
         return _from_geoparquet(stac)
@@ -45,7 +45,7 @@ def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pysta
         case "Catalog" if "conformsTo" in root.content or "search" in relations:
             return Api.of(stac, root, io)
         case "FeatureCollection" | "Collection" if relations & {"next", "items"} and not relations & {"item", "child"}:
-            raise SearchError(stac, "is a part of a STAC API", "Give the root of the API by --stac, and --collection")
+            raise SearchError(stac, "is a part of a STAC API", "Set --stac to the root of the API, and --collection")
         case "FeatureCollection":
             return from_features(_features(root), root.address)
         case "Feature":
@@ -73,14 +73,14 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     Parameters
     ----------
     items
-        Scenes, as `search` finds them.
+        Scenes, as `search` returns them.
     path
-        File to write. Its suffix selects the format. The setting ``stac`` reads it.
+        File to write. Its suffix selects the format. The setting ``stac`` accepts this file.
 
     Raises
     ------
     OutputError
-        If the name has another ending, or if the file cannot be written.
+        If the name has another suffix, or if the file cannot be written.
     SearchError
         If the package that writes stac-geoparquet is not installed.
 
@@ -98,7 +98,7 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     """
     if path.suffix not in _PARQUET + _JSON:
         raise OutputError(
-            str(path), "has an ending that names no format for scenes", "Use .geojson, .json, .parquet or .geoparquet"
+            str(path), "has an ending that is not a format for scenes", "Use .geojson, .json, .parquet or .geoparquet"
         )
     content = pystac.ItemCollection(items).to_dict()
     try:
@@ -116,7 +116,7 @@ def _utf8(content: dict[str, Any]) -> bytes:
     try:
         return json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # JSON has an escape for a lone surrogate; UTF-8 cannot hold one.
+        # UTF-8 cannot contain a lone surrogate. JSON can write it as an escape.
         return json.dumps(content).encode()
 
 

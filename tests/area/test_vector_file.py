@@ -164,11 +164,11 @@ def test_same_id_twice(tmp_path: Path) -> None:
 
 
 def test_one_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(AOIError, match="holds 2 features, not one"):
+    with pytest.raises(AOIError, match="contains 2 features, not one"):
         s2cube.read_aoi(save(tmp_path / "f.gpkg", [SQUARE, SQUARE]))
 
 
 def test_table_without_geometries(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(AOIError, match="holds no geometries"):
+    with pytest.raises(AOIError, match="contains no geometries"):
         s2cube.read_aois(tmp_path / "t.csv")

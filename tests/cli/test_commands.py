@@ -339,7 +339,7 @@ EMPTY = '{"type": "FeatureCollection", "features": []}'
 BAD = {
     "no AOI file": (["--aoi", "nowhere.geojson"], "nowhere.geojson: there is no such file"),
     "no vector file": (["--aoi", lambda folder: write(folder / "a.geojson", "hello")], "cannot be read as a vector"),
-    "AOI without features": (["--aoi", lambda folder: write(folder / "a.geojson", EMPTY)], "holds no features"),
+    "AOI without features": (["--aoi", lambda folder: write(folder / "a.geojson", EMPTY)], "contains no features"),
     "AOI without CRS": (["--aoi", no_prj], "does not say its CRS"),
     "unknown band": (["--bands", "blue,ultraviolet"], "no such band. Known: coastal, blue, green"),
     "band twice": (["--bands", "blue,blue"], "--bands: a band is named twice"),

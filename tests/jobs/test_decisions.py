@@ -149,9 +149,9 @@ class TestAnotherCatalogue:
         plain = s2cube_command(*job(*wanted, "--out", "plain"))
         done = s2cube_command(*job(*wanted, "--stac", edited(elsewhere), "--collection", "mine"))
         assert done.status == 0, done.err
-        assert "collection mine is of no catalogue that s2cube knows" in done.err
+        assert "collection mine is not from a catalogue that s2cube knows" in done.err
         assert "assumed" in done.err
-        assert "no catalogue that s2cube knows" not in plain.err
+        assert "not from a catalogue that s2cube knows" not in plain.err
         by_name = {Path(path).name: Path(path) for path in plain.json["written"]}
         assert len(done.json["written"]) == sum(not each.offset_applied for each in PASSES)
         for path in done.json["written"]:
@@ -188,7 +188,7 @@ class TestDuplicates:
             {"scene": used, "kept": used, "reason": "listed twice"},
             {"scene": used.replace("_0_", "_9_"), "kept": used, "reason": "older processing of the same granule"},
         ]
-        assert f"{used.replace('_0_', '_9_')}: left out for {used} (older processing" in done.err
+        assert f"{used.replace('_0_', '_9_')}: not used; {used} is used instead (older processing" in done.err
 
     def test_another_order_gives_the_same_bytes(
         self, s2cube_command: CommandLine, job: Job, edited: EditItems, archive: Archive, tmp_path: Path

@@ -89,7 +89,7 @@ class TestSolarDays:
     def test_a_day_that_times_cut_is_left_out_and_named(self, ask: Ask, times: str) -> None:
         done = ask("--datetime", times)
         assert "two_20240201" not in done.json["scenes"]
-        assert "two_20240201: left out, because the requested times cut its day" in done.err
+        assert "two_20240201: left out, because only a part of its day is requested" in done.err
 
     def test_single_scenes_are_cut_by_nothing(self, ask: Ask) -> None:
         done = ask("--datetime", "2024-02-01T00:00:00Z/..", "--group-by", "scene")
@@ -196,7 +196,7 @@ class TestProcessings:
         done = s2cube_command(*job("--stac", server.url, "--max-items", 1, "-v", command="plan"))
         assert done.status == 0, done.err
         assert done.json["scenes"] == {"corner_20220709": ["newest"]}
-        assert "superseded: left out for newest (older processing of the same granule)" in done.err
+        assert "superseded: not used; newest is used instead (older processing of the same granule)" in done.err
 
     def test_a_baseline_for_tests_is_no_newer_than_a_real_one(self, archive_items: Features, aoi: AOI) -> None:
         features = [copy.deepcopy(archive_items[0]) for _ in range(2)]

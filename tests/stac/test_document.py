@@ -341,7 +341,7 @@ class TestBounds:
         body = b"".join(pack.compress(b" " * 1_000_000) for _ in range(300)) + pack.flush()
         body = gzip.compress(body) if "," in encoding else body
         httpserver.expect_request("/bomb").respond_with_data(body, headers={"Content-Encoding": encoding})
-        with pytest.raises(SearchError, match="returns more than 128 MB. Ask for less; or save the answer as a file"):
+        with pytest.raises(SearchError, match="returns more than 128 MB. Request less; or save the answer as a file"):
             CatalogueIO().read(Request(httpserver.url_for("/bomb")))
 
     @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ class TestFiles:
         assert time.monotonic() - begin < 5
         assert done.status == 1
         kind = "a folder" if name in ("/dev", ".") else "a device or a pipe"
-        assert f"is {kind}, not a file. Give a file, such as catalog.json, by --stac" in done.err
+        assert f"is {kind}, not a file. Set a file, such as catalog.json, by --stac" in done.err
 
     @pytest.mark.parametrize("name", ["s3://bucket/catalog.json", "file://host/x.json", "ftp://host/x.json", "\0"])
     def test_what_is_read_by_no_one(self, farm: AOI, name: str) -> None:
