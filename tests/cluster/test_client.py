@@ -510,7 +510,7 @@ class TestSubmit:
         """There was no worker to ask when it was submitted, and the first that came does not see the folder."""
         config = load_config({"out": "out"}, {})
         with pytest.raises(OutputError, match="out: cannot be reached by this worker"):
-            _run_submitted(PlannedJob(config, Output.at("out").of("a run"), (), (), ()))
+            _run_submitted(PlannedJob(config, Output.at("out").held_by("a run"), (), (), ()))
         assert not Path("out").exists()
 
     def test_to_a_process_of_its_own(self, s2cube_command: CommandLine, job: Job, expected: dict[str, bytes]) -> None:

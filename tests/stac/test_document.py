@@ -321,7 +321,8 @@ class TestBounds:
             with pytest.raises(SearchError, match="takes longer than 0.7 s"):
                 CatalogueIO(0.7).read(Request(server.url))
             assert time.monotonic() - begin < 3
-            assert server.asked == 6
+            # Two attempts, of at most three answers each; on a busy machine of fewer.
+            assert 4 <= server.asked <= 6
 
     def test_time_of_a_page(self, archive_items: list[dict[str, Any]], farm: AOI) -> None:
         """It is asked for once more, and no smaller."""

@@ -269,7 +269,7 @@ def test_an_address_is_no_folder(tmp_path: Path) -> None:
 
 
 class TestAppended:
-    @pytest.fixture(params=["folder", "bucket"])
+    @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.servers)])
     def somewhere(self, request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Bucket:
         if request.param == "folder":
             return Folder(tmp_path / "out")
