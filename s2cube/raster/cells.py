@@ -42,7 +42,7 @@ def pack(sums: np.ndarray) -> np.ndarray:
         If a mean is outside the range of 16-bit digital numbers.
     """
     cells = np.empty(sums.shape, CELLS)
-    # A few rows at a time, so that intermediate arrays stay in the processor's cache.
+    # Process a few rows at a time, so that intermediate arrays stay in the processor's cache.
     rows = max(1, _CELLS_AT_ONCE // sums.shape[1])
     for top in range(0, len(sums), rows):
         part = sums[top : top + rows]
