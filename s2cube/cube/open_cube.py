@@ -90,7 +90,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         Address of a token service for each prefix of links. The service of Planetary Computer is known.
     stores
         Settings of ``s3://`` stores by address prefix: ``endpoint``, ``region``, ``keys`` (prefix of the environment
-        variables that hold the keys), ``anonymous``, ``requester_pays``.
+        variables with the keys), ``anonymous``, ``requester_pays``.
 
     Returns
     -------

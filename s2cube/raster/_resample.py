@@ -22,7 +22,7 @@ from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of,
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
 _STRIPE_PIXELS = 4_000_000
-"""Largest number of pixels that are warped at a time: 8 MB of digital numbers, 32 MB of intermediate arrays."""
+"""Maximum number of pixels in one warp: 8 MB of digital numbers, 32 MB of intermediate arrays."""
 
 _WARP_MARGIN = 4
 """Margin around a warped window, pixels: cells at its edge need them. Pixels outside the file are nodata."""
@@ -31,7 +31,7 @@ _SNAP = 1e-6
 """Fraction of a pixel (10 µm of 10 m). Edges of cells and pixels that are closer than this are treated as equal."""
 
 _DECIMALS = 9
-"""Positions in pixels are rounded to this. So rounding errors do not change the result if the parts of a grid do."""
+"""Decimals of positions in pixels. Positions are rounded, so that results do not depend on how a grid is divided."""
 
 _NEST_IN_M = 20
 """Pixel size of the scene classification. Coordinates of granule edges are multiples of it, also for 60 m pixels."""
@@ -235,7 +235,7 @@ def sample_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     if window is None:
         return
     if _begin_within_cells(raster.lattice.part(window), grid):
-        raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
+        raise ValueError("its pixels are not aligned with those of Sentinel-2 granules")
     centres = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
     rows, columns = (np.floor(each).astype(int) for each in centres)
     for block in raster.blocks(window):

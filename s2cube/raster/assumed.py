@@ -41,7 +41,7 @@ def assumed_levels(scene: pystac.Item, key: str, name: str, grid: Lattice, acces
     name
         Name of the band or layer, in `NATIVE_M`.
     grid
-        Used if the item lacks the corner or the CRS of the file: the centre of the grid is then taken as the centre
+        Used if the item lacks the corner or the CRS of the file: the centre of the grid is then used as the centre
         of the granule, its CRS as the CRS of the file.
 
     Raises

@@ -458,7 +458,7 @@ class TestClasses:
         """Its pixels would reach into cells that they are not counted for."""
         corner = from_origin(LEFT_M + shift_m, TOP_M, 20, 20)
         write_band(tmp_path / "s.tif", CLEAR, 20, transform=corner)
-        with pytest.raises(AssetReadError, match="its pixels do not lie on the lattice of Sentinel-2's granules"):
+        with pytest.raises(AssetReadError, match="its pixels are not aligned with those of Sentinel-2 granules"):
             read(tmp_path / "s.tif", grid(0, 0, step_m, 40, 40), **NEAREST)
         if shift_m == 10:
             assert read(tmp_path / "s.tif", grid(0, 0, 10, 40, 40), **NEAREST)[0, 1] == 4
@@ -484,7 +484,7 @@ class TestClasses:
     def test_shifted_files_are_refused_far_from_their_corner(self, tmp_path: Path, off_m: int, far: int) -> None:
         corner = from_origin(LEFT_M - far // 60 * 60 + off_m, TOP_M, 60, 60)
         write_band(tmp_path / "s.tif", np.ones((40, 1300), "uint8"), 60, transform=corner, sparse_ok=True)
-        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+        with pytest.raises(AssetReadError, match="are not aligned with those of Sentinel-2 granules"):
             read(tmp_path / "s.tif", grid(0, 0, 20, 40, 40), **NEAREST)
 
     def test_pixels_that_drift_off_the_lattice_are_refused(self, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ class TestClasses:
             tmp_path / "s.tif", np.ones((40, 5490), "uint8"), 20, transform=from_origin(LEFT_M, TOP_M, 20.001, 20)
         )
         assert read(tmp_path / "s.tif", grid(0, 0, 10, 8, 8), **NEAREST).all()
-        with pytest.raises(AssetReadError, match="do not lie on the lattice of Sentinel-2's granules"):
+        with pytest.raises(AssetReadError, match="are not aligned with those of Sentinel-2 granules"):
             read(tmp_path / "s.tif", grid(0, 0, 10, 8, 10_000), **NEAREST)
 
     @pytest.mark.parametrize("value", [260, -252])
