@@ -19,7 +19,7 @@ _METRE = 9001
 
 
 class Unsupported(Exception):
-    """A file that this package cannot read itself, but that a GDAL driver may read. The message is the reason."""
+    """A file that this package cannot read itself, but that a GDAL driver may read. The message describes it."""
 
     def __init__(self, description: str, driver: str = "GTiff") -> None:
         super().__init__(description)

@@ -24,7 +24,8 @@ _GAP_BYTES = 1024
 """Largest gap between tiles of one request. The gap contains padding, or markers that GDAL writes around tiles."""
 
 _TRUSTED_S = 60
-"""After this time a header is read again, because an archive may change. Slices of one scene need less time."""
+"""After this time a header is read again, because an archive may change. Slices of one scene are usually
+read in less time."""
 
 
 class Changed(Exception):

@@ -14,7 +14,7 @@ WHOLE = 0.999
 """A cell with at least this share is considered completely covered, because shares are rounded."""
 
 _SHARE_UNITS = 16380
-"""Less than 2 to the power of 14. It is a multiple of 4, 5, 7 and 9, because pixels of 10, 20 and 60 m are
+"""Less than 2 to the power of 14. It is a multiple of 4, 5, 7 and 9, because pixels of 10, 20 and 60 m cover
 such fractions of cells."""
 
 _PARTIAL_BIT = np.uint32(1 << 31)

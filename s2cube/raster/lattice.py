@@ -60,7 +60,7 @@ class Raster(Protocol):
 
 
 def digital_numbers(block: Block, nodata: float | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return digital numbers, float32, with 0 as nodata, and where they are valid. None: everywhere."""
+    """Return digital numbers, float32, with 0 as nodata, and where they are valid. None: valid everywhere."""
     dn = block.pixels.astype("float32")
     if block.mask is None and nodata in (None, DN_NODATA):
         return dn, None if block.pixels.all() else block.pixels != DN_NODATA

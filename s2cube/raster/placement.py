@@ -76,8 +76,8 @@ class Placement:
     def check(self, href: str, file: Lattice) -> None:
         """Compare the item with the file.
 
-        The location in the file is used. The file may be a decimated copy, or a part, of the file that the item
-        describes. So one of the two bounds must be within the other. The tolerance is the larger pixel of the two.
+        The location in the file is considered correct. The file may be a decimated copy, or a part, of the file that
+        the item describes. So one of the two bounds must be within the other. The tolerance is the larger pixel.
 
         Raises
         ------

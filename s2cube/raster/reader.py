@@ -1,7 +1,7 @@
 """Read files on a grid: stackstac calls this `Reader`.
 
 The value of a cell is the area-weighted mean of the valid native pixels in it. If the file has the grid's CRS, the
-mean is computed in closed form, else by GDAL's warp. Classes are never interpolated.
+mean is computed in closed form. Otherwise GDAL's warp computes it. Classes are never interpolated.
 """
 
 import threading
