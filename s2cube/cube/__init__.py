@@ -1,4 +1,4 @@
-"""Time slices become a lazy cube: stack, mask, mosaic, clip. Only this wing knows stackstac.
+"""Build a lazy cube from time slices: stack, mask, mosaic, clip. Only this wing uses stackstac.
 
 Other wings may use: `chunks`, `cut`, `facts`, `mask`, `mosaic`, `offset_check`, `open_cube`, `packing`, `reads`,
 `stack`.

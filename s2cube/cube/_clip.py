@@ -1,4 +1,4 @@
-"""Which cells of a grid are inside a polygon."""
+"""Clip arrays on a grid to a polygon."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def clip(geobox: GeoBox, geometry: "Geometry", *rasters: tuple[da.Array, float]) -> list[da.Array]:
-    """Set to nodata what is outside a polygon or in its holes.
+    """Set cells outside a polygon, or in its holes, to nodata.
 
-    A cell is inside if its centre is. If a polygon contains no centre, because it is smaller or narrower than a cell,
-    the cells that it touches are inside.
+    A cell is inside if its centre is inside. A polygon that is smaller or narrower than a cell may contain no cell
+    centre. Then all cells that it touches are inside.
 
     Parameters
     ----------
     geobox
         Grid of the rasters.
     geometry
-        Polygon or MultiPolygon with any CRS.
+        Polygon or MultiPolygon in any CRS.
     rasters
-        Each an array, last dims (y, x), and its nodata value.
+        Pairs of an array, last dims (y, x), and its nodata value.
 
     Returns
     -------
@@ -48,20 +48,20 @@ def clip(geobox: GeoBox, geometry: "Geometry", *rasters: tuple[da.Array, float])
 def _inside_chunks(chunks: tuple[tuple[int, ...], ...], outline: BaseGeometry, transform: Affine) -> da.Array:
     rows, columns = (list(pairwise(accumulate(lengths, initial=0))) for lengths in chunks)
     parts = ((down, across) for down in rows for across in columns)
-    narrow = not any(_inside(part, outline, transform, narrow=False).any() for part in parts)
+    all_touched = not any(_inside(part, outline, transform, all_touched=False).any() for part in parts)
     return da.map_blocks(
-        _inside_block, outline=outline, transform=transform, narrow=narrow,
+        _inside_block, outline=outline, transform=transform, all_touched=all_touched,
         chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool),
     )  # fmt: skip
 
 
-def _inside_block(block_info: Any, outline: BaseGeometry, transform: Affine, narrow: bool) -> np.ndarray:
-    return _inside(block_info[None]["array-location"], outline, transform, narrow)
+def _inside_block(block_info: Any, outline: BaseGeometry, transform: Affine, all_touched: bool) -> np.ndarray:
+    return _inside(block_info[None]["array-location"], outline, transform, all_touched)
 
 
-def _inside(part: Sequence[tuple[int, int]], outline: BaseGeometry, transform: Affine, narrow: bool) -> np.ndarray:
+def _inside(part: Sequence[tuple[int, int]], outline: BaseGeometry, transform: Affine, all_touched: bool) -> np.ndarray:
     (top, bottom), (left, right) = part
     inside: np.ndarray = rasterio.features.geometry_mask(
-        [outline], (bottom - top, right - left), transform @ Affine.translation(left, top), narrow, invert=True
+        [outline], (bottom - top, right - left), transform @ Affine.translation(left, top), all_touched, invert=True
     )
     return inside

@@ -25,11 +25,11 @@ def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[dat
     Parameters
     ----------
     geobox
-        Grid of the area. It is a part of the mosaic's grid.
+        Grid of the area, a part of the mosaic's grid.
     outline
-        Polygon of the area, in any CRS. What is outside it, or in its holes, becomes nodata.
+        Polygon of the area, in any CRS. Cells outside it, or in its holes, become nodata.
     times
-        Of the slices, UTC.
+        Times of the slices, UTC.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[dat
     packing = PACKINGS[mosaic.values.dtype.name]
     values, reasons = (_crop(each, mosaic.geobox, geobox) for each in (mosaic.values, mosaic.reasons))
     values, reasons = clip(geobox, outline, (values, packing.nodata), (reasons, QA.OUTSIDE))
-    # NetCDF 3, which xarray writes if netCDF4 is not installed, has no uint8.
+    # Without netCDF4, xarray writes NetCDF 3, which has no uint8.
     qa = xr.Variable(("time", "y", "x"), reasons, encoding={"dtype": "int16"})
     naive = [np.datetime64(each.replace(tzinfo=None), "ns") for each in times]
     coords = {"time": np.array(naive), "band": list(mosaic.bands), **xr_coords(geobox), "qa": qa}
@@ -47,7 +47,7 @@ def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[dat
 
 
 def cut_reasons(reasons: da.Array, grid: GeoBox, geobox: GeoBox, outline: "Geometry") -> da.Array:
-    """Cut what `explain` gives on a grid, as `cut` does."""
+    """Cut the result of `mask.explain` from `grid` to an area of interest, as `cut` does."""
     (inside,) = clip(geobox, outline, (_crop(reasons, grid, geobox), QA.OUTSIDE))
     return inside
 

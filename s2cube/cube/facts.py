@@ -1,4 +1,4 @@
-"""What is known of an image apart from its pixels: a value in a run, coordinates and attributes in a public cube."""
+"""Metadata of an image. `run` passes them as a value, a public cube has them in coordinates and attributes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,32 @@ from s2cube.scenes.scene import item_href
 from s2cube.scenes.time_slice import Dropped, Task
 
 SOURCE = "s2cube.open_cube"
-"""Value of a cube's ``encoding["source"]`` while its values are those that it was opened with: xarray keeps the
-encoding when pixels are selected, and drops or replaces it when values are computed or read from a file."""
+"""Value of a cube's ``encoding["source"]`` while its values are unchanged. xarray keeps the encoding when pixels are
+selected, and drops or replaces it when values are computed or read from a file."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an image is made of, and how.
+    """The sources of an image, and its settings.
 
     Parameters
     ----------
     recipe
-        Digest of all that decides the pixels, see `recipe.recipe`.
+        Digest of everything that determines the pixels, see `recipe.recipe`.
     data_version
         See `recipe.DATA_VERSION`.
     settings
-        Of the cube, by the names of the flags.
+        Settings of the cube, by the names of the flags.
     search
-        Settings that decided which scenes were found; empty if there was no search.
+        Settings of the search for scenes. Empty if there was no search.
     ground
-        Digest of the AOI's ground.
+        Digest of the AOI's polygon, see `AOI.ground`.
     offset_dn
-        What is added to the digital numbers of each scene, by id.
+        Offset that is added to the digital numbers of each scene, by id.
     dropped
-        Scenes of the same granules that are not used.
+        Unused scenes of the same granules.
     derived_from
-        Addresses of the scenes' items.
+        URLs of the scenes' items.
     """
 
     recipe: str
@@ -59,16 +59,16 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SliceFacts:
-    """One image: its ids, its time and what it is made of.
+    """Metadata of one image: its ids, its time and its sources.
 
     Parameters
     ----------
     outline_lonlat
-        The AOI by RFC 7946.
+        The AOI as RFC 7946 requires it.
     time
-        Acquisition of the earliest scene, UTC.
+        Acquisition time of the earliest scene, UTC.
     scenes
-        Ids.
+        Ids of the scenes.
     """
 
     aoi: str
@@ -80,7 +80,7 @@ class SliceFacts:
 
 
 def slice_facts(task: Task, config: CubeSection) -> SliceFacts:
-    """Collect what is known of the image of a task.
+    """Collect the metadata of the image of a task.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def slice_facts(task: Task, config: CubeSection) -> SliceFacts:
 
 
 def describe(cube: xr.DataArray, facts: Sequence[SliceFacts]) -> xr.DataArray:
-    """Write facts into a cube of one AOI: `slice`, `scenes` and `provenance` along time, attributes and encoding."""
+    """Add facts to a cube of one AOI: coordinates `slice`, `scenes` and `provenance`, attributes and encoding."""
     packing = PACKINGS[cube.dtype.name]
     provenance = [json.dumps(asdict(each.provenance)) for each in facts]
     cube = cube.assign_coords(
@@ -108,8 +108,8 @@ def describe(cube: xr.DataArray, facts: Sequence[SliceFacts]) -> xr.DataArray:
         provenance=("time", provenance),
     )
     cube.name = "reflectance"
-    # xarray copies attributes to what is computed from the cube, so they must be true there, too: no scale, no
-    # nodata (readers would apply them to a saved index), no units.
+    # xarray copies attributes to results that are computed from the cube. So attributes must be valid for results, too:
+    # no scale, no nodata (readers would apply them to a saved index), no units.
     cube.attrs = {
         "aoi": facts[0].aoi,
         "aoi_wkt_lonlat": facts[0].outline_lonlat.wkt,
@@ -121,7 +121,7 @@ def describe(cube: xr.DataArray, facts: Sequence[SliceFacts]) -> xr.DataArray:
 
 
 def facts_of(image: xr.DataArray) -> SliceFacts:
-    """Read the facts of one image from what `describe` has written into a cube.
+    """Read the facts of one image that `describe` has added to a cube.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Harmonise scenes and combine those of each time slice to an image, which is not yet cut to an area."""
+"""Harmonise scenes, and combine the scenes of each time slice to an image. The image is not clipped yet."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,13 @@ from s2cube.sentinel2 import SCALE
 
 _INT16_VALID = (PACKINGS["int16"].nodata + 1, 32767)
 
-_ROOM = 2 - WHOLE
-"""Largest sum of the shares of parts that are side by side in a cell."""
+_OVERLAP_SHARE = 2 - WHOLE
+"""Parts of a cell whose shares sum to at least this value overlap."""
 
 _CELLS_AT_ONCE = 1 << 15
 
 _DECIMALS = 2
-"""Of a mean: single precision holds digital numbers to so many decimals."""
+"""Means are rounded to this: it is the precision of digital numbers in float32."""
 
 
 class Mosaic(NamedTuple):
@@ -32,9 +32,9 @@ class Mosaic(NamedTuple):
     values
         Lazy, dims (time, band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN.
     reasons
-        Lazy, dims (time, y, x): why cells are masked, as `mask.explain` gives it.
+        Lazy, dims (time, y, x): why cells are masked, from `mask.explain`.
     bands
-        Names.
+        Names of the bands.
     """
 
     values: da.Array
@@ -47,11 +47,11 @@ def mosaic(
     dn: xr.DataArray, screened: xr.Dataset, offsets: np.ndarray, per_slice: tuple[int, ...], geobox: GeoBox,
     dtype: Dtype,
 ) -> Mosaic:  # fmt: skip
-    """Harmonise scenes and lay those of a time slice over each other, band by band.
+    """Harmonise scenes, and combine the scenes of each time slice, band by band.
 
-    The first scene that sees a cell whole and clear gives its value. A cell that none sees whole, on a seam, is put
-    together from the parts that the scenes see: from all parts if they fit into the cell side by side, else from the
-    largest.
+    The value of a cell is that of the first scene that covers the whole cell with clear data. If no scene
+    covers the whole cell, as on a seam, the value is the mean of the parts that scenes cover. If parts overlap, only
+    the largest parts are used, as many as fit into the cell.
 
     Parameters
     ----------
@@ -60,67 +60,69 @@ def mosaic(
     screened
         From `mask.screen`.
     offsets
-        What is added to the digital numbers of each scene.
+        Offset that is added to the digital numbers of each scene.
     per_slice
         Number of scenes of each slice.
     geobox
-        The grid of `dn`.
+        Grid of `dn`.
     """
-    together = {0: per_slice}
+    slice_chunks = {0: per_slice}
     added = da.from_array(offsets[:, np.newaxis, np.newaxis, np.newaxis], chunks=(per_slice, 1, 1, 1))
     images = da.map_blocks(
-        _lay, dn.data.rechunk(together), screened.seen.data[:, np.newaxis].rechunk(together),
+        _combine, dn.data.rechunk(slice_chunks), screened.seen.data[:, np.newaxis].rechunk(slice_chunks),
         screened.covered.data[:, np.newaxis], added, dtype_=dtype,
         chunks=((1,) * len(per_slice), *dn.data.chunks[1:]), dtype=dtype,
     )  # fmt: skip
     return Mosaic(images, explain(screened, per_slice), tuple(map(str, dn.band.values)), geobox)
 
 
-def _lay(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
-    """Lay the scenes of a slice over each other: (scene, band, y, x) to (1, band, y, x)."""
+def _combine(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
+    """Combine the scenes of a slice, from (scene, band, y, x) to (1, band, y, x)."""
     bands, height, width = dn.shape[1:]
     out = np.empty((bands, height, width), dtype_)
-    # A few rows at a time, so that intermediate arrays stay in the processor's cache.
+    # Process a few rows at a time, so that intermediate arrays stay in the processor's cache.
     rows = max(1, _CELLS_AT_ONCE // width)
     for top in range(0, height, rows):
         part = np.s_[..., top : top + rows, :]
-        out[part] = _lay_rows(dn[part], seen[part], covered[part], offsets.ravel().astype("float32"), dtype_)
+        out[part] = _combine_rows(dn[part], seen[part], covered[part], offsets.ravel().astype("float32"), dtype_)
     return out[np.newaxis]
 
 
-def _lay_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:
+def _combine_rows(
+    dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype
+) -> np.ndarray:
     mean = np.zeros(dn.shape[1:], "float32")
-    hole = np.ones(dn.shape[1:], bool)
+    missing = np.ones(dn.shape[1:], bool)
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
         means, whole = whole_means(of_scene)
-        first = hole & whole & (share >= WHOLE)
+        first = missing & whole & (share >= WHOLE)
         np.copyto(mean, means + offset if offset else means, where=first)
-        hole ^= first
-    cut = hole & covered[0]
-    if cut.any():
-        shares = np.broadcast_to(seen, dn.shape)[:, cut]
-        sums = _put_together(unpack(dn[:, cut]), shares, offsets)
-        hole[cut] = sums.imag == 0
-        mean[cut] = sums.real / np.where(sums.imag == 0, np.float32(1), sums.imag)
+        missing ^= first
+    on_seam = missing & covered[0]
+    if on_seam.any():
+        shares = np.broadcast_to(seen, dn.shape)[:, on_seam]
+        sums = _sum_parts(unpack(dn[:, on_seam]), shares, offsets)
+        missing[on_seam] = sums.imag == 0
+        mean[on_seam] = sums.real / np.where(sums.imag == 0, np.float32(1), sums.imag)
     if dtype_ == "float32":
-        return np.where(hole, np.float32(np.nan), mean * np.float32(SCALE))
-    # Rounded twice, so that rounding errors do not decide how a mean of a half is rounded.
+        return np.where(missing, np.float32(np.nan), mean * np.float32(SCALE))
+    # Round twice, so that rounding errors do not affect how a mean of n + 0.5 is rounded.
     rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
-    return np.where(hole, np.float32(PACKINGS["int16"].nodata), rounded).astype(dtype_)
+    return np.where(missing, np.float32(PACKINGS["int16"].nodata), rounded).astype(dtype_)
 
 
-def _put_together(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Sum the parts that scenes see of cells that none sees whole: (scene, cell) to (cell)."""
+def _sum_parts(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Sum the parts of cells that no scene covers completely, from (scene, cell) to (cell)."""
     harmonised = sums + offsets[:, np.newaxis] * sums.imag
-    together = np.where(seen > 0, harmonised, 0).sum(axis=0)
-    # Parts that overlap: take the largest first, as long as there is room. A part is no larger than the share that
-    # masks see of the cell, though there may be more pixels.
+    all_parts = np.where(seen > 0, harmonised, 0).sum(axis=0)
+    # If parts overlap, add the largest parts first, while they fit into the cell. Limit a part to the share of the cell
+    # that is clear by the masks, because the band may have more valid pixels.
     allowed = np.divide(seen, sums.imag, out=np.zeros_like(sums.imag), where=sums.imag > 0)
     parts = harmonised * np.minimum(allowed, 1)
-    chosen = np.zeros_like(together)
+    chosen = np.zeros_like(all_parts)
     for _ in parts:
-        fits = np.where(chosen.imag + parts.imag < _ROOM, parts.imag, 0)
+        fits = np.where(chosen.imag + parts.imag < _OVERLAP_SHARE, parts.imag, 0)
         largest = fits.argmax(axis=0)[np.newaxis]
         chosen += np.where(fits.max(axis=0) > 0, np.take_along_axis(parts, largest, axis=0)[0], 0)
         np.put_along_axis(parts, largest, 0, axis=0)
-    return np.where(together.imag < _ROOM, together, chosen)
+    return np.where(all_parts.imag < _OVERLAP_SHARE, all_parts, chosen)

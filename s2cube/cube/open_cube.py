@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from s2cube.cube.reads import Read
 
 
-def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors complete them
+def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors complete them
     items: Iterable[pystac.Item],
     aoi: AOI,
     *,
@@ -53,11 +53,11 @@ def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors comple
     Parameters
     ----------
     items
-        Sentinel-2 L2A scenes, as `search` finds them.
+        Sentinel-2 L2A scenes, for example from `search`.
     aoi
-        Area of interest. Pixels outside it, or in its holes, are nodata.
+        Area of interest. Pixels outside it, or in its holes, become nodata.
     bands
-        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the names that are given.
+        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
@@ -67,14 +67,14 @@ def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors comple
         not coarser than the grid.
     offset
         Offset that is added to digital numbers. ``auto`` chooses it by processing baseline and catalogue; ``none`` or
-        ``-1000`` overrule this.
+        ``-1000`` override this.
     mask
         Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``. Pixels that these layers mark as cloud, shadow or
-        defective are nodata.
+        defective become nodata.
     mask_classes
         Scene classes that ``scl`` masks.
     max_cloud_probability, max_snow_probability
-        Maximum probability that ``cloud`` and ``snow`` keep, percent.
+        Maximum probability of cloud and snow in a valid pixel, percent.
     dilation
         Distance around cloud and shadow within which pixels are also masked, metres.
     group_by
@@ -90,33 +90,33 @@ def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors comple
         Address of a token service for each prefix of links. The service of Planetary Computer is known.
     stores
         Settings of ``s3://`` stores by address prefix: ``endpoint``, ``region``, ``keys`` (prefix of the environment
-        variables that hold the keys), ``anonymous``, ``requester_pays``.
+        variables with the keys), ``anonymous``, ``requester_pays``.
 
     Returns
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). The values are surface reflectance, harmonised over processing baselines, masked
         and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres
-        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, says why a pixel is masked: values
-        of `sentinel2.QA`. (xarray compares `qa` when you subtract dates, and reads masks for that:
-        ``drop_vars("qa")`` first.) ``.rio`` and ``.odc`` know CRS, transform and nodata. Nodata is in ``encoding``,
-        which xarray does not copy to results that are computed from the cube. Mask an int16 cube before you compute
-        with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata value:
-        ``.rio.set_nodata(-9999)``, before ``.rio.clip`` or ``.rio.reproject``.
+        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel
+        is masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would
+        read the masks to compare `qa`. ``.rio`` and ``.odc`` provide CRS, transform and nodata. Nodata is in
+        ``encoding``, which xarray does not copy to results that are computed from the cube. Mask an int16 cube before
+        you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata
+        value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
     ConfigError
         If a setting is not valid.
     SearchError
-        If there is no scene.
+        If there are no scenes.
     SliceError
-        If a scene lacks an asset, or if the offset of its pixels is not known. When the cube is computed: if a file
-        cannot be read.
+        If a scene lacks an asset, or if the offset of its pixels is not known. If a file cannot be read
+        when the cube is computed.
 
     Examples
     --------
-    The files are those of the command ``s2cube demo``.
+    The command ``s2cube demo`` writes these files.
 
     >>> import s2cube
     >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
@@ -138,7 +138,7 @@ def open_cube(  # noqa: PLR0913  one parameter a setting, so that editors comple
     if not plan.slices:
         raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     cube = _cube(plan, config, access)
-    # For integers, rioxarray does not take nodata from the encoding.
+    # For integers, rioxarray does not read nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
     return cube
 
@@ -162,14 +162,14 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
 
 
 def read_access(config: ReadSection) -> Access:
-    """Give access to files, with counters that begin at 0."""
+    """Return access to files, with counters that start at 0."""
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
 
 
 def screen(
     files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
 ) -> "xr.Dataset":
-    """Say what is masked, as `mask.screen` does.
+    """Compute masks, see `mask.screen`.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def screen(
     per_slice
         Number of scenes of each slice.
     grid
-        That of `files`.
+        Grid of `files`.
     """
     from s2cube.cube import mask
     from s2cube.cube.stack import read_layers
@@ -192,15 +192,15 @@ def screen(
 def _screen_slices(
     files: "Sequence[list[Read]]", grids: "Sequence[ReadGrid]", config: CubeSection, access: Access
 ) -> "xr.Dataset":
-    """Screen slices together whose masks are read on the same steps, so that no slice depends on another one."""
+    """Screen slices with equal steps and halo together, so that the masks of a slice do not depend on other slices."""
     import xarray as xr
 
-    alike: dict[tuple[int, int], list[int]] = {}
+    same_steps: dict[tuple[int, int], list[int]] = {}
     for position, grid in enumerate(grids):
-        alike.setdefault((grid.steps, grid.halo_cells), []).append(position)
+        same_steps.setdefault((grid.steps, grid.halo_cells), []).append(position)
     parts, scenes, slices = [], [], []
     firsts = list(accumulate((len(grid.nests) for grid in grids), initial=0))
-    for positions in alike.values():
+    for positions in same_steps.values():
         grid = replace(grids[positions[0]], nests=tuple(each for at in positions for each in grids[at].nests))
         per_slice = tuple(len(grids[at].nests) for at in positions)
         parts.append(screen([each for at in positions for each in files[at]], per_slice, grid, config, access))
@@ -217,13 +217,13 @@ def _screen_slices(
     )
 
 
-def _inverse(order: list[int]) -> list[int]:
-    """Give the order that sorts what is in an order."""
-    return sorted(range(len(order)), key=order.__getitem__)
+def _inverse(permutation: list[int]) -> list[int]:
+    """Return the inverse of a permutation."""
+    return sorted(range(len(permutation)), key=permutation.__getitem__)
 
 
 def offsets_dn(scenes: Iterable[pystac.Item], config: CubeSection) -> "np.ndarray":
-    """Give what is added to the digital numbers of each scene; see `provider.offset_dn`.
+    """Return the offset that is added to the digital numbers of each scene, see `provider.offset_dn`.
 
     Raises
     ------

@@ -1,25 +1,25 @@
-"""How pixels hold reflectance."""
+"""Encoding of reflectance in pixels."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 UNIT = "1"
-"""Unit of reflectance, which has no dimension, as UDUNITS writes it."""
+"""UDUNITS symbol of the unit of reflectance, which is dimensionless."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How pixels of one dtype hold reflectance.
+    """Encoding of reflectance in pixels of one dtype.
 
     Parameters
     ----------
     scale
-        Reflectance of a pixel whose value is 1.
+        Reflectance of a pixel with the value 1.
     nodata
-        Value of a pixel that has no reflectance.
+        Value of a pixel without reflectance.
     description
-        The same in words.
+        Text that describes scale and nodata.
     """
 
     scale: float
@@ -27,7 +27,7 @@ class Packing:
     description: str
 
     def holes(self, values: Any) -> Any:
-        """Find pixels without reflectance: a bool for each value of an array, or for a single one."""
+        """Return whether values are nodata. `values` is an array or a number."""
         return values != values if math.isnan(self.nodata) else values == self.nodata
 
 
@@ -35,4 +35,4 @@ PACKINGS = {
     "int16": Packing(0.0001, -9999, "reflectance x 10000, nodata -9999"),
     "float32": Packing(1.0, math.nan, "reflectance, nodata NaN"),
 }
-"""By the name of the dtype. int16 is packed as in NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""
+"""Packings by dtype name. The encoding of int16 is that of NASA's Harmonized Landsat Sentinel-2 (HLS User Guide)."""

@@ -1,4 +1,4 @@
-"""Which files the images of some scenes are computed from, and on which grid each is read."""
+"""List the files that an image is computed from, and the grid of each."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,16 +17,16 @@ _LAYER_DTYPES = {layer: np.dtype("uint16" if layer == "qa60" else "uint8") for l
 
 
 class Read(NamedTuple):
-    """One file that is read: an asset of a scene, on a grid.
+    """One file to read: an asset of a scene, and its grid.
 
     Parameters
     ----------
     key
-        Of the asset.
+        Key of the asset.
     name
-        Of the band or layer: a key of `BAND_ASSETS` or `LAYER_ASSETS`.
+        Name of the band or layer: a key of `BAND_ASSETS` or `LAYER_ASSETS`.
     dtype
-        Of the values that `AssetReader` gives.
+        dtype of the values that `AssetReader` returns.
     """
 
     scene: pystac.Item
@@ -38,17 +38,17 @@ class Read(NamedTuple):
 
     @property
     def asset(self) -> pystac.Asset:
-        """The asset that names the file."""
+        """The asset of the file."""
         return self.scene.assets[self.key]
 
     @property
     def is_layer(self) -> bool:
-        """Whether masks are computed from it."""
+        """Whether the file is a mask layer."""
         return self.name in LAYER_ASSETS
 
 
 def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) -> list[Read]:
-    """List the files of scenes, scene by scene: the layers of its mask, then its bands.
+    """List the files of scenes. Order: scene by scene, first mask layers, then bands.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) ->
 
 
 def with_cloud(config: CubeSection) -> CubeSection:
-    """Give settings whose masks show cloud and missing data, even if those of the job mask neither.
+    """Return settings that always mask cloud and missing data.
 
-    Cloud inside the area is measured with them.
+    They are used to measure the cloud cover inside the area, even if the job does not mask cloud.
     """
     mask = tuple(dict.fromkeys((*config.mask, "scl")))
     classes = {*config.mask_classes, *CLOUD_CLASSES, NO_DATA_CLASS}

@@ -1,4 +1,4 @@
-"""Stack files as a lazy array: the only file that knows stackstac."""
+"""Stack files as a lazy array. Only this module uses stackstac."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,15 +24,15 @@ def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, 
     Parameters
     ----------
     files
-        From `reads`; layers are left out.
+        From `reads`. Layers are ignored.
     bands
-        Names for the coordinate `band`.
+        Values of the coordinate `band`.
 
     Returns
     -------
     xarray.DataArray
-        Lazy, dims (scene, band, y, x): `cells`, as `AssetReader.read` gives them. The order of the scenes is
-        that of `files`. A file that cannot be read raises AssetReadError when it is computed.
+        Lazy, dims (scene, band, y, x): packed cells, see `raster.cells`. The order of the scenes is that of `files`.
+        If a file cannot be read, the computation raises AssetReadError.
 
     Raises
     ------
@@ -44,27 +44,27 @@ def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, 
 
 
 def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], access: Access) -> xr.Dataset:
-    """Stack the layers that masks are computed from, on a grid that is finer than the image: no pixel is missed.
+    """Stack mask layers on a grid that is finer than the image, so that masks miss no pixel.
 
-    A cell of the image is cut into n × n steps. They are read by nearest neighbour. In the scenes' own CRS the step
-    divides the 20 m of the classification if possible (cells of 30 m: 3 × 3 steps of 10 m). Then every pixel that
-    overlaps a cell is read on one of its steps at least, and steps nest in pixels, for granules begin at multiples of
-    60 m. In another CRS a step is 10 m or less.
+    A cell of the image consists of n × n steps. They are read by nearest neighbour. If scenes have the grid's CRS, a
+    20 m pixel of the scene classification consists of whole steps if possible (cells of 30 m: 3 × 3 steps of 10 m).
+    Then every pixel that overlaps a cell is read on at least one of its steps. Steps nest in pixels, because
+    coordinates of granule edges are multiples of 60 m. In another CRS a step is 10 m or less.
 
     Parameters
     ----------
     files
-        From `reads`; bands are left out.
+        From `reads`. Bands are ignored.
     grid
-        That of `files`.
+        Grid of `files`.
     layers
         Keys of `LAYER_ASSETS`.
 
     Returns
     -------
     xarray.Dataset
-        Lazy, one variable for each layer, dims (scene, y, x), 0 where there is no pixel. Its attributes are `steps`, n,
-        and `step_m`. Its coordinate `nests` along scene says whether pixels consist of whole steps.
+        Lazy, one variable per layer, dims (scene, y, x), 0 where there is no pixel. Attributes: `steps` is n, `step_m`
+        the length of a step. The coordinate `nests` (scene) is True if pixels consist of whole steps.
 
     Raises
     ------
@@ -81,11 +81,11 @@ def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], 
 
 
 def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
-    """Stack files of one grid and dtype."""
+    """Stack files that have the same grid and dtype."""
     geobox, chunks, dtype = files[0].geobox, files[0].chunks, files[0].dtype
     of_scenes = [list(group) for _, group in groupby(files, lambda each: id(each.scene))]
-    # Each file itself says where its pixels lie. Items often describe another grid (proj:shape of the undecimated file)
-    # or use another member (proj:code). So stackstac gets the bounds of the grid for every file.
+    # AssetReader reads the location of pixels from the file. Items often describe another grid (proj:shape of the
+    # undecimated file) or use another member (proj:code). So stackstac gets the bounds of the grid for every file.
     bounds = tuple(geobox.boundingbox)
     epsg = geobox.crs.epsg if geobox.crs else None
     facts = {"datetime": None, "proj:epsg": epsg, "proj:bbox": bounds}
@@ -118,7 +118,7 @@ def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
 
 
 def _declared(files: Sequence[Read]) -> dict[str, tuple[Placement, ...]]:
-    """Collect by URL where items say that files lie; several items may name one file."""
+    """Collect by URL the locations of files in items. Several items may refer to one file."""
     declared: dict[str, tuple[Placement, ...]] = {}
     for scene, key, *_ in files:
         if scene.geometry is None:

@@ -1,7 +1,8 @@
-"""The simulated ground, its clouds and its overflights; pixels follow a closed formula.
+"""The simulated ground, clouds and overflights. Pixels are computed by formulas.
 
-Centre-pivot fields, dry corners and a river, through a summer. Every digital number is `surface_reflectance` at the
-centre of its pixel, or `CLOUD_REFLECTANCE` under a cloud, harmonised or not as the scene's item says.
+The ground has centre-pivot fields, dry corners and a river. The overflights are in summer. Every digital number is
+`surface_reflectance` at the centre of its pixel, or `CLOUD_REFLECTANCE` in a cloud. It contains the offset if the
+scene's item says so.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ CLOUD_REFLECTANCE = 0.65
 _GRANULE_M = 6000
 _TOP_M = 4553580
 _GRANULE_LEFT_M = {"14TNL": 562020, "14TPL": 567420}
-"""Left edges, multiples of 60 m as the real ones; the two overlap by 600 m."""
+"""Left edges. They are multiples of 60 m, like those of real granules. The two granules overlap by 600 m."""
 
 _AOI_SHELL: list[tuple[float, float]] = [
     (563400, 4548300),
@@ -46,7 +47,7 @@ _Metres = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cloud:
-    """A round cloud; its shadow is south-east of it.
+    """A round cloud. Its shadow is south-east of it.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class Pass:
     offset_applied
         Value of `earthsearch:boa_offset_applied` in the item.
     edge_m
-        Easting of the swath's edge at the top of the granules, metres. The edge slants; there is no data east of it.
+        Easting of the swath's edge at the top of the granules, metres. The edge is oblique, with no data east of it.
     """
 
     time: datetime
@@ -104,7 +105,7 @@ PASSES = (
 
 
 def surface_reflectance(band: str, x_m: _Metres, y_m: _Metres, time: datetime) -> _Metres:
-    """Give the reflectance of the simulated ground.
+    """Return the reflectance of the simulated ground.
 
     Parameters
     ----------
@@ -117,35 +118,35 @@ def surface_reflectance(band: str, x_m: _Metres, y_m: _Metres, time: datetime) -
 
 
 def digital_numbers(band: str, geobox: GeoBox, overflight: Pass) -> NDArray[np.uint16]:
-    """Give the pixels of a band's file; 0 is no data."""
+    """Return the pixels of a band's file. 0 is nodata."""
     x_m, y_m = _centres(geobox)
     reflectance = surface_reflectance(band, x_m, y_m, overflight.time)
-    reflectance = np.where(_under(overflight.clouds, x_m, y_m, 0, 0), CLOUD_REFLECTANCE, reflectance)
+    reflectance = np.where(_is_below(overflight.clouds, x_m, y_m, 0, 0), CLOUD_REFLECTANCE, reflectance)
     dn = np.round(reflectance / SCALE) + overflight.offset_dn
-    return np.where(_beyond_swath(overflight, x_m, y_m), 0, dn).astype("uint16")
+    return np.where(_is_outside_swath(overflight, x_m, y_m), 0, dn).astype("uint16")
 
 
 def scene_classes(geobox: GeoBox, overflight: Pass) -> NDArray[np.uint8]:
-    """Give the pixels of the scene classification."""
+    """Return the pixels of the scene classification."""
     x_m, y_m = _centres(geobox)
     classes = np.where(_crop_share(x_m, y_m, overflight.time) > 0.4, 4, 5)
     classes = np.where(_is_river(x_m, y_m), 6, classes)
-    classes = np.where(_under(overflight.clouds, x_m, y_m, 500, -400), 3, classes)
-    # Sen2Cor marks clouds wider than they are; its class of medium probability covers all bright pixels.
-    classes = np.where(_under(overflight.clouds, x_m, y_m, 0, 0, wider_m=60), 8, classes)
-    classes = np.where(_under(overflight.clouds, x_m, y_m, 0, 0, wider_m=-100), 9, classes)
-    return np.where(_beyond_swath(overflight, x_m, y_m), 0, classes).astype("uint8")
+    classes = np.where(_is_below(overflight.clouds, x_m, y_m, 500, -400), 3, classes)
+    # Sen2Cor marks clouds wider than they are. Its class of medium probability includes all bright pixels.
+    classes = np.where(_is_below(overflight.clouds, x_m, y_m, 0, 0, wider_m=60), 8, classes)
+    classes = np.where(_is_below(overflight.clouds, x_m, y_m, 0, 0, wider_m=-100), 9, classes)
+    return np.where(_is_outside_swath(overflight, x_m, y_m), 0, classes).astype("uint8")
 
 
 def granule_geobox(tile: str, resolution_m: float) -> GeoBox:
-    """Give the grid of a granule's files."""
+    """Return the grid of a granule's files."""
     left = _GRANULE_LEFT_M[tile]
     bounds = (left, _TOP_M - _GRANULE_M, left + _GRANULE_M, _TOP_M)
     return GeoBox.from_bbox(bounds, f"EPSG:{EPSG}", resolution=resolution_m)
 
 
 def farm() -> Geometry:
-    """Give the area of interest in EPSG:32614: it has a hole and lies in both granules."""
+    """Return the area of interest in EPSG:32614. It has a hole, and both granules contain a part of it."""
     return polygon(_AOI_SHELL + _AOI_SHELL[:1], f"EPSG:{EPSG}", _AOI_HOLE + _AOI_HOLE[:1])
 
 
@@ -171,7 +172,7 @@ def _is_river(x_m: _Metres, y_m: _Metres) -> NDArray[np.bool_]:
     return np.asarray(np.abs(y_m - course_m) < _RIVER_HALF_WIDTH_M)
 
 
-def _under(
+def _is_below(
     clouds: tuple[Cloud, ...], x_m: _Metres, y_m: _Metres, east_m: float, north_m: float, wider_m: float = 0
 ) -> NDArray[np.bool_]:
     below = np.zeros(np.broadcast_shapes(x_m.shape, y_m.shape), dtype=bool)
@@ -181,5 +182,5 @@ def _under(
     return below
 
 
-def _beyond_swath(overflight: Pass, x_m: _Metres, y_m: _Metres) -> NDArray[np.bool_]:
+def _is_outside_swath(overflight: Pass, x_m: _Metres, y_m: _Metres) -> NDArray[np.bool_]:
     return np.asarray(x_m + 0.2 * (_TOP_M - y_m) > overflight.edge_m)

@@ -1,4 +1,4 @@
-"""Write a small simulated Sentinel-2 archive, as Earth Search would serve it. Its pixels are those of `_ground`."""
+"""Write a small simulated Sentinel-2 archive in the layout of Earth Search. `_ground` computes its pixels."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Archive:
 
 
 def write_archive(folder: Path) -> Archive:
-    """Write a folder of COGs per scene, ``items.json`` with relative links to them, and ``aoi.geojson``."""
+    """Write one folder of COGs per scene, ``items.json`` with relative links to the COGs, and ``aoi.geojson``."""
     items = [_write_scene(folder, tile, overflight) for overflight in PASSES for tile in overflight.tiles]
     archive = Archive(folder / "items.json", folder / "aoi.geojson")
     archive.items.write_text(json.dumps({"type": "FeatureCollection", "features": items}, indent=1))
@@ -59,7 +59,7 @@ def _write_scene(folder: Path, tile: str, overflight: Pass) -> dict[str, Any]:
         _write_cog(pixels, geobox, folder / scene / f"{name}.tif")
         layer: dict[str, Any] = {"nodata": 0, "data_type": pixels.dtype.name, "spatial_resolution": geobox.resolution.x}
         if key != "scl":
-            # Earth Search writes -0.1 from baseline 04.00 on, also if the offset is applied to the pixels already.
+            # From baseline 04.00 on, Earth Search writes -0.1, even if the offset is already applied to the pixels.
             layer |= {"scale": SCALE, "offset": -0.1 if overflight.baseline >= "04.00" else 0}
         assets[key] = {
             "href": f"./{scene}/{name}.tif",
@@ -111,7 +111,7 @@ def _item(scene: str, tile: str, overflight: Pass, assets: dict[str, Any]) -> di
 
 
 def _write_cog(pixels: NDArray[Any], geobox: GeoBox, path: Path) -> None:
-    """Write a COG as Earth Search does (deflate, predictor 2, averaged overviews), but with smaller tiles."""
+    """Write a COG like those of Earth Search (deflate, predictor 2, averaged overviews), but with smaller tiles."""
     height, width = pixels.shape
     with MemoryFile() as memory:
         with memory.open(
@@ -125,7 +125,7 @@ def _write_cog(pixels: NDArray[Any], geobox: GeoBox, path: Path) -> None:
             transform=geobox.affine,
         ) as plain:
             plain.write(pixels, 1)
-        averaged = "mode" if pixels.dtype == np.uint8 else "average"
+        overview_resampling = "mode" if pixels.dtype == np.uint8 else "average"
         with memory.open() as plain:
             rasterio.shutil.copy(
                 plain,
@@ -134,5 +134,5 @@ def _write_cog(pixels: NDArray[Any], geobox: GeoBox, path: Path) -> None:
                 compress="deflate",
                 predictor="standard",
                 blocksize=256,
-                overview_resampling=averaged,
+                overview_resampling=overview_resampling,
             )

@@ -1,4 +1,4 @@
-"""Bytes become pixels, and pixels become cells of a grid.
+"""Decode bytes to pixels, and resample pixels to cells of a grid.
 
 Other wings may use: `assumed`, `cells`, `lattice`, `placement`, `reader`, `tiff`.
 """

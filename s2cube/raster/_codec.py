@@ -7,7 +7,7 @@ import imagecodecs
 import numpy as np
 
 NONE, LZW, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 5, 8, 32946, 34887, 50000
-"""Codes of TIFF 6.0 and of its supplements; LERC and ZSTD as libtiff defines them."""
+"""Compression codes of TIFF 6.0 and its supplements. libtiff defines the codes of LERC and ZSTD."""
 
 _DECODERS: dict[int, Any] = {
     LZW: imagecodecs.lzw_decode,
@@ -17,7 +17,7 @@ _DECODERS: dict[int, Any] = {
 }
 COMPRESSIONS = (NONE, LERC, *_DECODERS)
 PREDICTORS = (1, 2)
-"""No predictor, and horizontal differencing (TIFF 6.0, section 14)."""
+"""1: no predictor. 2: horizontal differencing (TIFF 6.0, section 14)."""
 
 _LERC_MAGIC, _LERC_TYPES = b"Lerc2 ", dict(enumerate(("i1", "u1", "i2", "u2", "i4", "u4")))
 """Start of a LERC 2 blob, and its pixel types (github.com/Esri/lerc, Lerc2.cpp, ReadHeader)."""
@@ -34,7 +34,7 @@ class Codec:
     compression
         One of `COMPRESSIONS`.
     predictor
-        One of `PREDICTORS`. Only LZW, deflate and zstd use it: libtiff ignores it for other compressions.
+        One of `PREDICTORS`. Only LZW, deflate and zstd use it. libtiff ignores it for other compressions.
     """
 
     dtype: "np.dtype[Any]"
@@ -47,7 +47,7 @@ class Codec:
         Parameters
         ----------
         rows
-            Number of rows of the tile that hold pixels.
+            Number of rows of the tile that contain pixels.
 
         Returns
         -------
@@ -57,45 +57,45 @@ class Codec:
         Raises
         ------
         ValueError, RuntimeError
-            If the bytes are not those of a tile of this size.
+            If the bytes do not decode to a tile of this size.
         """
         columns = tile_shape[1]
         if self.compression == LERC:
-            return _unpack_lerc(data, np.empty((rows, columns), self.dtype))
+            return _decompress_lerc(data, np.empty((rows, columns), self.dtype))
         row_bytes = columns * self.dtype.itemsize
-        unpacked = _unpack(self.compression, data, tile_shape[0] * row_bytes)
-        # Some writers fill the last strip up, others do not.
-        if len(unpacked) not in (rows * row_bytes, tile_shape[0] * row_bytes):
-            raise ValueError(f"it does not unpack to {rows * row_bytes} bytes")
-        pixels = unpacked[: rows * row_bytes].view(self.dtype).reshape(rows, columns)
+        decompressed = _decompress(self.compression, data, tile_shape[0] * row_bytes)
+        # Some writers pad the last strip to the full number of rows, others do not.
+        if len(decompressed) not in (rows * row_bytes, tile_shape[0] * row_bytes):
+            raise ValueError(f"it does not decompress to {rows * row_bytes} bytes")
+        pixels = decompressed[: rows * row_bytes].view(self.dtype).reshape(rows, columns)
         pixels = pixels.astype(self.dtype.newbyteorder("="), copy=False)
         if self.predictor == 1 or self.compression not in _DECODERS:
             return pixels
         return np.asarray(imagecodecs.delta_decode(pixels, axis=1, out=pixels))
 
 
-def _unpack_lerc(data: memoryview, out: np.ndarray) -> np.ndarray:
-    """Unpack LERC. Its decoder checks the shape of a tile, but not whether its pixels are signed."""
+def _decompress_lerc(data: memoryview, out: np.ndarray) -> np.ndarray:
+    """Decompress LERC data. The decoder checks the shape of the tile, but not whether its pixels are signed."""
     version = int.from_bytes(data[6:10], "little")
-    of_kind = 6 + 4 * (6 + (version >= 3) + (version >= 4))
-    kind = int.from_bytes(data[of_kind : of_kind + 4], "little")
-    if bytes(data[:6]) != _LERC_MAGIC or _LERC_TYPES.get(kind) != out.dtype.str[1:]:
-        raise ValueError("it is not LERC, or its pixels have another type")
+    type_start = 6 + 4 * (6 + (version >= 3) + (version >= 4))
+    pixel_type = int.from_bytes(data[type_start : type_start + 4], "little")
+    if bytes(data[:6]) != _LERC_MAGIC or _LERC_TYPES.get(pixel_type) != out.dtype.str[1:]:
+        raise ValueError("it is not LERC data, or its pixels have a different type")
     lerc: Any = imagecodecs.lerc_decode
-    # libtiff swaps the bytes of the pixels before it packs them: they have the byte order of the file.
+    # libtiff swaps the bytes of the pixels before compression, so they have the byte order of the file.
     return np.asarray(lerc(data, out=out)).astype(out.dtype.newbyteorder("="), copy=False)
 
 
-def _unpack(compression: int, data: memoryview, most_bytes: int) -> np.ndarray:
-    """Unpack at most one byte more than a tile holds: this shows an excess, and limits a decompression bomb."""
+def _decompress(compression: int, data: memoryview, max_bytes: int) -> np.ndarray:
+    """Decompress at most `max_bytes` + 1 bytes: this detects excess bytes and limits decompression bombs."""
     if compression == NONE:
         return np.frombuffer(data, "uint8").copy()
     if compression == LZW:
-        # Where a stream is cut off, the decoder guesses its last code. With enough zeros after it, such a stream
-        # unpacks to too many bytes: each code of zeros gives one byte, and zeros cannot complete
-        # the end code, which is odd.
-        padded = np.zeros(len(data) + 2 * (most_bytes + 1), "uint8")
+        # If a stream is truncated, the decoder guesses its last code. Zeros are appended, so that a truncated stream
+        # decompresses to too many bytes: each code of zeros gives one byte. Zeros cannot complete the end code,
+        # because it is an odd number.
+        padded = np.zeros(len(data) + 2 * (max_bytes + 1), "uint8")
         padded[: len(data)] = data
         data = padded.data
-    out = np.empty(most_bytes + 1, "uint8")
+    out = np.empty(max_bytes + 1, "uint8")
     return out[: len(_DECODERS[compression](data, out=out))]

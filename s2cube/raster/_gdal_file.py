@@ -1,4 +1,4 @@
-"""Files that only GDAL reads: JPEG 2000, internal masks, uncommon compressions, CRS without a code."""
+"""Read files that only GDAL supports: JPEG 2000, internal masks, uncommon compressions, CRS without a code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,24 +19,24 @@ _BLOCK_PIXELS = 4_000_000
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    # An error in a thread of GDAL's JPEG 2000 driver is lost, and the pixels are empty.
+    # With several threads, GDAL's JPEG 2000 driver loses errors and returns empty pixels.
     "GDAL_NUM_THREADS": 1,
 }
 
 
 @dataclass(frozen=True, eq=False)
 class GdalRaster:
-    """A level of a file, a `Raster`: full resolution (`overview` is None), or an overview.
+    """A `Raster`: one level of a file, which is full resolution (`overview` is None) or an overview.
 
     Parameters
     ----------
     nodata
-        Always None: `blocks` puts it into the mask.
+        Always None, because the mask of each block already excludes nodata.
     skips_zeros
-        Whether its overviews leave DN 0 out. If a file has a mask, GDAL leaves out the pixels that the mask excludes,
-        but not nodata.
+        Whether overviews are averages without DN 0. If a file has a mask, GDAL excludes masked pixels from the
+        averages, but not nodata.
     version
-        Always the same, because GDAL does not show whether a file has changed.
+        Constant, because GDAL does not report whether a file has changed.
     """
 
     href: str
@@ -49,7 +49,7 @@ class GdalRaster:
     version: str = "unknown"
 
     def blocks(self, window: Window) -> Iterator[Block]:
-        """Yield the pixels of a window in stripes of whole rows, bounded in size."""
+        """Yield the pixels of a window in stripes of whole rows. The size of a stripe is limited."""
         rows = max(1, _BLOCK_PIXELS // window.width)
         with _opened(self.href, self.access, self.driver, self.overview) as (file, check):
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]
@@ -65,46 +65,46 @@ class GdalRaster:
 
 
 def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
-    """List full resolution and overviews of a file.
+    """List the levels of a file: full resolution, then overviews.
 
-    The resolution levels of JPEG 2000 are not used as overviews: its wavelets mix no data into pixels beside it.
+    The resolution levels of JPEG 2000 are not used as overviews: its wavelets mix nodata into neighbouring pixels.
 
     Parameters
     ----------
     driver
-        GDAL's driver for this kind of file. No other may read it: a VRT could name any file.
+        GDAL's driver for this file type. Other drivers are not allowed, because a VRT can refer to any file.
 
     Raises
     ------
     AssetReadError
-        If it cannot be read, or does not hold one band of integers on a known grid.
+        If the file cannot be read, or is not one band of integers on a known grid.
     """
     try:
         with _opened(href, access, driver, None) as (file, _):
             if file.count != 1:
                 raise read_error(href, f"has {file.count} bands, not one")
             if file.crs is None or file.transform.is_identity:
-                raise read_error(href, "does not say where it lies")
+                raise read_error(href, "has no georeferencing")
             if np.dtype(file.dtypes[0]).kind not in "iu":
-                raise read_error(href, f"holds {file.dtypes[0]}, not digital numbers or classes")
+                raise read_error(href, f"has {file.dtypes[0]} pixels, not digital numbers or classes")
             factors = file.overviews(1) if driver == "GTiff" else []
             skips_zeros = file.nodata == 0 and MaskFlags.per_dataset not in file.mask_flag_enums[0]
-            places = [Lattice(file.crs, file.transform, *file.shape)]
+            lattices = [Lattice(file.crs, file.transform, *file.shape)]
         for position in range(len(factors)):
             with _opened(href, access, driver, position) as (file, _):
-                places.append(Lattice(file.crs, file.transform, *file.shape))
+                lattices.append(Lattice(file.crs, file.transform, *file.shape))
     except S2CubeError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever GDAL or rasterio trip over, it is this file
+    except Exception as error:  # noqa: BLE001  this file is the reason for any error of GDAL or rasterio
         raise read_error(href, f"cannot be read ({cause(error)})") from None
     return [
-        GdalRaster(href, access, place, driver, position - 1 if position else None, skips_zeros)
-        for position, place in enumerate(places)
+        GdalRaster(href, access, lattice, driver, position - 1 if position else None, skips_zeros)
+        for position, lattice in enumerate(lattices)
     ]
 
 
 def cause(error: BaseException) -> BaseException:
-    """Give the first cause of an error: the errors of GDAL say more than those of rasterio."""
+    """Return the first cause of an error: errors of GDAL are more specific than those of rasterio."""
     while error.__cause__:
         error = error.__cause__
     return error
@@ -114,7 +114,7 @@ def cause(error: BaseException) -> BaseException:
 def _opened(
     href: str, access: Access, driver: str, overview: int | None
 ) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file; also give a function that raises the error of reading it, which GDAL replaces by its own."""
+    """Open a file. Yield it and a function that raises the original read error, which GDAL replaces by its own."""
     options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
     with rasterio.Env(**_OPTIONS):
         if not is_remote(href):

@@ -1,4 +1,4 @@
-"""Where a GeoTIFF lies: read the transform and the CRS from its tags."""
+"""Read the georeferencing of a GeoTIFF, its transform and its CRS, from its tags."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 _MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS, _LINEAR_UNITS = 1024, 1025, 3072, 3076
 _USUAL_KEYS = {_MODEL_TYPE, _RASTER_TYPE, 2054, _PROJECTED_CRS, _LINEAR_UNITS}
 _CITATIONS, _TEXTS = {1026, 2049, 3073}, 34737
-"""GeoKeys as GDAL writes them (2054: the unit of angles), and the tag that holds their texts."""
+"""GeoKeys that GDAL usually writes (2054: the unit of angles), and the tag that contains their texts."""
 
 _USER_DEFINED = 32767
 _METRE = 9001
@@ -19,29 +19,29 @@ _METRE = 9001
 
 
 class Unsupported(Exception):
-    """A file that is none of those read here, though a driver of GDAL may read it; says why."""
+    """A file that this package cannot read itself, but that a GDAL driver may read. The message describes it."""
 
-    def __init__(self, kind: str, driver: str = "GTiff") -> None:
-        super().__init__(kind)
+    def __init__(self, description: str, driver: str = "GTiff") -> None:
+        super().__init__(description)
         self.driver = driver
 
 
-def place(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
-    """Read where the pixels of a file lie: the transform from columns and rows, and the CRS; None if there is none.
+def georeferencing(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
+    """Read the transform from columns and rows to coordinates, and the CRS. Return None if the file has none.
 
     Parameters
     ----------
     page
-        Tags of the full resolution.
+        Tags of the full resolution, by code.
 
     Raises
     ------
     Unsupported
-        If only GDAL can find out.
+        If only GDAL can determine them.
     """
     keys, scale, tie = (page.get(tag, ()) for tag in (34735, 33550, 33922))
     if 34264 in page or len(tie) > 6:
-        raise Unsupported("a TIFF whose place is not told by one corner")
+        raise Unsupported("a TIFF that is not georeferenced by one corner")
     if not keys or len(scale) < 2 or len(tie) < 6:
         return None
     crs = epsg(_epsg_code(keys))
@@ -54,26 +54,26 @@ def place(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
 
 
 def _epsg_code(keys: Sequence[int]) -> int:
-    """Give the EPSG code of a projected CRS in metres, if the GeoKeys hold nothing more.
+    """Return the EPSG code of a projected CRS in metres, if the GeoKeys define nothing more.
 
     Raises
     ------
     Unsupported
-        If they hold more: GDAL makes one CRS of all of them.
+        If they define more. GDAL combines all of them into one CRS.
     """
     entries = [tuple(keys[at : at + 4]) for at in range(4, len(keys) // 4 * 4, 4)]
-    of = {key: value for key, place, count, value in entries if (place, count) == (0, 1)}
-    texts = {key for key, place, *_ in entries if place == _TEXTS}
-    usual = keys[0] == 1 and len(keys) == 4 + 4 * keys[3] and len(entries) == len(of) + len(texts)
-    usual = usual and of.keys() <= _USUAL_KEYS and texts <= _CITATIONS
-    code = of.get(_PROJECTED_CRS, _USER_DEFINED)
-    area, metres = of.get(_RASTER_TYPE, 1) == 1, of.get(_LINEAR_UNITS, _METRE) == _METRE
-    if not usual or of.get(_MODEL_TYPE) != 1 or code == _USER_DEFINED or not area or not metres:
+    values = {key: value for key, location, count, value in entries if (location, count) == (0, 1)}
+    texts = {key for key, location, *_ in entries if location == _TEXTS}
+    usual = keys[0] == 1 and len(keys) == 4 + 4 * keys[3] and len(entries) == len(values) + len(texts)
+    usual = usual and values.keys() <= _USUAL_KEYS and texts <= _CITATIONS
+    code = values.get(_PROJECTED_CRS, _USER_DEFINED)
+    area, metres = values.get(_RASTER_TYPE, 1) == 1, values.get(_LINEAR_UNITS, _METRE) == _METRE
+    if not usual or values.get(_MODEL_TYPE) != 1 or code == _USER_DEFINED or not area or not metres:
         raise Unsupported("a TIFF with an uncommon CRS")
     return code
 
 
 @lru_cache(maxsize=256)
 def epsg(code: int) -> CRS:
-    """Give the CRS of an EPSG code."""
+    """Return the CRS of an EPSG code."""
     return CRS.from_epsg(code)

@@ -17,34 +17,34 @@ from scipy.sparse import csr_array
 
 from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of, digital_numbers
 
-# rasterio suppresses this warning for its own rasters in memory, but not reliably in several threads. AssetReader
+# rasterio suppresses this warning for its own in-memory rasters, but not reliably with several threads. AssetReader
 # raises an error for files that are not georeferenced.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
 _STRIPE_PIXELS = 4_000_000
-"""Largest number of pixels that are warped at a time: 8 MB of digital numbers, 32 MB of intermediate arrays."""
+"""Maximum number of pixels in one warp: 8 MB of digital numbers, 32 MB of intermediate arrays."""
 
 _WARP_MARGIN = 4
-"""Pixels around a warped window, so that no cell at its edge lacks one. Pixels outside the file are no data."""
+"""Margin around a warped window, pixels: cells at its edge need them. Pixels outside the file are nodata."""
 
 _SNAP = 1e-6
-"""Part of a pixel (10 µm of 10 m). Edges of cells and pixels that are nearer than this are equal."""
+"""Fraction of a pixel (10 µm of 10 m). Edges of cells and pixels that are closer than this are treated as equal."""
 
 _DECIMALS = 9
-"""Decimals of a pixel: rounding errors must not change the result when a grid is cut into other parts."""
+"""Decimals of positions in pixels. Positions are rounded, so that results do not depend on how a grid is divided."""
 
 _NEST_IN_M = 20
-"""Pixel of the scene classification, metres. Granules begin at multiples of it, also those of 60 m pixels."""
+"""Pixel size of the scene classification. Coordinates of granule edges are multiples of it, also for 60 m pixels."""
 
-_WHOLE_WITHIN = 0.01
-"""Part of a cell by which pixels may deviate from the lattice of the grid."""
+_LATTICE_TOLERANCE = 0.01
+"""Fraction of a cell by which pixels may deviate from the lattice of the grid."""
 
 
 _Level = TypeVar("_Level", bound=Raster)
 
 
 def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
-    """Choose the coarsest level whose pixels are no larger than the cells of the grid; the first is full resolution."""
+    """Choose the coarsest level whose pixels are not larger than grid cells. The first level is full resolution."""
     full = levels[0]
     if not full.lattice.crs.is_projected:
         return full
@@ -53,9 +53,9 @@ def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
 
 
 def window_under(raster: Lattice, grid: Lattice) -> Window | None:
-    """Give the window of a raster that `sum_areas` and `take_classes` read for a grid; None if there is none."""
+    """Return the window of a raster that `sum_areas` and `sample_classes` read for a grid. None: no overlap."""
     if not _is_aligned(raster, grid):
-        return _under(raster, grid)
+        return _window_in_other_crs(raster, grid)
     rows, columns = (
         (max(0, math.floor(edges[0])), min(length, math.ceil(edges[-1])))
         for edges, length in zip(_edges(raster, grid), (raster.height, raster.width), strict=True)
@@ -66,31 +66,35 @@ def window_under(raster: Lattice, grid: Lattice) -> Window | None:
 
 
 def sum_areas(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    """Fill an array (rows, columns), complex64, with digital numbers summed by shares of areas, and these shares.
+    """Sum the digital numbers of the pixels in each cell, weighted by area.
 
-    The imaginary part is the share of a cell that valid pixels cover, 0 to 1; the real part the sum of their digital
-    numbers by these shares. The array holds zeros at first.
+    Parameters
+    ----------
+    out
+        (rows, columns), complex64, filled with zeros by the caller. The imaginary part becomes the share of the cell
+        that valid pixels cover, 0 to 1. The real part becomes the sum of their digital numbers, each multiplied by the
+        share of the cell that its pixel covers.
     """
     if _is_aligned(raster.lattice, grid):
-        _closed_form(raster, grid, out)
+        _sum_by_shares(raster, grid, out)
     else:
         for rows, stripe in _stripes(raster.lattice, grid):
-            _warped(raster, stripe, out[rows])
+            _sum_by_warp(raster, stripe, out[rows])
 
 
 def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
-    """Say whether rows and columns of a raster are parallel to those of the grid."""
-    turned = raster.transform
-    return bool(raster.crs == grid.crs and turned.b == turned.d == 0 and turned.a > 0 > turned.e)
+    """Return whether rows and columns of a raster are parallel to those of the grid."""
+    transform = raster.transform
+    return bool(raster.crs == grid.crs and transform.b == transform.d == 0 and transform.a > 0 > transform.e)
 
 
 def _edges(raster: Lattice, grid: Lattice) -> tuple[np.ndarray, np.ndarray]:
-    """Give the edges of the grid's rows and columns in rows and columns of the raster."""
+    """Return the edges of the grid's rows and columns, as row and column positions in the raster."""
     return _positions(raster, grid, np.arange(grid.height + 1), np.arange(grid.width + 1))
 
 
 def _positions(raster: Lattice, grid: Lattice, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give positions of the grid's rows and columns in rows and columns of the raster."""
+    """Convert row and column positions in the grid to positions in the raster."""
     to_raster = ~raster.transform @ grid.transform
     return _snapped(to_raster.f + to_raster.e * rows), _snapped(to_raster.c + to_raster.a * columns)
 
@@ -102,7 +106,7 @@ def _snapped(positions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Share of some cells (rows) that pixels of a block (columns) cover along an axis, and the sum for each cell."""
+    """Matrix of the shares of cells (rows) that pixels of a block (columns) cover along an axis, and its row sums."""
 
     cells: slice
     matrix: csr_array
@@ -110,17 +114,17 @@ class _Shares:
 
 
 class _Axis:
-    """Rows, or columns, of a grid over those of a raster."""
+    """Overlap of the rows of a grid with the rows of a raster, or of the columns with the columns."""
 
     def __init__(self, edges: np.ndarray) -> None:
         self._edges = edges
-        self._known: dict[tuple[int, int], _Shares] = {}
+        self._cache: dict[tuple[int, int], _Shares] = {}
 
     def shares(self, start: int, stop: int) -> _Shares:
-        """Give the share of each cell that pixels [start, stop) cover."""
-        if (start, stop) not in self._known:
-            self._known[start, stop] = self._shares(start, stop)
-        return self._known[start, stop]
+        """Return the share of each cell that pixels [start, stop) cover."""
+        if (start, stop) not in self._cache:
+            self._cache[start, stop] = self._shares(start, stop)
+        return self._cache[start, stop]
 
     def _shares(self, start: int, stop: int) -> _Shares:
         cells = len(self._edges) - 1
@@ -130,14 +134,14 @@ class _Axis:
         at_most = int(np.ceil(high - low).max(initial=0)) + 1
         pixels = np.floor(low).astype(int) + np.arange(at_most)
         share = np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, None) / (high - low)
-        there = (share > 0) & (pixels >= start) & (pixels < stop)
+        covers = (share > 0) & (pixels >= start) & (pixels < stop)
         of_cells = np.broadcast_to(np.arange(last - first)[:, np.newaxis], pixels.shape)
-        places = (of_cells[there], pixels[there] - start)
-        matrix = csr_array((share[there].astype("float32"), places), shape=(last - first, stop - start))
+        places = (of_cells[covers], pixels[covers] - start)
+        matrix = csr_array((share[covers].astype("float32"), places), shape=(last - first, stop - start))
         return _Shares(slice(first, last), matrix, np.asarray(matrix.sum(axis=1)))
 
 
-def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+def _sum_by_shares(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
     window = window_under(raster.lattice, grid)
     if window is None:
         return
@@ -147,20 +151,20 @@ def _closed_form(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
         across = columns.shares(block.column, block.column + block.pixels.shape[1])
         dn, valid = digital_numbers(block, raster.nodata)
         sums = np.empty((len(down.sums), len(across.sums)), out.dtype)
-        sums.real = _over(down.matrix, across.matrix, dn)
+        sums.real = _apply_shares(down.matrix, across.matrix, dn)
         if valid is None:
             sums.imag = np.outer(down.sums, across.sums)
         else:
-            sums.imag = _over(down.matrix, across.matrix, valid.astype("float32"))
+            sums.imag = _apply_shares(down.matrix, across.matrix, valid.astype("float32"))
         out[down.cells, across.cells] += sums
 
 
-def _over(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:
+def _apply_shares(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:
     return np.asarray((columns @ np.ascontiguousarray((rows @ pixels).T)).T)
 
 
 def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
-    """Cut a grid into stripes of whole rows, so that the number of pixels under each is bounded."""
+    """Cut a grid into stripes of whole rows, so that the number of raster pixels per stripe is limited."""
     pixels_per_cell = max(1.0, (grid.transform.a / raster.pixel_m) ** 2) if raster.crs.is_projected else 1.0
     rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
     for top in range(0, grid.height, rows):
@@ -168,30 +172,30 @@ def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
         yield slice(top, top + height), grid.part(Window(0, top, grid.width, height))
 
 
-def _warped(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = _under(raster.lattice, grid)
+def _sum_by_warp(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    window = _window_in_other_crs(raster.lattice, grid)
     if window is None:
         return
     padded = (window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN)
     dn, share = np.zeros((2, *padded), "float32")
     for block in raster.blocks(window):
-        place = _place(block, window)
-        dn[place], valid = digital_numbers(block, raster.nodata)
-        share[place] = 1 if valid is None else valid
+        inside = _slices(block, window)
+        dn[inside], valid = digital_numbers(block, raster.nodata)
+        share[inside] = 1 if valid is None else valid
     shares, means = np.zeros((2, *out.shape), "float32")
-    common = _warp_of(raster.lattice, window, grid) | {"resampling": Resampling.average}
+    common = _warp_options(raster.lattice, window, grid) | {"resampling": Resampling.average}
     rasterio.warp.reproject(share, shares, **common)
     rasterio.warp.reproject(dn, means, src_nodata=DN_NODATA, dst_nodata=DN_NODATA, **common)
     out.imag, out.real = shares, means * shares
 
 
-def _place(block: Block, window: Window) -> tuple[slice, slice]:
-    """Give the place of a block in a window with the margin around it."""
+def _slices(block: Block, window: Window) -> tuple[slice, slice]:
+    """Return the rows and columns of a block in a window with a margin around it."""
     row, column = block.row - window.row_off + _WARP_MARGIN, block.column - window.col_off + _WARP_MARGIN
     return slice(row, row + block.pixels.shape[0]), slice(column, column + block.pixels.shape[1])
 
 
-def _warp_of(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
+def _warp_options(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
     shift = Affine.translation(window.col_off - _WARP_MARGIN, window.row_off - _WARP_MARGIN)
     return {
         "src_crs": raster.crs, "src_transform": raster.transform @ shift,
@@ -199,8 +203,8 @@ def _warp_of(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _under(raster: Lattice, grid: Lattice) -> Window | None:
-    """Find the window of a raster under a grid of another CRS."""
+def _window_in_other_crs(raster: Lattice, grid: Lattice) -> Window | None:
+    """Return the window of a raster that covers a grid in another CRS. None: no overlap."""
     bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
     within = rasterio.warp.transform_bounds(grid.crs, raster.crs, *bounds, densify_pts=21)
     corners = [~raster.transform @ (x, y) for x in within[::2] for y in within[1::2]]
@@ -214,39 +218,39 @@ def _clamped(edge: float, length: int) -> int:
     return int(np.clip(np.round(edge), 0, length))
 
 
-def take_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    """Fill an array (rows, columns) with the class under the middle of each cell, 0 where there is none.
+def sample_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    """Fill an array (rows, columns) with the class at the centre of each cell, 0 if there is no pixel.
 
     Raises
     ------
     ValueError
-        If pixels are as wide as several cells but begin inside a cell: such a cell shows only a part of what it covers.
-        This does not matter if cells do not nest in pixels of 20 m: then `mask.screen` looks one cell further.
+        If a pixel is several cells wide and begins inside a cell: that cell would get the class of only one of its
+        pixels. This does not matter if cells do not nest in 20 m pixels: then `mask.screen` widens masks by one cell.
     """
     if not _is_aligned(raster.lattice, grid):
         for rows, stripe in _stripes(raster.lattice, grid):
-            _warped_classes(raster, stripe, out[rows])
+            _warp_classes(raster, stripe, out[rows])
         return
     window = window_under(raster.lattice, grid)
     if window is None:
         return
     if _begin_within_cells(raster.lattice.part(window), grid):
-        raise ValueError("its pixels do not lie on the lattice of Sentinel-2's granules")
-    middles = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
-    rows, columns = (np.floor(each).astype(int) for each in middles)
+        raise ValueError("its pixels are not aligned with those of Sentinel-2 granules")
+    centres = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
+    rows, columns = (np.floor(each).astype(int) for each in centres)
     for block in raster.blocks(window):
         height, width = block.pixels.shape
         down, across = (
             slice(*np.searchsorted(pixels, (start, start + length)))
             for pixels, start, length in ((rows, block.row, height), (columns, block.column, width))
         )
-        # Columns first: the second step then copies whole rows, which is fastest.
+        # Select columns first, so that the second step copies whole rows, which is faster.
         classes = classes_of(block, raster.nodata, out.dtype).take(columns[across] - block.column, axis=1)
         out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
 def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
-    """Say whether pixels as wide as several whole cells begin inside a cell anywhere."""
+    """Return whether any pixel that is a whole number of cells wide begins inside a cell."""
     cells_per_pixel = _NEST_IN_M / grid.transform.a
     if abs(cells_per_pixel - round(cells_per_pixel)) > _SNAP:
         return False
@@ -254,16 +258,16 @@ def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
     axes = ((to_grid.e, to_grid.f, raster.height), (to_grid.a, to_grid.c, raster.width))
     for width, first, pixels in axes:
         off = abs(width - round(width))
-        if round(width) and off < _WHOLE_WITHIN <= abs(first - round(first)) + off * pixels:
+        if round(width) and off < _LATTICE_TOLERANCE <= abs(first - round(first)) + off * pixels:
             return True
     return False
 
 
-def _warped_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = _under(raster.lattice, grid)
+def _warp_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+    window = _window_in_other_crs(raster.lattice, grid)
     if window is None:
         return
     classes = np.zeros((window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN), out.dtype)
     for block in raster.blocks(window):
-        classes[_place(block, window)] = classes_of(block, raster.nodata, out.dtype)
-    rasterio.warp.reproject(classes, out, **_warp_of(raster.lattice, window, grid), resampling=Resampling.nearest)
+        classes[_slices(block, window)] = classes_of(block, raster.nodata, out.dtype)
+    rasterio.warp.reproject(classes, out, **_warp_options(raster.lattice, window, grid), resampling=Resampling.nearest)

@@ -1,4 +1,7 @@
-"""Read tiles of a GeoTIFF as blocks of pixels: each tile is fetched once, neighbours together, many at a time."""
+"""Read tiles of a GeoTIFF as blocks of pixels.
+
+Each tile is fetched once. Adjacent tiles share a request, and several requests run at the same time.
+"""
 
 import time
 from collections.abc import Iterator
@@ -15,14 +18,14 @@ from s2cube.raster.lattice import Block, Lattice
 from s2cube.raster.tiff import Level, Tiff, read_header
 
 _LONGEST_RUN_BYTES = 8 << 20
-"""Longest part that one request fetches: two halves at a time are faster than more megabytes in one."""
+"""Largest part that one request fetches. Two requests in parallel are faster than one of twice the size."""
 
 _GAP_BYTES = 1024
-"""Longest gap between tiles that are fetched together: marks that GDAL writes around them, or padding."""
-
+"""Largest gap between tiles of one request. The gap contains padding, or markers that GDAL writes around tiles."""
 
 _TRUSTED_S = 60
-"""After that, a header is read again, because an archive may change. Slices of one scene follow each other faster."""
+"""After this time a header is read again, because an archive may change. Slices of one scene are usually
+read in less time."""
 
 
 class Changed(Exception):
@@ -30,27 +33,27 @@ class Changed(Exception):
 
 
 def header(href: str, access: Access) -> Tiff:
-    """Give the header of a file: read once in a process, see `tiff.read_header`, and trusted for a minute."""
+    """Return the header of a file from a cache of this process. An entry is valid for `_TRUSTED_S`."""
 
-    def make() -> tuple[tuple[float, Tiff], int]:
-        read = read_header(href, access)
-        return (time.monotonic(), read), read.size
+    def read() -> tuple[tuple[float, Tiff], int]:
+        tiff = read_header(href, access)
+        return (time.monotonic(), tiff), tiff.size
 
-    read_s, tiff = file_cache().get(("header", href), make)
+    read_s, tiff = file_cache().get(("header", href), read)
     if time.monotonic() - read_s > _TRUSTED_S or not is_current(href, tiff.version):
         forget(href)
-        _, tiff = file_cache().get(("header", href), make)
+        _, tiff = file_cache().get(("header", href), read)
     return tiff
 
 
 def forget(href: str) -> None:
-    """Read the header of a file again when it is needed next."""
+    """Remove the header of a file from the cache."""
     file_cache().drop(("header", href))
 
 
 @dataclass(frozen=True)
 class TiledRaster:
-    """A level of a file, a `Raster`."""
+    """A `Raster`: one level of a file."""
 
     tiff: Tiff
     level: Level
@@ -58,7 +61,7 @@ class TiledRaster:
 
     @property
     def lattice(self) -> Lattice:
-        """Rows and columns of its pixels."""
+        """Rows and columns of pixels, and their location."""
         return self.level.lattice
 
     @property
@@ -68,16 +71,16 @@ class TiledRaster:
 
     @property
     def skips_zeros(self) -> bool:
-        """Whether its overviews leave DN 0 out: GDAL, which computes them, leaves out the nodata value of the file."""
+        """Whether overviews are averages without DN 0: GDAL excludes the nodata value of the file from them."""
         return self.tiff.nodata == 0
 
     @property
     def version(self) -> str:
-        """Changes when the file does."""
+        """Text that changes when the file changes."""
         return self.tiff.version
 
     def runs(self, window: Window) -> list[list[Span]]:
-        """Give the bytes that hold a window: one span for each tile, in runs that are contiguous in the file."""
+        """Return the bytes of a window: one span per tile, grouped into runs that are contiguous in the file."""
         level, tiff = self.level, self.tiff
         (top, bottom), (left, right) = window.toranges()
         rows, columns = level.tile_shape
@@ -97,7 +100,7 @@ class TiledRaster:
         return out
 
     def blocks(self, window: Window) -> Iterator[Block]:
-        """Yield the pixels of a window, tile by tile, in the order of the file.
+        """Yield the pixels of a window, tile by tile, in the order of the bytes in the file.
 
         Raises
         ------
@@ -124,12 +127,11 @@ class TiledRaster:
             try:
                 return self.tiff.decode(self.level, tile, data)
             except (ValueError, RuntimeError) as error:
-                if attempt:
-                    place = divmod(tile, self.level.tiles_across)
-                    raise read_error(
-                        self.tiff.href, f"is damaged: its tile {place} of {span.size} bytes cannot be decoded ({error})"
-                    ) from None
-                # It may have been damaged in transfer.
+                if attempt == 1:
+                    position = divmod(tile, self.level.tiles_across)
+                    problem = f"is damaged: its tile {position} of {span.size} bytes cannot be decoded ({error})"
+                    raise read_error(self.tiff.href, problem) from None
+                # The bytes may have been damaged in transfer: fetch them again.
                 file_cache().drop(span.key)
                 data = _fetch_part(self.tiff, self.access, span.start, span.stop)
         raise AssertionError

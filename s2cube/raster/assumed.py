@@ -1,4 +1,4 @@
-"""Assume the layout of a file whose header is not read, from what its item says."""
+"""Assume the layout of a file from its item, without reading its header."""
 
 import math
 
@@ -21,32 +21,33 @@ from s2cube.sentinel2 import LAYER_ASSETS, NATIVE_M
 _GRANULE_M = 109_800
 _TILE_PIXELS, _OVERVIEW_TILE_PIXELS = 1024, 512
 _OVERVIEW_FACTORS = (2, 4, 8, 16)
-"""Of a granule (Sentinel-2 Products Specification Document), and of the files of Earth Search."""
+"""Size of a granule (Sentinel-2 Products Specification Document). Tiles and overviews of the files of Earth Search."""
 
 FULL_RESOLUTION_SHARE = 0.75
-"""Share of the bytes of a file. Its overviews have a quarter, a sixteenth and so on of its pixels."""
+"""Share of full resolution in the size of a file. Its overviews have 1/4, 1/16 and so on of the pixels."""
 
 _BYTES_PER_PIXEL = {"u2": 1.3, "u1": 0.04}
-"""Used if the item does not give the size of the file: medians over the items of Earth Search and Digital Earth
+"""Used if the item does not contain the size of the file. Medians over items of Earth Search and Digital Earth
 Africa."""
 
 
 def assumed_levels(scene: pystac.Item, key: str, name: str, grid: Lattice, access: Access) -> list[TiledRaster]:
-    """Give the levels of a file, full resolution first, as if it had the layout of Earth Search's files.
+    """Return the levels of a file, full resolution first. The layout is assumed to be that of Earth Search's files.
 
     Parameters
     ----------
     key
-        Of the asset.
+        Key of the asset.
     name
-        Of the band or layer, in `NATIVE_M`.
+        Name of the band or layer, in `NATIVE_M`.
     grid
-        Its middle is that of the granule, and its CRS that of the file, if the item gives neither.
+        Used if the item lacks the corner or the CRS of the file: the centre of the grid is then used as the centre
+        of the granule, its CRS as the CRS of the file.
 
     Raises
     ------
     SceneError
-        If the item gives a CRS that does not exist.
+        If the item declares a CRS that does not exist.
     """
     asset = scene.assets[key]
     pixel_m = NATIVE_M[name]
@@ -80,17 +81,17 @@ def _crs(scene: pystac.Item, grid: Lattice) -> CRS:
         return CRS.from_user_input(code) if code else grid.crs
     except CRSError:
         remedy = "Report it to the operator of the catalogue"
-        raise SceneError(scene.id, "names a CRS that is none", remedy) from None
+        raise SceneError(scene.id, "declares a CRS that does not exist", remedy) from None
 
 
 def _corner_around(grid: Lattice) -> tuple[float, float]:
-    """Give the upper left corner of a granule around the middle cell of a grid."""
+    """Return the upper left corner of a granule that is centred on the middle cell of a grid."""
     x, y = grid.transform @ (grid.width // 2 + 0.5, grid.height // 2 + 0.5)
     return x - _GRANULE_M / 2, y + _GRANULE_M / 2
 
 
 def _shape(asset: pystac.Asset, side: int) -> tuple[int, int]:
-    """Give the rows and columns of a file by its item, unless it is larger than a granule; else those of a granule."""
+    """Return the rows and columns that the item declares, or those of a granule if they are missing or larger."""
     shape = asset.extra_fields.get("proj:shape")
     if (
         isinstance(shape, list)

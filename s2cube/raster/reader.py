@@ -1,7 +1,7 @@
-"""Read files as cells of a grid: the `Reader` that stackstac calls.
+"""Read files on a grid: stackstac calls this `Reader`.
 
-The value of a cell is the area-weighted mean of the valid native pixels under it: in closed form if the file has the
-grid's CRS, else by GDAL's warp. Classes are never interpolated.
+The value of a cell is the area-weighted mean of the valid native pixels in it. If the file has the grid's CRS, the
+mean is computed in closed form. Otherwise GDAL's warp computes it. Classes are never interpolated.
 """
 
 import threading
@@ -20,7 +20,7 @@ from s2cube.fetch.session import temporary_array
 from s2cube.fetch.store import Access, read_error
 from s2cube.raster import _gdal_file as gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
-from s2cube.raster._resample import choose_level, sum_areas, take_classes, window_under
+from s2cube.raster._resample import choose_level, sample_classes, sum_areas, window_under
 from s2cube.raster._tiles import Changed, TiledRaster, forget, header
 from s2cube.raster.cells import CELLS, pack
 from s2cube.raster.lattice import Lattice
@@ -28,25 +28,24 @@ from s2cube.raster.placement import Placement
 
 _Raster = TiledRaster | gdal_file.GdalRaster
 
-_WITHOUT_OVERVIEWS = (
-    "read at native resolution: its overviews may average DN 0, which is no data (nodata is not 0, or there is a mask)"
+_OVERVIEWS_NOT_USED = (
+    "read at native resolution: its overviews may average DN 0, which is no data (nodata is not 0, or it has a mask)"
 )
 
 
 class AssetReader:
-    """Read a file of one band on a grid. Errors name the file, its scene and its asset.
+    """Read a file of one band on a grid. Errors contain the file, its scene and its asset.
 
     Parameters
     ----------
     url, spec, dtype
-        As stackstac gives them; `spec` is the grid. `CELLS`: means of digital numbers; else classes, by nearest
-        neighbour. The other arguments of stackstac are not used.
+        As stackstac passes them. `spec` is the grid. With dtype `CELLS`, the reader averages digital numbers; with any
+        other it reads classes by nearest neighbour. Other arguments of stackstac are ignored.
     quality
-        ``exact`` reads native pixels; ``fast`` reads the coarsest overview that is no coarser than the grid, if the
-        file's overviews leave DN 0 out (`TiledRaster.skips_zeros`).
+        ``exact`` reads native pixels. ``fast`` reads the coarsest overview that is not coarser than the grid, if
+        overviews are averages without DN 0 (`TiledRaster.skips_zeros`).
     declared
-        What items say of files, by URL: which scene and asset they belong to, and where they lie. Several items may
-        name one file.
+        Scene, asset and location of each file, by URL, as the items declare them. Several items may refer to one file.
     access
         How files are requested.
     """
@@ -76,32 +75,32 @@ class AssetReader:
         Returns
         -------
         numpy.ndarray
-            (rows, columns). `CELLS`: the mean of the valid pixels under each cell, weighted by areas, and their share
-            if they cover only a part of it. Else classes, 0 where there is none.
+            (rows, columns). `CELLS`: the area-weighted mean of the valid pixels in each cell, and the share that they
+            cover if it is less than the whole cell. Other dtypes: classes, 0 where there is no pixel.
 
         Raises
         ------
         AssetReadError
-            If the file cannot be read, or holds something else than one band of integers on a known grid.
+            If the file cannot be read, or is not one band of integers on a known grid.
         SceneError
-            If the file lies elsewhere than its item says.
+            If the location of the file is not the one that its item declares.
         """
-        with self._naming():
+        with self._converted_errors():
             return self._read(window)
 
     @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Make every error one that names the file, its scene and its asset."""
+    def _converted_errors(self) -> Iterator[None]:
+        """Convert every error to one that contains the file, its scene and its asset."""
         try:
             yield
         except (AssetReadError, SceneError) as error:
-            raise self._named(error) from None
+            raise self._with_scene(error) from None
         except Changed:
-            raise self._named(read_error(self.url, "changed while it was read", may_pass=True)) from None
-        except Exception as error:  # noqa: BLE001  whatever GDAL, rasterio or numpy raise, the reason is this file
-            raise self._named(read_error(self.url, f"cannot be read ({gdal_file.cause(error)})")) from None
+            raise self._with_scene(read_error(self.url, "changed while it was read", may_pass=True)) from None
+        except Exception as error:  # noqa: BLE001  this file is the reason for any error of GDAL, rasterio or numpy
+            raise self._with_scene(read_error(self.url, f"cannot be read ({gdal_file.cause(error)})")) from None
 
-    def _named(self, error: SliceError) -> SliceError:
+    def _with_scene(self, error: SliceError) -> SliceError:
         if self.declared:
             error.scene = error.scene or self.declared[0].scene
             error.asset = error.asset or self.declared[0].asset
@@ -111,53 +110,53 @@ class AssetReader:
         grid = self._grid(window)
         raster = self._raster(grid)
         try:
-            cells = self._filled(raster, grid)
+            cells = self._resampled(raster, grid)
         except Changed:
-            # The header was that of an older file. Read the new one from its beginning, once.
+            # The cached header belongs to an older version of the file. Read the new version once, with its header.
             forget(self.url)
             self.close()
             raster = self._raster(grid)
-            cells = self._filled(raster, grid)
+            cells = self._resampled(raster, grid)
         with self._lock:
-            # No image is made of parts of two files, whichever of two threads comes first.
+            # All threads must read the same version, so that an image does not mix two versions of a file.
             self._version = self._version or raster.version
             if raster.version != self._version:
                 raise Changed(self.url)
         return cells
 
-    def _filled(self, raster: _Raster, grid: Lattice) -> np.ndarray:
+    def _resampled(self, raster: _Raster, grid: Lattice) -> np.ndarray:
         if self._averages:
             with temporary_array((grid.height, grid.width), np.dtype("complex64")) as sums:
                 sum_areas(raster, grid, sums)
                 return pack(sums)
         classes = np.zeros((grid.height, grid.width), self.dtype)
-        take_classes(raster, grid, classes)
+        sample_classes(raster, grid, classes)
         return classes
 
     def runs(self, window: Window) -> list[list[Span]] | None:
-        """Say which bytes `read` needs, in runs that are fetched together; None if GDAL reads the file.
+        """Return the bytes that `read` needs. A run is fetched by one request. Return None if GDAL reads the file.
 
         Raises
         ------
         AssetReadError, SceneError
-            As `read`, as far as the header shows it.
+            As `read`, if the header shows the error.
         """
         grid = self._grid(window)
         raster = self._raster(grid)
         if not isinstance(raster, TiledRaster):
             return None
-        under = window_under(raster.lattice, grid)
-        return raster.runs(under) if under else []
+        needed = window_under(raster.lattice, grid)
+        return raster.runs(needed) if needed else []
 
     def assume(self, levels: Sequence[TiledRaster]) -> None:
-        """Take these levels for those of the file, full resolution first, instead of what its header says."""
+        """Use these levels, full resolution first, instead of the levels in the file's header."""
         self._rasters = levels
 
     def _grid(self, window: Window) -> Lattice:
         return Lattice(epsg(self.spec.epsg), self.spec.transform, *self.spec.shape).part(window)
 
     def _raster(self, grid: Lattice) -> _Raster:
-        """Choose what is read: the pixels of the file, or an overview."""
+        """Choose the level to read: full resolution or an overview."""
         with self._lock:
             self._rasters = self._rasters or self._open()
             rasters = self._rasters
@@ -166,22 +165,22 @@ class AssetReader:
         level = choose_level(rasters, grid)
         if level is rasters[0] or level.skips_zeros:
             return level
-        self.access.usage.note(self.url, _WITHOUT_OVERVIEWS)
+        self.access.usage.note(self.url, _OVERVIEWS_NOT_USED)
         return rasters[0]
 
     def _open(self) -> Sequence[_Raster]:
         try:
             tiff = header(self.url, self.access)
             rasters: Sequence[_Raster] = [TiledRaster(tiff, level, self.access) for level in tiff.levels]
-        except Unsupported as kind:
-            self.access.usage.note(self.url, f"read by GDAL, for it is {kind}")
-            rasters = gdal_file.rasters(self.url, self.access, kind.driver)
+        except Unsupported as reason:
+            self.access.usage.note(self.url, f"read by GDAL, because it is {reason}")
+            rasters = gdal_file.rasters(self.url, self.access, reason.driver)
         for each in self.declared:
             each.check(self.url, rasters[0].lattice)
         return rasters
 
     def close(self) -> None:
-        """Forget the header; the next read reads it again."""
+        """Discard the header. The next `read` reads it again."""
         with self._lock:
             self._rasters = ()
 

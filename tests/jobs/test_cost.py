@@ -205,7 +205,7 @@ def test_what_gdal_reads_is_told(s2cube_command: CommandLine, archive: Archive, 
     assert "and what GDAL reads of 2 files" in s2cube_command("plan", "--headers", *words).err
     done = s2cube_command("run", *words)
     assert done.status == 0, done.err
-    assert "blue.jp2: read by GDAL, for it is a JPEG 2000" in done.err
+    assert "blue.jp2: read by GDAL, because it is a JPEG 2000" in done.err
 
 
 def grid_of(plan: Plan, dilation_m: float = 0) -> ReadGrid:

@@ -404,7 +404,7 @@ class TestBadItems:
             ),
             (
                 lambda item: item["properties"].update({"proj:epsg": 32615}),
-                "lies in EPSG:32614, but its item says EPSG:32615",
+                "has the CRS EPSG:32614, but its item declares EPSG:32615",
             ),
             (lambda item: item["assets"].pop("blue"), "has no asset 'blue'"),
             (

@@ -80,7 +80,7 @@ class TestWhatItSays:
             text = str(caught.value)
             assert "its item S2X, asset blue, says (600000, " in text
             assert f"({member.partition(',')[0].partition(' ')[0]}): {words}" in text
-            assert f"lies at ({LEFT_M + east * apart_m}, " in text
+            assert f"is located at ({LEFT_M + east * apart_m}, " in text
 
     def test_of_the_asset_goes_before_that_of_the_item(self) -> None:
         elsewhere = {"proj:transform": [10, 0, 0, 0, -10, 0], "proj:shape": [10980, 10980]}
@@ -137,7 +137,7 @@ class TestWhatItSays:
         said = placement(item({"proj:bbox": [10, 40, 11, 41]}), "blue")
         degrees = Lattice(CRS.from_epsg(4326), from_origin(10, 41, 0.001, 0.001), 1000, 1000)
         said.check("b.tif", degrees)
-        with pytest.raises(SceneError, match=r"says \(10, 40, 11, 41\) \(proj:bbox\): 0.5 degrees apart"):
+        with pytest.raises(SceneError, match=r"declares \(10, 40, 11, 41\) \(proj:bbox\): 0.5 degrees apart"):
             said.check("b.tif", Lattice(degrees.crs, from_origin(10.5, 41, 0.001, 0.001), 1000, 1000))
 
     def test_a_crs_that_is_none(self) -> None:
@@ -358,8 +358,8 @@ class TestThroughTheCube:
         aoi = rectangle(1000, -5000, 5000, -1000)
         for mask, asset in (("none", "blue"), ("scl", "(blue|scl)")):
             cube = s2cube.open_cube([self.item(tmp_path, apart_m, fields)], aoi, bands=["blue"], mask=mask, crs=crs)
-            says = rf"scene_{asset}\.tif: lies at .* its item scene, asset {asset}, says .*\({member}\): [\d,]+ m apart"
-            with pytest.raises(SceneError, match=says):
+            declares = rf"its item scene, asset {asset}, declares .*\({member}\): [\d,]+ m apart"
+            with pytest.raises(SceneError, match=rf"scene_{asset}\.tif: is located at .* {declares}"):
                 cube.compute()
         cube = s2cube.open_cube([self.item(tmp_path, 0, fields)], aoi, bands=["blue"], crs=crs)
         assert (cube.values != -9999).mean() > 0.8

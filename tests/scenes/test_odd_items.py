@@ -74,7 +74,7 @@ RING = [[-98.3, 41], [-98.1, 41], [-98.1, 41.2], [-98.3, 41]]
         (prop("proj:epsg", [32614]), DAY, "has proj:epsg [32614], which is not a whole number"),
         (prop("proj:epsg", 1e400), DAY, "has proj:epsg Infinity, which is not a whole number"),
         (of_blue("proj:epsg", True), DAY, "has proj:epsg true, which is not a whole number"),
-        (prop("proj:epsg", 99999), DAY, "names a CRS that is none"),
+        (prop("proj:epsg", 99999), DAY, "declares a CRS that does not exist"),
         (of_blue("raster:bands", [{"scale": "n/a"}]), DAY, 'has scale "n/a", which is not a number'),
         (of_blue("raster:bands", {"scale": 1}), DAY, 'has raster:bands {"scale": 1}, which is not a list'),
         (of_blue("bands", "blue"), DAY, 'has bands "blue", which is not a list of objects'),
