@@ -131,7 +131,7 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _environment_secrets() -> set[str]:
-    """Give the secrets of the environment, as they are and as they are written in a URL."""
+    """Return the secrets of the environment, as they are and as they are written in a URL."""
     values = {
         value for name, value in os.environ.items()
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.fullmatch(name)
@@ -140,7 +140,7 @@ def _environment_secrets() -> set[str]:
 
 
 def _value_pattern(found: re.Match[str]) -> re.Pattern[str] | None:
-    """Give the pattern of the value after a name, if the value is a secret."""
+    """Return the pattern of the value after a name, if the value is a secret."""
     name = found[1][-_LONGEST_SECRET_NAME:]
     signing = _SIGNING_NAME.search(found[1])
     if _SECRET_HEADER.search(name) or (signing and ":" in found[0]):

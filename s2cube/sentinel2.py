@@ -66,7 +66,7 @@ BOA_ADD_OFFSET_DN = -1000
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the name of each band in `BAND_ASSETS`; the names may be those of any catalogue.
+    """Return the name of each band in `BAND_ASSETS`; the names may be those of any catalogue.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
+    """Return the share of the area of interest that is clear, of what `count_classes` gives."""
     of = _by_class(counts)
     return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
+    """Return the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
     of = _by_class(counts)
     seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
     return round(100 * of[QA.CLOUD] / seen, 2) if seen else None

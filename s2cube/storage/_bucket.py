@@ -93,7 +93,7 @@ class Bucket:
         return {name: found[name] for name in sorted(names, key=lambda name: name.split("/"))}
 
     def _list(self, under: str, most: int | None = None) -> dict[str, int]:
-        """Give the sizes of files by name; stop when there are `most` of them."""
+        """Return the sizes of files by name; stop when there are `most` of them."""
         import obstore
 
         def list_pages() -> dict[str, int]:

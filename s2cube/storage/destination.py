@@ -27,7 +27,7 @@ class Destination(Protocol):
         """Whether every machine can write there by the same address. It is unknown for a folder, and so False."""
 
     def local(self, name: str) -> Path | None:
-        """Give the path of a file or folder on this machine; None if there is none."""
+        """Return the path of a file or folder on this machine; None if there is none."""
 
     def prepare(self) -> None:
         """Check that files can be written; create the destination if it does not exist.
@@ -63,7 +63,7 @@ class Destination(Protocol):
         """Write a file if its content is as expected (None: if it does not exist); say whether it was written."""
 
     def read(self, name: str) -> bytes | None:
-        """Give the content of a file; None if it does not exist."""
+        """Return the content of a file; None if it does not exist."""
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of a file in parts.
@@ -92,7 +92,7 @@ class Destination(Protocol):
 
 
 def destination_at(out: str | Path) -> Destination:
-    """Give the folder or bucket at a path or address.
+    """Return the folder or bucket at a path or address.
 
     Raises
     ------

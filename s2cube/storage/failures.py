@@ -36,7 +36,7 @@ class SliceFailure:
     may_pass: bool = False
 
     def line(self) -> dict[str, Any]:
-        """Give the content of the line."""
+        """Return the content of the line."""
         return {name: value for name, value in asdict(self).items() if name != "may_pass"}
 
 
@@ -71,7 +71,7 @@ class FailureList:
 
 
 def _slice_of(line: bytes) -> str | None:
-    """Give the slice id of a line; None if a crash cut the line off, or if it was edited."""
+    """Return the slice id of a line; None if a crash cut the line off, or if it was edited."""
     try:
         slice_id = json.loads(line)["slice"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -132,7 +132,7 @@ class Folder:
                 raise
 
     def _ends_line(self, name: str) -> bool:
-        """Say whether a file ends with a complete line, or is empty or missing."""
+        """Return whether a file ends with a complete line, or is empty or missing."""
         try:
             with self._named(name, "read"), self._opened(name) as file:
                 return not file.seek(0, os.SEEK_END) or os.pread(file.fileno(), 1, file.tell() - 1) == b"\n"

@@ -79,7 +79,7 @@ class ImageItem:
         return datetime.fromisoformat(self.properties["datetime"])
 
     def flaw(self, sizes: Mapping[str, int]) -> str:
-        """Say which file is missing or has another size; empty if all are as the Item says.
+        """Return which file is missing or has another size; empty if all are as the Item says.
 
         Parameters
         ----------

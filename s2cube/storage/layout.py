@@ -33,15 +33,15 @@ SLICE_DEPTH = 3
 
 
 def collection_file(aoi_id: str) -> str:
-    """Give the name of the collection of an AOI."""
+    """Return the name of the collection of an AOI."""
     return f"{aoi_id}/collection.json"
 
 
 def slice_folder(aoi_id: str, slice_id: str) -> str:
-    """Give the name of the folder of a slice."""
+    """Return the name of the folder of a slice."""
     return f"{aoi_id}/{slice_id}"
 
 
 def slice_file(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
-    """Give the name of a file of a slice: the suffix is ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
+    """Return the name of a file of a slice: the suffix is ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
     return f"{slice_folder(aoi_id, slice_id)}/{slice_id}{suffix}"

@@ -34,7 +34,7 @@ class Output:
 
     @classmethod
     def at(cls, out: str | Path) -> "Output":
-        """Give the output at a path or address.
+        """Return the output at a path or address.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class Output:
         return cls(destination_at(out))
 
     def held_by(self, run: str) -> "Output":
-        """Give the same output, held by a run."""
+        """Return the same output, held by a run."""
         return replace(self, run=run)
 
     @property
@@ -58,11 +58,11 @@ class Output:
         return FailureList(self.destination, self.fence)
 
     def path(self, aoi_id: str, slice_id: str, suffix: str = ".tif") -> str:
-        """Give the path or address of a file of a slice."""
+        """Return the path or address of a file of a slice."""
         return f"{self.destination.address}/{slice_file(aoi_id, slice_id, suffix)}"
 
     def sizes(self, under: str = "") -> dict[str, int]:
-        """Give the sizes of the files of slices, bytes, by name relative to the output; from one listing.
+        """Return the sizes of the files of slices, bytes, by name relative to the output; from one listing.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Output:
         return self.path(aoi_id, slice_id)
 
     def _has_files_of(self, aoi_id: str, slice_id: str, item: bytes) -> bool:
-        """Say whether the existing Item, if any, describes the same files as another one."""
+        """Return whether the existing Item, if any, describes the same files as another one."""
         try:
             there, other = self._item(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
         except ValueError:

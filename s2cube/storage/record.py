@@ -123,7 +123,7 @@ class Record:
             return None
 
     def to_json(self) -> bytes:
-        """Give the content of the file."""
+        """Return the content of the file."""
         facts = {key: value for key, value in asdict(self).items() if value is not None}
         # A lone surrogate, which the text of an error may hold, would make the record unreadable.
         return json.dumps(facts, indent=2, ensure_ascii=False).encode(errors="replace")
@@ -187,7 +187,7 @@ class Record:
         return False
 
     def followed_by(self, other: Self) -> "Record":
-        """Give the record of a run that was followed by one that ended before it wrote a slice."""
+        """Return the record of a run that was followed by one that ended before it wrote a slice."""
         ended = replace(self, state="failed", error=f"no sign of life since {self.updated}") if self.is_open else self
         return replace(ended, attempt=Attempt(other.where, other.started, other.description), before=None)
 
@@ -229,12 +229,12 @@ class Fence:
             raise BusyError(address, "is written by another run now", "Wait for it, then run again")
 
     def is_intact(self) -> bool:
-        """Say whether this process sees the output with the record of the run, so that it is the same output."""
+        """Return whether this process sees the output with the record of the run, so that it is the same output."""
         return _run_of(self.destination.read(RUN) or b"") == self.run
 
 
 def _run_of(record: bytes) -> str | None:
-    """Give the id of the run of a record, which may be of another version; None if it cannot be read."""
+    """Return the id of the run of a record, which may be of another version; None if it cannot be read."""
     try:
         return str(json.loads(record)["run"])
     except (ValueError, KeyError, TypeError, RecursionError):
