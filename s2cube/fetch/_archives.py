@@ -109,16 +109,16 @@ def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ)
         If there are no keys for the store.
     """
     bucket = urlsplit(href).netloc
-    given, known = _find_settings(href, own), _find_settings(href, ARCHIVES)
-    if given is None and known is None:
+    user_settings, known = _find_settings(href, own), _find_settings(href, ARCHIVES)
+    if user_settings is None and known is None:
         return output_location(bucket, environ)
-    store = _merge(given, known)
+    store = _merge(user_settings, known)
     region = store.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     address = (store.endpoint or _amazon(region)).rstrip("/")
     location = BucketLocation(bucket, address, region, requester_pays=bool(store.requester_pays))
     if store.anonymous:
         return location
-    user_keys = given.keys if given else None
+    user_keys = user_settings.keys if user_settings else None
     return _with_keys(location, f"s3://{bucket}", user_keys, store.keys, environ)
 
 
@@ -206,9 +206,9 @@ def _find_settings(href: str, stores: Stores) -> Store | None:
     return max(fitting, key=lambda each: len(each[0]))[1] if fitting else None
 
 
-def _merge(given: Store | None, known: Store | None) -> Store:
+def _merge(user_settings: Store | None, known: Store | None) -> Store:
     """Merge the settings; those of the user take precedence. If the user names keys, requests are signed."""
-    chosen = given.model_dump(exclude_none=True) if given else {}
+    chosen = user_settings.model_dump(exclude_none=True) if user_settings else {}
     if chosen.get("keys"):
         chosen.setdefault("anonymous", False)
     if chosen.get("anonymous"):

@@ -56,7 +56,7 @@ def _cached_with_lock(function: Callable[..., Any], maxsize: int) -> Callable[..
     remembered, lock = functools.lru_cache(maxsize)(function), threading.RLock()
 
     def call_with_lock(*arguments: Any, **options: Any) -> Any:
-        # Without the lock, two threads could each create an object of which there must be only one.
+        # Without the lock, two threads could each create an object that must exist only once.
         with lock:
             return remembered(*arguments, **options)
 
