@@ -32,7 +32,7 @@ __all__ = [
     "write_cogs",
 ]
 
-# These names are also imported for type checkers above; a test compares the two.
+# The imports for type checkers above contain the same names. A test compares both lists.
 _HOMES = {
     "JobConfig": "config.sections:JobConfig",
     "S2CubeError": "errors:S2CubeError",
@@ -48,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Import a module at the first use of its name: numpy, xarray and dask take seconds.
+    # Import a module only when its name is first used: importing numpy, xarray and dask takes seconds.
     if name not in _HOMES:
         raise AttributeError(f"module 's2cube' has no attribute '{name}'")
     module, _, attribute = _HOMES[name].partition(":")

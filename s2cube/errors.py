@@ -14,11 +14,11 @@
     └── SliceError              one time slice failed; the others continue    exit status 3
         ├── AssetMissingError   a scene lacks an asset
         ├── AssetReadError      an asset cannot be read
-        ├── SceneError          the item of a scene gives no position, or two
+        ├── SceneError          the item of a scene has no position, or two
         └── HarmonisationError  the offset of the pixels of a scene is unknown
 
-Every error says what it is about, what is wrong and what to do. It survives pickling, so it arrives complete from a
-Dask worker. It contains no credentials, and no control characters of an answer or a file.
+Every error contains its subject, the problem and the remedy. It can be pickled, so it arrives complete from a Dask
+worker. Credentials and control characters are removed from its texts.
 """
 
 import os
@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 _USER = re.compile(r"(?<=\w)://([^/\s'\"]+|[^/\s'\":@]+:(?!\d{1,5}/)[^\s'\"@]{1,80}+)@")
-"""User and password of a URL. A key of S3 may contain a slash. The text after a port is not a password."""
+"""User name and password of a URL. An S3 key may contain a slash. The text after a port is not a password."""
 
 _QUERY = re.compile(r"/[^\s'\"?#]*([?#][^\s'\"()]*)?")
 _BEARER = re.compile(r"(?i)\bbearer[ \t]++((?!…(?:\s|$))[^\n\"']+)")
@@ -37,7 +37,7 @@ _ELEMENT = re.compile(
     r"<(?:\w{0,40}(?:AccessKeyId|SecretAccessKey|SessionToken|Signature|SignatureProvided)"
     r"|(?:StringToSign|CanonicalRequest)\w{0,20})>([^<]+)"
 )
-"""Elements of the answer of a store to a request with a wrong signature: they contain keys, or the signed text."""
+"""XML elements that contain keys or the signed text. A store sends them after a request with a wrong signature."""
 
 _NAME = re.compile(
     r"(?:(?<![\w-])|(?<=%3[dD]))([\w-]{3,}+)"
@@ -53,21 +53,21 @@ _SECRET_HEADER = re.compile(r"(?i)(authorization|(^|-)cookie|-(key|token|secret|
 _SIGNING_NAME = re.compile(r"(?i)x-(amz|goog)-")
 _LONGEST_SECRET_NAME = 64
 
-# Text from outside may be long, and an attacker may choose it. Each of these patterns takes linear time, because none
-# is tried again at every letter of a word.
+# Text from outside may be long, and an attacker may have written it. Each of these patterns needs linear time, because
+# none is tried again at every letter of a word.
 
 _SECRET_VARIABLE = re.compile(
     r"(AWS|AZURE|GOOGLE|GS|PC_SDK)_\w*?(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|SAS|CONNECTION_STRING)"
     r"|\w+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
 )
 _SHORTEST_SECRET = 6
-"""Characters. A shorter value of a variable would hide common words."""
+"""Minimum length of a secret, characters. Removing a shorter value would also remove common words."""
 
 _LONGEST_TEXT = 4000
 """Maximum length of outside text, characters: about one screen. A server may return megabytes."""
 
 _LONGEST_MARK = 50
-"""Length of the note about the characters that are left out."""
+"""Maximum length of the note about the characters that are left out, characters."""
 
 _SPACES = re.compile(r"[^\S ]\s*")
 
@@ -76,7 +76,7 @@ def redact(text: str, longest: int = _LONGEST_TEXT) -> str:
     """Remove secrets from a text, and the middle of a long text.
 
     Secrets are: user names, passwords and queries (signatures, tokens) of URLs and paths; the value after the name of a
-    secret; keys from the environment.
+    secret; keys in environment variables.
 
     Parameters
     ----------
@@ -124,14 +124,14 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
     ends = {_NAMED_VALUE: 0, _HEADER_VALUE: 0}
     for name in _NAME.finditer(text):
         value = _value_pattern(name)
-        # A secret inside another one of the same kind ends with it, so it is skipped.
+        # Skip a secret inside another one of the same kind: both have the same end.
         if value and name.end() >= ends[value] and (found := value.match(text, name.end())):
             ends[value] = found.end()
             yield found.span()
 
 
 def _environment_secrets() -> set[str]:
-    """Give the secrets of the environment, as they are and as they are written in a URL."""
+    """Return the secrets in environment variables, both plain and escaped as in a URL."""
     values = {
         value for name, value in os.environ.items()
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.fullmatch(name)
@@ -140,7 +140,7 @@ def _environment_secrets() -> set[str]:
 
 
 def _value_pattern(found: re.Match[str]) -> re.Pattern[str] | None:
-    """Give the pattern of the value after a name, if the value is a secret."""
+    """Return the pattern of the value after a name, if the value is a secret."""
     name = found[1][-_LONGEST_SECRET_NAME:]
     signing = _SIGNING_NAME.search(found[1])
     if _SECRET_HEADER.search(name) or (signing and ":" in found[0]):
@@ -153,7 +153,7 @@ def _shortened(text: str, longest: int) -> str:
         return text
     kept = longest - _LONGEST_MARK
     head = kept * 3 // 4
-    # Remove a ? or # at the cut: without its query it has no meaning.
+    # Remove a ? or # at the cut, because it has no meaning without its query.
     start, end = text[:head].rstrip("?# "), text[head - kept :]
     return f"{start} … {len(text) - kept} characters left out … {end}"
 
@@ -163,7 +163,7 @@ def _escape(character: str) -> str:
 
 
 def install_remedy(extra: str) -> str:
-    """Write how to install the packages of an extra of s2cube."""
+    """Return the instruction to install the packages of an extra of s2cube."""
     return f"Run in your clone of s2cube: pip install -e '.[{extra}]'"
 
 
@@ -174,11 +174,11 @@ class S2CubeError(Exception):
     Parameters
     ----------
     subject
-        What the error is about: a setting, a file, a URL or a scene.
+        Subject of the error: a setting, a file, a URL or a scene.
     problem
-        What is wrong with it.
+        Description of the problem.
     remedy
-        What the reader can do.
+        Advice to the user.
     """
 
     subject: str
@@ -188,7 +188,7 @@ class S2CubeError(Exception):
     exit_status = 1
 
     def __post_init__(self) -> None:
-        # BaseException keeps the arguments here: they are not redacted.
+        # Clear `args`: BaseException stores the unredacted texts there.
         self.args = ()
         for fact in fields(self):
             value = getattr(self, fact.name)
@@ -217,7 +217,7 @@ class AOIError(UsageError):
 
 
 class OutputError(UsageError):
-    """The output folder or bucket cannot be written, or s2cube has not written it."""
+    """The output folder or bucket cannot be written, or it was not written by s2cube."""
 
 
 class SearchError(S2CubeError):
@@ -233,7 +233,7 @@ class BusyError(S2CubeError):
 
 
 class WriteError(S2CubeError):
-    """No slice can be written: a disk is full, or a store refuses; `subject` is the file."""
+    """No slice can be written: a disk is full, or a store refuses the request; `subject` is the file."""
 
 
 @dataclass(eq=False)
@@ -243,7 +243,7 @@ class SliceError(S2CubeError):
     Parameters
     ----------
     asset
-        Key of the asset that causes it; empty if it is the whole scene.
+        Key of the asset that causes the error; empty if the complete scene causes it.
     may_pass
         Whether a later attempt may succeed.
     scene
@@ -266,8 +266,8 @@ class AssetReadError(SliceError):
 
 
 class SceneError(SliceError):
-    """The item of a scene gives no position, or two that contradict each other."""
+    """The item of a scene has no position, or two positions that contradict each other."""
 
 
 class HarmonisationError(SliceError):
-    """The item of a scene does not give the offset of its pixels, or contradicts itself."""
+    """The item of a scene does not contain the offset of its pixels, or contradicts itself."""

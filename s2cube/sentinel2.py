@@ -25,13 +25,13 @@ BAND_ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset keys of each band: Earth Search and Digital Earth Africa, Planetary Computer, Copernicus Data Space.
 
-They are those of real items. The Data Space serves some bands in several sizes; the key here is of the native size.
-For a catalogue with other keys, add them to each band. The first key that an item has is used, so a key must have the
-same meaning in every catalogue.
+The keys are those of real items. The Data Space offers some bands in several pixel sizes; the key here is that of the
+native size. To support a catalogue with other keys, add its keys to each band. The first key that an item contains is
+used, so a key must have the same meaning in every catalogue.
 """
 
 COMMON_NAMES = {band: "rededge" if band.startswith("rededge") else band for band in BAND_ASSETS}
-"""Common name of each band in the STAC eo extension 1: the three red edge bands share one."""
+"""Common name of each band in the STAC eo extension 1: the three red edge bands share one name."""
 
 EO2_NAMES = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
 """Common names of the red edge bands in the STAC eo extension 2."""
@@ -44,10 +44,10 @@ LAYER_ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset keys of each mask layer: scene classification, probabilities in percent, cloud bits.
 
-`cloud` and `snow` are the keys of Earth Search and Digital Earth Africa. MSK_… and QA60 are ESA's names of the files,
-which mirrors keep. Planetary Computer and Copernicus Data Space serve only the scene classification.
+`cloud` and `snow` are the keys of Earth Search and Digital Earth Africa. MSK_… and QA60 are ESA's file names,
+which mirrors also use. Planetary Computer and Copernicus Data Space offer only the scene classification.
 
-For a catalogue with other keys, add them here. To add a layer: add its name and keys here, its pixel size to
+To support a catalogue with other keys, add its keys here. To add a layer: add its name and keys here, its pixel size to
 `NATIVE_M`, its name to `config.literals.MaskLayer`, its data type to `cube.reads`, and the rule that turns its values
 into `QA` values to `cube.mask`.
 """
@@ -66,12 +66,12 @@ BOA_ADD_OFFSET_DN = -1000
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the name of each band in `BAND_ASSETS`; the names may be those of any catalogue.
+    """Return the name of each band in `BAND_ASSETS`. The given names may be asset keys of any catalogue.
 
     Raises
     ------
     ConfigError
-        If a band is not known; the message lists the known ones.
+        If a band is unknown. The message lists the known bands.
     """
     return tuple(_canonical_band(name) for name in names)
 
@@ -92,7 +92,7 @@ probability, thin cirrus."""
 class QA(IntEnum):
     """Values of the QA image, uint8.
 
-    Of several reasons the lowest value stands: what a cloud hides is not looked at for shadow.
+    If several values apply to a pixel, the lowest value is used: a cloudy pixel is not tested for shadow.
     """
 
     CLEAR = 0
@@ -105,7 +105,7 @@ class QA(IntEnum):
 
 @dataclass(frozen=True)
 class QAClass:
-    """How a value is called, explained and drawn (red, green, blue)."""
+    """The name, description and colour (red, green, blue) of a value."""
 
     name: str
     description: str
@@ -130,16 +130,16 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
 
 
 def clear_percent(counts: "np.ndarray") -> float:
-    """Give the share of the area of interest that is clear, of what `count_classes` gives."""
-    of = _by_class(counts)
-    return round(100 * of[QA.CLEAR] / max(1, sum(of.values()) - of[QA.OUTSIDE]), 2)
+    """Return the clear share of the area of interest, percent, from the result of `count_classes`."""
+    count_of = _by_class(counts)
+    return round(100 * count_of[QA.CLEAR] / max(1, sum(count_of.values()) - count_of[QA.OUTSIDE]), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
-    """Give the share of cloud (without shadow) in what was seen of the area of interest; None where nothing was."""
-    of = _by_class(counts)
-    seen = sum(of.values()) - of[QA.OUTSIDE] - of[QA.NO_DATA]
-    return round(100 * of[QA.CLOUD] / seen, 2) if seen else None
+    """Return the cloud share (without shadow) of the observed area, percent; None if nothing was observed."""
+    count_of = _by_class(counts)
+    observed = sum(count_of.values()) - count_of[QA.OUTSIDE] - count_of[QA.NO_DATA]
+    return round(100 * count_of[QA.CLOUD] / observed, 2) if observed else None
 
 
 def _by_class(counts: "np.ndarray") -> dict[QA, int]:

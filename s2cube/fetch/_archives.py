@@ -1,4 +1,4 @@
-"""Settings of the archives at s3:// addresses: endpoint, region, keys, and who pays."""
+"""Settings of the archives at s3:// addresses: endpoint, region, keys, and whether the reader pays."""
 
 import os
 import re
@@ -19,22 +19,23 @@ _ROLES = (
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
     ("AWS_METADATA_ENDPOINT",),
 )
-"""Variables of a machine that has a role; obstore gets its keys from them. Without these variables obstore would ask
-the machine's metadata service. Most machines have none, and obstore would trust any host that answers there."""
+"""Sets of variables that define the role of a machine. obstore gets the keys of the role from them. Without these
+variables, obstore would ask the metadata service. Most machines have no such service, and obstore would trust any host
+that answers at its address."""
 
 
 ARCHIVES: Stores = (
     # Registry of Open Data on AWS, "Digital Earth Africa Sentinel-2 Level-2A". The items of s2_l2a_c1 at
-    # explorer.digitalearth.africa name the second bucket; their storage:region is that of the original archive.
+    # explorer.digitalearth.africa link to the second bucket. Their storage:region belongs to the original archive.
     ("s3://deafrica-sentinel-2", Store(region="af-south-1", anonymous=True)),
     ("s3://deafrica-sentinel-2-l2a-c1", Store(region="af-south-1", anonymous=True)),
-    # documentation.dataspace.copernicus.eu/APIs/S3.html; the items give the endpoint in storage:schemes, too.
+    # documentation.dataspace.copernicus.eu/APIs/S3.html; the items contain the endpoint, too (storage:schemes).
     ("s3://eodata", Store(endpoint="https://eodata.dataspace.copernicus.eu", region="default", keys="CDSE")),
     # Registry of Open Data on AWS, "Sentinel-2 Cloud-Optimized GeoTIFFs".
     ("s3://sentinel-cogs", Store(region="us-west-2", anonymous=True)),
-    # Earth Search's sentinel-2-c1-l2a: its items link to the same bucket by https, unsigned, in this region.
+    # Earth Search, sentinel-2-c1-l2a: its items link to this bucket and region by https, without a signature.
     ("s3://e84-earth-search-sentinel-data", Store(region="us-west-2", anonymous=True)),
-    # Registry of Open Data on AWS, "Sentinel-2": some assets of Earth Search's items are there.
+    # Registry of Open Data on AWS, "Sentinel-2": some assets of Earth Search's items are in this bucket.
     ("s3://sentinel-s2-l2a", Store(region="eu-central-1", requester_pays=True)),
 )
 
@@ -47,7 +48,7 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys of a store, as the environment holds them, and the prefix of their variables."""
+    """Keys of a store from environment variables, and the prefix of the names of these variables."""
 
     name: str
     access_key_id: str = field(repr=False)
@@ -57,18 +58,18 @@ class Keys:
 
 @dataclass(frozen=True)
 class BucketLocation:
-    """The server of a bucket, and how requests to it are made.
+    """The server of a bucket, and the settings of requests to it.
 
     Parameters
     ----------
     address
         Address of the server, without the bucket.
     by_host
-        Whether the host name contains the bucket.
+        Whether the host name contains the name of the bucket.
     keys
-        None if requests are not signed, or if a role gives the keys.
+        None if requests are not signed, or if the keys come from a role.
     by_role
-        Whether the machine has a role that gives keys.
+        Whether the keys come from a role of the machine.
     """
 
     bucket: str
@@ -89,7 +90,7 @@ class BucketLocation:
 
 
 class NoKeys(Exception):
-    """There are no keys for a store, or none that may be sent to it."""
+    """There are no keys for a store, or the existing keys must not be sent to it."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)
@@ -99,8 +100,8 @@ class NoKeys(Exception):
 def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ) -> BucketLocation:
     """Find the server of the bucket of an s3:// address, and the keys for it.
 
-    The user's settings come before the settings in `ARCHIVES`. The AWS variables apply to every other store. Keys are
-    sent only to the store that they belong to.
+    The user's settings take precedence over `ARCHIVES`. The AWS variables apply to all other stores. Keys are sent only
+    to the store that they belong to.
 
     Raises
     ------
@@ -108,21 +109,23 @@ def locate(href: str, own: Stores = (), environ: Mapping[str, str] = os.environ)
         If there are no keys for the store.
     """
     bucket = urlsplit(href).netloc
-    given, known = _longest(href, own), _longest(href, ARCHIVES)
-    if given is None and known is None:
+    user_settings, known = _find_settings(href, own), _find_settings(href, ARCHIVES)
+    if user_settings is None and known is None:
         return output_location(bucket, environ)
-    store = _merged(given, known)
+    store = _merge(user_settings, known)
     region = store.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     address = (store.endpoint or _amazon(region)).rstrip("/")
     location = BucketLocation(bucket, address, region, requester_pays=bool(store.requester_pays))
     if store.anonymous:
         return location
-    explicit = given.keys if given else None
-    return _with_keys(location, f"s3://{bucket}", explicit, store.keys, environ)
+    user_keys = user_settings.keys if user_settings else None
+    return _with_keys(location, f"s3://{bucket}", user_keys, store.keys, environ)
 
 
 def output_location(bucket: str, environ: Mapping[str, str] = os.environ) -> BucketLocation:
-    """Find the server of a bucket by the AWS variables alone: of the output, or of a bucket without other settings.
+    """Find the server of a bucket from the AWS variables alone.
+
+    This is for the output, and for buckets without other settings.
 
     Raises
     ------
@@ -140,30 +143,30 @@ def output_location(bucket: str, environ: Mapping[str, str] = os.environ) -> Buc
 
 
 def _with_keys(
-    location: BucketLocation, store: str, explicit: str | None, known: str | None, environ: Mapping[str, str]
+    location: BucketLocation, store: str, user_keys: str | None, known: str | None, environ: Mapping[str, str]
 ) -> BucketLocation:
-    """Add the keys: those that the user names; else the known ones; else the AWS keys, if they are for this server."""
-    name = explicit or known or "AWS"
-    keys, fit = _keys(name, environ), explicit == "AWS" or _fits(location.address, environ)
-    if keys is None and not explicit and fit:
+    """Add the keys that the user names; else the known keys; else the AWS keys, if they belong to this server."""
+    name = user_keys or known or "AWS"
+    keys, aws_keys_fit = _keys(name, environ), user_keys == "AWS" or _aws_keys_fit(location.address, environ)
+    if keys is None and not user_keys and aws_keys_fit:
         keys = _keys("AWS", environ)
-    if keys and (keys.name != "AWS" or fit):
+    if keys and (keys.name != "AWS" or aws_keys_fit):
         return replace(location, keys=keys)
-    if name == "AWS" and fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
+    if name == "AWS" and aws_keys_fit and not keys and any(all(map(environ.get, each)) for each in _ROLES):
         return replace(location, by_role=True)
     names = f"{name}_ACCESS_KEY_ID and {name}_SECRET_ACCESS_KEY"
-    bill = "; you pay for what you read" if location.requester_pays else ""
-    if name == "AWS" and not fit and _keys("AWS", environ):
+    cost_note = "; you pay for what you read" if location.requester_pays else ""
+    if name == "AWS" and not aws_keys_fit and _keys("AWS", environ):
         raise NoKeys(
-            f"there are no keys for {store}: those in AWS_… are for {_own_endpoint(environ) or 'Amazon'}{bill}",
+            f"there are no keys for {store}: those in AWS_… are for {_own_endpoint(environ) or 'Amazon'}{cost_note}",
             f"Name other keys under [read.stores.\"{store}\"]: keys = \"NAME\", with NAME_ACCESS_KEY_ID and "
             "NAME_SECRET_ACCESS_KEY in the environment",
         )  # fmt: skip
     source = f" ({note})" if (note := _NOTES.get(name)) else ""
     raise NoKeys(
-        f"there are no keys for {store} in the environment{bill}",
-        f"Set {names}{source}, for workers too" + ("" if known or bill else
-        f"; if it is public, set anonymous = true under [read.stores.\"{store}\"]"),
+        f"there are no keys for {store} in the environment{cost_note}",
+        f"Set {names}{source}, for workers too" + ("" if known or cost_note else
+        f"; if the bucket is public, set anonymous = true under [read.stores.\"{store}\"]"),
     )  # fmt: skip
 
 
@@ -172,8 +175,8 @@ def _keys(name: str, environ: Mapping[str, str]) -> Keys | None:
     return Keys(name, access, secret, environ.get(f"{name}_SESSION_TOKEN", "")) if access and secret else None
 
 
-def _fits(address: str, environ: Mapping[str, str]) -> bool:
-    """Say whether the AWS keys may be sent to a server: only to the server that they belong to."""
+def _aws_keys_fit(address: str, environ: Mapping[str, str]) -> bool:
+    """Return whether the AWS keys belong to a server. Only then may they be sent to it."""
     host = urlsplit(address).netloc.lower()
     own = _own_endpoint(environ)
     if own is None:
@@ -183,7 +186,7 @@ def _fits(address: str, environ: Mapping[str, str]) -> bool:
 
 
 def _own_endpoint(environ: Mapping[str, str]) -> str | None:
-    """Give the endpoint of the AWS variables, by the names that the AWS SDKs, GDAL and obstore use."""
+    """Return the endpoint from the AWS variables. The AWS SDKs, GDAL and obstore use these names."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next(filter(None, map(environ.get, names)), None)
     if endpoint is None or "://" in endpoint:
@@ -196,16 +199,16 @@ def _amazon(region: str) -> str:
     return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
-def _longest(href: str, stores: Stores) -> Store | None:
-    """Find the settings with the longest prefix that ends at a ``/`` of the address, or at its end."""
+def _find_settings(href: str, stores: Stores) -> Store | None:
+    """Find the settings of an address by the longest matching prefix. A prefix matches only complete names."""
     address = f"s3{href[2:]}"
     fitting = [(prefix, store) for prefix, store in stores if f"{address}/".startswith(f"{prefix}/")]
     return max(fitting, key=lambda each: len(each[0]))[1] if fitting else None
 
 
-def _merged(given: Store | None, known: Store | None) -> Store:
-    """Put the user's settings over the known ones. A user who names keys does not use anonymous requests."""
-    chosen = given.model_dump(exclude_none=True) if given else {}
+def _merge(user_settings: Store | None, known: Store | None) -> Store:
+    """Merge the settings; those of the user take precedence. If the user names keys, requests are signed."""
+    chosen = user_settings.model_dump(exclude_none=True) if user_settings else {}
     if chosen.get("keys"):
         chosen.setdefault("anonymous", False)
     if chosen.get("anonymous"):

@@ -1,7 +1,7 @@
-"""Requests for S3 objects: how they are signed (version 4, GET only), and what refusals mean.
+"""Requests for S3 objects: signatures (version 4, GET only), and the meaning of refusals.
 
-obstore signs too, but takes missing settings (an endpoint, a session token) from the AWS variables. These may belong
-to another store.
+obstore does not sign these requests: it reads missing settings (an endpoint, a session token) from the AWS variables,
+which may belong to another store.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from s2cube.fetch._archives import BucketLocation, Keys
 from s2cube.fetch.http import Answer
 
-_NOTHING = hashlib.sha256(b"").hexdigest()
+_EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
 """Hash of the empty body of a GET."""
 
 _CODE = re.compile(rb"<Code>(\w{1,60})</Code>")
@@ -23,17 +23,17 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def object_url(location: BucketLocation, path: str) -> str:
-    """Write the address of an object, as it is signed and sent.
+    """Return the URL of an object, in the form that is signed and sent.
 
     Parameters
     ----------
     path
-        As in an s3:// address.
+        Path of an s3:// address.
 
     Raises
     ------
     ValueError
-        If a name in it is ``.`` or ``..``, which HTTP takes for a step up.
+        If a name in the path is ``.`` or ``..``, because HTTP clients would resolve it.
     """
     key = unquote(path).lstrip("/")
     if {".", ".."} & set(key.split("/")):
@@ -44,14 +44,14 @@ def object_url(location: BucketLocation, path: str) -> str:
 def headers_for(
     location: BucketLocation, url: str, headers: Mapping[str, str], now: datetime | None = None
 ) -> dict[str, str]:
-    """Sign a request for an object; give all headers to send, including those of the signature.
+    """Sign a request for an object; return all headers to send, including those of the signature.
 
-    By "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
+    Source: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
     """
     if location.keys is None:
         return dict(headers)
     time = f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    added = {"x-amz-content-sha256": _NOTHING, "x-amz-date": time}
+    added = {"x-amz-content-sha256": _EMPTY_BODY_SHA256, "x-amz-date": time}
     if location.keys.session_token:
         added["x-amz-security-token"] = location.keys.session_token
     if location.requester_pays:
@@ -59,7 +59,7 @@ def headers_for(
     signed = {name.lower(): value for name, value in {**headers, **added, "host": _host(url)}.items()}
     names = ";".join(sorted(signed))
     listed = "".join(f"{name}:{signed[name].strip()}\n" for name in sorted(signed))
-    request = "\n".join(("GET", urlsplit(url).path, "", listed, names, _NOTHING))
+    request = "\n".join(("GET", urlsplit(url).path, "", listed, names, _EMPTY_BODY_SHA256))
     scope = f"{time[:8]}/{location.region}/s3/aws4_request"
     text = "\n".join(("AWS4-HMAC-SHA256", time, scope, hashlib.sha256(request.encode()).hexdigest()))
     credential = f"Credential={location.keys.access_key_id}/{scope}, SignedHeaders={names}"
@@ -68,7 +68,7 @@ def headers_for(
 
 
 def _host(url: str) -> str:
-    """Give the host as it is sent: with its port, unless that is the usual one."""
+    """Return the value of the Host header: the host, and its port if it is not the default port."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return host if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
@@ -82,11 +82,11 @@ def _signature(keys: Keys, scope: str, text: str) -> str:
 
 
 def refusal(answer: Answer, location: BucketLocation) -> tuple[str, str]:
-    """Say why a store does not give an object, and the remedy: the cause is the region, the keys, or the object."""
+    """Return the problem and the remedy if a store refuses a request. The cause is region, keys or object."""
     code = _CODE.search(answer.body)
     problem = f"answers {answer.status}" + (f" ({code[1].decode()})" if code else "")
-    in_body = _REGION.search(answer.body)
-    region = answer.headers.get("x-amz-bucket-region") or (in_body[1].decode() if in_body else "")
+    region_in_body = _REGION.search(answer.body)
+    region = answer.headers.get("x-amz-bucket-region") or (region_in_body[1].decode() if region_in_body else "")
     store = f"s3://{location.bucket}"
     if region and region != location.region and answer.status in (301, 307, 400):
         return (

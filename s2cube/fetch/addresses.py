@@ -5,35 +5,35 @@ import re
 from urllib.parse import unquote, urlsplit
 
 STORE_SCHEMES = ("s3", "gs", "az")
-"""Object stores, which can be read and written."""
+"""Schemes of object stores. s2cube reads and writes them."""
 
 REMOTE_SCHEMES = ("http", "https", *STORE_SCHEMES)
-"""Addresses that can be read over the network. A catalogue on the network may link to no other ones."""
+"""Schemes of addresses that are read over the network. A catalogue on the network may link only to these."""
 
 _FILE = re.compile(r"file:(?://(?P<host>[^/]*))?", re.IGNORECASE)
 
 
 def is_remote(address: str) -> bool:
-    """Say whether an address is one of a file on the network that can be read."""
+    """Return whether an address is a file on the network that s2cube can read."""
     return urlsplit(address).scheme.lower() in REMOTE_SCHEMES
 
 
 def is_local(address: str) -> bool:
-    """Say whether an address is a path, or a ``file:`` address without another host."""
+    """Return whether an address is a path, or a ``file:`` address of this machine."""
     found = _FILE.match(address)
     return (found["host"] or "").lower() in ("", "localhost") if found else "://" not in address
 
 
 def local_path(address: str) -> str:
-    """Give the path of a file. In a ``file:`` address, # and ? are ordinary characters."""
+    """Return the path of a local file. In a ``file:`` address, # and ? are ordinary characters."""
     found = _FILE.match(address)
     return existing_path(address[found.end() :]) if found else address
 
 
 def existing_path(path: str) -> str:
-    """Give a path as it is written, or with its %-escapes decoded if the file exists only under that name."""
-    # The STAC specification requires addresses, but most writers put a plain path there.
+    """Return a path. Its %-escapes are decoded if the file exists only under the decoded name."""
+    # The STAC specification requires a URI here, but most programs write a plain path.
     decoded = unquote(path)
-    # Not `Path.exists`, which raises an error for a name that is too long.
-    there = os.path.exists
-    return decoded if decoded != path and not there(path) and there(decoded) else path
+    # `Path.exists` raises an error if a name is too long.
+    exists = os.path.exists
+    return decoded if decoded != path and not exists(path) and exists(decoded) else path

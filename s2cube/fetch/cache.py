@@ -1,7 +1,7 @@
-"""Parts of files that all readers of a process share: each is fetched once, many at a time, and kept for a while.
+"""Cache parts of files for all readers of a process. Each part is fetched once; many parts are fetched in parallel.
 
 `cachetools.LRUCache` is not used: it would drop a part that is still being fetched, and another reader would then fetch
-it a second time. Nor does it let readers wait for each other.
+it a second time. It also does not let a reader wait for a part that another reader fetches.
 """
 
 import threading
@@ -17,14 +17,14 @@ from s2cube.fetch.session import Budget, per_session
 _Value = TypeVar("_Value")
 
 _LIMIT_BYTES = 64 << 20
-"""Limit for parts that are kept for the next chunk or AOI that needs them: some forty tiles of 1.4 MB."""
+"""Limit for kept parts: about forty tiles of 1.4 MB. The next chunk or AOI may need them."""
 
 _AHEAD_BYTES = 64 << 20
-"""Limit for parts that are being fetched or wait to be decoded, of all readers:
-enough for 1 GB/s at 50 ms a request."""
+"""Limit for parts that are being fetched or wait for the decoder, for all readers together.
+It is enough for 1 GB/s at 50 ms per request."""
 
 _THREADS = 32
-"""Requests at the same time: each thread waits for an answer."""
+"""Maximum number of parallel requests. Each thread waits for the answer to one request."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ _Request = list[tuple[Span, Future[memoryview]]]
 
 
 class FileCache:
-    """Values by key. The least recently used is dropped first. Threads that need the same value wait for one of them.
+    """A cache of values by key. The least recently used value is dropped first.
+
+    If several threads need the same value, one of them makes it and the others wait.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ class FileCache:
         return ThreadPoolExecutor(_THREADS, thread_name_prefix="s2cube-fetch")
 
     def get(self, key: Hashable, make: Callable[[], tuple[_Value, int]]) -> _Value:
-        """Give the value of a key; if there is none, make it and keep it. `make` returns the value and its size."""
+        """Return the value of a key; if there is none, make it and keep it. `make` returns the value and its size."""
         with self._lock:
             known = self._find(key)
             if known is None:
@@ -96,31 +98,31 @@ class FileCache:
     def stream(
         self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], memoryview]
     ) -> Iterator[tuple[Span, memoryview]]:
-        """Yield spans with their bytes, in the given order. They are fetched ahead, many at a time.
+        """Yield spans with their bytes, in the given order. Many spans are fetched in advance.
 
         Parameters
         ----------
         runs
-            Spans that follow each other in the file. Those of a run that are not kept are fetched by one request.
+            Runs of spans that are adjacent in the file. One request fetches adjacent spans that are not in the cache.
         fetch
-            Gives all bytes [start, stop) of the file, or raises an error.
+            Returns all bytes [start, stop) of the file, or raises an error.
         """
         waiting, ahead = deque(runs), deque[tuple[int, _Request]]()
         try:
             while waiting or ahead:
-                own: list[_Request] = []
+                own_requests: list[_Request] = []
                 # A reader without a request in flight may exceed the budget: otherwise readers could deadlock.
                 while waiting and self._ahead.try_acquire(_size(waiting[0]), beyond_limit=not ahead):
                     run = waiting.popleft()
                     found, requests = self._start(run)
                     ahead.append((_size(run), found))
-                    # This thread fetches the first run itself, because it would only wait for it.
+                    # This thread must wait for the first run, so it fetches that run itself.
                     if len(ahead) == 1:
-                        own = requests
+                        own_requests = requests
                     else:
                         self._submit(requests, fetch)
-                for request in own:
-                    self._fill(request, fetch)
+                for request in own_requests:
+                    self._fetch_request(request, fetch)
                 size, started = ahead[0]
                 for span, future in started:
                     yield span, future.result()
@@ -130,7 +132,7 @@ class FileCache:
             self._ahead.release(sum(size for size, _ in ahead))
 
     def _start(self, run: Sequence[Span]) -> tuple[_Request, list[_Request]]:
-        """Give the futures of a run's bytes, and the requests to send for them: as few as possible."""
+        """Return the futures for the bytes of a run, and the requests to send: as few as possible."""
         found: _Request = []
         requests: list[_Request] = [[]]
         with self._lock:
@@ -147,9 +149,9 @@ class FileCache:
 
     def _submit(self, requests: list[_Request], fetch: Callable[[int, int], memoryview]) -> None:
         for request in requests:
-            self._threads.submit(self._fill, request, fetch)
+            self._threads.submit(self._fetch_request, request, fetch)
 
-    def _fill(self, request: _Request, fetch: Callable[[int, int], memoryview]) -> None:
+    def _fetch_request(self, request: _Request, fetch: Callable[[int, int], memoryview]) -> None:
         start = request[0][0].start
         try:
             data = fetch(start, request[-1][0].stop)
@@ -170,7 +172,7 @@ class FileCache:
     def _keep(self, key: Hashable, future: Future[Any], size: int) -> None:
         self._kept_bytes += size - self._kept.get(key, (None, 0))[1]
         self._kept[key] = future, size
-        # A part that is being fetched stays, because another reader must find it. `_ahead` limits these.
+        # A part that is being fetched is not dropped, because another reader may need it. `_ahead` limits such parts.
         while self._kept_bytes > self._limit_bytes:
             old = next((key for key, (each, _) in self._kept.items() if each.done()), None)
             if old is None:
@@ -184,5 +186,5 @@ def _size(run: Sequence[Span]) -> int:
 
 @per_session()
 def file_cache() -> FileCache:
-    """Give the cache of this process."""
+    """Return the cache of this process."""
     return FileCache()

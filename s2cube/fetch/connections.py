@@ -1,6 +1,6 @@
-"""Connections to servers: certificates, proxies, a time limit for each whole request, and connections that stay open.
+"""Connections to servers: certificates, proxies, a time limit per request, and the reuse of connections.
 
-Search, reading, tokens and writing take certificates and proxies from here, so one set of variables serves all clients.
+Search, reading, tokens and writing get certificates and proxies from this file. So all clients use the same variables.
 """
 
 import http.client
@@ -26,22 +26,22 @@ from s2cube.errors import ConfigError
 from s2cube.fetch.session import per_session
 
 CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""The first variable that is set names the file (or, for requests, a folder); requests, curl and OpenSSL use them."""
+"""Variables of requests, curl and OpenSSL. The first one that is set contains the path of a file or folder."""
 
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
-"""Variables that decide the proxy. Python ignores HTTP_PROXY in a CGI script, which sets REQUEST_METHOD."""
+"""Variables that select the proxy. If REQUEST_METHOD is set, as in a CGI script, Python ignores HTTP_PROXY."""
 
 _SERVERS, _CONNECTIONS = 16, 64
-"""Number of servers whose connections stay open, and of connections to each: more than `cache` has threads."""
+"""Maximum number of servers with open connections, and of connections per server (more than the threads of `cache`)."""
 
 
 def certificates() -> Path:
-    """Give the file or folder with the certificates of the trusted authorities.
+    """Return the file or folder with the certificates of the trusted authorities.
 
     Raises
     ------
     ConfigError
-        If a variable names one that does not exist.
+        If a variable contains a path that does not exist.
     """
     for name in CERTIFICATE_VARIABLES:
         if value := os.environ.get(name):
@@ -57,41 +57,41 @@ def certificates() -> Path:
 
 
 def tls_settings(authorities: Path) -> ssl.SSLContext:
-    """Make TLS settings that trust these authorities and no others.
+    """Return TLS settings that trust only these authorities.
 
     Raises
     ------
     ConfigError
-        If the file holds no certificate.
+        If the file contains no certificate.
     """
     context = urllib3.util.create_urllib3_context()
     try:
-        folder = authorities.is_dir()
-        context.load_verify_locations(None if folder else authorities, authorities if folder else None)
+        is_folder = authorities.is_dir()
+        context.load_verify_locations(None if is_folder else authorities, authorities if is_folder else None)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
-            " or ".join(CERTIFICATE_VARIABLES), f"'{authorities}' holds no certificates ({error})",
+            " or ".join(CERTIFICATE_VARIABLES), f"'{authorities}' contains no certificates ({error})",
             "Name a file of certificates in PEM format",
         ) from None  # fmt: skip
     return context
 
 
 def pem_text(authorities: Path) -> bytes:
-    """Give the certificates of the authorities as one text, for clients that take no file name."""
+    """Return the certificates of the authorities as one text, for clients that do not accept a file name."""
     files = sorted(authorities.iterdir()) if authorities.is_dir() else [authorities]
     texts = (each.read_bytes() for each in files if each.is_file())
     return b"\n".join(dict.fromkeys(text for text in texts if b"-----BEGIN CERTIFICATE" in text))
 
 
 def proxy_for(url: str) -> str | None:
-    """Give the address of the proxy for a URL, with its user name and password; None if there is none.
+    """Return the address of the proxy for a URL, with its user name and password; None if there is none.
 
-    As in requests: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
+    The variables are the same as in requests: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
 
     Raises
     ------
     ConfigError
-        If it is not an HTTP proxy.
+        If the proxy is not an HTTP proxy.
     """
     parts = urlsplit(url)
     names = (*_PROXY_VARIABLES, *map(str.lower, _PROXY_VARIABLES))
@@ -115,45 +115,45 @@ def _proxy_for(origin: str, _environment: tuple[str | None, ...]) -> str | None:
 
 
 def proxy_and_exceptions(url: str) -> tuple[str | None, str]:
-    """Give the proxy for a kind of address, and the hosts that need no proxy, as NO_PROXY lists them.
+    """Return the proxy for the scheme of a URL, and the hosts to reach without a proxy, in the format of NO_PROXY.
 
-    For clients that talk to other hosts than that of the URL, too.
+    This is for clients that also send requests to other hosts than the host of the URL.
     """
     from requests.utils import select_proxy
 
     proxies = getproxies()
-    # Ask without the host, because the exceptions include it.
+    # Select the proxy without NO_PROXY: the exceptions are returned separately.
     if not (proxy := select_proxy(url, proxies)):
         return None, ""
     exceptions = [proxies.get("no", "")] if proxy_for(url) else [proxies.get("no", ""), urlsplit(url).hostname or ""]
     return (proxy if "://" in proxy else f"http://{proxy}"), ",".join(filter(None, exceptions))
 
 
-class _Clock(threading.local):
-    """When the request of this thread must end, by `time.monotonic`."""
+class _Deadline(threading.local):
+    """Time at which the current request of each thread must end, by `time.monotonic`."""
 
     end_s = math.inf
 
 
-_CLOCK = _Clock()
+_DEADLINE = _Deadline()
 
 
 @contextmanager
 def time_limit(timeout_s: float) -> Iterator[float]:
-    """Limit the time of all reads together in this thread; after that time, reading raises TimeoutError.
+    """Limit the total time of all reads in this thread. After that time, a read raises TimeoutError.
 
-    A limit inside another one ends no later than the outer one. Yields the seconds that are left.
+    An inner limit cannot end after an outer limit. Yields the remaining seconds.
     """
-    outer_s, now_s = _CLOCK.end_s, time.monotonic()
-    _CLOCK.end_s = min(outer_s, now_s + timeout_s)
+    outer_s, now_s = _DEADLINE.end_s, time.monotonic()
+    _DEADLINE.end_s = min(outer_s, now_s + timeout_s)
     try:
-        yield max(_CLOCK.end_s - now_s, 0)
+        yield max(_DEADLINE.end_s - now_s, 0)
     finally:
-        _CLOCK.end_s = outer_s
+        _DEADLINE.end_s = outer_s
 
 
 class _Reader(io.RawIOBase):
-    """Read from a socket until the request's time is over. A socket's own timeout restarts with every byte."""
+    """Read from a socket until the deadline of the request. The timeout of the socket restarts with every byte."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -163,21 +163,21 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left_s = _CLOCK.end_s - time.monotonic()
+        left_s = _DEADLINE.end_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("timed out")
         if left_s < math.inf:
             self._sock.settimeout(left_s)
-        taken: int | None = self._raw.readinto(buffer)
-        return taken
+        count: int | None = self._raw.readinto(buffer)
+        return count
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
-class _Timed:
-    """A socket as an HTTP response uses it."""
+class _SocketWithDeadline:
+    """A socket for an HTTP response, which is read with the deadline of the request."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -188,11 +188,11 @@ class _Timed:
 
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(_Timed(sock), *args, **options)  # type: ignore[arg-type]
+        super().__init__(_SocketWithDeadline(sock), *args, **options)  # type: ignore[arg-type]
 
 
-class _Stale(ConnectionError):
-    """A server closed a connection that was kept."""
+class _StaleConnection(ConnectionError):
+    """The server closed an idle connection."""
 
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ else:
     _Base = object
 
 
-class _Kept(_Base):
-    """A connection that knows whether it has received an answer before."""
+class _TrackedConnection(_Base):
+    """A connection that records whether it has received an answer."""
 
     response_class = _Response
     _answered = False
@@ -215,16 +215,16 @@ class _Kept(_Base):
         try:
             answer = super().getresponse()
         except ConnectionError as error:
-            raise (_Stale(str(error)) if self._answered else error) from None
+            raise (_StaleConnection(str(error)) if self._answered else error) from None
         self._answered = True
         return answer
 
 
-class _Connection(_Kept, urllib3.connection.HTTPConnection):
+class _Connection(_TrackedConnection, urllib3.connection.HTTPConnection):
     pass
 
 
-class _SecureConnection(_Kept, urllib3.connection.HTTPSConnection):
+class _SecureConnection(_TrackedConnection, urllib3.connection.HTTPSConnection):
     pass
 
 
@@ -237,13 +237,13 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 def was_stale(error: Exception) -> bool:
-    """Say whether a request failed because a server closed a connection that was kept. A new connection may succeed."""
-    return any(isinstance(each, _Stale) for each in causes_of(error))
+    """Return whether a request failed because the server closed an idle connection. A new connection may succeed."""
+    return any(isinstance(each, _StaleConnection) for each in causes_of(error))
 
 
 @per_session(maxsize=8)
 def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
-    """Give a pool of connections to servers, through a proxy if there is one.
+    """Return a pool of connections to servers, through a proxy if there is one.
 
     Parameters
     ----------
@@ -267,18 +267,18 @@ def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
 
 
 def server_name(url: str) -> str:
-    """Name a server: host, and port if it is not the usual one."""
+    """Return the name of a server: its host, and its port if the URL contains one."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2]
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, which libraries keep in different places."""
-    left, seen = [error], set[int]()
-    while left:
-        each = left.pop(0)
+    """Yield an error and its causes. Libraries store the causes in different attributes."""
+    pending, seen = [error], set[int]()
+    while pending:
+        each = pending.pop(0)
         if id(each) not in seen:
             seen.add(id(each))
             yield each
             inner = [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
-            left += [other for other in inner if isinstance(other, BaseException)]
+            pending += [other for other in inner if isinstance(other, BaseException)]

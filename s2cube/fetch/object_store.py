@@ -1,8 +1,8 @@
-"""Clients of obstore for object stores, as the environment defines them: Google's, Azure's, and all that are written.
+"""Create obstore clients from environment variables: for Google and Azure, and for all stores that are written.
 
-obstore's `PlanetaryComputerCredentialProvider` is not used: it serves Azure's interface only, and would not be given
-the retries, limits and counts of `http`, by which Planetary Computer's files are read. `tokens` also serves other
-archives that give tokens, by the setting `[read] tokens`.
+obstore's `PlanetaryComputerCredentialProvider` is not used. It supports only Azure's interface. Planetary Computer's
+files are read by `http`, with its retries, limits and counts. `tokens` also supports other archives that need tokens
+(setting `[read] tokens`).
 """
 
 import os
@@ -28,15 +28,15 @@ _Answer = TypeVar("_Answer")
 _WRITE_TIMEOUT_S = 60
 
 _METADATA = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal"
-"""Hosts that give keys to a machine with a role. They are reached without a proxy."""
+"""Metadata services, which send keys to a machine with a role. They are reached without a proxy."""
 
 SERVERS = {"gs": "https://storage.googleapis.com", "az": "https://blob.core.windows.net"}
-"""Servers of buckets of other schemes than s3."""
+"""Server of the buckets of each scheme except s3."""
 
-_OPEN_TO_ALL = ("gcp-public-data-",)
+_PUBLIC_PREFIXES = ("gcp-public-data-",)
 """Prefixes of the names of Google's public buckets (cloud.google.com/storage/docs/public-datasets)."""
 
-_SIGNS_OF_KEYS = {
+_KEY_VARIABLES = {
     "gs": (
         "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "SERVICE_ACCOUNT",
         "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN", "GOOGLE_SKIP_SIGNATURE", "GCE_METADATA_HOST",
@@ -50,7 +50,7 @@ _SIGNS_OF_KEYS = {
         "AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_ID AZURE_TENANT_ID",
     ),
 }  # fmt: skip
-"""Sets of variables that define where keys come from. Without any, obstore would ask the machine's metadata service,
+"""Sets of variables that define the source of keys. If none of them is set, obstore would ask the metadata service,
 which most machines do not have."""
 
 _GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
@@ -60,17 +60,17 @@ _GOOGLE_FILE = Path(".config/gcloud/application_default_credentials.json")
 def store_to_read(
     scheme: str, bucket: str, timeout_s: float, location: BucketLocation | None = None
 ) -> "obstore.store.ObjectStore":
-    """Give the obstore client for a bucket that is read.
+    """Return the obstore client to read a bucket.
 
     Parameters
     ----------
     location
-        The server of a bucket at s3://.
+        The server of the bucket, if the scheme is s3.
 
     Raises
     ------
     NoKeys
-        If the environment has no keys for it.
+        If the environment has no keys for the bucket.
     """
     from obstore.store import from_url
 
@@ -80,7 +80,7 @@ def store_to_read(
             "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)),
             **_network_options(location.url if location else SERVERS[scheme]),
         },
-        # `store.fetch` repeats requests, and counts them.
+        # `store.fetch` retries requests, and counts them.
         "retry_config": {"max_retries": 0},
     }
     settings = _s3_settings(location) if location else _other_settings(scheme, bucket, os.environ)
@@ -88,29 +88,29 @@ def store_to_read(
 
 
 def interruptible(operation: Callable[[], _Answer]) -> _Answer:
-    """Run a blocking operation of obstore in a thread, so that Ctrl-C ends the wait for it."""
+    """Run a blocking operation of obstore in a thread, so that Ctrl-C still works."""
     if threading.current_thread() is not threading.main_thread():
         return operation()
     answer: Future[_Answer] = Future()
 
-    def work() -> None:
+    def run_operation() -> None:
         try:
             answer.set_result(operation())
         except BaseException as error:  # noqa: BLE001  the waiting thread receives it
             answer.set_exception(error)
 
-    threading.Thread(target=work, name="s2cube-store", daemon=True).start()
+    threading.Thread(target=run_operation, name="s2cube-store", daemon=True).start()
     return answer.result()
 
 
 @per_session(maxsize=8)
 def store_to_write(address: str) -> "obstore.store.ObjectStore":
-    """Give the obstore client for a bucket, or for a folder in it.
+    """Return the obstore client to write to a bucket, or to a folder in it.
 
     Raises
     ------
     ValueError
-        If the environment has no keys for it.
+        If the environment has no keys for the bucket.
     """
     from obstore.store import from_url
 
@@ -135,12 +135,12 @@ def store_to_write(address: str) -> "obstore.store.ObjectStore":
 def _network_options(server: str) -> dict[str, Any]:
     options: dict[str, Any] = {"allow_http": True, "root_certificate": pem_text(certificates())}
     proxy, exceptions = proxy_and_exceptions(server)
-    keys_from = urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname or ""
-    return options | ({"proxy_url": proxy, "proxy_excludes": f"{exceptions},{_METADATA},{keys_from}"} if proxy else {})
+    key_server = urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname or ""
+    return options | ({"proxy_url": proxy, "proxy_excludes": f"{exceptions},{_METADATA},{key_server}"} if proxy else {})
 
 
 def _s3_settings(location: BucketLocation) -> dict[str, Any]:
-    """Give the settings that obstore would otherwise take from the AWS variables. It takes only the keys from there."""
+    """Return all settings except the keys, so that obstore reads only the keys from the AWS variables."""
     settings: dict[str, Any] = {
         "endpoint": location.url.rstrip("/") if location.by_host else location.address, "region": location.region,
         "virtual_hosted_style_request": location.by_host, "request_payer": location.requester_pays,
@@ -149,9 +149,9 @@ def _s3_settings(location: BucketLocation) -> dict[str, Any]:
 
 
 def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    if bucket.startswith(_OPEN_TO_ALL):
+    if bucket.startswith(_PUBLIC_PREFIXES):
         return {"skip_signature": True}
-    if any(all(map(environ.get, names.split())) for names in _SIGNS_OF_KEYS[scheme]):
+    if any(all(map(environ.get, names.split())) for names in _KEY_VARIABLES[scheme]):
         return {}
     if scheme == "gs" and (Path.home() / _GOOGLE_FILE).exists():
         return {}
@@ -159,5 +159,5 @@ def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dic
     unsigned = {"gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}[scheme]
     raise NoKeys(
         f"there are no keys for {scheme}://{bucket} in the environment",
-        f"Set {usual[scheme]}, for workers too; or {unsigned}=true if it is public",
+        f"Set {usual[scheme]}, for workers too; or {unsigned}=true if the bucket is public",
     )

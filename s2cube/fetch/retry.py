@@ -1,8 +1,8 @@
-"""Failures of requests: what each one means, whether a retry may succeed, how many there are, and the pauses.
+"""Explain failed requests, and define retries: when to retry, how often, and after which pause.
 
-The policies below are the only ones. tenacity repeats the requests that s2cube sends itself; urllib3 sends each of them
-once. obstore repeats what is written. GDAL reads files on the network by `store.fetch`. Dask repeats nothing:
-`jobs.pipeline` makes slices again. A damaged tile, and a file that has changed, are read once more without a pause.
+There are no other policies than those below. tenacity retries the requests that s2cube sends itself; urllib3 sends each
+of them once. obstore retries writes. GDAL reads files on the network by `store.fetch`. Dask does not retry:
+`jobs.pipeline` recomputes failed slices. A damaged tile or a changed file is read once more without a pause.
 """
 
 import math
@@ -23,18 +23,18 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a retry may succeed (RFC 9110, RFC 6585)."""
 
 _LONGEST_REQUESTED_S = 120
-"""Longest pause that a server may ask for. If it asks for more, there is no retry before the next run."""
+"""Longest pause that is accepted from a server. If a server requests a longer one, this run does not retry."""
 
 _RETRIES_UNKNOWN_SERVER = 1
-"""Retries of a server that cannot be reached and has never answered this process: its name may be wrong."""
+"""Number of retries if a server cannot be reached and has never answered this process. Its name may be wrong."""
 
 _OWN_AUTHORITY = (
-    "If your network has a certificate authority of its own, name the file with its certificate in SSL_CERT_FILE "
-    "(or REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE)"
+    "If your network has its own certificate authority, set SSL_CERT_FILE (or REQUESTS_CA_BUNDLE, "
+    "CURL_CA_BUNDLE) to the file with its certificate"
 )
 _CHECK_ADDRESS = "Check the address and your network; behind a proxy, set HTTPS_PROXY and HTTP_PROXY"
 _MOST_TEXT = 4000
-"""Characters of an error's text that are read."""
+"""Maximum number of characters to search in the text of an error."""
 
 
 class TemporaryFailure(Exception):
@@ -43,7 +43,7 @@ class TemporaryFailure(Exception):
     Parameters
     ----------
     pause_s
-        Pause that the server asks for, seconds.
+        Pause that the server requests, seconds.
     is_unknown_server
         Whether the server cannot be reached, and has never answered this process.
     most_retries
@@ -66,7 +66,7 @@ class TemporaryFailure(Exception):
 
 
 class PermanentFailure(Exception):
-    """A failure that a retry would repeat."""
+    """A failure after which a retry would fail, too."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem)
@@ -74,21 +74,21 @@ class PermanentFailure(Exception):
 
 
 def busy(status: int, pause_s: float | None) -> TemporaryFailure:
-    """Make the error for a busy server, with the pause that it asks for."""
+    """Return the error for a busy server, with the pause that it requests."""
     asked = f", and asks to wait {pause_s:.0f} s" if pause_s else ""
     return TemporaryFailure(f"answers {status}{asked}", pause_s)
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A policy: how many retries there are, and the pauses before them, seconds.
+    """A policy for retries: their number, and the pauses before them, seconds.
 
-    Each pause is twice as long as the one before. A random part of it keeps clients from coming back all at once.
+    Each pause is twice as long as the previous one. A random part is added, so that clients do not retry all at once.
 
     Parameters
     ----------
     longest_s
-        No retry begins later than this after the first request.
+        Time after the first request in which a retry may begin.
     """
 
     retries: int = 5
@@ -97,12 +97,12 @@ class Retry:
     longest_s: float = math.inf
 
     def pause_s(self, retry: int) -> float:
-        """Give the pause before a retry; the first one has the number 1."""
+        """Return the pause before a retry. The number of the first retry is 1."""
         pause_s: float = self.first_pause_s * 2 ** (retry - 1)
         return min(pause_s, self.longest_pause_s) * random.uniform(1, 1.5)
 
     def retrying(self, retries: int) -> tenacity.Retrying:
-        """Call a function until it raises no `TemporaryFailure`, with other retries than usual; the last is raised."""
+        """Return a caller that retries after `TemporaryFailure`, at most `retries` times, and raises the last one."""
 
         def is_last(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
@@ -119,7 +119,7 @@ class Retry:
         )
 
     def for_obstore(self) -> dict[str, Any]:
-        """Give the settings of obstore."""
+        """Return the policy as settings of obstore."""
         pauses = timedelta(seconds=self.first_pause_s), timedelta(seconds=self.longest_pause_s)
         return {
             "max_retries": self.retries,
@@ -129,13 +129,13 @@ class Retry:
 
 
 REQUESTS = Retry(retries=5, first_pause_s=0.5, longest_pause_s=30)
-"""Of a request for a part of a file, a token or a document of a catalogue. `[read] retries` replaces the number."""
+"""For requests of parts of files, tokens and documents of a catalogue. `[read] retries` replaces the number."""
 
 WRITES = Retry(retries=10, first_pause_s=0.1, longest_pause_s=15, longest_s=120)
-"""Of a request that writes to an object store, by obstore."""
+"""For requests of obstore that write to an object store."""
 
 SLICES = Retry(first_pause_s=2)
-"""Of a slice, whose requests have been repeated for about a minute by then.
+"""For slices. Before a slice fails, its requests have been retried for about a minute.
 `[job] slice_retries` replaces the number."""
 
 
@@ -152,7 +152,7 @@ class Diagnosis:
     may_pass
         Whether a retry may succeed.
     is_first_contact
-        Whether a server that has never answered is more likely misspelt or gone than busy.
+        Whether the address is probably wrong, if the server has never answered before.
     was_closed
         Whether the server closed the connection instead of answering.
     """
@@ -165,7 +165,7 @@ class Diagnosis:
 
 
 def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> Diagnosis:
-    """Explain an error of urllib3, requests or obstore, whose own texts are about sockets and libraries.
+    """Explain an error of urllib3, requests or obstore. Their own messages describe sockets and libraries.
 
     Parameters
     ----------
@@ -193,12 +193,12 @@ def diagnose(error: BaseException, url: str, timeout_s: float | None = None) -> 
 
 def _refused_by_proxy(server: str, status: int, target: str) -> Diagnosis:
     if status == 407:
-        remedy = "Give name and password in HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
+        remedy = "Set user name and password in HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
         return Diagnosis(f"{server} needs a user name and a password", remedy, may_pass=False)
-    passes = status in BUSY
+    may_pass = status in BUSY
     remedy = "Check the address; ask the operator of the proxy, or name the host in NO_PROXY"
     return Diagnosis(
-        f"{server} does not connect to {target}: it answers {status}", remedy, passes, is_first_contact=passes
+        f"{server} does not connect to {target}: it answers {status}", remedy, may_pass, is_first_contact=may_pass
     )
 
 
@@ -218,8 +218,8 @@ def _tls_problem(causes: list[BaseException], text: str, server: str) -> Diagnos
 def _no_connection(causes: list[BaseException], text: str, server: str) -> Diagnosis | None:
     lookup = next((each for each in causes if isinstance(each, socket.gaierror)), None)
     if lookup or "dns error" in text or "failed to lookup address" in text:
-        later = (lookup is not None and lookup.errno == socket.EAI_AGAIN) or "Temporary failure in name" in text
-        if later:
+        is_temporary = (lookup is not None and lookup.errno == socket.EAI_AGAIN) or "Temporary failure in name" in text
+        if is_temporary:
             return Diagnosis(f"the name of {server} cannot be resolved now", _CHECK_ADDRESS, is_first_contact=True)
         return Diagnosis(f"there is no host {server}", _CHECK_ADDRESS, may_pass=False)
     if "Connection refused" in text or "ConnectionRefused" in text:
@@ -227,7 +227,7 @@ def _no_connection(causes: list[BaseException], text: str, server: str) -> Diagn
     if re.search(r"unreachable|No route to host", text):
         return Diagnosis(f"there is no network route to {server}", _CHECK_ADDRESS, is_first_contact=True)
     if any(isinstance(each, urllib3.exceptions.ConnectTimeoutError) for each in causes):
-        return Diagnosis(f"no connection to {server} in time", _CHECK_ADDRESS, is_first_contact=True)
+        return Diagnosis(f"the connection to {server} timed out", _CHECK_ADDRESS, is_first_contact=True)
     return None
 
 
@@ -239,10 +239,10 @@ def _bad_answer(text: str, server: str, timeout_s: float | None) -> Diagnosis:
         limit = f"{timeout_s:g} s" if timeout_s else "time"
         return Diagnosis(f"{server} takes longer than {limit}", "Try a longer --timeout ([read] timeout)")
     if re.search(r"IncompleteRead|Connection broken|end of file before message|UnexpectedEof|error decoding", text):
-        return Diagnosis(f"{server} broke off its answer")
+        return Diagnosis(f"{server} ended its answer too early")
     if re.search(r"reset by peer|ConnectionReset|closed connection|IncompleteMessage|Connection aborted|EOF", text):
         return Diagnosis(f"{server} closed the connection without an answer", was_closed=True)
     if "failed to decode" in text:
-        return Diagnosis(f"{server} does not pack its answer as it says", may_pass=False)
+        return Diagnosis(f"{server} sends an answer that does not match its Content-Encoding", may_pass=False)
     first = " ".join(text.split("\n")[0].split())
     return Diagnosis(first.rpartition(" - ")[2][:300])

@@ -1,12 +1,12 @@
-"""State and limits that all threads of this process share, in one place.
+"""State and limits that all threads of this process share.
 
-`per_session` keeps the result of a function in the current session: the cache of files, the budgets of memory and
-cores, tokens, connections, clients of object stores, the servers that have answered, the warnings that were given. A
-process has one session; only tests begin a new one (`reset`).
+`per_session` keeps the result of a function in the current session. A session contains: the cache of files, the budgets
+of memory and cores, tokens, connections, clients of object stores, the servers that have answered, and the warnings
+that were logged. A process has one session. Only tests start a new one (`reset`).
 
-Three things are outside: the time limit of a request belongs to its thread (`connections.time_limit`); functions with
-`functools.lru_cache` depend on nothing but their arguments; GDAL, tifffile and warnings have settings of their own,
-which are set where they are used.
+Three things are not in the session. The time limit of a request belongs to its thread (`connections.time_limit`).
+Functions with `functools.lru_cache` depend only on their arguments. GDAL, tifffile and warnings have their own
+settings. The code sets them where it uses these libraries.
 """
 
 import functools
@@ -26,17 +26,17 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 _ARRAY_BYTES = 64 << 20
-"""Limit for arrays that are being filled: two chunks of 2048 x 2048 cells. More at a time are not faster."""
+"""Limit for temporary arrays: two chunks of 2048 x 2048 cells. A higher limit is not faster."""
 
 SMALL_FILE_THREADS = 16
-"""Threads that read headers of images, or Items of an output: each waits for the answer of a server."""
+"""Number of threads that read image headers, or Items of an output. They mainly wait for servers."""
 
 _LOGGERS = ("urllib3.connectionpool", "rasterio._base", "rasterio._env", "rasterio._err")
-"""Loggers of libraries that write whole addresses, with the secrets in them."""
+"""Loggers of libraries that log complete addresses, including secrets."""
 
 
 class Session:
-    """The results that `per_session` keeps. A new session removes secrets from the log lines of libraries."""
+    """The results that `per_session` keeps. A new session adds a filter that removes secrets from log lines."""
 
     def __init__(self) -> None:
         self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -45,22 +45,22 @@ class Session:
             logging.getLogger(name).addFilter(_REDACTION)
 
     def kept(self, function: Callable[_Parameters, _Result], maxsize: int) -> Callable[_Parameters, _Result]:
-        """Give a function that calls another one once for each set of arguments, and then repeats its result."""
+        """Return a function that computes its result once per set of arguments, and keeps it."""
         if (known := self._kept.get(function)) is not None:
             return known
         with self._lock:
-            return self._kept.setdefault(function, _called_once(function, maxsize))
+            return self._kept.setdefault(function, _cached_with_lock(function, maxsize))
 
 
-def _called_once(function: Callable[..., Any], maxsize: int) -> Callable[..., Any]:
+def _cached_with_lock(function: Callable[..., Any], maxsize: int) -> Callable[..., Any]:
     remembered, lock = functools.lru_cache(maxsize)(function), threading.RLock()
 
-    def call(*arguments: Any, **options: Any) -> Any:
-        # Without the lock, threads that call at the same time would make two of a thing that must be one.
+    def call_with_lock(*arguments: Any, **options: Any) -> Any:
+        # Without the lock, two threads could each create an object that must exist only once.
         with lock:
             return remembered(*arguments, **options)
 
-    return call
+    return call_with_lock
 
 
 def per_session(
@@ -71,15 +71,15 @@ def per_session(
     Parameters
     ----------
     maxsize
-        Number of results; the least recently used ones are dropped.
+        Maximum number of results. The least recently used ones are dropped.
     """
 
     def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
         @functools.wraps(function)
-        def call(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+        def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
             return current().kept(function, maxsize)(*arguments, **options)
 
-        return call
+        return call_in_session
 
     return decorate
 
@@ -94,23 +94,23 @@ class _Redaction(logging.Filter):
 
 _REDACTION = _Redaction()
 _SESSIONS: list[Session] = []
-"""The current session; empty before it is first needed."""
+"""Contains the current session. Empty until a session is first needed."""
 
-_CHANGE = threading.Lock()
+_SESSIONS_LOCK = threading.Lock()
 
 
 def current() -> Session:
-    """Give the session of this process."""
+    """Return the session of this process."""
     if not _SESSIONS:
-        with _CHANGE:
+        with _SESSIONS_LOCK:
             if not _SESSIONS:
                 _SESSIONS.append(Session())
     return _SESSIONS[0]
 
 
 def reset() -> None:
-    """Begin a new session, which has no state."""
-    with _CHANGE:
+    """Start a new session without any state."""
+    with _SESSIONS_LOCK:
         _SESSIONS[:] = [Session()]
 
 
@@ -120,7 +120,7 @@ class Budget:
     Parameters
     ----------
     limit
-        A larger amount than this is granted only while nothing else is acquired.
+        Maximum amount. A larger amount is granted only while nothing else is acquired.
     """
 
     def __init__(self, limit: int) -> None:
@@ -128,7 +128,7 @@ class Budget:
         self._change = threading.Condition()
 
     def try_acquire(self, size: int, beyond_limit: bool = False) -> bool:
-        """Acquire an amount if that is possible without waiting, or beyond the limit; say whether it is acquired."""
+        """Acquire an amount without waiting, if the limit allows it or is ignored. Return whether it is acquired."""
         with self._change:
             if not beyond_limit and not self._fits(size):
                 return False
@@ -158,22 +158,22 @@ class Budget:
 
 @per_session()
 def cores() -> threading.BoundedSemaphore:
-    """Give a semaphore with one place for each core.
+    """Return a semaphore that admits one thread per core.
 
-    More threads that decode at the same time compete for the processor's cache and the interpreter's lock.
+    If more threads decode at the same time, they compete for the processor's cache and the interpreter's lock.
     """
     return threading.BoundedSemaphore(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
 
 
 @per_session()
 def _array_memory() -> tuple[Budget, list[np.ndarray]]:
-    """Give the budget of temporary arrays, and the memory that is free to be used again."""
+    """Return the budget of temporary arrays, and the memory blocks that can be reused."""
     return Budget(_ARRAY_BYTES), []
 
 
 @contextmanager
 def temporary_array(shape: tuple[int, int], dtype: "np.dtype[Any]") -> Iterator[np.ndarray]:
-    """Lend an array of zeros as soon as the budget allows. Its memory is used again: nothing may keep a view of it."""
+    """Yield an array of zeros as soon as the budget allows it. Do not keep a view of it: its memory is reused."""
     size = math.prod(shape) * dtype.itemsize
     budget, free = _array_memory()
     with budget.acquire(size):

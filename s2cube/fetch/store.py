@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import obstore.store
 
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
-"""HTTP status in the text of obstore's errors, which have no attribute for it."""
+"""Finds the HTTP status in the text of an error of obstore, which has no attribute for it."""
 
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _MOST_REDIRECTIONS = 5
@@ -32,7 +32,7 @@ _MOST_REDIRECTIONS = 5
 
 @dataclass(frozen=True)
 class Access:
-    """How files are read.
+    """Settings for reading files.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Access:
     retries
         Number of retries after temporary failures.
     tokens
-        Servers that give tokens for files, in addition to those that `tokens` knows.
+        Servers that issue tokens for files, in addition to those in `tokens`.
     stores
         Settings of stores at s3:// addresses, in addition to `_archives.ARCHIVES`.
     usage
@@ -60,7 +60,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a file, the size of the whole file, and a version that changes when the file does."""
+    """A part of a file, the size of the complete file, and a version that changes when the file changes."""
 
     data: memoryview
     whole_bytes: int
@@ -68,12 +68,12 @@ class Part:
 
 
 def fetch(href: str, start: int, stop: int, access: Access) -> Part:
-    """Fetch bytes [start, stop) of a file, or up to its end if that comes before.
+    """Fetch bytes [start, stop) of a file; fewer if the file ends before.
 
     Raises
     ------
     AssetReadError
-        If they cannot be read.
+        If the bytes cannot be read.
     """
     retrying = retry.REQUESTS.retrying(access.retries)
     try:
@@ -90,8 +90,9 @@ def fetch(href: str, start: int, stop: int, access: Access) -> Part:
 
 
 def read_error(href: str, problem: str, may_pass: bool = False, remedy: str = "") -> AssetReadError:
-    """Make the error for a file that cannot be read."""
-    return AssetReadError(href, problem, remedy or "Run again; look at the file if it persists", may_pass=may_pass)
+    """Return the error for a file that cannot be read."""
+    remedy = remedy or "Run again; check the file if the error persists"
+    return AssetReadError(href, problem, remedy, may_pass=may_pass)
 
 
 def _source(href: str) -> Callable[[str, int, int, Access], Part]:
@@ -102,15 +103,15 @@ def _source(href: str) -> Callable[[str, int, int, Access], Part]:
     if scheme in STORE_SCHEMES:
         return _from_store
     if scheme in REMOTE_SCHEMES:
-        return _from_web
+        return _from_http
     if scheme == "file" or "://" not in href:
         return _from_disk
-    raise read_error(href, f"cannot be read: only {', '.join(REMOTE_SCHEMES)} addresses and local files can")
+    raise read_error(href, f"cannot be read: s2cube reads only {', '.join(REMOTE_SCHEMES)} addresses and local files")
 
 
 def _from_disk(href: str, start: int, stop: int, access: Access) -> Part:
     try:
-        with open(local_path(href), "rb") as file:  # noqa: PTH123  a path, or what a catalogue says is one
+        with open(local_path(href), "rb") as file:  # noqa: PTH123  a path, or a text from a catalogue
             facts = os.fstat(file.fileno())
             data = os.pread(file.fileno(), max(0, stop - start), start)
     except (OSError, ValueError, OverflowError) as error:
@@ -124,7 +125,7 @@ def _disk_version(facts: os.stat_result) -> str:
 
 
 def is_current(href: str, version: str) -> bool:
-    """Say whether a file still has this version. A file on the network is not checked, and counts as current."""
+    """Return whether a file still has this version. Files on the network are not checked and count as current."""
     if is_remote(href):
         return True
     try:
@@ -133,15 +134,15 @@ def is_current(href: str, version: str) -> bool:
         return False
 
 
-def _from_web(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a web server; a token is sent only to its own host."""
+def _from_http(href: str, start: int, stop: int, access: Access) -> Part:
+    """Read from an HTTP server. A token is sent only to the host that it belongs to."""
     url = _signed(href, access)
     if url == href:
-        answer = _followed(url, (start, stop), access)
+        answer = _send_and_follow(url, (start, stop), access)
     else:
         answer = _send(url, {}, (start, stop), access)
-        if answer.status in (401, 403) and (again := _signed(href, access, refused=url)) != url:
-            answer = _send(again, {}, (start, stop), access)
+        if answer.status in (401, 403) and (renewed_url := _signed(href, access, refused=url)) != url:
+            answer = _send(renewed_url, {}, (start, stop), access)
     if answer.status == 200:
         raise read_error(href, "cannot be read in parts: its server ignores HTTP ranges")
     if answer.status != 206:
@@ -159,19 +160,19 @@ def _send(url: str, headers: dict[str, str], requested: tuple[int, int], access:
     return http_get(url, headers | {"Range": f"bytes={start}-{stop - 1}"}, access.timeout_s, stop - start)
 
 
-def _followed(url: str, requested: tuple[int, int], access: Access) -> Answer:
+def _send_and_follow(url: str, requested: tuple[int, int], access: Access) -> Answer:
     answer = _send(url, {}, requested, access)
     for _ in range(_MOST_REDIRECTIONS):
-        following = redirected(url, answer)
-        if following is None:
+        target = redirected(url, answer)
+        if target is None:
             break
-        url = following
+        url = target
         answer = _send(url, {}, requested, access)
     return answer
 
 
 def _part_of(answer: Answer, requested: tuple[int, int], access: Access) -> Part:
-    """Take the requested bytes from an answer, which may hold more, or fewer at the end of the file."""
+    """Return the requested bytes of an answer. It may contain more bytes, or fewer at the end of the file."""
     if (packed := answer.headers.get("Content-Encoding", "identity")) != "identity":
         raise PermanentFailure(f"its server compresses it with {packed[:20]}, which was not requested")
     sent = answer.headers.get("Content-Range")
@@ -180,15 +181,15 @@ def _part_of(answer: Answer, requested: tuple[int, int], access: Access) -> Part
     bounds = _RANGE.fullmatch(sent)
     if bounds is None or int(bounds[1]) != requested[0]:
         raise TemporaryFailure("the server sent other bytes than requested")
-    length, whole = answer.headers.get("Content-Length"), int(bounds[3])
+    length, file_bytes = answer.headers.get("Content-Length"), int(bounds[3])
     if length is not None and length != str(int(bounds[2]) - int(bounds[1]) + 1):
         raise TemporaryFailure("the answer has another length than its header says")
     tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-    return _part(memoryview(answer.body), whole, f"{tag}-{whole}", requested, access)
+    return _checked_part(memoryview(answer.body), file_bytes, f"{tag}-{file_bytes}", requested, access)
 
 
 def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a bucket at s3://, with the keys of that store."""
+    """Read from an s3:// bucket, with the keys of its store."""
     location = locate(href, access.stores)
     if location.by_role:
         return _from_store(href, start, stop, access)
@@ -205,7 +206,7 @@ def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
 
 
 def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
-    """Read from a bucket by obstore: of Google, of Azure, or with the role of this machine."""
+    """Read from a bucket by obstore: a bucket of Google or Azure, or an s3:// bucket with the role of this machine."""
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError
 
@@ -215,25 +216,25 @@ def _from_store(href: str, start: int, stop: int, access: Access) -> Part:
     access.usage.add(1, 0)
     try:
         store = store_to_read(scheme, parts.netloc, access.timeout_s, by_role)
-        # obstore escapes a path itself.
+        # obstore escapes the path itself, so it is decoded here.
         answer = obstore.get(store, unquote(parts.path).lstrip("/"), options={"range": (start, stop)})
         most = answer.range[1] - answer.range[0]
-        # The first piece has the whole range, even if the server sends more.
+        # The first piece contains the complete range. It is cut, because the server may send more.
         data = memoryview(next(iter(answer.stream(min_chunk_size=most)), b""))[:most]
-        whole, version = answer.meta["size"], _version(answer.meta)
+        file_bytes, version = answer.meta["size"], _version(answer.meta)
     except NotSupportedError:
         raise read_error(href, "cannot be read in parts: its server ignores HTTP ranges") from None
     except (BaseError, OSError, ValueError) as error:
         raise _failure(href, error, by_role.url if by_role else SERVERS[scheme], access) from None
-    return _part(data, whole, version, (start, stop), access)
+    return _checked_part(data, file_bytes, version, (start, stop), access)
 
 
-def _part(data: memoryview, whole: int, version: str, requested: tuple[int, int], access: Access) -> Part:
+def _checked_part(data: memoryview, file_bytes: int, version: str, requested: tuple[int, int], access: Access) -> Part:
     access.usage.add(0, len(data))
     start, stop = requested
-    if len(data) != min(stop, whole) - start:
-        raise TemporaryFailure(f"{len(data)} of {min(stop, whole) - start} bytes were received")
-    return Part(data, whole, version)
+    if len(data) != min(stop, file_bytes) - start:
+        raise TemporaryFailure(f"{len(data)} of {min(stop, file_bytes) - start} bytes were received")
+    return Part(data, file_bytes, version)
 
 
 def _version(facts: "obstore.ObjectMeta") -> str:
@@ -241,10 +242,10 @@ def _version(facts: "obstore.ObjectMeta") -> str:
 
 
 def _failure(href: str, error: Exception, server: str, access: Access) -> Exception:
-    """Tell temporary failures of obstore from permanent ones."""
+    """Convert an error of obstore to a temporary or permanent failure."""
     from obstore import exceptions
 
-    final = (
+    permanent_errors = (
         exceptions.InvalidPathError, exceptions.NotFoundError, exceptions.PermissionDeniedError,
         exceptions.UnauthenticatedError, exceptions.UnknownConfigurationKeyError, ValueError, PermissionError,
         FileNotFoundError,
@@ -252,7 +253,7 @@ def _failure(href: str, error: Exception, server: str, access: Access) -> Except
     text = str(error).split("\n")[0]
     if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
         return busy(status, None) if status in BUSY else _refused(href, status)
-    if isinstance(error, final):
+    if isinstance(error, permanent_errors):
         return read_error(href, f"cannot be read ({redact(text, 300)})")
     diagnosis = diagnose(error, server, access.timeout_s)
     if diagnosis.may_pass:

@@ -1,7 +1,7 @@
-"""Tokens: addresses without secrets get one just before a file is read.
+"""Add a token to an address just before the file is read.
 
-Items, task graphs, logs and errors hold addresses without tokens. A rule says which addresses need a token, and which
-server gives it. Tokens stay in the process, and are renewed before they expire.
+Items, task graphs, logs and errors contain addresses without tokens. A rule defines which addresses need a token, and
+which server issues it. Each process keeps its own tokens, and renews them before they expire.
 """
 
 import json
@@ -22,7 +22,7 @@ from s2cube.fetch.retry import PermanentFailure, TemporaryFailure
 from s2cube.fetch.session import per_session
 
 Rules = tuple[tuple[str, str], ...]
-"""Pairs of an address prefix and the address of the server that gives the token for it."""
+"""Pairs of an address prefix and the address of the server that issues the token for it."""
 
 PLANETARY_COMPUTER: Rules = (
     (
@@ -30,15 +30,15 @@ PLANETARY_COMPUTER: Rules = (
         "https://planetarycomputer.microsoft.com/api/sas/v1/token/sentinel2l2a01/sentinel2-l2",
     ),
 )
-"""Addresses of the assets of its sentinel-2-l2a, by its items of 2019 to 2024. The server is that of
-planetarycomputer.microsoft.com/docs/concepts/sas, for a storage account and a container."""
+"""Prefix of the assets of collection sentinel-2-l2a, from its items of 2019 to 2024. The server issues tokens per
+storage account and container; source: planetarycomputer.microsoft.com/docs/concepts/sas."""
 
 _KEYS = {"planetarycomputer.microsoft.com": ("Ocp-Apim-Subscription-Key", "PC_SDK_SUBSCRIPTION_KEY")}
-"""Servers that get a key: the header, and the variable of the key, which has the name that their own SDK uses."""
+"""Token servers that accept a key: its header, and its environment variable (the same as in the SDK of the server)."""
 
 _MARGIN_S, _MARGIN_SHARE = 300, 0.2
-"""A token is renewed so long before it expires, but no earlier than in the last fifth of its life. Until then requests
-can end, clocks may differ, and the server of tokens may be out of service for some minutes."""
+"""A token is renewed this long before it expires, but not before the last fifth of its validity. The margin allows for
+requests in flight, for clocks that differ, and for a token server that is unavailable for some minutes."""
 
 _MOST_BYTES = 1 << 16
 _QUERY = re.compile(r"[!\"$-~]+")
@@ -53,12 +53,12 @@ _SIGNATURES = {
     ("googleaccessid", "signature"): r"googleaccessid|signature|expires",
     ("key-pair-id", "signature"): r"key-pair-id|signature|expires|policy|hash-algorithm",
 }
-"""Parameters that identify a signature, and a pattern of all its parameters, by the documentation of Azure SAS, S3
-(versions 4 and 2), Google Cloud (the same) and CloudFront."""
+"""Parameters that identify a signature, and a pattern of all its parameters. Source: the documentation of
+Azure SAS, S3 (versions 4 and 2), Google Cloud (versions 4 and 2) and CloudFront."""
 
 
 def unsigned(href: str) -> str:
-    """Give an address without user name, password and signatures of known kinds. Other parameters stay."""
+    """Return an address without user name, password and known signatures. Other parameters are kept."""
     parts = urlsplit(href)
     if "://" not in href or not (parts.query or "@" in parts.netloc):
         return href
@@ -71,9 +71,9 @@ def unsigned(href: str) -> str:
 
 
 def token_server(href: str, rules: Rules = ()) -> str | None:
-    """Find the server that gives the token for an address: by the longest prefix that consists of complete names."""
+    """Find the server that issues the token for an address, by the longest prefix that consists of complete names."""
     address = urlsplit(href)
-    # With .. the address may be outside of the folder, after a server or a library has resolved it.
+    # If a server or a library resolves .., the address may be outside of the folder.
     if ".." in unquote(address.path).replace("\\", "/").split("/"):
         return None
     fitting = [rule for rule in (*rules, *PLANETARY_COMPUTER) if _is_below(address, urlsplit(rule[0]))]
@@ -87,18 +87,18 @@ def _is_below(address: SplitResult, prefix: SplitResult) -> bool:
 
 
 def sign(href: str, rules: Rules, timeout_s: float, retries: int, refused: str = "") -> str:
-    """Give the address of a file with a valid token. An address that no rule is for stays as it is.
+    """Return the address of a file with a valid token. If no rule applies, the address does not change.
 
     Parameters
     ----------
     refused
-        An earlier result that the server of the file refused, although its token had not expired. The token is then
-        renewed. If it has just been renewed, the same address is returned, because another token would not help.
+        An earlier result that the server of the file refused before its token expired. The token is then renewed. If
+        it has just been renewed, the same address is returned, because a new token would not help.
 
     Raises
     ------
     AssetReadError
-        If the server gives no token.
+        If the token server does not issue a token.
     """
     bare = unsigned(href)
     server = token_server(bare, rules)
@@ -107,7 +107,7 @@ def sign(href: str, rules: Rules, timeout_s: float, retries: int, refused: str =
     try:
         token = _tokens().get(server, timeout_s, retries, refused)
     except (TemporaryFailure, PermanentFailure, _NoToken) as error:
-        remedy = "Run again later; if it persists, check [read] tokens and the key in the environment"
+        remedy = "Run again later; if the error persists, check [read] tokens and the key in the environment"
         may_pass = isinstance(error, TemporaryFailure) and not error.is_unknown_server
         after = f" after {retries} retries" if retries and may_pass else ""
         raise AssetReadError(
@@ -118,7 +118,7 @@ def sign(href: str, rules: Rules, timeout_s: float, retries: int, refused: str =
 
 
 class _NoToken(Exception):
-    """The server of tokens gives none."""
+    """The token server does not issue a token."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ class _Token:
     Parameters
     ----------
     renew_s, end_s
-        When it is renewed, and when it expires.
+        Times at which it is renewed, and at which it expires.
     keep_until_s
-        It replaces a refused token. Until this time it is not replaced in turn, even if it is refused, too.
+        Set if it replaces a refused token. Until this time, it is not replaced even if it is refused, too.
     """
 
     query: str = field(repr=False)
@@ -140,46 +140,46 @@ class _Token:
 
 
 class _Tokens:
-    """Tokens by server. Threads that need the same one wait until one of them has fetched it."""
+    """Tokens by server. If several threads need the same token, one of them fetches it and the others wait."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Future[_Token]] = {}
         self._lock = threading.Lock()
 
     def get(self, server: str, timeout_s: float, retries: int, refused: str) -> str:
-        """Give a valid token: the one that is kept, or a new one."""
+        """Return a valid token: the kept token, or a new one."""
         with self._lock:
-            coming = self._kept.get(server)
-            old, now = coming.result() if coming and coming.done() else None, time.monotonic()
+            future = self._kept.get(server)
+            old, now = future.result() if future and future.done() else None, time.monotonic()
             was_refused = bool(old and refused.endswith(old.query) and now >= old.keep_until_s)
-            mine: Future[_Token] | None = None
-            if coming is None or (old and (was_refused or now >= old.renew_s)):
-                mine = coming = self._kept[server] = Future()
-        if mine:
+            own_future: Future[_Token] | None = None
+            if future is None or (old and (was_refused or now >= old.renew_s)):
+                own_future = future = self._kept[server] = Future()
+        if own_future:
             try:
                 token = _fetched(server, timeout_s, retries)
-                mine.set_result(
+                own_future.set_result(
                     replace(token, keep_until_s=token.end_s - token.renew_s + now) if was_refused else token
                 )
             except BaseException as error:  # noqa: BLE001  the waiting threads receive it, too
-                self._handle_failure(server, mine, None if was_refused else old, error)
-        return coming.result().query
+                self._handle_failure(server, own_future, None if was_refused else old, error)
+        return future.result().query
 
-    def _handle_failure(self, server: str, mine: "Future[_Token]", old: _Token | None, error: BaseException) -> None:
+    def _handle_failure(self, server: str, future: "Future[_Token]", old: _Token | None, error: BaseException) -> None:
         """Keep the old token if it is valid and the failure is temporary; else raise the error in all threads."""
         now = time.monotonic()
         if old and now < old.end_s and isinstance(error, TemporaryFailure):
             # Try again later, while the old token is still valid.
-            mine.set_result(replace(old, renew_s=now + _MARGIN_SHARE * (old.end_s - now)))
+            future.set_result(replace(old, renew_s=now + _MARGIN_SHARE * (old.end_s - now)))
             return
         with self._lock:
             del self._kept[server]
-        mine.set_exception(error)
+        future.set_exception(error)
 
 
 @per_session()
 def _tokens() -> _Tokens:
-    """Give the tokens of this process."""
+    """Return the tokens of this process."""
     return _Tokens()
 
 
@@ -193,11 +193,11 @@ def _fetched(server: str, timeout_s: float, retries: int) -> _Token:
     try:
         content = json.loads(answer.body)
         query, end = content["token"].lstrip("?"), datetime.fromisoformat(content["msft:expiry"])
-        # By the clock of the server, because the clock of this machine may be wrong.
+        # Use the clock of the server, because the clock of this machine may be wrong.
         now = parsedate_to_datetime(answer.headers["Date"]) if "Date" in answer.headers else datetime.now(UTC)
         life_s = (end - now).total_seconds()
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _NoToken("the answer holds no token") from None
+        raise _NoToken("the answer contains no token") from None
     if life_s <= 0 or not _QUERY.fullmatch(query):
         raise _NoToken("the token is invalid or has expired")
     return _Token(query, asked_s + life_s - min(_MARGIN_S, _MARGIN_SHARE * life_s), asked_s + life_s)

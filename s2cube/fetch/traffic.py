@@ -1,4 +1,4 @@
-"""Count what reading takes: requests and bytes."""
+"""Count the requests and bytes of reading."""
 
 import threading
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Traffic:
 class Usage:
     """Counts the requests and bytes of reading, and keeps notes on files.
 
-    A pickled one arrives empty: each process counts for itself.
+    Unpickling returns an empty object: each process counts its own requests.
 
     Attributes
     ----------
     notes
-        What is unusual about reading a file, by its address.
+        Notes on unusual events while a file was read, by its address.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""An object store to write to: each file is written completely or not at all, and its size is checked then."""
+"""An object store to write to. Each file is written completely or not at all, and then its size is checked."""
 
 import re
 import tempfile
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bucket:
-    """A folder of an object store, or the whole bucket."""
+    """A folder of an object store, or the complete bucket."""
 
     address: str
 
@@ -42,7 +42,7 @@ class Bucket:
             raise OutputError(self.address, error.problem, remedy) from None
 
     def clean_up(self) -> None:
-        """Do nothing: an object store shows no incomplete files."""
+        """Do nothing: an object store never contains incomplete files."""
 
     def check_writable(self) -> None:
         name = f"{OWN}-{uuid4().hex}"
@@ -58,11 +58,11 @@ class Bucket:
         import obstore
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        with self._named(name):
+        with self._named_errors(name):
             interruptible(lambda: obstore.put(self._store, name, content))
-            there = interruptible(lambda: obstore.head(self._store, name)["size"])
-        if there != size:
-            raise self._write_error(name, f"the store has {there} of {size} bytes")
+            stored_bytes = interruptible(lambda: obstore.head(self._store, name)["size"])
+        if stored_bytes != size:
+            raise self._write_error(name, f"the store has {stored_bytes} of {size} bytes")
 
     def read(self, name: str) -> bytes | None:
         found = self._find(name)
@@ -71,13 +71,13 @@ class Bucket:
     def remove(self, name: str) -> None:
         import obstore
 
-        with self._named(name), suppress(FileNotFoundError):
+        with self._named_errors(name), suppress(FileNotFoundError):
             interruptible(lambda: obstore.delete(self._store, name))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         import obstore
 
-        with self._named(name, "read"):
+        with self._named_errors(name, "read"):
             answer = interruptible(lambda: obstore.get(self._store, name))
             for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
@@ -93,7 +93,7 @@ class Bucket:
         return {name: found[name] for name in sorted(names, key=lambda name: name.split("/"))}
 
     def _list(self, under: str, most: int | None = None) -> dict[str, int]:
-        """Give the sizes of files by name; stop when there are `most` of them."""
+        """Return the sizes of files by name. If `most` is given, stop as soon as that many files are found."""
         import obstore
 
         def list_pages() -> dict[str, int]:
@@ -104,7 +104,7 @@ class Bucket:
                     break
             return found
 
-        with self._named(under, "listed"):
+        with self._named_errors(under, "listed"):
             return interruptible(list_pages)
 
     def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:
@@ -114,7 +114,7 @@ class Bucket:
         found = self._find(name)
         if (found[0] if found else None) != old:
             return False
-        with self._named(name):
+        with self._named_errors(name):
             try:
                 interruptible(
                     lambda: obstore.put(self._store, name, new, mode={"e_tag": found[1]} if found else "create")
@@ -130,7 +130,7 @@ class Bucket:
             answer = obstore.get(self._store, name)
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
-        with suppress(FileNotFoundError), self._named(name, "read"):
+        with suppress(FileNotFoundError), self._named_errors(name, "read"):
             return interruptible(get)
         return None
 
@@ -139,7 +139,7 @@ class Bucket:
         return store_to_write(self.address)
 
     @contextmanager
-    def _named(self, name: str, verb: str = "written") -> Iterator[None]:
+    def _named_errors(self, name: str, verb: str = "written") -> Iterator[None]:
         from obstore.exceptions import BaseError
 
         try:

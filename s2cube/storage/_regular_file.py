@@ -1,4 +1,4 @@
-"""Open regular files and folders, but no links, pipes or devices."""
+"""Open regular files and folders only, never links, pipes or devices."""
 
 import os
 import stat
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""A link is not followed, and a pipe without a writer does not block."""
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""With these flags, a link is not followed, and a pipe without a writer does not block."""
 
 _MODE = 0o666
-_KINDS = {
+_KIND_NAMES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFREG: "a file",
     stat.S_IFIFO: "a named pipe",
@@ -26,7 +26,7 @@ class NotRegularFileError(OSError):
     Parameters
     ----------
     problem
-        What it is.
+        What the path is instead.
     name
         Path of the part that is not a folder, relative to the root; empty for the file itself.
     """
@@ -38,62 +38,62 @@ class NotRegularFileError(OSError):
 
 @contextmanager
 def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
-    """Open a folder below a root, part by part, so that no link below the root is followed; give its descriptor.
+    """Open a folder below a root, part by part, so that links below the root are not followed; yield its descriptor.
 
     Parameters
     ----------
     root
-        It may be a link itself.
+        The root itself may be a link.
     folder
-        Relative to the root, with slashes.
+        Path relative to the root, with slashes.
     create
-        Create missing folders, but never the root: a user may have deleted it during the run on purpose.
+        Create missing folders, except the root: the user may have deleted the root on purpose during the run.
 
     Raises
     ------
     NotRegularFileError
         If a part is not a folder.
     OSError
-        If it cannot be opened.
+        If the folder cannot be opened.
     """
-    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     parts = PurePosixPath(folder).parts
     try:
         for depth, part in enumerate(parts, 1):
             if create:
                 with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=at)
+                    os.mkdir(part, dir_fd=descriptor)
             try:
-                below = _open(part, os.O_RDONLY, at, stat.S_IFDIR)
+                child = _open(part, os.O_RDONLY, descriptor, stat.S_IFDIR)
             except NotRegularFileError as error:
                 raise NotRegularFileError(error.problem, "/".join(parts[:depth])) from None
-            os.close(at)
-            at = below
-        yield at
+            os.close(descriptor)
+            descriptor = child
+        yield descriptor
     finally:
-        os.close(at)
+        os.close(descriptor)
 
 
 def open_file(name: str, flags: int, folder: int | None = None) -> int:
-    """Open a regular file in an open folder, or in the current folder; give its descriptor.
+    """Open a regular file in an open folder, or in the current folder; return its descriptor.
 
     Raises
     ------
     NotRegularFileError
-        If it is not a regular file.
+        If the name is not that of a regular file.
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
     return _open(name, flags, folder, stat.S_IFREG)
 
 
 def check_no_folder(name: str, folder: int) -> None:
-    """Check that no folder of an open folder has this name, so that a file can take it.
+    """Check that an open folder contains no folder with this name, so that a file can have it.
 
     Raises
     ------
     NotRegularFileError
-        If a folder has it.
+        If a folder has this name.
     """
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -102,22 +102,22 @@ def check_no_folder(name: str, folder: int) -> None:
 
 def _open(name: str, flags: int, folder: int | None, kind: int) -> int:
     try:
-        opened = os.open(name, flags | _SAFE, _MODE, dir_fd=folder)
+        opened = os.open(name, flags | _SAFE_FLAGS, _MODE, dir_fd=folder)
     except OSError:
         with suppress(FileNotFoundError):
-            _check(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode, kind)
+            _check_kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode, kind)
         raise
     try:
-        _check(os.fstat(opened).st_mode, kind)
+        _check_kind(os.fstat(opened).st_mode, kind)
     except NotRegularFileError:
         os.close(opened)
         raise
     return opened
 
 
-def _check(mode: int, kind: int) -> None:
+def _check_kind(mode: int, kind: int) -> None:
     found = stat.S_IFMT(mode)
     if found == stat.S_IFLNK:
         raise NotRegularFileError("is a link, and links inside an output are not followed")
     if found != kind:
-        raise NotRegularFileError(f"is {_KINDS.get(found, 'something else')}, not {_KINDS[kind]}")
+        raise NotRegularFileError(f"is {_KIND_NAMES.get(found, 'something else')}, not {_KIND_NAMES[kind]}")

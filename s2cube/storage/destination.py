@@ -1,4 +1,4 @@
-"""A place to write to, a folder or a bucket, with one interface for both."""
+"""One interface for the folders and buckets that s2cube writes to."""
 
 import re
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ class Destination(Protocol):
 
     @property
     def address(self) -> str:
-        """The path or address, as users write it."""
+        """The path or address, as the user wrote it."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether every machine can write there by the same address. It is unknown for a folder, and so False."""
+        """Whether all machines can write to it by the same address. False for a folder, because it is not known."""
 
     def local(self, name: str) -> Path | None:
-        """Give the path of a file or folder on this machine; None if there is none."""
+        """Return the path of a file or folder on this machine; None for a bucket."""
 
     def prepare(self) -> None:
         """Check that files can be written; create the destination if it does not exist.
@@ -35,23 +35,23 @@ class Destination(Protocol):
         Raises
         ------
         OutputError
-            If it cannot be written.
+            If files cannot be written.
         """
 
     def check_writable(self) -> None:
-        """Write a file, and remove it.
+        """Write a test file, and remove it.
 
         Raises
         ------
         WriteError
-            If it cannot be written.
+            If the file cannot be written.
         """
 
     def clean_up(self) -> None:
-        """Remove the files that stopped runs left incomplete."""
+        """Remove the incomplete files of interrupted runs."""
 
     def staging(self) -> AbstractContextManager[Path]:
-        """Lend a folder of this machine for files that will be put there."""
+        """Yield a temporary folder on this machine for files that will be put into the destination."""
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Write a file, completely or not at all. A file from the staging folder is moved."""
@@ -60,10 +60,10 @@ class Destination(Protocol):
         """Add complete lines at the end of a file; create it if it does not exist."""
 
     def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Write a file if its content is as expected (None: if it does not exist); say whether it was written."""
+        """Write a file if its content is `old` (None: if it does not exist); return whether it was written."""
 
     def read(self, name: str) -> bytes | None:
-        """Give the content of a file; None if it does not exist."""
+        """Return the content of a file; None if it does not exist."""
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of a file in parts.
@@ -71,28 +71,30 @@ class Destination(Protocol):
         Raises
         ------
         FileNotFoundError
-            If it does not exist.
+            If the file does not exist.
         OSError
-            If the disk cannot read it.
+            If the disk cannot read the file.
         """
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""
 
     def sizes(self, depth: int, under: str = "") -> dict[str, int]:
-        """List files whose path has a number of names, by one listing: their sizes in bytes, by name, sorted.
+        """Return the sizes of files, bytes, by name, sorted; from one listing.
 
         Folders at the top whose name begins with a dot are left out.
 
         Parameters
         ----------
+        depth
+            Number of names in the path of a file. Other files are left out.
         under
-            Folder to list; all of the destination by default.
+            Folder to list; the complete destination by default.
         """
 
 
 def destination_at(out: str | Path) -> Destination:
-    """Give the folder or bucket at a path or address.
+    """Return the folder or bucket at a path or address.
 
     Raises
     ------
@@ -105,9 +107,9 @@ def destination_at(out: str | Path) -> Destination:
         return Folder(Path(text).expanduser().absolute())
     text = text.rstrip("/")
     parts = urlsplit(text)
-    # An object store would use another name than the given one.
-    unclear = {"", ".", ".."} & set(parts.path.split("/")[1:])
-    if match[1].lower() not in STORE_SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or unclear:
+    # An object store would change such names.
+    unsafe = {"", ".", ".."} & set(parts.path.split("/")[1:])
+    if match[1].lower() not in STORE_SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or unsafe:
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in STORE_SCHEMES)
-        raise OutputError(text, "s2cube cannot write there", f"Give --out a local folder or one of {known}")
+        raise OutputError(text, "s2cube cannot write there", f"Set --out to a local folder or one of {known}")
     return Bucket(text)

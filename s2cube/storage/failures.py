@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SliceFailure:
-    """Why a time slice could not be written; a line of ``failures.jsonl``.
+    """The failure of a time slice: one line of ``failures.jsonl``.
 
     Parameters
     ----------
     asset
-        Key of the asset that is the cause; empty if no single asset is.
+        Key of the asset that caused the failure; empty if no single asset caused it.
     time
-        When it failed, RFC 3339, UTC.
+        Time of the failure, RFC 3339, UTC.
     may_pass
-        Whether a later attempt may succeed; not in the file.
+        Whether a later attempt may succeed. It is not written to the file.
     """
 
     slice: str
@@ -36,7 +36,7 @@ class SliceFailure:
     may_pass: bool = False
 
     def line(self) -> dict[str, Any]:
-        """Give the content of the line."""
+        """Return the content of the line."""
         return {name: value for name, value in asdict(self).items() if name != "may_pass"}
 
 
@@ -54,13 +54,13 @@ class FailureList:
             self.destination.append(FAILURES, as_utf8(lines))
 
     def remove(self, slice_ids: set[str]) -> None:
-        """Remove slices that are written, or will be tried again. Lines that cannot be read are removed, too."""
+        """Remove slices that are now written, or will be tried again. Lines that cannot be read are removed, too."""
         self.fence.check()
         lines = [line for line in (self.destination.read(FAILURES) or b"").split(b"\n") if line.strip()]
-        slices = [_slice_of(line) for line in lines]
+        slices = [_read_slice_id(line) for line in lines]
         if None in slices:
             path = f"{self.destination.address}/{FAILURES}"
-            log.warning("%s: %d lines cannot be read, and are left out", path, slices.count(None))
+            log.warning("%s: %d lines cannot be read, and are removed", path, slices.count(None))
         kept = [
             line + b"\n" for line, slice_id in zip(lines, slices, strict=True) if slice_id not in {*slice_ids, None}
         ]
@@ -70,8 +70,8 @@ class FailureList:
             self.destination.put(FAILURES, b"".join(kept))
 
 
-def _slice_of(line: bytes) -> str | None:
-    """Give the slice id of a line; None if a crash cut the line off, or if it was edited."""
+def _read_slice_id(line: bytes) -> str | None:
+    """Return the slice id of a line; None if the line is incomplete after a crash, or was edited."""
     try:
         slice_id = json.loads(line)["slice"]
     except (ValueError, KeyError, TypeError, RecursionError):

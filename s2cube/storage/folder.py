@@ -1,4 +1,4 @@
-"""A folder to write to: each file is written completely or not at all, and no link inside is followed."""
+"""A folder to write to. Each file is written completely or not at all. Links inside it are not followed."""
 
 import fcntl
 import logging
@@ -21,7 +21,7 @@ from s2cube.storage.layout import LOCK, PARTS
 log = logging.getLogger(__name__)
 
 _LOCK_WAIT_S = 10
-"""The work under the lock takes milliseconds. A process that holds it longer is suspended, and may stay so."""
+"""Maximum wait for the lock. A process needs it for milliseconds; one that holds it longer is probably suspended."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -50,22 +50,22 @@ class Folder:
         except (OSError, WriteError) as error:
             problem = error.problem if isinstance(error, WriteError) else _problem(error, "written")
             raise OutputError(self.address, problem, "Choose another folder by --out") from None
-        with self._named(PARTS), suppress(FileNotFoundError), inside(self.root, PARTS):
+        with self._named_errors(PARTS), suppress(FileNotFoundError), inside(self.root, PARTS):
             pass
 
     def clean_up(self) -> None:  # noqa: D102
-        # `inside` raises an error for a link.
+        # If the folder is a link, `inside` raises an error, and nothing is removed.
         with suppress(OSError), inside(self.root, PARTS):
             shutil.rmtree(self.root / PARTS, ignore_errors=True)
 
     def check_writable(self) -> None:  # noqa: D102
-        with self._named(""), tempfile.TemporaryFile(dir=self.root):
+        with self._named_errors(""), tempfile.TemporaryFile(dir=self.root):
             pass
 
     @contextmanager
     def staging(self) -> Iterator[Path]:  # noqa: D102
         name = f"{PARTS}/{uuid4().hex}"
-        with self._named(name), inside(self.root, name, create=True):
+        with self._named_errors(name), inside(self.root, name, create=True):
             pass
         try:
             yield self.root / name
@@ -77,12 +77,12 @@ class Folder:
         if isinstance(content, bytes):
             with self.staging() as folder:
                 staged = folder / "content"
-                with self._named(name):
+                with self._named_errors(name):
                     staged.write_bytes(content)
                 self.put(name, staged)
             return
-        with self._named(name):
-            # The content is on disk before the file gets its name: after a crash there is the old file, or none.
+        with self._named_errors(name):
+            # Write the content to disk before the file gets its name. After a crash, the old file or no file exists.
             with content.open("rb") as file:
                 os.fsync(file.fileno())
             with self._parent(name, create=True) as (folder_, leaf):
@@ -91,56 +91,57 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:  # noqa: D102
         try:
-            with self._named(name, "read"), self._opened(name) as file:
+            with self._named_errors(name, "read"), self._opened(name) as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def chunks(self, name: str) -> Iterator[bytes]:  # noqa: D102
         with ExitStack() as opened:
-            with self._named(name, "read"):
+            with self._named_errors(name, "read"):
                 file = opened.enter_context(self._opened(name))
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
 
     def remove(self, name: str) -> None:  # noqa: D102
-        with self._named(name), suppress(FileNotFoundError), self._parent(name) as (folder, leaf):
+        with self._named_errors(name), suppress(FileNotFoundError), self._parent(name) as (folder, leaf):
             check_no_folder(leaf, folder)
             os.unlink(leaf, dir_fd=folder)
 
     def sizes(self, depth: int, under: str = "") -> dict[str, int]:  # noqa: D102
         found: dict[str, int] = {}
-        with self._named(under, "read"), suppress(FileNotFoundError, NotADirectoryError), inside(self.root, under):
+        missing = FileNotFoundError, NotADirectoryError
+        with self._named_errors(under, "read"), suppress(*missing), inside(self.root, under):
             found.update(_sizes(self.root, under, len(Path(under).parts) + 1, depth))
         return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
 
     def append(self, name: str, lines: bytes) -> None:  # noqa: D102
-        left = memoryview(lines if self._ends_line(name) else b"\n" + lines)
-        with self.open_to_append(name) as file, self._named(name):
-            facts = os.fstat(file.fileno())
-            if facts.st_nlink > 1:
-                # The same file has a name outside of the output, as in a copy made of hard links: it must not change.
-                self.put(name, (self.read(name) or b"") + left)
+        remaining = memoryview(lines if self._ends_line(name) else b"\n" + lines)
+        with self.open_to_append(name) as file, self._named_errors(name):
+            file_status = os.fstat(file.fileno())
+            if file_status.st_nlink > 1:
+                # Another hard link to the file may be outside of the output, and must not change: write a new file.
+                self.put(name, (self.read(name) or b"") + remaining)
                 return
             try:
-                while left:
-                    left = left[os.write(file.fileno(), left) :]
+                while remaining:
+                    remaining = remaining[os.write(file.fileno(), remaining) :]
                 os.fsync(file.fileno())
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(file.fileno(), facts.st_size)
+                    os.ftruncate(file.fileno(), file_status.st_size)
                 raise
 
     def _ends_line(self, name: str) -> bool:
-        """Say whether a file ends with a complete line, or is empty or missing."""
+        """Return whether a file ends with a complete line, or is empty or missing."""
         try:
-            with self._named(name, "read"), self._opened(name) as file:
+            with self._named_errors(name, "read"), self._opened(name) as file:
                 return not file.seek(0, os.SEEK_END) or os.pread(file.fileno(), 1, file.tell() - 1) == b"\n"
         except (FileNotFoundError, NotADirectoryError):
             return True
 
     def compare_and_swap(self, name: str, old: bytes | None, new: bytes) -> bool:  # noqa: D102
-        # Two runs may find the same content: only one of them may replace it.
+        # The lock is needed, because two runs may read the same content, and only one of them may replace it.
         with self._locked():
             if self.read(name) != old:
                 return False
@@ -156,27 +157,27 @@ class Folder:
         OutputError
             If the name belongs to something that is not a file.
         WriteError
-            If it cannot be written.
+            If the file cannot be written.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with self._named(name), self._parent(name, create=True) as (folder, leaf):
+        with self._named_errors(name), self._parent(name, create=True) as (folder, leaf):
             opened = open_file(leaf, flags, folder)
         with os.fdopen(opened, "ab") as file:
             yield file
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._named(LOCK), self._parent(LOCK, create=True) as (folder, leaf):
-            guard = open_file(leaf, os.O_RDWR | os.O_CREAT, folder)
+        with self._named_errors(LOCK), self._parent(LOCK, create=True) as (folder, leaf):
+            lock_file = open_file(leaf, os.O_RDWR | os.O_CREAT, folder)
         try:
             deadline = time.monotonic() + _LOCK_WAIT_S
-            # Not every network file system has locks.
+            # Some network file systems do not support locks.
             with suppress(OSError):
-                while not _lock(guard) and time.monotonic() < deadline:
+                while not _lock(lock_file) and time.monotonic() < deadline:
                     time.sleep(0.02)
             yield
         finally:
-            os.close(guard)
+            os.close(lock_file)
 
     @contextmanager
     def _parent(self, name: str, create: bool = False) -> Iterator[tuple[int, str]]:
@@ -192,8 +193,8 @@ class Folder:
             yield file
 
     @contextmanager
-    def _named(self, name: str, verb: str = "written") -> Iterator[None]:
-        """Turn errors of the system into those of s2cube; FileNotFoundError of a file to read is left to the caller."""
+    def _named_errors(self, name: str, verb: str = "written") -> Iterator[None]:
+        """Convert system errors to errors of s2cube. FileNotFoundError of a file to read is not converted."""
         try:
             yield
         except NotRegularFileError as error:
@@ -202,9 +203,9 @@ class Folder:
         except OSError as error:
             if verb == "read" and isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise
-            if not _is_there(self.root):
+            if not _exists(self.root):
                 raise WriteError(self.address, "does not exist any more", "Check the folder, then run again") from None
-            remedy = {"read": "Check the folder", "written": "Make room, or choose another --out"}[verb]
+            remedy = {"read": "Check the folder", "written": "Free some disk space, or choose another --out"}[verb]
             raise WriteError(str(self.root / name), _problem(error, verb), f"{remedy}; then run again") from None
 
 
@@ -216,7 +217,7 @@ def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[st
     for entry in entries:
         name = f"{folder}/{entry.name}" if folder else entry.name
         if level == depth:
-            with suppress(FileNotFoundError):  # it may just have been removed
+            with suppress(FileNotFoundError):  # another process may just have removed it
                 if entry.is_file(follow_symlinks=False):
                     yield name, entry.stat(follow_symlinks=False).st_size
         elif level == 1 and entry.name.startswith("."):
@@ -229,11 +230,11 @@ def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[st
 
 @per_session(maxsize=1024)
 def _warn_of_link(path: str) -> None:
-    """Warn once."""
+    """Log this warning once per path."""
     log.warning("%s is a link. Links inside an output are not followed, so its content is left out", path)
 
 
-def _is_there(root: Path) -> bool:
+def _exists(root: Path) -> bool:
     try:
         root.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -243,9 +244,9 @@ def _is_there(root: Path) -> bool:
     return True
 
 
-def _lock(guard: int) -> bool:
+def _lock(lock_file: int) -> bool:
     try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Read the Item of an image. If it cannot be read, the error says why."""
+"""Read the Item of an image. If it cannot be read, the error explains why."""
 
 import re
 from collections.abc import Mapping
@@ -12,31 +12,31 @@ from pydantic_core import from_json
 from s2cube.storage.layout import slice_file
 
 DATA = "data"
-"""Key of the asset that is the COG."""
+"""Key of the asset of the COG."""
 
 QA_IMAGE = "qa"
 PICTURE = "thumbnail"
 
 SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
-"""File name of each asset: the name of the slice, followed by this."""
+"""End of the file name of each asset. The name of the slice comes before it."""
 
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
 
 SCENES = "s2cube:scenes"
-"""Property of an Item: ids of the scenes that its image was made of."""
+"""Property of an Item: ids of the scenes that were used for its image."""
 
 SETTINGS = "s2cube:settings"
-"""Property of an Item: the settings of its pixels, by the names of the flags."""
+"""Property of an Item: the settings that determine its pixels, by the names of the flags."""
 
 SEARCH = "s2cube:search"
 """Property of an Item: the settings of the search, by the names of the flags."""
 
 GROUND = "s2cube:ground"
-"""Property of an Item: digest of the ground of its area, see `AOI.ground`."""
+"""Property of an Item: digest of the ground of its area; see `AOI.ground`."""
 
 DATA_VERSION = "s2cube:data_version"
-"""Property of an Item: `recipe.DATA_VERSION` when it was made."""
+"""Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
 
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
@@ -47,20 +47,20 @@ _MULTIHASH = re.compile(f"{SHA2_256}[0-9a-f]{{64}}|(?!{SHA2_256})([0-9a-f]{{2}})
 
 @dataclass(frozen=True)
 class ImageItem:
-    """The facts that the Item of an image states.
+    """The content of the Item of an image.
 
     Parameters
     ----------
     recipe, bands
         See `TimeSlice`; names of bands in the order of the COG.
     scenes
-        Ids of the scenes that the image was made of.
+        Ids of the scenes that were used for the image.
     properties
         All properties of the Item.
     files
-        Size of each of its files, bytes, by file name relative to the output; None if the Item does not give it.
+        Size of each of its files, bytes, by file name relative to the output; None if the Item does not contain it.
     checksums
-        Multihash of each file, hexadecimal, if the Item gives it.
+        Multihash of each file, hexadecimal, if the Item contains it.
     geometry
         GeoJSON, EPSG:4326.
     """
@@ -79,7 +79,7 @@ class ImageItem:
         return datetime.fromisoformat(self.properties["datetime"])
 
     def flaw(self, sizes: Mapping[str, int]) -> str:
-        """Say which file is missing or has another size; empty if all are as the Item says.
+        """Return a text about the first file that is missing or has another size; empty if there is none.
 
         Parameters
         ----------
@@ -97,12 +97,12 @@ class ImageItem:
 def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
 
-    It checks every member that s2cube reads, and those without which other programs cannot read the Item.
+    It checks all members that s2cube reads, and all members that other programs need to read the Item.
 
     Raises
     ------
     ValueError
-        If it is not an Item of this slice as s2cube writes them; the message says what is wrong.
+        If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
     raw = from_json(content, allow_inf_nan=False)
     try:
@@ -111,7 +111,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
     if (item.collection, item.id) != (aoi_id, slice_id):
-        raise ValueError("its id or collection is that of another slice")
+        raise ValueError("its id or collection belongs to another slice")
     files, checksums = {}, {}
     for key in SUFFIXES.keys() & item.assets.keys():
         asset = item.assets[key]
@@ -142,9 +142,9 @@ def _check_instant(text: str) -> str:
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:
     if len(ring) < 4 or {len(position) for position in ring} not in ({2}, {3}):
         raise ValueError("is not a ring of positions")
-    # A little beyond the globe: rounding must not make an Item unreadable.
+    # One degree more than the globe has, because rounding must not make an Item unreadable.
     if any(abs(lon) > 181 or abs(lat) > 91 for lon, lat, *_ in ring):
-        raise ValueError("lies outside the globe")
+        raise ValueError("has a longitude or latitude out of range")
     return ring
 
 

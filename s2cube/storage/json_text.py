@@ -1,4 +1,4 @@
-"""Write JSON as the files of an output hold it."""
+"""Write JSON in the format of the files of an output."""
 
 import json
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def stac_json(content: Mapping[str, Any]) -> bytes:
-    """Write an Item, a collection or a catalogue.
+    """Return the JSON text of an Item, a collection or a catalogue.
 
-    The geometry is on one line: with a line for each number the file is three times as long.
+    The geometry is on one line. With one line per number, the file would be three times as long.
     """
     geometry = json.dumps(content.get("geometry"), separators=(",", ":"), allow_nan=False)
     marker = "\x00geometry"
@@ -18,5 +18,5 @@ def stac_json(content: Mapping[str, Any]) -> bytes:
 
 
 def as_utf8(json_text: str) -> bytes:
-    """Encode JSON as UTF-8. A lone surrogate, which UTF-8 cannot hold, is replaced by its escape."""
+    """Encode JSON as UTF-8. UTF-8 cannot encode a lone surrogate, so its escape is written."""
     return json_text.encode(errors="backslashreplace")

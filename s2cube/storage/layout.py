@@ -16,32 +16,32 @@ OWN = ".s2cube"
 """Folder of the files that only s2cube reads."""
 
 RUN = f"{OWN}/run"
-"""The record of the run that writes to the output, or of the last one."""
+"""The record of the run that writes to the output now, or else of the last run."""
 
 OVERWRITE = f"{OWN}/overwrite"
-"""The slices that an --overwrite has written so far."""
+"""The slices that a run with --overwrite has written so far."""
 
 LOCK = f"{OWN}/lock"
 PARTS = f"{OWN}/parts"
-"""Folder of files that are being written. It is on the same disk, so that they can be moved from there in one step."""
+"""Folder of files that are being written. It is on the disk of the output, so that a file can be moved in one step."""
 
 RUN_LOG = f"{OWN}/run.log"
-"""The log of a run in a process of its own."""
+"""The log of a run in a separate process."""
 
 SLICE_DEPTH = 3
 """Number of names in the path of a slice's file: AOI, slice, file."""
 
 
 def collection_file(aoi_id: str) -> str:
-    """Give the name of the collection of an AOI."""
+    """Return the name of the collection of an AOI."""
     return f"{aoi_id}/collection.json"
 
 
 def slice_folder(aoi_id: str, slice_id: str) -> str:
-    """Give the name of the folder of a slice."""
+    """Return the name of the folder of a slice."""
     return f"{aoi_id}/{slice_id}"
 
 
 def slice_file(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
-    """Give the name of a file of a slice: the suffix is ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
+    """Return the name of a file of a slice: the suffix is ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
     return f"{slice_folder(aoi_id, slice_id)}/{slice_id}{suffix}"

@@ -1,4 +1,4 @@
-"""The right to write to an output: one run holds it at a time, and shows by heartbeats that it lives."""
+"""A lease is the right to write to an output. Only one run holds it at a time, and writes heartbeats."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ _HEARTBEAT_S = 3
 """Interval of heartbeats."""
 
 _DEAD_S = DEAD_S
-"""Time that a run waits for a heartbeat of the run before it."""
+"""Time that a run waits for a heartbeat of the previous run."""
 
 
 class Lease:
@@ -32,9 +32,9 @@ class Lease:
     Attributes
     ----------
     progress
-        Set it: the next heartbeat writes it to the record.
+        Progress of the run. Set it: the next heartbeat writes it to the record.
     follows_an_end
-        Whether the run before has ended by itself.
+        Whether the previous run has completed.
     """
 
     def __init__(self, output: Output) -> None:
@@ -52,14 +52,14 @@ class Lease:
         self._writing = threading.Lock()
 
     def acquire(self) -> None:
-        """Get the right to write, after a run that has ended or died.
+        """Acquire the lease. The previous run must have ended, or must be dead.
 
         Raises
         ------
         BusyError
-            If another run writes there.
+            If another run writes to the output.
         OutputError
-            If it cannot be written.
+            If the output cannot be written.
         """
         self.output.destination.prepare()
         found = self.output.destination.read(RUN)
@@ -68,34 +68,34 @@ class Lease:
             found = self._wait_for_heartbeat(found, record)
             record = Record.parse(found)
         self._content = self._found = found
-        # Until this run has written a slice, `status` reports the run before.
+        # Until this run has written a slice, `status` reports the previous run.
         last = record and (record if record.has_begun else record.before)
         self._record = replace(self._record, before=last and replace(last, before=None))
         self.follows_an_end = last is not None and last.state == "done"
         try:
-            taken = self._write("running")
+            is_acquired = self._write("running")
         except WriteError as error:
             raise OutputError(error.subject, error.problem, "Choose another --out") from None
-        if not taken:
+        if not is_acquired:
             raise self._busy(Record.parse(self.output.destination.read(RUN)))
         self.output.destination.clean_up()
         threading.Thread(target=self._send_heartbeats, name="s2cube-lease", daemon=True).start()
 
     def release(self, state: RunState | None, error: str = "") -> None:
-        """End the run and its right to write.
+        """End the run and release the lease.
 
-        A run that failed or was stopped before it wrote a slice restores the record of the run before it, and adds a
-        line about itself.
+        If this run failed or was stopped before it wrote a slice, it restores the record of the previous run, and adds
+        a note about itself.
 
         Parameters
         ----------
         state
-            How the run ended; None if it was no run: the record stays as it was before.
+            State of the run at its end. None if this was not a run: the record is restored.
         """
         self._ended.set()
         try:
             if self.output.fence.is_intact():
-                # Otherwise another run holds the output now, and these may be its files.
+                # Otherwise another run holds the lease now, and the incomplete files may belong to it.
                 self.output.destination.clean_up()
             if state is None:
                 self._restore()
@@ -106,13 +106,13 @@ class Lease:
                 log.warning("%s", problem)
 
     def check(self) -> None:
-        """Make sure that this run still holds the output; raises as `Fence.check` does."""
+        """Check that this run still holds the lease. It raises the errors of `Fence.check`."""
         self.output.fence.check()
 
     def heartbeat(self) -> None:
         """Write the record of the run, with its progress."""
         try:
-            # If another run holds the output now, the next slice that is written raises an error.
+            # If another run holds the lease now, writing the next slice raises an error.
             self._write("running")
         except (OutputError, WriteError) as error:
             if str(error) != self._last_problem:
@@ -139,9 +139,9 @@ class Lease:
 
     def _store(self, content: bytes) -> bool:
         if not self.output.destination.compare_and_swap(RUN, self._content, content):
-            # The content may have been written although the answer was lost.
-            there = self.output.destination.read(RUN)
-            if not _is_of(self.id, there) or not self.output.destination.compare_and_swap(RUN, there, content):
+            # The content may be written, although the answer of the store was lost.
+            stored = self.output.destination.read(RUN)
+            if not _belongs_to(self.id, stored) or not self.output.destination.compare_and_swap(RUN, stored, content):
                 return False
         self._content = content
         return True
@@ -154,7 +154,7 @@ class Lease:
                 self.output.destination.remove(RUN)
 
     def _wait_for_heartbeat(self, before: bytes | None, record: Record) -> bytes | None:
-        log.info("%s: waiting to see whether the run that %s began there still lives", self._address, record.where)
+        log.info("%s: waiting for a heartbeat of the run that %s started", self._address, record.where)
         deadline = time.monotonic() + _DEAD_S
         while time.monotonic() < deadline:
             found = self.output.destination.read(RUN)
@@ -164,7 +164,7 @@ class Lease:
                     raise self._busy(record_now)
                 return found
             time.sleep(1)
-        log.warning("%s: the run that %s began there is dead; this one goes on from there", self._address, record.where)
+        log.warning("%s: the run that %s started is dead; this run continues its work", self._address, record.where)
         return before
 
     @property
@@ -172,27 +172,27 @@ class Lease:
         return self.output.destination.address
 
     def _busy(self, record: Record | None) -> BusyError:
-        who = f"by a run of {record.where} since {record.started}" if record else "by another run"
+        writer = f"by a run of {record.where} since {record.started}" if record else "by another run"
         return BusyError(
-            self._address, f"is being written {who}", "Wait for it (s2cube status), or choose another --out"
+            self._address, f"is being written {writer}", "Wait for it (s2cube status), or choose another --out"
         )
 
 
 @contextmanager
 def held(output: Output, ends_as: RunState | None = "done") -> Iterator[Lease]:
-    """Hold an output for a while.
+    """Hold the lease of an output during a block.
 
     Parameters
     ----------
     ends_as
-        State at the end if no error is raised; None if it is no run.
+        State at the end if no error is raised; None if this is not a run.
 
     Raises
     ------
     BusyError
-        If another run writes there.
+        If another run writes to the output.
     OutputError
-        If it cannot be written.
+        If the output cannot be written.
     """
     lease = Lease(output)
     lease.acquire()
@@ -202,8 +202,8 @@ def held(output: Output, ends_as: RunState | None = "done") -> Iterator[Lease]:
         lease.release(ends_as and "failed", str(error))
         raise
     except BaseException as error:
-        how: RunState = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        lease.release(ends_as and how, type(error).__name__)
+        state: RunState = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        lease.release(ends_as and state, type(error).__name__)
         raise
     lease.release(ends_as)
 
@@ -211,8 +211,8 @@ def held(output: Output, ends_as: RunState | None = "done") -> Iterator[Lease]:
 def read_record(output: Output) -> Record | None:
     """Read the record of the last run in an output; None if there was no run.
 
-    A record that cannot be read counts as none, with a warning. A run that died before it wrote a slice does not hide
-    the run before it.
+    A record that cannot be read is ignored, with a warning. If the last run is dead and wrote no slice, the record of
+    the previous run is returned.
     """
     record = _parsed(output, output.destination.read(RUN))
     if record and record.before and not record.is_alive:
@@ -227,6 +227,6 @@ def _parsed(output: Output, content: bytes | None) -> Record | None:
     return record
 
 
-def _is_of(run: str, content: bytes | None) -> bool:
+def _belongs_to(run: str, content: bytes | None) -> bool:
     record = Record.parse(content)
     return record is not None and record.run == run

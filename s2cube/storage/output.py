@@ -1,4 +1,4 @@
-"""An output: which slices are in it, and how a slice is written."""
+"""An output: list its slices, read them and write them."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from s2cube.storage.record import Fence
 log = logging.getLogger(__name__)
 
 SliceState = Literal["current", "outdated", "missing"]
-"""Of a slice in an output: made by the same recipe, made by another one, or not there."""
+"""State of a slice in an output: made by the same recipe, made by another recipe, or missing."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Output:
     Parameters
     ----------
     run
-        Id of the run that holds the output; empty if none does.
+        Id of the run that holds the lease of the output; empty if there is no run.
     """
 
     destination: Destination
@@ -34,7 +34,7 @@ class Output:
 
     @classmethod
     def at(cls, out: str | Path) -> "Output":
-        """Give the output at a path or address.
+        """Return the output at a path or address.
 
         Raises
         ------
@@ -44,12 +44,12 @@ class Output:
         return cls(destination_at(out))
 
     def held_by(self, run: str) -> "Output":
-        """Give the same output, held by a run."""
+        """Return the same output, with the run that holds its lease."""
         return replace(self, run=run)
 
     @property
     def fence(self) -> Fence:
-        """The check that the run still holds the output."""
+        """The check that the run still holds the lease."""
         return Fence(self.destination, self.run)
 
     @property
@@ -58,16 +58,16 @@ class Output:
         return FailureList(self.destination, self.fence)
 
     def path(self, aoi_id: str, slice_id: str, suffix: str = ".tif") -> str:
-        """Give the path or address of a file of a slice."""
+        """Return the path or address of a file of a slice."""
         return f"{self.destination.address}/{slice_file(aoi_id, slice_id, suffix)}"
 
     def sizes(self, under: str = "") -> dict[str, int]:
-        """Give the sizes of the files of slices, bytes, by name relative to the output; from one listing.
+        """Return the sizes of all files of slices, bytes, by name relative to the output; from one listing.
 
         Parameters
         ----------
         under
-            Folder of a slice or AOI; all by default.
+            Folder of a slice or AOI; the complete output by default.
 
         Raises
         ------
@@ -77,14 +77,14 @@ class Output:
         return self.destination.sizes(SLICE_DEPTH, under)
 
     def items(self, sizes: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
-        """Yield AOI and slice of every Item in the output, in order; from a listing, if one is given."""
+        """Yield the ids of AOI and slice of every Item, in order; `sizes` may be an existing listing."""
         for each in self.sizes() if sizes is None else sizes:
             aoi_id, slice_id, file = each.split("/")
             if file == f"{slice_id}.json" and slice_id.startswith(f"{aoi_id}_"):
                 yield aoi_id, slice_id
 
     def item(self, aoi_id: str, slice_id: str) -> ImageItem | None:
-        """Read the Item of a slice; None if it does not exist, or if it cannot be read, with a warning.
+        """Read the Item of a slice; None if it does not exist, or (with a warning) if it cannot be read.
 
         Raises
         ------
@@ -95,13 +95,13 @@ class Output:
             return self._item(aoi_id, slice_id)
         except ValueError as error:
             path = self.path(aoi_id, slice_id, ".json")
-            log.warning("%s cannot be read as an Item of s2cube (%s): the slice counts as not made", path, error)
+            log.warning("%s cannot be read as an Item of s2cube (%s): the slice is treated as missing", path, error)
             return None
 
     def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> SliceState:
-        """Compare a slice in the output with a recipe (see `TimeSlice`) and bands in their order.
+        """Compare a slice in the output with a recipe (see `TimeSlice`) and bands, including their order.
 
-        A slice is there only with its Item, and with the files that the Item names in their sizes.
+        A slice is current only if its Item exists, and all files of the Item exist in their sizes.
         """
         try:
             item = self._item(aoi_id, slice_id)
@@ -122,19 +122,19 @@ class Output:
         return None if content is None else read_item(content, aoi_id, slice_id)
 
     def publish(self, aoi_id: str, slice_id: str, folder: Path) -> str:
-        """Put the files of a slice into the output, from a folder of this machine; give the path of the COG.
+        """Put the files of a slice into the output, from a folder of this machine; return the path of the COG.
 
-        An Item of other files is deleted first, and the new Item is put last. So at any moment an Item lies only
-        beside its own files.
+        An old Item of other files is deleted first, and the new Item is written last. So an Item is never in the same
+        folder as files of another Item.
 
         Raises
         ------
         BusyError
-            If another run writes there now.
+            If another run writes to the output now.
         OutputError
-            If something that is not a regular file or a folder has one of the names.
+            If one of the names belongs to something that is not a regular file or folder.
         WriteError
-            If it cannot be written.
+            If a file cannot be written.
         """
         self.fence.check()
         item = folder / f"{slice_id}.json"
@@ -145,12 +145,12 @@ class Output:
         return self.path(aoi_id, slice_id)
 
     def _has_files_of(self, aoi_id: str, slice_id: str, item: bytes) -> bool:
-        """Say whether the existing Item, if any, describes the same files as another one."""
+        """Return whether the existing Item, if any, describes the same files as another one."""
         try:
-            there, other = self._item(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
+            existing, other = self._item(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
         except ValueError:
             return False
-        if there is None:
+        if existing is None:
             return True
-        facts = [(each.recipe, each.bands, each.files, each.checksums) for each in (there, other)]
-        return facts[0] == facts[1] and there.checksums.keys() == there.files.keys()
+        facts = [(each.recipe, each.bands, each.files, each.checksums) for each in (existing, other)]
+        return facts[0] == facts[1] and existing.checksums.keys() == existing.files.keys()

@@ -10,11 +10,11 @@ class Progress:
     Parameters
     ----------
     total
-        Slices to make; `written`, `failed`, `rejected` and `running` count some of them.
+        Slices to compute. `written`, `failed`, `rejected` and `running` are parts of this number.
     skipped
-        Slices that were there before; they are not part of the total.
+        Slices that existed before the run. They are not part of the total.
     began
-        When the first slice was submitted, RFC 3339, UTC; empty before that.
+        Time at which the first slice was submitted, RFC 3339, UTC; empty before that.
     """
 
     total: int = 0

@@ -1,4 +1,4 @@
-"""The record of a run: a file in the output, by which other processes see its state, and that it holds the output."""
+"""The record of a run: a file in the output. Other processes read its state, and which run holds the lease."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _MOST = 10**9
 
 
 def machine_id() -> str:
-    """Identify this boot of this machine, and the namespace of its process ids; a random id if they are unknown."""
+    """Return an id of this boot of this machine, and of its process namespace; a random id if they are unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}-{Path('/proc/self/ns/pid').readlink()}"
@@ -69,7 +69,7 @@ class Attempt:
     started
         RFC 3339, UTC.
     ended
-        Description of its end.
+        Description of the end of the run.
     """
 
     where: str
@@ -88,17 +88,17 @@ class Record:
     where
         Host and process that supervise it.
     machine
-        See `machine_id`: says whether `pid` is a process of this machine.
+        See `machine_id`. It shows whether `pid` is a process of this machine.
     started, updated
         RFC 3339, UTC.
     beats
-        Number of heartbeats; it grows while the run lives.
+        Number of heartbeats. It grows while the run is active.
     error
-        Why it failed.
+        Cause of the failure.
     attempt
-        The last later run, if that ended before it wrote a slice.
+        The last run after this one, if that run ended before it wrote a slice.
     before
-        Until this run begins with slices: the record of the last run that did.
+        The record of the last run that began a slice. None as soon as this run begins one.
     """
 
     run: str
@@ -116,21 +116,21 @@ class Record:
 
     @classmethod
     def parse(cls, content: bytes | None) -> "Record | None":
-        """Read a record; None if there is none, or if it is invalid."""
+        """Read a record; None if there is no record, or if it is invalid."""
         try:
             return _RECORD.validate_json(content or b"", strict=True)
         except ValidationError:
             return None
 
     def to_json(self) -> bytes:
-        """Give the content of the file."""
+        """Return the content of the file."""
         facts = {key: value for key, value in asdict(self).items() if value is not None}
-        # A lone surrogate, which the text of an error may hold, would make the record unreadable.
+        # The text of an error may contain a lone surrogate, which would make the record unreadable.
         return json.dumps(facts, indent=2, ensure_ascii=False).encode(errors="replace")
 
     @property
     def is_alive(self) -> bool:
-        """Whether it goes on, as far as this process can see."""
+        """Whether the run is active, as far as this process can see."""
         if self.state == "submitted":
             return self._silence_s <= _SUBMITTED_S
         return self.is_open and not self.is_dead and self._silence_s <= DEAD_S
@@ -141,19 +141,19 @@ class Record:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended, by its own record."""
+        """Whether the record says that the run has not ended."""
         return self.state == "running"
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has begun with slices."""
+        """Whether the run has begun a slice."""
         return bool(self.progress.began)
 
     @property
     def description(self) -> str:
-        """The state in words. A run that says that it goes on may be dead."""
+        """The state in words. A run may be dead although its record says ``running``."""
         if self.is_open and not self.is_alive:
-            return f"dead (no sign of life for {self._silence_s:.0f} s; run again to go on)"
+            return f"dead (no heartbeat for {self._silence_s:.0f} s; run again to continue)"
         if self.is_open and not self.has_begun:
             return "running (no slice has begun yet)"
         if self.state == "done" and self.progress.failed:
@@ -162,7 +162,7 @@ class Record:
 
     @property
     def pace(self) -> float:
-        """Slices per second of this run; 0 before the first one."""
+        """Slices per second of this run; 0 before the first slice."""
         if not self.has_begun or not self.progress.over:
             return 0
         began, updated = (datetime.fromisoformat(each) for each in (self.progress.began, self.updated))
@@ -175,7 +175,7 @@ class Record:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was a process of this machine that has ended."""
+        """Whether the run was a process of this machine, and this process has ended."""
         if self.machine != machine_id():
             return False
         try:
@@ -187,8 +187,8 @@ class Record:
         return False
 
     def followed_by(self, other: Self) -> "Record":
-        """Give the record of a run that was followed by one that ended before it wrote a slice."""
-        ended = replace(self, state="failed", error=f"no sign of life since {self.updated}") if self.is_open else self
+        """Return this record with a note about a later run that ended before it wrote a slice."""
+        ended = replace(self, state="failed", error=f"no heartbeat since {self.updated}") if self.is_open else self
         return replace(ended, attempt=Attempt(other.where, other.started, other.description), before=None)
 
 
@@ -197,44 +197,44 @@ _RECORD = TypeAdapter(Record)
 
 @dataclass(frozen=True)
 class Fence:
-    """The check that a run still holds the output that it writes to. It goes to workers with the output.
+    """The check that a run still holds the lease of its output. It is sent to workers with the output.
 
     Parameters
     ----------
     run
-        Id of the run; empty if no run holds the output, and there is nothing to check.
+        Id of the run. Empty if no run holds the lease: nothing is checked.
     """
 
     destination: Destination
     run: str
 
     def check(self) -> None:
-        """Make sure that the run still holds the output.
+        """Check that the run still holds the lease.
 
         Raises
         ------
         BusyError
-            If another run holds it.
+            If another run holds the lease.
         WriteError
-            If the output was deleted, or the record of the run.
+            If the output or the record of the run was deleted.
         """
         if not self.run:
             return
         record, address = self.destination.read(RUN), self.destination.address
         if record is None:
-            self.destination.check_writable()  # raises another error if the whole folder is gone
-            problem = "was deleted or emptied during the run: the record of the run is gone"
+            self.destination.check_writable()  # raises another error if the folder is missing
+            problem = "was deleted or emptied during the run: the record of the run is missing"
             raise WriteError(address, problem, "Check what happened to it, then run again")
         if _run_of(record) != self.run:
             raise BusyError(address, "is written by another run now", "Wait for it, then run again")
 
     def is_intact(self) -> bool:
-        """Say whether this process sees the output with the record of the run, so that it is the same output."""
+        """Return whether this process finds the record of the run in the output. If so, it is the same output."""
         return _run_of(self.destination.read(RUN) or b"") == self.run
 
 
 def _run_of(record: bytes) -> str | None:
-    """Give the id of the run of a record, which may be of another version; None if it cannot be read."""
+    """Return the id of the run in a record, which may be of another version; None if it cannot be read."""
     try:
         return str(json.loads(record)["run"])
     except (ValueError, KeyError, TypeError, RecursionError):

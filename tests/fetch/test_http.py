@@ -126,7 +126,7 @@ class TestBounds:
         flood = Flood(status(200))
         server.fault = lambda *_: flood
         access = Access(timeout_s=20, retries=0, tokens=((f"{server.url}/archive", f"{server.url}/a.tif"),))
-        with pytest.raises(AssetReadError, match=r"gives no token for it \(the answer holds no token\)"):
+        with pytest.raises(AssetReadError, match=r"gives no token for it \(the answer contains no token\)"):
             fetch(f"{server.url}/archive/b.tif", 0, 8, access)
         assert flood.sent < 20 << 20
 

@@ -199,7 +199,7 @@ class TestCertificates:
     def test_a_file_of_something_else(self, office: Secure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "x.pem").write_text("no certificate")
         monkeypatch.setenv("CURL_CA_BUNDLE", str(tmp_path / "x.pem"))
-        with pytest.raises(ConfigError, match="holds no certificates"):
+        with pytest.raises(ConfigError, match="contains no certificates"):
             read(office.url)
 
     def test_what_is_told(self, office: Secure) -> None:

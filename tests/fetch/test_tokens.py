@@ -143,8 +143,8 @@ class TestRefusals:
         [
             (answer(401, b"no"), r"answers 401\)\. "),
             (answer(302, headers="Location: http://127.0.0.1:9/\r\n"), r"answers 302\)\. "),
-            (answer(200, b"<html>"), r"the answer holds no token\)\. "),
-            (answer(200, b'{"token": "sig=TOPSECRET"}'), r"the answer holds no token\)\. "),
+            (answer(200, b"<html>"), r"the answer contains no token\)\. "),
+            (answer(200, b'{"token": "sig=TOPSECRET"}'), r"the answer contains no token\)\. "),
             (
                 answer(200, b'{"token": "sig=TOPSECRET", "msft:expiry": "2000-01-01T00:00:00Z"}'),
                 r"the token is invalid or has expired\)\. ",

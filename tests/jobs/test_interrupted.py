@@ -323,7 +323,7 @@ class TestBeforeItBegins:
             assert asked.status == 0
             assert asked.json["progress"]["written"] == len(DAYS)
             assert asked.err.startswith("done: 6 of 6 slices done (")
-            assert "A later run wrote nothing: dead (no sign of life" in asked.err
+            assert "A later run wrote nothing: dead (no heartbeat" in asked.err
         assert run().status == 0
         assert "later" not in s2cube_command("status", "out").err
 
@@ -345,7 +345,7 @@ class TestBeforeItBegins:
         record = read_record(output)
         assert record
         assert record.state == "failed"
-        assert record.description.startswith("failed (no sign of life since ")
+        assert record.description.startswith("failed (no heartbeat since ")
         assert record.progress.written == 1
         assert record.attempt
 

@@ -303,7 +303,7 @@ class TestAppended:
             return write(file, content[:-1])
 
         monkeypatch.setattr(os, "write", full)
-        with pytest.raises(WriteError, match="a: cannot be written .No space left on device.. Make room"):
+        with pytest.raises(WriteError, match="a: cannot be written .No space left on device.. Free some disk space"):
             folder.append("a", b"22\n")
         assert folder.read("a") == b"1\n"
 

@@ -74,7 +74,7 @@ def test_a_dead_run_of_another_machine_is_followed_after_a_while(
     began = time.monotonic()
     with held(output):
         assert time.monotonic() - began >= 2
-    assert "is dead; this one goes on from there" in caplog.text
+    assert "is dead; this run continues its work" in caplog.text
 
 
 def test_of_two_that_follow_a_dead_one_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
