@@ -1,8 +1,9 @@
-# make demo         install s2cube here, run the main job on a simulated archive, offline
-# make check        format, lint, types and the order of the wings: what a commit must pass, in seconds
-# make test-quick   the tests that are quick and need no servers, on all cores
-# make test         all tests
-# make docs         install what the documentation needs, build it as a site in site/
+# make demo         install s2cube in .venv, then run a job on a simulated archive, offline
+# make check        check format, lint, types and the order of imports, in seconds; every commit must pass
+# make test-quick   run the quick tests, which need no servers, on all cores
+# make test         run all tests
+# make docs         install the documentation tools, then build the documentation as a site in site/
+# make clean        delete .venv, s2cube-demo/ and site/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,7 +25,7 @@ check: $(VENV)/tests-installed
 test-quick: $(VENV)/tests-installed
 	$(QUICK)
 
-# The rest runs in one process: its tests share a Dask cluster, PostgreSQL and SLURM.
+# The other tests run in one process, because they share a Dask cluster, PostgreSQL and SLURM.
 test: $(VENV)/tests-installed
 	$(QUICK)
 	$(PYTEST) -m "servers or slow"
@@ -34,9 +35,9 @@ docs: $(VENV)/docs-installed
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "s2cube wants Python 3.11 or later; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	  { echo "s2cube needs Python 3.11 or later. Name it, for example: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "This Python cannot make virtual environments (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
+	  { echo "This Python cannot create virtual environments (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable .

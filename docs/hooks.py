@@ -1,4 +1,4 @@
-"""Write the parts of the reference that come from the code: settings, commands and the Python API."""
+"""Generate the parts of the reference that come from the code: settings, commands and the Python API."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
@@ -9,7 +9,7 @@ from s2cube.config.sections import JobConfig
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Replace the markers of a page, when MkDocs reads it."""
+    """Replace the markers of a page. MkDocs calls this function when it reads the page."""
     for marker, write in (("settings", settings), ("commands", commands), ("python", python)):
         line = f"<!-- {marker} -->"
         if line in markdown:
@@ -18,44 +18,45 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Give a table of each section of the settings."""
-    for section, holder in JobConfig.model_fields.items():
-        model: Any = holder.annotation
+    """Write a table for each section of the settings."""
+    for section, section_field in JobConfig.model_fields.items():
+        model: Any = section_field.annotation
         yield f"\n## `[{section}]`\n\n{model.__doc__}\n"
         rows = []
         for name, field in model.model_fields.items():
             key = field.alias or name
             rows.append((f"`{_flag(key)}`", f"`{key}`", _description(field), _default(field.default)))
-        yield from _table(("flag", "key", "what it is", "default"), rows)
+        yield from _table(("flag", "key", "meaning", "default"), rows)
 
 
 def commands() -> Iterator[str]:
-    """Give, for each command, what it does and its flags."""
-    of_job = [_flag(field.alias or name) for name, field in _fields()]
+    """Write, for each command, its description and its flags."""
+    setting_flags = [_flag(field.alias or name) for name, field in _fields()]
     for name in (each for each in app if not each.startswith("-")):
         command = app[name]
         arguments = [each for each in command.assemble_argument_collection() if each.parameter.help]
-        taken = [each.name for each in arguments if each.name in of_job]
+        accepted = [each.name for each in arguments if each.name in setting_flags]
         yield f"\n## `s2cube {name}`\n\n{command.help}\n"
-        if len(taken) > 1:
-            arguments = [each for each in arguments if each.name not in of_job]
-            which = "All" if taken == of_job else f"{len(taken)} of the"
-            names = "" if taken == of_job else ": " + ", ".join(f"`{each}`" for each in taken)
-            yield f"{which} [settings](settings.md) are flags of this command{names}.\n"
+        if len(accepted) > 1:
+            arguments = [each for each in arguments if each.name not in setting_flags]
+            accepts_all = accepted == setting_flags
+            quantity = "All" if accepts_all else f"{len(accepted)} of the"
+            names = "" if accepts_all else ": " + ", ".join(f"`{each}`" for each in accepted)
+            yield f"{quantity} [settings](settings.md) are flags of this command{names}.\n"
         rows = [(", ".join(f"`{name}`" for name in each.names), str(each.parameter.help)) for each in arguments]
-        yield from _table(("flag", "what it does"), rows)
+        yield from _table(("flag", "meaning"), rows)
 
 
 def python() -> Iterator[str]:
-    """Give each public name, for mkdocstrings to describe."""
+    """Write each public name, with a marker that mkdocstrings replaces by its description."""
     for name in s2cube.__all__:
         value = getattr(s2cube, name)
         yield f"\n## `s2cube.{name}`\n\n::: {value.__module__}.{value.__qualname__}\n"
 
 
 def _fields() -> Iterator[tuple[str, Any]]:
-    for holder in JobConfig.model_fields.values():
-        model: Any = holder.annotation
+    for section_field in JobConfig.model_fields.values():
+        model: Any = section_field.annotation
         yield from model.model_fields.items()
 
 
