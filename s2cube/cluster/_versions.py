@@ -39,7 +39,7 @@ def check_versions(client: Client) -> None:
         lacking = [name for name in (*_MUST_AGREE, *_MUST_BE_THERE) if there.get(name) is None and here.get(name)]
         if lacking:
             problem = f"lacks {', '.join(lacking)}"
-            raise ClusterError(f"worker {address}", problem, "Install s2cube there, in the version that is here")
+            raise ClusterError(f"worker {address}", problem, "Install the same version of s2cube there as here")
         other = [name for name in _MUST_AGREE if there[name] != here[name]]
         if _minor(there["python"]) != _minor(here["python"]):
             other.append("python")

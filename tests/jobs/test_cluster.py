@@ -379,7 +379,7 @@ class TestWhatWorkersHave:
     @pytest.mark.parametrize(
         ("odd", "told"),
         [
-            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install s2cube there"),
+            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install the same version"),
             ({"rasterio": None}, "lacks rasterio"),
             ({DISTRIBUTION: "9.9"}, f"has {DISTRIBUTION} 9.9, not 0.1.0"),
         ],
