@@ -268,7 +268,7 @@ class TestFaults:
         cluster.kill_scheduler()
         status, _, err = run.end(60)
         assert status == 1, err
-        assert "is gone. Slices that are written stay" in err
+        assert "does not answer any more. Written slices remain" in err
         over = done()
         assert 2 <= len(over) < len(DAYS)
         cluster.start_scheduler()
@@ -292,7 +292,7 @@ class TestFaults:
             assert time.monotonic() - asked_s < 5
             if how != signal.SIGKILL:
                 assert "slices are done" in err
-                assert "stopped; what is written stays" in err
+                assert "stopped; written slices remain" in err
                 assert "Traceback" not in err
         slow.fault = lambda *_: None
         status, _, err = Run(words).end()
