@@ -134,8 +134,8 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
     print_notice("; ".join(parts) + ".")
     if summary.requests:
         print_notice(
-            f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. The forecast by the items "
-            f"was {summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB."
+            f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. Forecast from the items: "
+            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB."
         )
 
 
