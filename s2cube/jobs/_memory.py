@@ -21,8 +21,8 @@ _CELL_BYTES, _STEP_BYTES = 16, 3
 """Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them."""
 
 _COPIES, _OVERVIEW_CELLS = 4, 6 << 20
-"""Number of copies of a small image in memory while it is written; number of cells of a large image in memory while its
-overviews are computed."""
+"""While a small image is written, this number of its copies is in memory. Of a large image, this number of cells is in
+memory while its overviews are computed."""
 
 _USABLE = 0.75
 """Share of a worker's memory that s2cube uses. Dask pauses a worker at 0.8 and kills it at 0.95."""

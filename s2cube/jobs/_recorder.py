@@ -81,7 +81,7 @@ class SliceLog:
         elif result.rejected:
             log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
             if self._has_image(task):
-                log.warning("%s is rejected, but its image from an earlier run stays", result.slice, extra=facts)
+                log.warning("%s is rejected, but its image from an earlier run remains", result.slice, extra=facts)
         else:
             log.debug("%s written", result.slice, extra=facts)
 

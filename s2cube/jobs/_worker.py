@@ -81,7 +81,7 @@ def _can_write(output: Output) -> bool:
     BusyError
         If another run writes to the bucket now.
     WriteError
-        If this process may not write to it.
+        If this process has no permission to write to the bucket.
     """
     if output.destination.is_shared:
         output.fence.check()

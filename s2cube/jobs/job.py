@@ -111,8 +111,8 @@ def _check_names(plans: list[Plan]) -> None:
     for plan in plans:
         for slice_id in [*(each.id for each in plan.slices), *(each.id for each in plan.unusable)]:
             if (other := owners.setdefault(slice_id, plan.aoi.id)) != plan.aoi.id:
-                problem = f"has a slice {slice_id}, and so has area {other}"
-                raise AOIError(f"area {plan.aoi.id}", problem, "Give one of them another name (--aoi-id)")
+                problem = f"has a slice {slice_id}, and area {other} has a slice with the same id"
+                raise AOIError(f"area {plan.aoi.id}", problem, "Rename one of them (--aoi-id)")
 
 
 def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:

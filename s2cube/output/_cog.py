@@ -75,7 +75,7 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
         source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
-    # The mode of classes is one of these classes. Their mean could be the value of another class.
+    # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_compression(settings), overview_resampling="mode")
 
 
