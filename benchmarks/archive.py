@@ -1,7 +1,7 @@
-"""An archive of noise with the entropy of real bands, served on loopback after a delay, and what was asked of it.
+"""Write an archive of noise with the entropy of real bands, serve it on loopback with a delay, and count the requests.
 
-Scenes are laid out as Earth Search lays them out: whole granules, DEFLATE with predictor 2, tiles of 1024 pixels,
-overviews of 512 that are means. All scenes share their pixels, but each has files, and URLs, of its own.
+Files have the layout of Earth Search: complete granules, DEFLATE with predictor 2, tiles of 1024 pixels, and averaged
+overviews with tiles of 512 pixels. All scenes have the same pixels, but each scene has its own files and URLs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
 GRANULE_M = 109800
 BAND_M = {"blue": 10, "swir16": 20, "scl": 20}
 NOISE_DN = 65
-"""Spread of the noise: with it a tile of 1024 x 1024 pixels takes about 1.4 MB, as those of real 10 m bands do."""
+"""Standard deviation of the noise. A tile of 1024 x 1024 pixels then has about 1.4 MB, as in real 10 m bands."""
 
 
 def write_band(path: Path, band: str) -> None:
@@ -45,7 +45,7 @@ def write_band(path: Path, band: str) -> None:
         for _, window in file.block_windows(1):
             shape = (window.height, window.width)
             if band == "scl":
-                # Patches of clouds among vegetation.
+                # Patches of cloud (9) on vegetation (4).
                 pixels = np.where(noise.random((shape[0] // 64 + 1, shape[1] // 64 + 1)) < 0.1, 9, 4)
                 pixels = np.kron(pixels, np.ones((64, 64)))[: shape[0], : shape[1]]
             else:
@@ -60,7 +60,7 @@ def write_band(path: Path, band: str) -> None:
 
 
 def write_archive(folder: Path, scenes: int) -> None:
-    """Write bands once, and link them to as many scenes; ``items.json`` tells of them."""
+    """Write each band once, and link its file to all scenes; ``items.json`` describes the scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     for band in BAND_M:
         if not (folder / f"{band}.tif").exists():
@@ -100,16 +100,16 @@ class Served:
 
     url: str
 
-    def take_stock(self) -> dict[str, int]:
-        """Give the requests and bytes since the last time."""
-        with urllib.request.urlopen(f"{self.url}/stock") as answer:
-            stock: dict[str, int] = json.load(answer)
-        return stock
+    def take_traffic(self) -> dict[str, int]:
+        """Return the requests and bytes since the last call."""
+        with urllib.request.urlopen(f"{self.url}/traffic") as answer:
+            traffic: dict[str, int] = json.load(answer)
+        return traffic
 
 
 @contextlib.contextmanager
 def serve(folder: Path, latency_ms: float) -> Iterator[Served]:
-    """Serve a folder by a process of its own."""
+    """Serve a folder in a separate process."""
     command = [sys.executable, __file__, str(folder), str(latency_ms)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -120,18 +120,18 @@ def serve(folder: Path, latency_ms: float) -> Iterator[Served]:
 
 
 class Server:
-    """HTTP/1.1 with ranges and keep-alive, a delay before every answer, and books on what was asked."""
+    """HTTP/1.1 with ranges and keep-alive, a delay before every answer, and a count of requests and bytes."""
 
     def __init__(self, root: Path, latency_ms: float) -> None:
         self.root, self.latency_s = root, latency_ms / 1000
-        self.stock = {"requests": 0, "bytes": 0}
+        self.traffic = {"requests": 0, "bytes": 0}
 
     async def run(self) -> None:
-        server = await asyncio.start_server(self.talk, "127.0.0.1", 0, backlog=256)
+        server = await asyncio.start_server(self.handle, "127.0.0.1", 0, backlog=256)
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -141,36 +141,36 @@ class Server:
                 await self.answer(writer, method, path, ranges[0] if ranges else None)
         writer.close()
 
-    async def answer(self, writer: asyncio.StreamWriter, method: str, path: str, wanted: str | None) -> None:
-        if path == "/stock":
-            text = json.dumps(self.stock).encode()
-            self.stock = {"requests": 0, "bytes": 0}
+    async def answer(self, writer: asyncio.StreamWriter, method: str, path: str, byte_range: str | None) -> None:
+        if path == "/traffic":
+            text = json.dumps(self.traffic).encode()
+            self.traffic = {"requests": 0, "bytes": 0}
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
             return
         await asyncio.sleep(self.latency_s)
-        self.stock["requests"] += 1
+        self.traffic["requests"] += 1
         file = self.root / path.partition("?")[0].strip("/")
         if not file.is_file():
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
-        whole = file.stat().st_size
-        first, last = (int(side) if side else None for side in wanted.split("-")) if wanted else (0, None)
-        last = min(whole - 1, last if last is not None else whole - 1)
+        size = file.stat().st_size
+        first, last = (int(side) if side else None for side in byte_range.split("-")) if byte_range else (0, None)
+        last = min(size - 1, last if last is not None else size - 1)
         length = last - first + 1
-        lines = [f"HTTP/1.1 {206 if wanted else 200} OK", f"Content-Length: {length}", "Accept-Ranges: bytes"]
-        lines += [f"Content-Range: bytes {first}-{last}/{whole}"] if wanted else []
+        lines = [f"HTTP/1.1 {206 if byte_range else 200} OK", f"Content-Length: {length}", "Accept-Ranges: bytes"]
+        lines += [f"Content-Range: bytes {first}-{last}/{size}"] if byte_range else []
         lines += ['ETag: "1"', "Content-Type: image/tiff", "", ""]
         writer.write("\r\n".join(lines).encode())
         await writer.drain()
         if method == "get":
-            self.stock["bytes"] += length
+            self.traffic["bytes"] += length
             with file.open("rb") as body:
                 await asyncio.get_running_loop().sendfile(writer.transport, body, first, length)
 
 
 if __name__ == "__main__":
-    words = argparse.ArgumentParser()
-    words.add_argument("folder", type=Path)
-    words.add_argument("latency_ms", type=float)
-    given = words.parse_args()
-    asyncio.run(Server(given.folder, given.latency_ms).run())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("latency_ms", type=float)
+    arguments = parser.parse_args()
+    asyncio.run(Server(arguments.folder, arguments.latency_ms).run())

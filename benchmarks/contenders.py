@@ -1,7 +1,8 @@
-"""One reader on one case, in a process of its own: prints what it took as JSON. Called by ``readers.py``.
+"""Run one reader on one case in a separate process, and print its time and memory as JSON. Called by ``readers.py``.
 
-Every contender gives the same: area means of two bands of every scene on one grid of 30 m, in memory. What it does is
-its default, but for what is wrong; how many threads it has is said, for all of them wait for the network.
+Every contender computes the same result in memory: area means of two bands of every scene on a grid of 30 m. It uses
+its default settings, except where these give a wrong result. The number of threads is set, because all contenders
+wait for the network.
 """
 
 import argparse
@@ -24,7 +25,7 @@ threads = 16
 BANDS = ["blue", "swir16"]
 RESOLUTION_M = 30
 CASES = {
-    # Metres from the granule's corner: left, top, right, bottom; and scenes.
+    # Left, top, right and bottom in metres from the granule's corner, and the number of scenes.
     "field": ((30000, 24000, 35010, 30690), 24),
     "county": ((24000, 18000, 84000, 78000), 4),
     "tile": ((0, 0, GRANULE_M, GRANULE_M), 2),
@@ -32,7 +33,7 @@ CASES = {
 
 
 class Case:
-    """Scenes and a grid."""
+    """The scenes and the grid of a case."""
 
     def __init__(self, name: str, url: str) -> None:
         (left, top, right, bottom), scenes = CASES[name]
@@ -69,7 +70,7 @@ def with_stackstac(case: Case) -> np.ndarray:
     import stackstac
     from rasterio.enums import Resampling
 
-    # pystac rewrites proj:epsg, which stackstac reads.
+    # stackstac reads proj:epsg, but pystac has replaced it by proj:code.
     items = [item.to_dict() for item in case.items]
     for item in items:
         item["properties"]["proj:epsg"] = EPSG
@@ -98,8 +99,8 @@ def with_rasterio(case: Case) -> np.ndarray:
 
     out = np.zeros((len(case.items), len(BANDS), *case.shape), "uint16")
 
-    def one(at: tuple[int, int]) -> None:
-        scene, band = at
+    def read_file(position: tuple[int, int]) -> None:
+        scene, band = position
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             href = case.items[scene].assets[BANDS[band]].href
             with rasterio.open(href) as file:
@@ -107,7 +108,7 @@ def with_rasterio(case: Case) -> np.ndarray:
                 file.read(1, window=window, out=out[scene, band], resampling=Resampling.average)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, np.ndindex(out.shape[:2])))
+        list(pool.map(read_file, np.ndindex(out.shape[:2])))
     return out
 
 
@@ -134,22 +135,22 @@ def resident_mb() -> float:
 
 
 class Peak:
-    """The most memory that was held, above what was held before: looked at every 5 ms."""
+    """The peak memory of this process, minus its memory at the start. It is sampled every 5 ms."""
 
     def __enter__(self) -> "Peak":
         self.before_mb = self.most_mb = resident_mb()
-        self._over = threading.Event()
-        self._watch = threading.Thread(target=self._look)
-        self._watch.start()
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample)
+        self._sampler.start()
         return self
 
-    def _look(self) -> None:
-        while not self._over.wait(0.005):
+    def _sample(self) -> None:
+        while not self._ended.wait(0.005):
             self.most_mb = max(self.most_mb, resident_mb())
 
     def __exit__(self, *_: Any) -> None:
-        self._over.set()
-        self._watch.join()
+        self._ended.set()
+        self._sampler.join()
 
     @property
     def mb(self) -> float:
@@ -157,22 +158,22 @@ class Peak:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser()
-    words.add_argument("contender", choices=CONTENDERS)
-    words.add_argument("case", choices=CASES)
-    words.add_argument("url")
-    words.add_argument("--threads", type=int, default=threads)
-    words.add_argument("--chunk-mb", type=float)
-    given = words.parse_args()
-    globals()["threads"] = given.threads
-    read, modules = CONTENDERS[given.contender]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("url")
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--chunk-mb", type=float)
+    arguments = parser.parse_args()
+    globals()["threads"] = arguments.threads
+    read, modules = CONTENDERS[arguments.contender]
     for module in modules:
         importlib.import_module(module)
-    if given.chunk_mb:
+    if arguments.chunk_mb:
         import s2cube.cube.chunks
 
-        s2cube.cube.chunks._CHUNK_CELLS = int((given.chunk_mb * 2**20 / 8) ** 0.5)
-    case = Case(given.case, given.url)
+        s2cube.cube.chunks._CHUNK_CELLS = int((arguments.chunk_mb * 2**20 / 8) ** 0.5)
+    case = Case(arguments.case, arguments.url)
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     with Peak() as peak:
         values = read(case)

@@ -1,4 +1,4 @@
-"""A run that is killed at a random moment and begun again leaves the same bytes as one that was left alone.
+"""Check that a run that is killed at a random time and then repeated writes the same bytes as an undisturbed run.
 
 python benchmarks/killed.py [--times 50] [--slices 12]
 """
@@ -17,12 +17,12 @@ import many
 
 
 def command(folder: Path, url: str, out: Path, slices: int) -> list[str]:
-    usual = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out, "-q"]
-    return [sys.executable, "-m", "s2cube", "run", *map(str, usual), "--max-items", str(slices)]
+    flags = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out, "-q"]
+    return [sys.executable, "-m", "s2cube", "run", *map(str, flags), "--max-items", str(slices)]
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Read all that a run leaves, but for its record of itself."""
+    """Read all files of an output, except the record of the run."""
     found = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
     return {str(name): path.read_bytes() for name, path in found.items() if name.parts[0] != ".s2cube"}
 
@@ -31,28 +31,29 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--times", type=int, default=50)
     options.add_argument("--slices", type=int, default=12)
-    chosen = options.parse_args()
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        many.write_archive(folder, chosen.slices)
+        many.write_archive(folder, arguments.slices)
         with many.served(folder, latency_s=0.01) as archive:
             url = f"http://127.0.0.1:{archive.server_port}/items.json"
             began_s = time.perf_counter()
-            subprocess.run(command(folder, url, folder / "whole", chosen.slices), check=True)
-            whole_s, right = time.perf_counter() - began_s, files(folder / "whole")
-            assert len(right) == 4 * chosen.slices + 2
+            subprocess.run(command(folder, url, folder / "whole", arguments.slices), check=True)
+            undisturbed_s, expected = time.perf_counter() - began_s, files(folder / "whole")
+            assert len(expected) == 4 * arguments.slices + 2
             different, done = 0, []
-            for number in range(chosen.times):
+            for number in range(arguments.times):
                 out = folder / f"out{number}"
-                run = subprocess.Popen(command(folder, url, out, chosen.slices), start_new_session=True)
-                time.sleep(random.uniform(0, whole_s))
+                run = subprocess.Popen(command(folder, url, out, arguments.slices), start_new_session=True)
+                time.sleep(random.uniform(0, undisturbed_s))
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
                 done.append(len(list(out.glob("field/*/*.json"))))
-                subprocess.run(command(folder, url, out, chosen.slices), check=True)
-                different += files(out) != right
-    print(f"killed {chosen.times} times within {whole_s:.1f} s, with 0 to {max(done)} of {chosen.slices} slices done")
-    print(f"{different} of {chosen.times} differ from the run that was left alone")
+                subprocess.run(command(folder, url, out, arguments.slices), check=True)
+                different += files(out) != expected
+    print(f"killed {arguments.times} times within {undisturbed_s:.1f} s")
+    print(f"at most {max(done)} of {arguments.slices} slices were written before")
+    print(f"{different} of {arguments.times} differ from the undisturbed run")
     sys.exit(bool(different))
 
 

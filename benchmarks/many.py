@@ -1,6 +1,6 @@
-"""A simulated archive of as many days as wanted, over a small area, that can be slow and can fail.
+"""Write and serve a simulated archive of many days over a small area. The server can be slow and can fail.
 
-Ten days' files stand for all of them: day n's are those of day n % 10, so that a slice's right pixels are known.
+Only the files of ten days are written. Day n has the files of day n % 10, so the correct pixels of a slice are known.
 """
 
 import json
@@ -27,7 +27,7 @@ KEYS = {"blue": 10, "swir16": 20, "scl": 20}
 
 
 def right_value(day: int, key: str) -> int:
-    """Tell what each pixel of a day's band is: reflectance x 10000."""
+    """Return the value of every pixel of a day's band: reflectance x 10000."""
     return 500 + 100 * (day % KINDS) + (7 if key == "swir16" else 0)
 
 
@@ -59,14 +59,14 @@ def write_archive(folder: Path, days: int) -> None:
 
 
 def slice_name(day: int) -> str:
-    """Name the slice of a day."""
+    """Return the id of the slice of a day."""
     return f"field_{FIRST_DAY + timedelta(days=day):%Y%m%d}"
 
 
 def _item(day: int, outline: dict[str, object], bbox: list[float]) -> dict[str, object]:
     when = FIRST_DAY + timedelta(days=day)
     facts = {"datetime": f"{when:%Y-%m-%dT%H:%M:%SZ}", "s2:processing_baseline": "02.14", "proj:epsg": EPSG}
-    # As many properties and assets as a real item has, so that it weighs as much.
+    # As many properties and assets as a real item, so that its size is realistic.
     facts |= {f"s2:property_{number}": number / 7 for number in range(30)}
     more = {
         f"extra{number}": {"href": f"./{day}/{number}.jp2", "eo:bands": [{"name": f"x{number}"}]}
@@ -81,16 +81,18 @@ def _item(day: int, outline: dict[str, object], bbox: list[float]) -> dict[str, 
 
 def _write_cog(path: Path, pixels: np.ndarray, pixel_m: int) -> None:
     height, width = pixels.shape
-    place = {"crs": EPSG, "transform": from_origin(LEFT_M, TOP_M, pixel_m, pixel_m), "nodata": 0}
+    georeference = {"crs": EPSG, "transform": from_origin(LEFT_M, TOP_M, pixel_m, pixel_m), "nodata": 0}
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", count=1, height=height, width=width, dtype=pixels.dtype, **place) as plain:
+        with memory.open(
+            driver="GTiff", count=1, height=height, width=width, dtype=pixels.dtype, **georeference
+        ) as plain:
             plain.write(pixels, 1)
         with memory.open() as plain:
             rasterio.shutil.copy(plain, path, driver="COG", compress="deflate", blocksize=256)
 
 
 class Archive(ThreadingHTTPServer):
-    """Serve it: slowly, and not always."""
+    """Serves an archive after a delay. A share of the requests fails."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -99,10 +101,10 @@ class Archive(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self.latency_s, self.failing = latency_s, failing
-        self.asked = self.failed = 0
+        self.requests = self.failed = 0
 
     def handle_error(self, *_: object) -> None:
-        """A worker that is killed hangs up."""
+        """Ignore connections that are closed because a worker was killed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -113,18 +115,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         time.sleep(self.server.latency_s)
         day, _, name = self.path.strip("/").rpartition("/")
-        whole = self.server.files[f"{int(day) % KINDS}_{name}" if day else name]
-        self.server.asked += 1
+        content = self.server.files[f"{int(day) % KINDS}_{name}" if day else name]
+        self.server.requests += 1
         if day and random.random() < self.server.failing:
             self.server.failed += 1
             self._answer(503, b"", "")
-        elif wanted := self.headers.get("Range"):
-            first, last = (int(side) for side in wanted.removeprefix("bytes=").split("-"))
-            body = whole[first : last + 1]
-            place = f"Content-Range: bytes {first}-{first + len(body) - 1}/{len(whole)}\r\n"
-            self._answer(206, body, f'{place}ETag: "{day}"\r\n')
+        elif byte_range := self.headers.get("Range"):
+            first, last = (int(side) for side in byte_range.removeprefix("bytes=").split("-"))
+            body = content[first : last + 1]
+            content_range = f"Content-Range: bytes {first}-{first + len(body) - 1}/{len(content)}\r\n"
+            self._answer(206, body, f'{content_range}ETag: "{day}"\r\n')
         else:
-            self._answer(200, whole, "")
+            self._answer(200, content, "")
 
     do_HEAD = do_GET
 

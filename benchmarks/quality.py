@@ -1,11 +1,11 @@
-"""How far `--quality fast` is from `exact`, on real granules.
+"""Measure the difference between `--quality fast` and `exact` on real granules.
 
     python benchmarks/quality.py FOLDER
 
-FOLDER holds GeoTIFFs of Sentinel-2 bands, anywhere in it. Each is written anew as Earth Search lays a band out, with
-overviews that are means, and read on a grid of three of its pixels (10 m: 30 m) or of one and a half (20 m: 30 m), in
-both qualities. Prints, as lines of a table in Markdown, the difference fast - exact in digital numbers, beside the
-spread of the values themselves. Nothing is timed.
+FOLDER contains GeoTIFFs of Sentinel-2 bands, also in subfolders. Each band is written in the layout of Earth Search,
+with averaged overviews. It is read in both qualities on a grid of 30 m, which is 3 pixels of a 10 m band and 1.5 pixels
+of a 20 m band. The script prints a Markdown table of the difference fast - exact in digital numbers, and of the spread
+of the values. It does not measure time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ NATIVE_M = {"B02": 10, "B03": 10, "B04": 10, "B08": 10}
 
 
 def as_served(path: Path, folder: Path) -> Path:
-    """Write a band as Earth Search does: deflate, predictor 2, nodata 0, averaged overviews."""
+    """Write a band in the layout of Earth Search: deflate, predictor 2, nodata 0, averaged overviews."""
     copy = folder / "band.tif"
     with rasterio.open(path) as source:
         profile = {key: source.profile[key] for key in ("crs", "transform", "height", "width", "dtype")}
@@ -56,22 +56,28 @@ def compare(path: Path, band: str, folder: Path) -> str:
         box = GeoBox.from_bbox(source.bounds, source.crs, resolution=cells, anchor="edge")
     spec = RasterSpec(box.crs.epsg, tuple(box.boundingbox), (cells, cells))
     exact, fast = (means(served, spec, quality) for quality in ("exact", "fast"))
-    seen = ~np.isnan(exact) & ~np.isnan(fast)
-    off = (fast - exact)[seen]
-    spread = np.std(exact[seen])
-    numbers = (off.mean(), np.sqrt((off**2).mean()), np.percentile(np.abs(off), 99), np.abs(off).max(), spread)
+    is_valid = ~np.isnan(exact) & ~np.isnan(fast)
+    differences = (fast - exact)[is_valid]
+    spread = np.std(exact[is_valid])
+    numbers = (
+        differences.mean(),
+        np.sqrt((differences**2).mean()),
+        np.percentile(np.abs(differences), 99),
+        np.abs(differences).max(),
+        spread,
+    )
     return f"| {path.parent.name} | {band} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |"
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("folder", type=Path)
-    folder = words.parse_args().folder
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     print("| granule | band | mean | RMS | 99 % below | largest | spread of the values |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for path in sorted(folder.rglob("*.tif")):
         band = BAND.search(path.stem)
-        # Bands of 60 m are never read coarser than they are.
+        # Bands of 60 m are never averaged.
         if band and band[0] not in ("B01", "B09"):
             with tempfile.TemporaryDirectory() as scratch:
                 print(compare(path, band[0], Path(scratch)), flush=True)

@@ -1,12 +1,12 @@
-"""How s2cube's reader compares with others on the same scenes, in one run.
+"""Compare s2cube's reader with other readers on the same scenes, in one run.
 
     python benchmarks/readers.py [--rounds 3] [--latency-ms 50] [--folder FOLDER] [--growth]
 
-Makes an archive of noise as large as real granules (400 MB; kept in FOLDER, if given), serves it on loopback with a
-delay before every answer, and lets each contender read each case in a process of its own, in turn, as often as there
-are rounds, with few threads and with many. Prints the medians and their ratios as tables in Markdown and writes
-``docs/images/readers.png``. ``--growth``: 10, 100 and 1,000 slices of a small area, and chunks of 1, 4 and 16 MB,
-instead.
+The script writes an archive of noise as large as real granules (400 MB; kept in FOLDER, if set) and serves it on
+loopback with a delay before every answer. In every round, each contender reads each case in a separate process, with
+few threads and with many. The script prints the medians and their ratios as Markdown tables, and writes
+``docs/images/readers.png``. With ``--growth`` it measures 10, 100 and 1,000 slices of a small area, and chunks of 1, 4
+and 16 MB, instead.
 """
 
 import argparse
@@ -25,24 +25,24 @@ from contenders import BANDS, CASES, CONTENDERS
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "readers.png"
 THREADS = (4, 16)
-"""Each contender is tried with both, and stands with those that are quicker for it in a case."""
+"""Numbers of threads. Each contender runs with both; the table shows the faster one of each case."""
 
 FACTS = ("wall_s", "cpu_s", "peak_mb", "requests", "bytes")
 
 
 def measure(contender: str, case: str, served: Served, *more: str) -> dict[str, float]:
-    served.take_stock()
+    served.take_traffic()
     command = [sys.executable, str(Path(__file__).with_name("contenders.py")), contender, case, served.url, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{contender} failed on {case}:\n{done.stderr[-3000:]}")
-    stock = served.take_stock()
-    # The list of scenes was one request.
-    return json.loads(done.stdout) | {"requests": stock["requests"] - 1, "bytes": stock["bytes"]}
+    traffic = served.take_traffic()
+    # One request was for the list of scenes.
+    return json.loads(done.stdout) | {"requests": traffic["requests"] - 1, "bytes": traffic["bytes"]}
 
 
-def least(folder: Path, case: str, quality: str) -> tuple[int, int]:
-    """Count by rasterio and GDAL what a case takes at least: tiles and their bytes, without headers."""
+def minimum(folder: Path, case: str, quality: str) -> tuple[int, int]:
+    """Count with rasterio the tiles that a case needs at minimum, and their bytes, without headers."""
     import rasterio
 
     (left, top, right, bottom), scenes = CASES[case]
@@ -55,8 +55,8 @@ def least(folder: Path, case: str, quality: str) -> tuple[int, int]:
             pixel_m, (high, wide) = file.res[0], file.block_shapes[0]
             for row in range(int(top / pixel_m) // high, -(-bottom // int(pixel_m * high))):
                 for column in range(int(left / pixel_m) // wide, -(-right // int(pixel_m * wide))):
-                    told = file.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
-                    tiles, size = tiles + 1, size + int(told)
+                    tile_bytes = file.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
+                    tiles, size = tiles + 1, size + int(tile_bytes)
     return tiles * scenes, size * scenes
 
 
@@ -64,18 +64,18 @@ Results = dict[str, dict[str, dict[str, float]]]
 
 
 def compare(folder: Path, rounds: int, latency_ms: float) -> Results:
-    taken: dict[tuple[str, str, int], list[dict[str, float]]] = {
+    measured: dict[tuple[str, str, int], list[dict[str, float]]] = {
         key: [] for key in itertools.product(CASES, CONTENDERS, THREADS)
     }
     with serve(folder, latency_ms) as served:
         for _ in range(rounds):
-            for case, name, threads in taken:
-                taken[case, name, threads].append(measure(name, case, served, "--threads", str(threads)))
+            for case, name, threads in measured:
+                measured[case, name, threads].append(measure(name, case, served, "--threads", str(threads)))
                 print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     medians = {
         key: {fact: statistics.median(each[fact] for each in runs) for fact in (*FACTS, "mean")} | {"threads": key[2]}
-        for key, runs in taken.items()
+        for key, runs in measured.items()
     }
     return {
         case: {
@@ -91,15 +91,15 @@ def tables(results: Results, folder: Path) -> Iterator[str]:
         scenes = CASES[case][1]
         base = of_case["stackstac"]
         yield f"\n**{case}**, {scenes} scenes; ratios to stackstac in brackets\n"
-        yield "| reader | threads | wall s | CPU s | memory MB | requests | MB | bytes to the least | mean DN |"
+        yield "| reader | threads | wall s | CPU s | memory MB | requests | MB | bytes / minimum | mean DN |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         for name, it in of_case.items():
-            _, fewest = least(folder, case, "exact" if name in ("s2cube exact", "stackstac") else "fast")
+            _, min_bytes = minimum(folder, case, "exact" if name in ("s2cube exact", "stackstac") else "fast")
             yield (
                 f"| {name} | {it['threads']} | {it['wall_s']:.2f} ({it['wall_s'] / base['wall_s']:.2f}) "
                 f"| {it['cpu_s']:.2f} ({it['cpu_s'] / base['cpu_s']:.2f}) "
                 f"| {it['peak_mb']:.0f} ({it['peak_mb'] / base['peak_mb']:.2f}) "
-                f"| {it['requests']:.0f} | {it['bytes'] / 1e6:.1f} | {it['bytes'] / fewest:.3f} | {it['mean']:.2f} |"
+                f"| {it['requests']:.0f} | {it['bytes'] / 1e6:.1f} | {it['bytes'] / min_bytes:.3f} | {it['mean']:.2f} |"
             )
 
 
@@ -130,12 +130,12 @@ def draw(results: Results) -> None:
 
 
 def grow(folder: Path, latency_ms: float) -> Iterator[str]:
-    """Let whole runs grow: more slices of a small area."""
+    """Measure complete runs with more and more slices of a small area."""
     left, top, right, bottom = (LEFT_M + 40000, TOP_M - 42000, LEFT_M + 41500, TOP_M - 43500)
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{EPSG}"}}
     field = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
-    yield "\n| slices | wall s a slice | CPU s a slice | peak memory MB, all processes |\n| --- | --- | --- | --- |"
+    yield "\n| slices | wall s per slice | CPU s per slice | peak memory MB, all processes |\n| --- | --- | --- | --- |"
     for slices in (10, 100, 1000):
         write_archive(folder, slices)
         with tempfile.TemporaryDirectory() as scratch, serve(folder, latency_ms) as served:
@@ -163,8 +163,8 @@ def grow(folder: Path, latency_ms: float) -> Iterator[str]:
             )
             script = Path(scratch) / "job.py"
             script.write_text(code)
-            words = ["run", "--aoi", str(aoi), "--stac", f"{served.url}/items.json", "--bands", ",".join(BANDS), "-q"]
-            command = [sys.executable, str(script), *words, "--crs", f"EPSG:{EPSG}", "--out", f"{scratch}/out"]
+            flags = ["run", "--aoi", str(aoi), "--stac", f"{served.url}/items.json", "--bands", ",".join(BANDS), "-q"]
+            command = [sys.executable, str(script), *flags, "--crs", f"EPSG:{EPSG}", "--out", f"{scratch}/out"]
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
             if done.returncode:
                 raise RuntimeError(done.stderr[-3000:])
@@ -173,7 +173,7 @@ def grow(folder: Path, latency_ms: float) -> Iterator[str]:
 
 
 def chunk_sizes(folder: Path, latency_ms: float) -> Iterator[str]:
-    """Let chunks grow: the county, exact, with chunks bounded to so many MB of sums."""
+    """Measure the case "county" in exact quality with chunks of different size (MB of sums)."""
     yield "\n| chunks, MB | wall s | CPU s | memory MB | requests | MB read |\n| --- | --- | --- | --- | --- | --- |"
     with serve(folder, latency_ms) as served:
         for size_mb in (1, 4, 16, None):
@@ -184,22 +184,22 @@ def chunk_sizes(folder: Path, latency_ms: float) -> Iterator[str]:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--latency-ms", type=float, default=50)
-    words.add_argument("--folder", type=Path)
-    words.add_argument("--growth", action="store_true")
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--latency-ms", type=float, default=50)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--growth", action="store_true")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.folder or Path(scratch)
+        folder = arguments.folder or Path(scratch)
         write_archive(folder, max(scenes for _, scenes in CASES.values()))
-        print(f"{os.cpu_count()} cores, {given.latency_ms:g} ms before every answer")
-        if given.growth:
-            for line in itertools.chain(chunk_sizes(folder, given.latency_ms), grow(folder, given.latency_ms)):
+        print(f"{os.cpu_count()} cores, {arguments.latency_ms:g} ms before every answer")
+        if arguments.growth:
+            for line in itertools.chain(chunk_sizes(folder, arguments.latency_ms), grow(folder, arguments.latency_ms)):
                 print(line, flush=True)
             return
-        results = compare(folder, given.rounds, given.latency_ms)
-        print(f"{given.rounds} rounds, medians")
+        results = compare(folder, arguments.rounds, arguments.latency_ms)
+        print(f"{arguments.rounds} rounds, medians")
         for line in tables(results, folder):
             print(line)
         draw(results)

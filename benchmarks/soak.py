@@ -1,10 +1,10 @@
-"""Many slices on three workers, one of which is killed every so often, from an archive that fails now and then.
+"""Compute many slices on three workers, from an archive whose requests sometimes fail. Workers are killed regularly.
 
     python benchmarks/soak.py [--slices 2000] [--kill-every-s 20] [--failing 0.02] [--plot docs/images/soak.png]
 
-Starts a scheduler and three workers as processes of their own, runs the job, kills a worker (SIGKILL, and its nanny)
-and starts another one in its place again and again, and samples the memory of all processes and the number of tasks
-that the scheduler knows. At the end every slice is opened and compared with what it must be.
+The script starts a scheduler and three workers in separate processes and runs the job. At regular intervals it kills
+a worker and its nanny (SIGKILL) and starts a new worker. It samples the memory of all processes and the number of tasks
+that the scheduler knows. At the end it compares the pixels of every slice with the correct values.
 """
 
 import argparse
@@ -30,23 +30,23 @@ WORKERS = 3
 ENVIRONMENT = os.environ | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "OMP_NUM_THREADS": "1"}
 
 
-def dask(*words: str) -> subprocess.Popen[bytes]:
-    """Start a process of Dask, in a group of its own."""
-    command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:], "--no-dashboard"]
+def dask(role: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a process of Dask in a new process group."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *arguments, "--no-dashboard"]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it has started."""
+    """Kill a process and its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def megabytes(pid: int) -> float:
-    """Memory of a process and its children."""
+    """Return the memory (MB) of a process and its children."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6
@@ -55,7 +55,7 @@ def megabytes(pid: int) -> float:
 
 @dataclass
 class Samples:
-    """What was seen, once a second or so."""
+    """Samples of memory (MB), tasks and written slices, about one per second."""
 
     at_s: list[float] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Samples:
 
 
 def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, dict[str, object], int]:
-    """Run the job; give what was seen, what it said at its end, and how many requests failed."""
+    """Run the job; return the samples, its summary with its exit status, and the number of failed requests."""
     scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(folder / "at.json"))
     while not (folder / "at.json").exists():
         time.sleep(0.1)
@@ -78,11 +78,11 @@ def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, di
         with many.served(folder, latency_s=0.005, failing=failing) as archive, Client(address) as client:
             client.wait_for_workers(WORKERS)
             url = f"http://127.0.0.1:{archive.server_port}/items.json"
-            words = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out]
-            words += ["--scheduler", address, "--json", "--log-json", "-v"]
-            with (folder / "log").open("wb") as log, (folder / "told").open("wb") as told:
-                command = [sys.executable, "-m", "s2cube", "run", *map(str, words)]
-                run = subprocess.Popen(command, stdout=told, stderr=log)
+            flags = ["--aoi", folder / "aoi.geojson", "--stac", url, "--bands", "blue,swir16", "--out", out]
+            flags += ["--scheduler", address, "--json", "--log-json", "-v"]
+            with (folder / "log").open("wb") as log, (folder / "stdout").open("wb") as stdout:
+                command = [sys.executable, "-m", "s2cube", "run", *map(str, flags)]
+                run = subprocess.Popen(command, stdout=stdout, stderr=log)
             began_s = killed_s = time.monotonic()
             while run.poll() is None:
                 time.sleep(1)
@@ -95,7 +95,7 @@ def soak(folder: Path, kill_every_s: float, failing: float) -> tuple[Samples, di
                     workers[victim] = dask("worker", address, "--nthreads", "1")
                     samples.killed_at_s.append(now_s - began_s)
             failed = archive.failed
-        return samples, json.loads((folder / "told").read_text()) | {"status": run.returncode}, failed
+        return samples, json.loads((folder / "stdout").read_text()) | {"status": run.returncode}, failed
     finally:
         for process in (*workers, scheduler):
             kill(process)
@@ -114,7 +114,7 @@ def _sample(samples: Samples, at_s: float, client: Client, processes: tuple[obje
 
 
 def wrong_slices(out: Path, slices: int) -> list[str]:
-    """Name the slices that are missing or hold anything but what they must."""
+    """Return descriptions of the slices that are missing or have wrong pixels."""
     wrong = []
     for day in range(slices):
         name = many.slice_name(day)
@@ -163,26 +163,27 @@ def main() -> None:
     options.add_argument("--kill-every-s", type=float, default=20)
     options.add_argument("--failing", type=float, default=0.02)
     options.add_argument("--plot", type=Path)
-    chosen = options.parse_args()
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        many.write_archive(folder, chosen.slices)
-        samples, told, failed = soak(folder, chosen.kill_every_s, chosen.failing)
-        written = [str(each) for each in told["written"]]
-        wrong = wrong_slices(folder / "out", chosen.slices)
+        many.write_archive(folder, arguments.slices)
+        samples, summary, failed = soak(folder, arguments.kill_every_s, arguments.failing)
+        written = [str(each) for each in summary["written"]]
+        wrong = wrong_slices(folder / "out", arguments.slices)
         log = [json.loads(line) for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
-    again = sum("will be made again" in line["event"] for line in log)
-    print(f"exit status {told['status']}; {len(written)} written, {len(set(written))} of them once, {len(wrong)} wrong")
-    print(f"{len(samples.killed_at_s)} workers killed, {failed} requests failed, {again} slices tried again")
-    print(f"{told['requests']} requests in {samples.at_s[-1]:.0f} s; tasks known at most {max(samples.tasks)}")
-    half = len(samples.at_s) // 4
-    for who in ("client", "scheduler"):
-        seen = getattr(samples, who)
-        print(f"{who}: {max(seen[:half]):.0f} MB at most in the first quarter, {max(seen[-half:]):.0f} in the last")
+    retries = sum("will be retried" in line["event"] for line in log)
+    print(f"exit status {summary['status']}; {len(written)} results, of {len(set(written))} slices; {len(wrong)} wrong")
+    print(f"{len(samples.killed_at_s)} workers killed, {failed} requests failed, {retries} retries of slices")
+    print(f"{summary['requests']} requests in {samples.at_s[-1]:.0f} s; at most {max(samples.tasks)} tasks known")
+    quarter = len(samples.at_s) // 4
+    for process in ("client", "scheduler"):
+        memory_mb = getattr(samples, process)
+        first, last = max(memory_mb[:quarter]), max(memory_mb[-quarter:])
+        print(f"{process}: at most {first:.0f} MB in the first quarter, {last:.0f} MB in the last")
     for line in wrong[:10]:
         print(line)
-    if chosen.plot:
-        plot(samples, chosen.slices, chosen.plot)
+    if arguments.plot:
+        plot(samples, arguments.slices, arguments.plot)
 
 
 if __name__ == "__main__":

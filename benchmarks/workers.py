@@ -1,10 +1,11 @@
-"""How many worker processes, and how many slices at a time in each, make a run fast on this machine.
+"""Measure which number of worker processes, and of threads in each, is fastest on this machine.
 
     python benchmarks/workers.py [--slices 12] [--latency-ms 50] [--rounds 3]
 
-Makes scenes of noise (3600 x 3600 pixels at 10 m, a 20 m band, a scene classification) in a temporary folder, serves
-them on loopback with a delay before every answer, and runs the whole job once for each way to divide the work, the
-ways in turn. Prints the median wall and CPU time of each and its ratio to the first.
+The script writes scenes of noise (3600 x 3600 pixels at 10 m, a 20 m band, a scene classification) to a temporary
+folder and serves them on loopback with a delay before every answer. In every round it runs the job with each
+combination of processes and threads. It prints the median wall and CPU time of each combination, and the ratio to the
+first one.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import rasterio.warp
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
-WAYS = [(2, 1), (1, 1), (1, 2), (1, 4), (2, 2), (4, 1)]
+COMBINATIONS = [(2, 1), (1, 1), (1, 2), (1, 4), (2, 2), (4, 1)]
 PIXELS = 3600
 LEFT_M, TOP_M, EPSG = 600000, 4500000, 32614
 
@@ -42,16 +43,16 @@ class Handler(SimpleHTTPRequestHandler):
         path = Path(self.translate_path(self.path))
         if not path.is_file():
             return self.send_error(404)
-        whole = path.stat().st_size
-        first, last = 0, whole - 1
-        if wanted := self.headers.get("Range"):
-            first, last = (int(side) for side in wanted.removeprefix("bytes=").split("-"))
-            last = min(last, whole - 1)
-        self.send_response(206 if wanted else 200)
+        size = path.stat().st_size
+        first, last = 0, size - 1
+        if byte_range := self.headers.get("Range"):
+            first, last = (int(side) for side in byte_range.removeprefix("bytes=").split("-"))
+            last = min(last, size - 1)
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Accept-Ranges", "bytes")
-        if wanted:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
+        if byte_range:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.end_headers()
         with path.open("rb") as file, contextlib.suppress(ConnectionError):
             file.seek(first)
@@ -142,23 +143,25 @@ def main() -> None:
     options.add_argument("--slices", type=int, default=12)
     options.add_argument("--latency-ms", type=float, default=50)
     options.add_argument("--rounds", type=int, default=3)
-    chosen = options.parse_args()
-    times: dict[tuple[int, int], list[tuple[float, float]]] = {way: [] for way in WAYS}
+    arguments = options.parse_args()
+    times: dict[tuple[int, int], list[tuple[float, float]]] = {combination: [] for combination in COMBINATIONS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_archive(folder, chosen.slices)
-        Handler.latency_s = chosen.latency_ms / 1000
+        write_archive(folder, arguments.slices)
+        Handler.latency_s = arguments.latency_ms / 1000
         os.chdir(folder)
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for _ in range(chosen.rounds):
-            for way in WAYS:
-                times[way].append(run_once(folder, f"http://127.0.0.1:{server.server_port}/items.json", *way))
+        for _ in range(arguments.rounds):
+            for combination in COMBINATIONS:
+                times[combination].append(
+                    run_once(folder, f"http://127.0.0.1:{server.server_port}/items.json", *combination)
+                )
         server.shutdown()
-    base_wall_s, base_cpu_s = (statistics.median(column) for column in zip(*times[WAYS[0]], strict=True))
+    base_wall_s, base_cpu_s = (statistics.median(column) for column in zip(*times[COMBINATIONS[0]], strict=True))
     print(
-        f"{chosen.slices} slices, {chosen.latency_ms:g} ms before every answer, "
-        f"{os.cpu_count()} cores, {chosen.rounds} rounds"
+        f"{arguments.slices} slices, {arguments.latency_ms:g} ms before every answer, "
+        f"{os.cpu_count()} cores, {arguments.rounds} rounds"
     )
     print("workers x threads   wall s   ratio    cpu s   ratio")
     for (workers, threads), taken in times.items():

@@ -1,9 +1,10 @@
-"""What it costs to write an image, by compression, beside what it cost to read it.
+"""Compare the time to write an image, for each compression, with the time to read it.
 
     python benchmarks/writing.py [--folder FOLDER] [--rounds 3]
 
-Reads one scene of the archive of ``readers.py`` as whole granule, five bands of 30 m, from disk; then writes it with
-each compression, in turn. Prints the medians of wall and CPU time, as ratios to reading, and the size of the file.
+The script reads a complete granule of the archive of ``readers.py`` from disk, five bands on a grid of 30 m. In every
+round it writes the image with each compression. It prints the medians of wall and CPU time, divided by those of
+reading, and the size of the file.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from s2cube.config.sections import OutputSection
 from s2cube.output._cog import write_cog
 from s2cube.output._spool import layout_of, open_spool
 
-WAYS = [
+COMPRESSIONS = [
     ("deflate", 1),
     ("deflate", 4),
     ("deflate", 6),
@@ -35,12 +36,12 @@ WAYS = [
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--folder", type=Path)
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.folder or Path(scratch)
+        folder = arguments.folder or Path(scratch)
         write_archive(folder, 1)
         (item,) = pystac.ItemCollection.from_file(str(folder / "items.json"))
         for asset in item.assets.values():
@@ -54,22 +55,26 @@ def main() -> None:
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
         print(f"five bands of a granule, 30 m; reading took {wall_s:.1f} s, {cpu_s:.1f} s of CPU; ratios to that\n")
         print("| compression | wall | CPU | MB |\n| --- | --- | --- | --- |")
-        taken: dict[tuple[str, int | None], list[tuple[float, float]]] = {way: [] for way in WAYS}
+        measured: dict[tuple[str, int | None], list[tuple[float, float]]] = {
+            compression: [] for compression in COMPRESSIONS
+        }
         sizes = {}
         path = Path(scratch) / "image.tif"
-        for _ in range(given.rounds):
-            for way in WAYS:
+        for _ in range(arguments.rounds):
+            for compression in COMPRESSIONS:
                 began, cpu = time.perf_counter(), time.process_time()
                 with open_spool(Path(scratch), **layout_of(image)) as pixels:
                     with pixels.filling():
                         pixels.put(image.values, 0, 0, 0)
-                    write_cog(image, pixels, path, OutputSection(compress=way[0], compress_level=way[1]))
-                taken[way].append((time.perf_counter() - began, time.process_time() - cpu))
-                sizes[way] = path.stat().st_size
-        for way, times in taken.items():
+                    write_cog(
+                        image, pixels, path, OutputSection(compress=compression[0], compress_level=compression[1])
+                    )
+                measured[compression].append((time.perf_counter() - began, time.process_time() - cpu))
+                sizes[compression] = path.stat().st_size
+        for compression, times in measured.items():
             wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
-            name = f"{way[0]} {way[1]}" if way[1] else way[0]
-            print(f"| {name} | {wall / wall_s:.2f} | {cpu / cpu_s:.2f} | {sizes[way] / 1e6:.1f} |")
+            name = f"{compression[0]} {compression[1]}" if compression[1] else compression[0]
+            print(f"| {name} | {wall / wall_s:.2f} | {cpu / cpu_s:.2f} | {sizes[compression] / 1e6:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures: the simulated archive, the servers it is served by, one Dask cluster for all runs, the command line."""
+"""Fixtures: the simulated archive, servers, one Dask cluster for all runs, and the command line."""
 
 import json
 import os
@@ -28,13 +28,13 @@ from s2cube.fetch import retry, session
 from support import clusters, outside, servers
 from support.runs import FARM, KEYS, CommandLine, EditItems, Job, Outcome, Run
 
-# Runs are shared with others on a busy machine: how long one example takes tells nothing of the code.
+# The machine may be busy, so the duration of an example says nothing about the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, as notebooks do, and those that need data from outside: by their fixtures."""
+    """Mark tests that need servers and tests that need outside data, by their fixtures. Notebooks need servers."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if servers.FIXTURE in fixtures or item.path.suffix == ".ipynb":
@@ -50,12 +50,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def server_processes() -> None:
-    """Permit server processes. Each test and fixture that starts one asks for it; so the quick tests leave it out."""
+    """Permit server processes. Every test and fixture that starts one must use this; quick tests do not use it."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def guarded_clusters() -> Iterator[None]:
-    """Refuse Dask clusters where servers are refused: those of this process, and those of `s2cube run` as a child."""
+    """Fail a test without permission for servers that starts a Dask cluster, here or in a child `s2cube run`."""
     start_cluster, start_child = LocalCluster.__init__, subprocess.Popen.__init__
 
     def cluster(self: LocalCluster, *words: Any, **options: Any) -> None:
@@ -75,7 +75,7 @@ def guarded_clusters() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a test from what lies in the folder or environment that the suite was started in."""
+    """Run each test in its own folder, without the variables S2CUBE_* of the environment."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.startswith("S2CUBE_"):
@@ -90,7 +90,7 @@ NETWORK_VARIABLES = (
 
 @pytest.fixture
 def new_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing is kept: no part of a file, token, connection or known server. Pauses before retries are short."""
+    """Start without cached files, tokens, connections and known servers. Pauses before retries are short."""
     monkeypatch.setattr(retry, "REQUESTS", replace(retry.REQUESTS, first_pause_s=0.01))
     session.reset()
     yield
@@ -99,7 +99,7 @@ def new_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def open_network(monkeypatch: pytest.MonkeyPatch, new_session: None) -> None:
-    """No variable of the machine's own network, in a new session."""
+    """Remove the variables of the machine's own network, and start a new session."""
     for name in os.environ:
         if name.upper() in NETWORK_VARIABLES or name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
             monkeypatch.delenv(name)
@@ -130,7 +130,7 @@ def archive_items(archive: Archive) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def edited(archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path) -> EditItems:
-    """Write the archive's items anew, changed by a function of their list."""
+    """Write a copy of the archive's items that a function has changed."""
 
     def edit(change: Callable[[list[dict[str, Any]]], Any]) -> Path:
         items = json.loads(json.dumps(archive_items))
@@ -147,7 +147,7 @@ def edited(archive: Archive, archive_items: list[dict[str, Any]], tmp_path: Path
 
 @pytest.fixture(scope="session")
 def archive_url(server_processes: None, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The archive over HTTP with range requests."""
+    """URL of the archive, served over HTTP with range requests."""
     with servers.nginx(archive.items.parent, tmp_path_factory.mktemp("nginx")) as url:
         yield url
 
@@ -156,7 +156,7 @@ def archive_url(server_processes: None, archive: Archive, tmp_path_factory: pyte
 def scheduler(server_processes: None) -> Iterator[str]:
     """Address of a Dask cluster with one worker process, shared by all runs of the suite."""
     with (
-        # As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
+        # As in s2cube's own cluster: Python below 3.11.9 may deadlock when its threads are profiled.
         dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
     ):
@@ -165,7 +165,7 @@ def scheduler(server_processes: None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def hosts(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.DaskCluster]:
-    """A Dask cluster of three hosts, by TLS, and a folder that they do not see; not for tests that kill."""
+    """A Dask cluster of three hosts, with TLS. It cannot reach the folder `private`. Tests must not kill processes."""
     folder = tmp_path_factory.mktemp("hosts")
     (folder / "private").mkdir()
     with clusters.dask_cluster(folder, hosts=True, tls=True, private=folder / "private") as cluster:
@@ -174,7 +174,7 @@ def hosts(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def slurm_options(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Options of `dask_jobqueue.SLURMCluster`; SLURM's commands find it."""
+    """Options of `dask_jobqueue.SLURMCluster` for a SLURM that runs on this machine."""
     with clusters.slurm(tmp_path_factory.mktemp("slurm")) as slurm, pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.environment.items():
             patch.setenv(name, value)
@@ -204,7 +204,7 @@ def s2cube_command(capsys: pytest.CaptureFixture[str]) -> CommandLine:
 
 @pytest.fixture
 def small_aoi(tmp_path: Path) -> Path:
-    """A corner of the demo's farm, so that a run is quick."""
+    """File with a corner of the demo's farm, so that a run is quick."""
     path = tmp_path / "corner.geojson"
     frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
     frame.to_crs("EPSG:4326").to_file(path)
@@ -213,7 +213,7 @@ def small_aoi(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
-    """Words of a run of the demo's archive; given flags stand in place of these."""
+    """Return the arguments of a run on the demo's archive. Flags of a test replace the default flags."""
     usual = {"--aoi": small_aoi, "--stac": archive.items, "--scheduler": scheduler, "--out": "out"}
 
     def words(*given: object, command: str = "run") -> list[object]:
@@ -224,7 +224,7 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
 
 @pytest.fixture(scope="session")
 def s3(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
-    """A bucket, as somebody else sees it."""
+    """A bucket, through a client that is not s2cube's."""
     with servers.object_store(tmp_path_factory.mktemp("weed")) as url:
         bucket = S3Store(
             "results", endpoint=url, access_key_id="AKTEST", secret_access_key="SKTEST", region="us-east-1",
@@ -236,7 +236,7 @@ def s3(server_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keys that may write, in the environment."""
+    """Set keys with permission to write in the environment."""
     for name, value in zip(KEYS, ("AKTEST", "SKTEST", "us-east-1", s3.config["endpoint"], "true"), strict=True):
         monkeypatch.setenv(name, value)
     session.reset()
@@ -246,7 +246,7 @@ def keys(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corner of the demo's farm, in a file that stays."""
+    """File with the corner of the demo's farm, for the whole session."""
     path = tmp_path_factory.mktemp("aoi") / "corner.geojson"
     frame = geopandas.GeoDataFrame({"id": ["corner"]}, geometry=[shapely.box(*FARM)], crs="EPSG:32614")
     frame.to_crs("EPSG:4326").to_file(path)
@@ -255,7 +255,7 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(archive: Archive, corner: Path, scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output of the corner that nobody may touch."""
+    """An output of the corner. Tests must not change it."""
     out = tmp_path_factory.mktemp("whole") / "out"
     flags = {"aoi": corner, "stac": str(archive.items), "scheduler": scheduler, "bands": "blue", "out": out}
     s2cube.run(load_config(flags, {}))
@@ -264,14 +264,14 @@ def whole(archive: Archive, corner: Path, scheduler: str, tmp_path_factory: pyte
 
 @pytest.fixture
 def out(whole: Path, tmp_path: Path) -> Path:
-    """A copy of it, for one test."""
+    """A copy of the output `whole`, for one test."""
     shutil.copytree(whole, tmp_path / "out")
     return Path("out")
 
 
 @pytest.fixture
 def run(s2cube_command: CommandLine, archive: Archive, corner: Path, scheduler: str) -> Run:
-    """The job that made it, by the command line, with flags that are added or given otherwise."""
+    """Run the job of the output `whole` by the command line. Flags of a test are added, or replace its flags."""
     usual = {"--aoi": corner, "--stac": archive.items, "--scheduler": scheduler, "--bands": "blue", "--out": "out"}
 
     def call(*more: object, command: str = "run") -> Outcome:

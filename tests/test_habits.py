@@ -42,7 +42,7 @@ def start_run(_: Path) -> None:
 
 @pytest.mark.parametrize("start", [start_nginx, start_process, start_dask, start_workers, start_run])
 def test_a_quick_test_starts_no_server(start: Callable[[Path], None], tmp_path: Path) -> None:
-    with pytest.raises(pytest.fail.Exception, match="is a server: ask for the fixture server_processes"):
+    with pytest.raises(pytest.fail.Exception, match="is a server: use the fixture server_processes"):
         start(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Commands: arguments, progress, messages and exit status. Only this wing knows cyclopts.
+"""Commands: arguments, progress, messages and exit status. Only this wing imports cyclopts.
 
 Other wings may use: `commands`.
 """

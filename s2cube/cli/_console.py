@@ -1,7 +1,7 @@
 """Print for people on stderr, and for programs on stdout.
 
-Ids, addresses and answers of servers come from outside. All that is shown goes through one of the handlers, `add_row`
-or `json_line`: these remove control characters, markup and secrets.
+Ids, addresses and answers of servers are not trusted. All output goes through one of the handlers, `add_row` or
+`json_line`. These remove control characters, markup and secrets.
 """
 
 import json
@@ -26,12 +26,12 @@ LEVELS = (logging.INFO, logging.DEBUG, TRACEBACK_LEVEL)
 
 _TABLE_WIDTH = 200
 _LONGEST_LINE = 16_000
-"""Characters of a line of the log, and of a traceback: an error of three long facts is shown completely."""
+"""Maximum number of characters of a log line, and of a traceback. An error with three long facts is not cut."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 NOTICE_LEVEL = (logging.INFO + logging.WARNING) // 2
-"""Level of a command's own messages: below a warning, above the log of its progress."""
+"""Level of the messages of a command: below a warning, above the log of its progress."""
 
 FACTS = ("run", "slice", "scenes", "asset")
 """Extra facts of a log line that `JsonLogHandler` prints."""
@@ -107,8 +107,8 @@ def print_failure(line: str) -> None:
 
 
 def table_console() -> Console:
-    """Give the console for tables, on stdout."""
-    # It is wider than most windows: a terminal may wrap long ids, but nothing cuts them.
+    """Return the console for tables, on stdout."""
+    # The console is wider than most windows. A terminal may wrap long ids, but they are never cut.
     return Console(highlight=False, width=_TABLE_WIDTH, markup=False, emoji=False)
 
 

@@ -1,4 +1,4 @@
-"""Turn flags into settings, and set up what a command prints."""
+"""Convert flags to settings, and set up the output of a command."""
 
 import logging
 import os
@@ -21,29 +21,30 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
         for section, holder in JobConfig.model_fields.items()
     }
     for section, key, setting in settings():
-        kind = bool if setting.annotation is bool else str
+        flag_type: Any = bool if setting.annotation is bool else str
         text = setting.description or ""
         if setting.default not in (None, False, ()):
             default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
             text = f"{text} Choices: {', '.join(choices)}."
-        # A key may be a keyword of Python, such as `class`; the name of a field may not.
+        # A key may be a keyword of Python, such as `class`. The name of a field may not, so it ends with `_`.
         name = f"--{key.replace('_', '-')}"
-        yield f"{key}_", Annotated[kind | None, Parameter(name, help=text, group=groups[section])], field(default=None)
+        annotation = Annotated[flag_type | None, Parameter(name, help=text, group=groups[section])]
+        yield f"{key}_", annotation, field(default=None)
 
 
 if TYPE_CHECKING:
     Flags = Any
 else:
-    # The fields are generated from the models of the settings, so that a new setting is one line there.
+    # The fields are generated from the models of the settings. A new setting is added only there.
     Flags = make_dataclass("Flags", list(_flag_fields()), frozen=True)
     Flags.__module__ = __name__
 
 
 @dataclass(frozen=True)
 class Console:
-    """What a command prints, and how."""
+    """The form and the amount of a command's output."""
 
     json: Annotated[bool, Parameter(negative="", help="Print one JSON object as the last line of stdout.")] = False
     log_json: Annotated[bool, Parameter(negative="", help="Log one JSON object per line.")] = False
@@ -53,14 +54,14 @@ class Console:
     def set_up_logging(self) -> None:
         """Print log lines on stderr, from the level that the flags select."""
         handler = JsonLogHandler() if self.log_json else TextLogHandler()
-        # distributed sets the levels of its own loggers when it is imported, so this filters at the handler.
+        # distributed sets the levels of its own loggers when it is imported, so the handler filters their lines.
         lowest_of_others = logging.WARNING if self.verbose else logging.ERROR
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= lowest_of_others)
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
 
     def progress(self, *columns: ProgressColumn) -> Progress:
-        """Make a progress bar on stderr; it is disabled if stderr is no terminal."""
+        """Create a progress bar on stderr. It is disabled if stderr is not a terminal."""
         is_shown = stderr_console.is_terminal and not self.quiet and not self.log_json
         return Progress(*columns, console=stderr_console, disable=not is_shown, transient=True)
 
@@ -79,7 +80,7 @@ ConsoleFlags = Annotated[Console | None, Parameter(name="*")]
 
 
 def set_up_console(console: Console | None) -> Console:
-    """Give the console of a command, with logging set up."""
+    """Return the console of a command, and set up logging."""
     console = console or Console()
     console.set_up_logging()
     return console
@@ -97,7 +98,7 @@ def load_settings(flags: Flags | None, file: Path | None) -> JobConfig:
 
 
 def load_settings_of_output(out: str | None, file: Path | None) -> JobConfig:
-    """Read the settings for a command that takes only an output; raises as `load_settings` does."""
+    """Read the settings for a command whose only setting is the output. Raises as `load_settings` does."""
     return load_config({} if out is None else {"out": out}, os.environ, file)
 
 

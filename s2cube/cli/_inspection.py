@@ -1,4 +1,4 @@
-"""Commands that inspect an output: status of its run, and verify its files."""
+"""Commands that inspect an output: `status` reports its run, `verify` checks its files."""
 
 import time
 from dataclasses import asdict

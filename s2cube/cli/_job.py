@@ -39,7 +39,7 @@ def run(
 
 
 def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
-    """Hand the job of run to a Dask cluster and return; s2cube status reports its progress."""
+    """Run the job in the background, on a Dask cluster; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
     from s2cube.jobs.submit import run_detached, submit_job

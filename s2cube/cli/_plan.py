@@ -1,4 +1,4 @@
-"""The command plan: what run would do."""
+"""The command plan: show what run would do."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -86,7 +86,7 @@ def report_unusable(job: "Job") -> None:
             log.error("%s cannot be computed: %s", first.id, first.error, extra={"slice": first.id})
             continue
         log.error(
-            "%d slices cannot be computed, %s to %s: %s %s (the others likewise). %s",
+            "%d slices cannot be computed, %s to %s: %s %s (the others for the same reason). %s",
             len(alike), first.id, others[-1].id, first.error.subject, problem, remedy,
         )  # fmt: skip
 
@@ -105,12 +105,12 @@ def report_changes(job: "Job") -> None:
 
 
 def no_scene_message(config: JobConfig) -> str:
-    """Write which search found no scene."""
-    asked = config.search
-    when = f" in {asked.datetime}" if asked.datetime else ""
+    """Describe the search that found no scene."""
+    search = config.search
+    when = f" in {search.datetime}" if search.datetime else ""
     return redact(
-        f"No scene matched: collection {asked.collection} of {asked.stac}{when}, "
-        f"cloud cover up to {asked.max_cloud_percent:g} %. Try more dates, a greater --max-cloud or another --aoi."
+        f"No scene matched: collection {search.collection} of {search.stac}{when}, "
+        f"cloud cover up to {search.max_cloud_percent:g} %. Try more dates, a higher --max-cloud or another --aoi."
     )
 
 
@@ -134,8 +134,8 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
     print_notice("; ".join(parts) + ".")
     if summary.requests:
         print_notice(
-            f"The run took {summary.requests} requests and {megabytes(summary.bytes)} MB. By the items, "
-            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB were expected."
+            f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. Forecast from the items: "
+            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB."
         )
 
 
@@ -143,24 +143,24 @@ def report_cost(total: dict[str, Any]) -> None:
     """Report the requests, bytes and memory that slices need."""
     if total["requests"]:
         about = "" if total["exact"] else "about "
-        by_gdal = f", and what GDAL reads of {total['by_gdal']} files" if total["by_gdal"] else ""
+        by_gdal = f", without what GDAL will read from {total['by_gdal']} files" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
-            f"They take {about}{total['requests']} requests and {about}{read} MB{by_gdal}; "
+            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}; "
             f"about {peak} MB of memory per worker process; and at most {written} MB of output."
         )
 
 
 def report_record(record: "Record") -> None:
     """Report the progress or the end of a run, and a later run that ended before it wrote anything."""
-    progress, going = record.progress, record.state == "running"
+    progress, is_running = record.progress, record.state == "running"
     parts = [f"{progress.written} of {progress.total} slices done"]
     parts += [f"{progress.failed} FAILED"] if progress.failed else []
     parts += [f"{progress.rejected} rejected"] if progress.rejected else []
     parts += [f"{progress.skipped} existed already"] if progress.skipped else []
-    parts += [f"{progress.running} running"] if going else []
-    if going and record.left_s is not None:
-        parts.append(f"{60 * record.pace:.1f} slices a minute, {timedelta(seconds=round(record.left_s))} left")
+    parts += [f"{progress.running} running"] if is_running else []
+    if is_running and record.left_s is not None:
+        parts.append(f"{60 * record.pace:.1f} slices per minute, {timedelta(seconds=round(record.left_s))} left")
     print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {record.started})")
     if later := record.attempt:
         print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {later.started})")

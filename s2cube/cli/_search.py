@@ -25,10 +25,10 @@ def search(
     from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
     from s2cube.stac.source import save_items
 
-    asked = settings.search
+    criteria = settings.search
     aois = read_aois(settings.job.aoi, settings.job.aoi_id)
-    catalogue = open_catalogue(asked, settings.read.timeout_s)
-    found = [item for aoi in aois for item in drop_unrequested(find_scenes(aoi, asked, catalogue), aoi, asked)]
+    catalogue = open_catalogue(criteria, settings.read.timeout_s)
+    found = [item for aoi in aois for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria)]
     # Areas may share scenes, and two different scenes may share an id.
     scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
     if save:

@@ -1,4 +1,4 @@
-"""The command line: its commands, signals and exit status. A new command is a function in its file and a name here."""
+"""The command line: commands, signals and exit status. To add a command, write its function and add its name here."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from s2cube.cli._search import search
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
 _SIGNALLED = 128
-"""Exit status of a process that a signal ends, as shells report it: this and the number of the signal."""
+"""A process that a signal ends exits with this number plus the number of the signal, as in shells."""
 
 app = App(
     name="s2cube",
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 not done, 2 wrong usage, 3 some slices failed."""
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        # An id may have letters that the terminal's encoding lacks. They must not end a command.
+        # An id may contain characters that the terminal's encoding lacks. Printing them must not raise an error.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Errors in the flags are reported before the flags are parsed.
+    # Set up logging before the flags are parsed, because errors in them are logged.
     Console(log_json="--log-json" in given).set_up_logging()
     with _stopped_by_signals():
         exit_status = _run_command(given)
@@ -59,7 +59,7 @@ def _stopped_by_signals() -> Iterator[None]:
         for each in before:
             signal.signal(each, end_at_once)
         before.clear()
-        print_notice("stopping; again to stop at once")
+        print_notice("stopping; a second signal (Ctrl-C) stops at once")
         raise KeyboardInterrupt(signum)
 
     if threading.current_thread() is not threading.main_thread():
@@ -81,10 +81,10 @@ def _run_command(arguments: Sequence[str]) -> int:
         return UsageError.exit_status
     except S2CubeError as error:
         print_failure(str(error))
-        # 3 means that the other slices are written. Here the command has failed.
+        # Exit status 3 would mean that the other slices are written. Here the command has failed.
         return S2CubeError.exit_status if isinstance(error, SliceError) else error.exit_status
     except KeyboardInterrupt as interrupted:
-        print_failure("stopped; what is written stays, and the next run continues from there")
+        print_failure("stopped; written slices remain, and the next run continues from there")
         return _SIGNALLED + (interrupted.args[0] if interrupted.args else signal.SIGINT)
     except Exception as error:  # noqa: BLE001  users get one line instead of a traceback
         print_failure(f"unexpected {type(error).__name__}: {error} (-vv shows where)")

@@ -11,7 +11,7 @@ from s2cube.errors import ClusterError
 log = logging.getLogger(__name__)
 
 _ANSWER_S = 10
-"""Seconds that all workers together may take to answer."""
+"""Maximum time (s) until all workers have answered."""
 
 _MUST_AGREE = (DISTRIBUTION,)
 _MUST_BE_THERE = ("stackstac", "xarray", "rioxarray", "rasterio", "odc-geo", "pystac", "imagecodecs", "obstore")
@@ -27,7 +27,8 @@ def check_versions(client: Client) -> None:
         If a worker has another version of s2cube or Python, or lacks a package.
     """
     try:
-        # Only a call in the client's event loop can have a timeout: `get_versions` waits for a frozen worker for ever.
+        # The call runs in the client's event loop, because `get_versions` has no timeout: it would wait forever for a
+        # frozen worker.
         found: Any = client.sync(_versions, client, callback_timeout=_ANSWER_S)
     except TimeoutError:
         log.warning("a worker does not answer: the versions of its packages are not checked")
@@ -36,10 +37,10 @@ def check_versions(client: Client) -> None:
     differences = set()
     for address, worker in found["workers"].items():
         there = worker["packages"]
-        lacking = [name for name in (*_MUST_AGREE, *_MUST_BE_THERE) if there.get(name) is None and here.get(name)]
-        if lacking:
-            problem = f"lacks {', '.join(lacking)}"
-            raise ClusterError(f"worker {address}", problem, "Install s2cube there, in the version that is here")
+        missing = [name for name in (*_MUST_AGREE, *_MUST_BE_THERE) if there.get(name) is None and here.get(name)]
+        if missing:
+            problem = f"lacks {', '.join(missing)}"
+            raise ClusterError(f"worker {address}", problem, "Install the same version of s2cube there as here")
         other = [name for name in _MUST_AGREE if there[name] != here[name]]
         if _minor(there["python"]) != _minor(here["python"]):
             other.append("python")
@@ -52,8 +53,8 @@ def check_versions(client: Client) -> None:
 
 
 async def _versions(client: Client) -> Any:
-    asked: Any = client.get_versions(packages=[*_MUST_AGREE, *_MUST_BE_THERE])
-    return await asked
+    versions: Any = client.get_versions(packages=[*_MUST_AGREE, *_MUST_BE_THERE])
+    return await versions
 
 
 def _minor(version: str) -> list[str]:

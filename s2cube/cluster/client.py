@@ -1,4 +1,4 @@
-"""Make a Dask client from the configuration, and call functions on its workers."""
+"""Create a Dask client from the configuration, and call functions on its workers."""
 
 import importlib
 import logging
@@ -29,8 +29,8 @@ _Result = TypeVar("_Result")
 _CONNECT_TIMEOUT_S = 10
 
 _WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
-"""Python below 3.11.9 may lock up when a profiler inspects its threads (CPython issue 106883). Nobody can read this
-profile: the cluster ends with the run."""
+"""Python below 3.11.9 may deadlock when a profiler inspects its threads (CPython issue 106883). The profile is not
+needed: it is lost when the cluster ends with the run."""
 
 _EXTRAS = {
     "dask_jobqueue": "jobqueue", "dask_gateway": "gateway", "dask_kubernetes": "kubernetes", "coiled": "coiled",
@@ -42,24 +42,24 @@ _EXTRAS = {
 def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     """Connect to the configured scheduler, or start a cluster that ends with the context.
 
-    On a worker, the client is that of the worker's own cluster. If nothing is configured, the cluster is one on this
-    machine. It has one process for each core, because only one thread of a process runs Python code at a time. Each
-    process has two threads, because slices wait for answers of servers. Measured on two cores, with 10 ms a request and
-    200 small slices, as a multiple of the wall time of this choice: one process of four threads 1.5, plain threads
-    without a cluster 1.2, two processes of one thread each 1.1 (``benchmarks/scaling.py``). Workers are processes, not
-    threads of this one, so that a worker that dies or leaks memory is replaced.
+    On a worker, the client is connected to the worker's own cluster. If nothing is configured, a cluster is started on
+    this machine. It has one process per core, because only one thread of a process runs Python code at a time. Each
+    process has two threads, because slices wait for servers. Other choices are slower. Their wall times as multiples
+    of this one, measured on two cores, with 10 ms per request and 200 small slices (``benchmarks/scaling.py``): one
+    process with four threads 1.5, threads without a cluster 1.2, two processes with one thread each 1.1. Workers are
+    processes, not threads of this process, so that Dask can replace a worker that crashes or leaks memory.
 
     Parameters
     ----------
     tasks
-        Number of tasks; on this machine, no more workers than that are started.
+        Number of tasks. A cluster on this machine does not have more workers than tasks.
 
     Raises
     ------
     ClusterError
-        If there is no scheduler at the address, or a cluster cannot be started.
+        If no scheduler answers at the address, or a cluster cannot be started.
     ConfigError
-        If there is no such class, or if it refuses its options.
+        If the cluster class does not exist, or does not accept its options.
     """
     if _is_worker():
         # This task waits for other tasks: it must not occupy a thread that they need.
@@ -77,7 +77,7 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
             try:
                 yield client
             except BaseException:
-                # Unfinished slices would be thrown away: do not wait for them.
+                # Do not wait for unfinished slices: their results are not needed.
                 for nanny in cluster.workers.values():
                     nanny.auto_restart = False
                     if nanny.pid:
@@ -88,7 +88,7 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
 def _start_here(config: ClusterSection, tasks: int) -> LocalCluster:
     # A terminal sends Ctrl-C to all processes of a command. Workers must ignore it, because this process ends them.
     # A process inherits the signal mask of the thread that starts it. The resource tracker removes the mask when it
-    # starts, so it is started before.
+    # starts, so it is started first.
     resource_tracker.ensure_running()
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -124,7 +124,7 @@ def call_on_worker(config: ClusterSection, function: Callable[[_Task], _Result],
 
 
 def submit_and_leave(config: ClusterSection, name: str, function: Callable[[_Task], object], task: _Task) -> None:
-    """Submit a call to a scheduler, which keeps it until it has run; do not wait for it."""
+    """Submit a call to a scheduler, and do not wait for it. The scheduler keeps the call until it has run."""
     with _connect(str(config.scheduler), config) as client:
         distributed.fire_and_forget(submit(client, name, function, task))
 
@@ -137,7 +137,7 @@ def _connect(address: str, config: ClusterSection) -> Client:
         return Client(address, timeout=_CONNECT_TIMEOUT_S, security=security)
     except Exception as error:  # noqa: BLE001  wrong addresses and certificates raise many types
         reason = ": ".join(dict.fromkeys(str(each) for each in (error, error.__cause__) if each and str(each)))
-        remedy = "Check --scheduler, as in tcp://host:8786, and for tls:// --tls-ca, --tls-cert and --tls-key"
+        remedy = "Check --scheduler (such as tcp://host:8786) and, for tls://, --tls-ca, --tls-cert and --tls-key"
         raise ClusterError(address, f"no Dask scheduler answers ({redact(reason)})", remedy) from None
 
 
@@ -156,7 +156,7 @@ def _start_class(config: ClusterSection) -> Any:
         return cluster_class(**(config.options or {}))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"--class {path}", f"does not take these options ({redact(str(error))})", "Correct them"
+            f"--class {path}", f"does not accept these options ({redact(str(error))})", "Correct them"
         ) from None
     except Exception as error:  # noqa: BLE001  cluster classes are code of other packages
         problem = f"cannot be started ({type(error).__name__}: {redact(str(error))})"
@@ -165,7 +165,7 @@ def _start_class(config: ClusterSection) -> Any:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call as bytes: unpickling this object calls the function. So the scheduler needs no s2cube installed."""
+    """A call as bytes. Unpickling this object calls the function, so the scheduler does not need s2cube."""
 
     function: Callable[..., Any]
     task: object
@@ -175,12 +175,12 @@ class _Call:
 
 
 def submit(client: Client, key: Any, function: Callable[[_Task], object], task: _Task) -> "Future[Any]":
-    """Submit the call of a function with a task, to run on any worker."""
+    """Submit the call of a function with a task. Any worker may run it."""
     return client.submit(pickle.loads, pickle.dumps(_Call(function, task)), key=key, pure=False)
 
 
 def worker_memory_bytes() -> int | None:
-    """Return the memory limit of the worker that runs this code; None if this is no worker, or it has no limit."""
+    """Return the memory limit of this worker; None if this process is not a worker, or has no limit."""
     try:
         limit: int | None = distributed.get_worker().memory_manager.memory_limit
     except ValueError:

@@ -1,4 +1,4 @@
-"""Compute many tasks on a cluster, a bounded number at a time, and retry those that a policy selects."""
+"""Compute many tasks on a cluster, a bounded number at a time, and retry the tasks that a policy selects."""
 
 import logging
 import queue
@@ -25,10 +25,10 @@ _Result = TypeVar("_Result")
 _AnyTask = TypeVar("_AnyTask", contravariant=True)
 
 _IN_FLIGHT_PER_THREAD = 2
-"""Tasks for each thread of a worker: one that it computes, and one that is on its way to it."""
+"""Number of tasks per thread of a worker: one is computed, while the next one is sent to the worker."""
 
 _LOSSES = (CommClosedError, CancelledError, ClosedClientError, TimeoutError)
-"""Raised when the connection to the scheduler is lost, or a result together with its worker."""
+"""Errors that are raised when the connection to the scheduler is lost, or when a result is lost with its worker."""
 
 _FETCH_S = 30
 """Seconds to wait for a result before asking whether it still exists."""
@@ -36,7 +36,7 @@ _FETCH_S = 30
 _TICK_S = 1
 _WARN_EVERY_S = 60
 _MOST_LOSSES = 10
-"""Losses of a task, with its worker or the scheduler, after which the stream gives up."""
+"""Maximum number of times that a task may be lost, with its worker or the scheduler. Then the stream fails."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Policy(Protocol[_AnyTask, _Result]):
     """Decides which results are final."""
 
     def decide(self, task: _AnyTask, returned: _Result | BaseException, attempt: int) -> _Result | Retry:
-        """Return the final result of a task, or that it is to be computed again. What this raises ends the stream.
+        """Return the final result of a task, or a `Retry`. An error that this method raises ends the stream.
 
         Parameters
         ----------
@@ -64,15 +64,15 @@ class Policy(Protocol[_AnyTask, _Result]):
 class Stream(Generic[_Task, _Result]):
     """Call a function with many tasks on a cluster, in any order, a bounded number at a time.
 
-    Iterate over it for pairs of a task and its final result. Finished tasks are released, so that the memory of client
-    and scheduler stays bounded. A task that is lost, with its worker or the scheduler, is submitted again.
+    Iterating yields pairs of a task and its final result. Finished tasks are released, so that the memory of client and
+    scheduler is bounded. A task that is lost with its worker, or with the scheduler, is submitted again.
 
     Parameters
     ----------
     tasks
         Pairs of a unique name and a task.
     worker_wait_s
-        Seconds without any worker after which the stream gives up.
+        Time (s) without any worker after which the stream fails.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Stream(Generic[_Task, _Result]):
                 else:
                     yield task, decision
         finally:
-            with suppress(Exception):  # the scheduler may be gone, and its tasks with it
+            with suppress(Exception):  # the scheduler and its tasks may not exist any more
                 self._client.cancel(list(self._in_flight))
 
     def _check_workers(self) -> None:
@@ -132,7 +132,7 @@ class Stream(Generic[_Task, _Result]):
             return
         self._checked_s = now_s
         if self._client.status == "closed":
-            raise self._error("is gone", "Slices that are written stay; run again when it is back")
+            raise self._error("does not answer any more", "Written slices remain; run again when it is available")
         try:
             workers = self._client.nthreads() if self._client.status == "running" else {}
             if workers.keys() - self._workers.keys():
@@ -157,7 +157,7 @@ class Stream(Generic[_Task, _Result]):
         for _ in range(min(free, len(self._waiting)) if self._client.status == "running" else 0):
             name, task = self._waiting.popleft()
             self._submissions[name] += 1
-            # All keys have the same prefix, because a scheduler never forgets a prefix.
+            # All keys have the same prefix, because a scheduler keeps every prefix in memory.
             key = ("s2cube", name, self._submissions[name], self._id)
             try:
                 future = submit(self._client, key, self._function, task)
@@ -167,7 +167,7 @@ class Stream(Generic[_Task, _Result]):
             future.add_done_callback(self._finished.put)
 
     def _count_loss(self, name: str, task: _Task) -> None:
-        """Put a lost task at the front of the queue, or give up."""
+        """Put a lost task at the front of the queue; raise an error after too many losses."""
         self._losses[name] += 1
         if self._losses[name] > _MOST_LOSSES:
             raise self._error(f"has lost {name} {_MOST_LOSSES} times", "Check the cluster, then run again")
@@ -179,7 +179,7 @@ class Stream(Generic[_Task, _Result]):
 
 
 def _take_result(future: "Future[Any]") -> Any:
-    """Return what a call returned or raised, and release it; raise one of `_LOSSES` if it is lost."""
+    """Return what a call returned or raised, and release the future; raise one of `_LOSSES` if it is lost."""
     if future.status in ("cancelled", "lost"):
         raise CancelledError
     error = future.exception()
@@ -195,11 +195,11 @@ def _fetch(future: "Future[Any]") -> Any:
             return future.result(timeout=wait_s)
         except TimeoutError:
             if future.status != "finished":
-                # The result was lost with its worker. The stream finds out whether another worker can compute it.
+                # The result was lost with its worker. The stream submits the task again.
                 raise CancelledError from None
             wait_s *= 2
 
 
 def is_worker_loss(error: BaseException) -> bool:
-    """Report whether an error means that workers died while they computed a task, not that the task failed."""
+    """Report whether an error means that workers were lost while they computed a task. The task itself did not fail."""
     return isinstance(error, KilledWorker | CommClosedError)

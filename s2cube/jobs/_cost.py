@@ -1,4 +1,4 @@
-"""What a task will take: exactly, by the headers of its files, or approximately, by their items."""
+"""Predict the cost of a task: exactly, from the headers of its files, or approximately, from the items."""
 
 import math
 import os
@@ -32,7 +32,7 @@ from s2cube.scenes.time_slice import Task
 
 
 class _Grid(NamedTuple):
-    """A grid as `AssetReader` takes it."""
+    """A grid in the form that `AssetReader` needs."""
 
     epsg: int
     transform: Affine
@@ -40,7 +40,7 @@ class _Grid(NamedTuple):
 
     @classmethod
     def of(cls, geobox: GeoBox) -> Self:
-        """Convert a grid; `grid.aoi_geobox` makes only grids whose CRS has an EPSG code."""
+        """Convert a grid. Its CRS has an EPSG code, because `grid.aoi_geobox` makes no other grids."""
         assert geobox.crs is not None
         assert geobox.crs.epsg is not None
         return cls(geobox.crs.epsg, geobox.affine, (geobox.shape.y, geobox.shape.x))
@@ -48,18 +48,18 @@ class _Grid(NamedTuple):
 
 @dataclass
 class Forecast:
-    """Predict the cost of tasks, one after the other. A tile that one has fetched costs the next one nothing.
+    """Predict the cost of tasks, one after the other. A tile that an earlier task fetches is not counted again.
 
     Parameters
     ----------
     headers
-        Read the headers of all files, so that requests and bytes are exact, if nothing fails or is rejected.
+        Read the headers of all files. Requests and bytes are then exact, unless a slice fails or is rejected.
     """
 
     config: JobConfig
     headers: bool
     _fetched: set[Hashable] = field(default_factory=set)
-    _known: set[str] = field(default_factory=set)
+    _known_urls: set[str] = field(default_factory=set)
 
     def of(self, task: Task) -> Cost:
         """Predict the cost of a task.
@@ -67,7 +67,7 @@ class Forecast:
         Raises
         ------
         SliceError
-            If it will fail, as far as its items, or headers, show it.
+            If the items, or headers, show that the task will fail.
         """
         config = self.config.cube
         grid = read_grid(task.geobox, task.scenes, config.dilation_m)
@@ -75,20 +75,20 @@ class Forecast:
         files = reads(task.scenes, grid, with_masks)
         readers = [self._reader(each) for each in files]
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-            wanted = list(threads.map(_runs, readers, files))
+            runs_of_files = list(threads.map(_runs, readers, files))
         traffic = Traffic()
-        for reader, runs in zip(readers, wanted, strict=True):
-            if reader.url not in self._known:
-                self._known.add(reader.url)
+        for reader, runs in zip(readers, runs_of_files, strict=True):
+            if reader.url not in self._known_urls:
+                self._known_urls.add(reader.url)
                 traffic += reader.access.usage.traffic if self.headers else Traffic(1, HEADER_BYTES)
-            traffic = sum(map(self._take, runs or ()), traffic)
-        at_a_time = self.config.cluster.threads_on(os.cpu_count() or 1)
+            traffic = sum(map(self._count, runs or ()), traffic)
+        threads_per_process = self.config.cluster.threads_on(os.cpu_count() or 1)
         cells, pixel_bytes = math.prod(grid.geobox.shape), np.dtype(config.dtype).itemsize
         return Cost(
             traffic,
-            peak_bytes=PROCESS_BYTES + at_a_time * of_slice(grid, config),
+            peak_bytes=PROCESS_BYTES + threads_per_process * of_slice(grid, config),
             output_bytes=math.ceil(cells * (len(config.bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE),
-            by_gdal=sum(runs is None for runs in wanted),
+            by_gdal=sum(runs is None for runs in runs_of_files),
         )
 
     def _reader(self, file: Read) -> AssetReader:
@@ -103,8 +103,8 @@ class Forecast:
             reader.assume(assumed_levels(file.scene, file.key, file.name, grid, access))
         return reader
 
-    def _take(self, run: list[Span]) -> Traffic:
-        """Count the requests of a run. Tiles that are fetched already are left out; they divide the run."""
+    def _count(self, run: list[Span]) -> Traffic:
+        """Count the requests and bytes of a run of tiles. Tiles that are already fetched are skipped: they split it."""
         parts: list[list[Span]] = [[]]
         for span in run:
             if span.key in self._fetched:
@@ -117,7 +117,7 @@ class Forecast:
 
 
 def _runs(reader: AssetReader, file: Read) -> list[list[Span]] | None:
-    """Give the runs of all chunks; None if GDAL reads the file."""
+    """Return the runs of tiles that the chunks of a file need; None if GDAL reads the file."""
     found: list[list[Span]] = []
     for rows in pairwise(accumulate(file.chunks.rows, initial=0)):
         for columns in pairwise(accumulate(file.chunks.columns, initial=0)):

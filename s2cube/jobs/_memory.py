@@ -1,4 +1,4 @@
-"""Memory: how much a slice takes, and how slices share that of a worker."""
+"""Estimate the memory of a slice, and share the memory of a worker among its slices."""
 
 import math
 import os
@@ -12,46 +12,49 @@ from s2cube.cube.chunks import ReadGrid
 from s2cube.fetch.session import Budget, per_session
 
 MOST_READERS = 4
-"""Threads that read the files of a slice. Most of the time they wait for an answer."""
+"""Maximum number of threads that read the files of a slice. Most of the time they wait for a server."""
 
 PROCESS_BYTES = 500 << 20
-"""Of a process with its libraries, its cache and the tiles that it decodes. Slices take more than that."""
+"""Memory of a process for libraries, the cache and the tiles that it decodes. The memory of slices is additional."""
 
 _CELL_BYTES, _STEP_BYTES = 16, 3
-"""Of a cell of a band, and of a step of a mask, while one thread computes them; for each scene."""
+"""Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them."""
 
 _COPIES, _OVERVIEW_CELLS = 4, 6 << 20
-"""Copies of a small image while it is written. Of a large one so many cells are in memory, for overviews."""
+"""While a small image is written, this number of its copies is in memory. Of a large image, this number of cells is in
+memory while its overviews are computed."""
 
 _USABLE = 0.75
-"""Share of a worker's memory. At 0.8 Dask pauses the worker, at 0.95 it kills it."""
+"""Share of a worker's memory that s2cube uses. Dask pauses a worker at 0.8 and kills it at 0.95."""
 
 _OF_MACHINE = 0.5
-"""Share of a machine's memory, if this process has no limit of its own."""
+"""Share of a machine's memory that a process without a memory limit uses."""
 
 _GDAL_CACHE_MB = "64"
 
 
 def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:
-    """Estimate the memory that a slice takes while so many threads read it: some of its chunks at a time.
+    """Estimate the memory (bytes) of a slice while threads read it, each thread one chunk at a time.
 
     Parameters
     ----------
     grid
-        That of the scenes of the slice.
+        Grid of the scenes of the slice.
+    readers
+        Number of these threads.
     """
-    cut, scenes = grid.chunks, len(grid.nests)
+    chunks, scenes = grid.chunks, len(grid.nests)
     of_cell = scenes * (_CELL_BYTES + _STEP_BYTES * grid.steps**2 * bool(config.mask))
-    reading = max(cut.rows) * max(cut.columns) * of_cell * readers
+    reading = max(chunks.rows) * max(chunks.columns) * of_cell * readers
     pixel_bytes = len(config.bands) * np.dtype(config.dtype).itemsize
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
 
 
 @contextmanager
 def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
-    """Wait until this worker has memory for a slice, and hold it. Yield the number of threads that may read.
+    """Wait until this worker has memory for a slice, and reserve it. Yield the number of threads that may read.
 
-    A slice that does not fit, even with one thread, is made alone.
+    A slice that does not fit even with one thread is computed alone.
     """
     size, budget = _slice_memory()
     readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(grid, config, count) <= size), 1)
@@ -61,10 +64,10 @@ def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
 
 @per_session()
 def _slice_memory() -> tuple[int, Budget]:
-    """Give the bytes of this worker that slices may take, and their budget; limit GDAL's cache."""
+    """Return the memory (bytes) of this worker that slices may use, and the budget for it; limit GDAL's cache."""
     from s2cube.cluster.client import worker_memory_bytes
 
-    # By default GDAL takes a twentieth of the machine's memory. Only in workers: a notebook keeps its own limit.
+    # By default GDAL uses 5 % of the machine's memory. This code runs only in workers; notebooks keep their own limit.
     os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
 
     limit = worker_memory_bytes() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""Progress of an --overwrite, so that a stopped one continues in the next run of the same job."""
+"""Save the progress of an --overwrite, so that the next run of the same job continues it if it is stopped."""
 
 import hashlib
 import json
@@ -23,8 +23,8 @@ from s2cube.storage.record import Instant
 log = logging.getLogger(__name__)
 
 _SHARE = 0.05
-"""Greatest share of a run's time that saving the progress may take. In a folder it is saved after every slice. In a
-bucket each save writes the whole file, so it is saved after several slices."""
+"""Maximum share of a run's time for saving the progress. In a folder the progress is saved after every slice. In a
+bucket it is saved after several slices, because each save uploads the whole file."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Overwrite:
     total
         Number of slices to overwrite.
     slices
-        Ids of those that are overwritten.
+        Ids of the slices that are overwritten.
     """
 
     job: str
@@ -49,17 +49,18 @@ class Overwrite:
     slices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"an --overwrite that began {self.began} is not finished: {len(self.slices)} of {self.total} slices made"
+        done = f"{len(self.slices)} of {self.total} slices are written"
+        return f"an --overwrite that began {self.began} is not finished: {done}"
 
 
 _OVERWRITE = TypeAdapter(Overwrite)
 
 
 def job_digest(config: JobConfig) -> str:
-    """Identify a job by all settings that decide which slices there are, and what is in their files."""
-    apart = {"overwrite", "slice_retries", "out"}
+    """Return a digest of all settings that determine the slices of a job and the content of their files."""
+    excluded = {"overwrite", "slice_retries", "out"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
-    settings["job"] = {key: value for key, value in settings["job"].items() if key not in apart}
+    settings["job"] = {key: value for key, value in settings["job"].items() if key not in excluded}
     content = json.dumps([__version__, settings], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -89,7 +90,7 @@ class Journal:
 
     def __init__(self, output: Output, begun: Overwrite, todo: Iterable[str]) -> None:
         self._output, self._state, self._todo = output, begun, set(todo)
-        self._written_s = self._took_s = 0.0
+        self._saved_at_s = self._duration_s = 0.0
 
     def add(self, result: SliceResult) -> None:
         """Add the result of a slice; a failed slice remains to be overwritten."""
@@ -98,19 +99,19 @@ class Journal:
         self._todo.discard(result.slice)
         if result.path:
             self._state = replace(self._state, slices=tuple(dict.fromkeys((*self._state.slices, result.slice))))
-        if time.monotonic() - self._written_s >= self._took_s / _SHARE:
+        if time.monotonic() - self._saved_at_s >= self._duration_s / _SHARE:
             self.write()
 
     def write(self) -> None:
-        """Save which slices are overwritten; delete the file when all are."""
+        """Save which slices are overwritten. Delete the file when all slices are overwritten."""
         began_s = time.monotonic()
         self._output.fence.check()
         if not self._todo:
             self._output.destination.remove(OVERWRITE)
         elif self._state.slices:
             self._output.destination.put(OVERWRITE, as_utf8(json.dumps(asdict(self._state))))
-        self._written_s = time.monotonic()
-        self._took_s = self._written_s - began_s
+        self._saved_at_s = time.monotonic()
+        self._duration_s = self._saved_at_s - began_s
 
 
 @contextmanager
@@ -134,11 +135,11 @@ def journal(output: Output, job: str, todo: Collection[str]) -> Iterator[Journal
     before = interrupted(output, job)
     slices = before.slices if before else ()
     begun = Overwrite(job, before.began if before else timestamp(), len({*slices, *todo}), slices)
-    kept = Journal(output, begun, todo)
+    progress = Journal(output, begun, todo)
     try:
-        yield kept
+        yield progress
     except BaseException:
         with suppress(S2CubeError):
-            kept.write()
+            progress.write()
         raise
-    kept.write()
+    progress.write()

@@ -1,4 +1,4 @@
-"""Record the results of slices: in the output, and in the log."""
+"""Record the results of slices in the output and in the log."""
 
 import logging
 from dataclasses import replace
@@ -23,7 +23,7 @@ class Recorder:
         self._lease = lease
 
     def begin(self, job: Job) -> None:
-        """Record that slices are being computed: from now on the list of failures is that of this run."""
+        """Record that slices are being computed, and replace their entries in the list of failures."""
         ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
         self._lease.output.failures.remove(ids)
         self._lease.output.failures.add(map(failure_of, job.unusable))
@@ -54,15 +54,15 @@ class Recorder:
 
 
 class SliceLog:
-    """Logs results; observes a run as a progress bar does."""
+    """Logs results. It observes a run, as a progress bar does."""
 
     def begin(self, job: Job) -> None:
-        """Take the job."""
+        """Receive the job."""
         self._job = job
         self._tasks = {task.id: task for task in job.todo}
 
     def advance(self, result: SliceResult) -> None:
-        """Log the result of a slice; an unusable slice was reported before."""
+        """Log the result of a slice. Unusable slices were reported before."""
         task = self._tasks.get(result.slice)
         if task is None:
             return
@@ -81,7 +81,7 @@ class SliceLog:
         elif result.rejected:
             log.info("%s rejected: %s", result.slice, result.rejected, extra=facts)
             if self._has_image(task):
-                log.warning("%s is rejected, but its image from an earlier run stays", result.slice, extra=facts)
+                log.warning("%s is rejected, but its image from an earlier run remains", result.slice, extra=facts)
         else:
             log.debug("%s written", result.slice, extra=facts)
 
@@ -91,17 +91,17 @@ class SliceLog:
 
 
 def failure_of(unusable: UnusableSlice) -> SliceFailure:
-    """Describe why a slice cannot be computed, as a line of the list of failures."""
+    """Return the entry in the list of failures for a slice that cannot be computed."""
     return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), timestamp())
 
 
 def log_facts(task: Task) -> dict[str, Any]:
-    """Return the slice and scenes that a log line is about."""
+    """Return the slice and the scenes of a log line as extra facts."""
     return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
 
 
 def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult:
-    """Write the files of a slice whose worker cannot reach the output."""
+    """Write the files that a worker has returned because it cannot reach the output."""
     with output.destination.staging() as folder:
         try:
             for name, content in result.files.items():

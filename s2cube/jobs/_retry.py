@@ -19,14 +19,14 @@ class SlicePolicy:
     Parameters
     ----------
     retries
-        How often a slice is computed again.
+        Maximum number of retries of a slice.
     """
 
     def __init__(self, retries: int) -> None:
         self._retries = retries
 
     def decide(self, task: Task, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
-        """Return the final result of a slice, or that it is to be computed again.
+        """Return the final result of a slice, or a `Retry`.
 
         Parameters
         ----------
@@ -36,10 +36,10 @@ class SlicePolicy:
         Raises
         ------
         S2CubeError
-            If no other slice can succeed either.
+            If the other slices would fail for the same reason.
         """
         if isinstance(returned, ImportError):
-            remedy = "Install s2cube there, in the version that is here"
+            remedy = "Install the same version of s2cube there as here"
             raise ClusterError("a worker", f"cannot load s2cube ({returned})", remedy)
         if attempt <= self._retries and _is_temporary(returned):
             pause_s = retry.SLICES.pause_s(attempt)

@@ -1,4 +1,4 @@
-"""The work of a worker: one task, from its scenes to its files."""
+"""Compute one task on a worker, from its scenes to its files."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from s2cube.cube.chunks import ReadGrid
     from s2cube.cube.reads import Read
 
-_KEPT_BYTES = 64 << 20
-"""Largest size of masks that are kept if they are computed before bands are read. Larger ones are computed twice; the
-cache still has what was fetched for them, as far as it has room."""
+_MAX_KEPT_BYTES = 64 << 20
+"""Maximum size of masks that stay in memory if they are computed before bands are read. Larger masks are computed
+twice, from tiles that may still be in the cache."""
 
 
 def make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
-    """Make the slice of a task, on a worker. If it fails, the result says why; the result also says what it read.
+    """Compute and write the slice of a task, on a worker. The result contains its traffic and the reason of a failure.
 
     Raises
     ------
     WriteError
-        If it cannot be written. The slice is not the reason.
+        If the slice cannot be written. The slice itself is not the cause.
     BusyError
         If another run writes there now.
     """
     try:
         return _make_slice(task, config, output)
     except S2CubeError as error:
-        # Dask pickles causes too. Some (GDAL's) cannot be unpickled; then only a text would arrive.
+        # Dask also pickles the causes. Errors of GDAL cannot be unpickled, so the client would receive only a text.
         error.__cause__ = error.__context__ = None
         raise
 
 
 def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
-    reached = _reaches(output)
+    can_write = _can_write(output)
     if (
-        reached
+        can_write
         and not config.job.overwrite
         and output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "current"
     ):
-        # A worker made it, but was lost before it returned the result.
+        # A worker has written the slice, but was lost before it returned the result.
         return SliceResult(task.id, path=output.path(task.aoi.id, task.id))
     from s2cube.cube.chunks import read_grid
     from s2cube.jobs._memory import share
@@ -62,7 +62,7 @@ def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
     try:
         grid = read_grid(task.geobox, task.scenes, config.cube.dilation_m)
         with share(grid, config.cube) as readers:
-            result = _Making(task, config, grid, access, readers).make(output if reached else None)
+            result = _SliceComputation(task, config, grid, access, readers).run(output if can_write else None)
     except (SliceError, UsageError) as error:
         result = failed(task, error)
     except (OSError, MemoryError) as error:
@@ -73,15 +73,15 @@ def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
 
 
 @per_session(maxsize=4)
-def _reaches(output: Output) -> bool:
-    """Find out whether this process can write to the output of a run; a folder may be another machine's.
+def _can_write(output: Output) -> bool:
+    """Report whether this process can write to the output of a run. A folder may be on another machine.
 
     Raises
     ------
     BusyError
         If another run writes to the bucket now.
     WriteError
-        If this process may not write to it.
+        If this process has no permission to write to the bucket.
     """
     if output.destination.is_shared:
         output.fence.check()
@@ -92,18 +92,18 @@ def _reaches(output: Output) -> bool:
             output.destination.check_writable()
             return True
     except WriteError:
-        return False  # readable but not writable here: the files are returned
+        return False  # readable but not writable here, so the files are returned
     return False
 
 
 @dataclass(frozen=True)
-class _Making:
-    """The slice of a task while it is made.
+class _SliceComputation:
+    """Computes and writes the slice of a task.
 
     Parameters
     ----------
     readers
-        Threads that read and compute.
+        Number of threads that read and compute.
     """
 
     task: Task
@@ -112,31 +112,31 @@ class _Making:
     access: Access
     readers: int
 
-    def make(self, output: Output | None) -> SliceResult:
-        """Read, compute and write; without an output, return the files."""
+    def run(self, output: Output | None) -> SliceResult:
+        """Read, compute and write the slice. Without an output, return the content of its files."""
         from s2cube.cube.reads import reads, with_cloud
 
         files = reads(self.task.scenes, self.grid, self.config.cube)
         screened = self._screened(files, self.config.cube)
         limit = self.config.job.max_aoi_cloud_percent
         if limit is not None:
-            judging = with_cloud(self.config.cube)
-            judged = screened
-            if judging != self.config.cube:
-                judged = self._screened(reads(self.task.scenes, self.grid, judging), judging)
-            elif screened.nbytes <= _KEPT_BYTES:
-                # Computed once, for this and for the image.
-                screened = judged = screened.persist(scheduler="threads", num_workers=self.readers)
-            if reason := self._rejection(judged, limit):
+            cloud_config = with_cloud(self.config.cube)
+            cloud_screened = screened
+            if cloud_config != self.config.cube:
+                cloud_screened = self._screened(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
+            elif screened.nbytes <= _MAX_KEPT_BYTES:
+                # Compute the masks once, for the rejection and for the image.
+                screened = cloud_screened = screened.persist(scheduler="threads", num_workers=self.readers)
+            if reason := self._rejection(cloud_screened, limit):
                 return SliceResult(self.task.id, rejected=reason)
-        with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as place:
-            folder = Path(place)
-            doubted = self._write(files, screened, folder)
+        with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as name:
+            folder = Path(name)
+            doubtful = self._write(files, screened, folder)
             if output:
                 path = output.publish(self.task.aoi.id, self.task.id, folder)
-                return SliceResult(self.task.id, path=path, doubtful=doubted)
+                return SliceResult(self.task.id, path=path, doubtful=doubtful)
             contents = {each.name: each.read_bytes() for each in folder.iterdir()}
-        return SliceResult(self.task.id, files=contents, doubtful=doubted)
+        return SliceResult(self.task.id, files=contents, doubtful=doubtful)
 
     @property
     def _per_slice(self) -> tuple[int, ...]:
@@ -146,7 +146,7 @@ class _Making:
         return screen(files, self._per_slice, self.grid, config, self.access)
 
     def _rejection(self, screened: "xr.Dataset", limit_percent: float) -> str | None:
-        """Say why the slice is not written: masks show too much cloud inside the AOI."""
+        """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
         import dask.array as da
 
         from s2cube.cube.cut import cut_reasons
@@ -161,7 +161,7 @@ class _Making:
         return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
 
     def _write(self, files: "list[Read]", screened: "xr.Dataset", folder: Path) -> tuple[str, ...]:
-        """Write the files of the image; give the ids of scenes whose offset is in doubt."""
+        """Write the files of the image; return the ids of scenes whose offset is in doubt."""
         from s2cube.cube.cut import cut
         from s2cube.cube.facts import slice_facts
         from s2cube.cube.mosaic import mosaic
@@ -180,12 +180,12 @@ class _Making:
 
 
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
-    """Give the result of a task that has failed.
+    """Return the result of a failed task.
 
     Parameters
     ----------
     may_pass
-        Whether another try may succeed, if the error does not say so itself.
+        Whether another attempt may succeed, even if the error itself does not state this.
     """
     of_slice = isinstance(error, SliceError)
     return SliceResult(

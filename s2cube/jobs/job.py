@@ -25,22 +25,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """What a run will do.
+    """The slices that a run will compute.
 
     Parameters
     ----------
     plans
-        One for each AOI, with every slice that was found.
+        One plan per AOI, with every slice that was found.
     todo
-        One for each slice that will be made.
+        One task per slice that will be computed.
     skipped
-        Ids of the slices that exist already, made of the same scenes by the same settings.
+        Ids of the slices that already exist, computed from the same scenes with the same settings.
     digest
         See `overwrite.job_digest`.
     unusable
-        Slices that cannot be made. They fail without a try.
+        Slices that cannot be computed. They fail without an attempt.
     changes
-        Why existing slices are recomputed: the changes in words, by slice id.
+        Why existing slices are recomputed: descriptions of the changes, by slice id.
     """
 
     config: JobConfig
@@ -54,18 +54,18 @@ class Job:
 
     @property
     def total(self) -> int:
-        """Number of slices that will be made, or that will fail."""
+        """Number of slices that will be computed, or that fail without an attempt."""
         return len(self.todo) + len(self.unusable)
 
     def without(self, unusable: Iterable[UnusableSlice]) -> Self:
-        """Give the same job without a try for some of its slices, because they cannot be made."""
+        """Return the same job, with some of its slices marked as unusable."""
         found = {each.id: each for each in unusable}
         todo = tuple(task for task in self.todo if task.id not in found)
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
 def plan_job(config: JobConfig, output: Output) -> Job:
-    """Decide what will be made, without reading a pixel.
+    """Decide which slices will be computed. No pixel is read.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         done = {each.slice.id for _, each in compared if each.is_same}
         done |= _kept([each for _, each in compared if each.would_lose_scenes], config, catalogue)
     todo = [(task, each) for task, each in compared if task.id not in done]
-    # Slices of one scene follow each other, so that tiles that two areas share are still in the cache.
+    # Slices of one scene follow each other. If two areas share tiles, the tiles are still in the cache.
     todo.sort(key=lambda each: each[0].slice.time)
     return Job(
         config, output, tuple(plans), tuple(task for task, _ in todo),
@@ -106,68 +106,68 @@ def plan_job(config: JobConfig, output: Output) -> Job:
 
 
 def _check_names(plans: list[Plan]) -> None:
-    """Check that every slice has its own name: areas ``a`` and ``a_b`` may have scenes ``b_c`` and ``c``."""
+    """Check that slice ids are unique. Area ``a`` with scene ``b_c`` and area ``a_b`` with scene ``c`` share an id."""
     owners: dict[str, str] = {}
     for plan in plans:
         for slice_id in [*(each.id for each in plan.slices), *(each.id for each in plan.unusable)]:
             if (other := owners.setdefault(slice_id, plan.aoi.id)) != plan.aoi.id:
-                problem = f"has a slice {slice_id}, and so has area {other}"
-                raise AOIError(f"area {plan.aoi.id}", problem, "Give one of them another name (--aoi-id)")
+                problem = f"has a slice {slice_id}, and area {other} has a slice with the same id"
+                raise AOIError(f"area {plan.aoi.id}", problem, "Rename one of them (--aoi-id)")
 
 
 def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -> set[str]:
-    """Name the slices whose images stay: new ones would lack scenes that the catalogue has not withdrawn."""
+    """Return the slices whose images are kept, because new images would lack scenes that were not withdrawn."""
     if not compared:
         return set()
     lost = {scene for each in compared for scene in each.lost}
     withdrawn = find_withdrawn(lost, compared[0].slice.scenes[0].id, config.search, catalogue)
     kept = [each for each in compared if not withdrawn.issuperset(each.lost)]
-    if again := [each for each in compared if withdrawn.issuperset(each.lost)]:
-        others = f", and {len(again) - 1} other slices likewise" if again[1:] else ""
+    if recomputed := [each for each in compared if withdrawn.issuperset(each.lost)]:
+        others = f", and {len(recomputed) - 1} other slices for the same reason" if recomputed[1:] else ""
         log.warning(
             "%s: will be recomputed without %s, which the catalogue has withdrawn%s",
-            again[0].slice.id, ", ".join(again[0].lost), others,
+            recomputed[0].slice.id, ", ".join(recomputed[0].lost), others,
         )  # fmt: skip
     if kept:
         others = f" and {len(kept) - 1} other images stay as they are" if kept[1:] else " stays as it is"
         log.warning(
             "%s%s: a new image would lack scenes, such as %s, which the search does not find, though the "
-            "catalogue has not withdrawn them. --overwrite makes images of what is found",
+            "catalogue has not withdrawn them. --overwrite recomputes the images from the scenes that are found",
             kept[0].slice.id, others, kept[0].lost[0],
         )  # fmt: skip
     return {each.slice.id for each in kept}
 
 
 def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:
-    """Name the slices that a stopped --overwrite of this job has already made."""
+    """Return the slices that a stopped --overwrite of this job has already written."""
     begun = interrupted(output, digest)
     if begun is None:
         return frozenset()
     if config.job.overwrite:
         path = f"{output.destination.address}/{OVERWRITE}"
-        log.warning("%s: %s; this run makes the others (delete %s to start again)", config.job.out, begun, path)
+        log.warning("%s: %s; this run computes the others (delete %s to start again)", config.job.out, begun, path)
     else:
-        log.warning("%s: %s; the others are as before (--overwrite makes them, too)", config.job.out, begun)
+        log.warning("%s: %s; the others are unchanged (--overwrite recomputes them)", config.job.out, begun)
     return frozenset(begun.slices)
 
 
 def without_overwritten(job: Job) -> Job:
-    """Leave out the slices that another run of the same --overwrite has made since the job was planned."""
+    """Leave out the slices that another run of the same --overwrite has written since the job was planned."""
     begun = interrupted(job.output, job.digest) if job.config.job.overwrite else None
     if begun is None:
         return job
     todo: list[Task] = []
-    made: list[Task] = []
+    written: list[Task] = []
     bands = job.config.cube.bands
     for task in job.todo:
         state = job.output.state(task.aoi.id, task.id, task.slice.recipe, bands)
-        (made if task.id in begun.slices and state == "current" else todo).append(task)
-    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(task.id for task in made)))
+        (written if task.id in begun.slices and state == "current" else todo).append(task)
+    return replace(job, todo=tuple(todo), skipped=(*job.skipped, *(task.id for task in written)))
 
 
 @dataclass(frozen=True)
 class Forecasts:
-    """The cost of each slice of a job, by id; and the slices that turn out to be unusable."""
+    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable."""
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
@@ -179,16 +179,16 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     Parameters
     ----------
     headers
-        Read the headers of all files, so that the forecast is exact; else use their items.
+        Read the headers of all files, so that the forecast is exact. Otherwise use the items.
     """
     if not job.todo:
         return Forecasts({})
     from s2cube.jobs._cost import Forecast
 
-    predicting, costs, unusable = Forecast(job.config, headers), {}, []
+    predictor, costs, unusable = Forecast(job.config, headers), {}, []
     for task in job.todo:
         try:
-            costs[task.id] = predicting.of(task)
+            costs[task.id] = predictor.of(task)
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))

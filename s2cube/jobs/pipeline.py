@@ -28,14 +28,14 @@ class Watch(Protocol):
     """Observes a run, for example to show its progress."""
 
     def begin(self, job: Job) -> None:
-        """Take the job, when the search is over."""
+        """Receive the job, after the search."""
 
     def advance(self, result: SliceResult) -> None:
-        """Take the final result of a slice."""
+        """Receive the final result of a slice."""
 
 
 def run(config: JobConfig, watch: Watch | None = None) -> Summary:
-    """Do a whole job: search, cube, mask, clip, and one COG per time slice.
+    """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
 
     A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
 
@@ -44,7 +44,7 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     config
         All settings of the job.
     watch
-        Object whose methods are called when slices are known and whenever a slice is done.
+        Object whose methods are called when the slices are known and after each slice.
 
     Returns
     -------
@@ -55,8 +55,8 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     ------
     S2CubeError
         If the job cannot be done: a setting or the AOI is not valid, the catalogue fails, there is no cluster or it
-        is lost, the output cannot be written, or another run writes there. A failed slice raises no error: the summary
-        and ``failures.jsonl`` list it.
+        is lost, the output cannot be written, or another run writes there. A failed slice does not raise an error. The
+        summary and ``failures.jsonl`` list it.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
 
 
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
-    """Compute the slices of a planned job, in an output that this process holds; raises as `run` does."""
+    """Compute the slices of a planned job. This process must have the lease of the output. Raises as `run` does."""
     forecasts = forecast(job, headers=False)
     job = job.without(forecasts.unusable)
     watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
@@ -85,8 +85,8 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
         each.begin(job)
     expected = sum((cost.traffic for cost in forecasts.costs.values()), Traffic())
     results = []
-    with closing(_make_slices(job, lease)) as made:
-        for result in made:
+    with closing(_make_slices(job, lease)) as final_results:
+        for result in final_results:
             results.append(result)
             for each in watches:
                 each.advance(result)
@@ -94,7 +94,7 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
-    """Yield the result of each slice of a job when it is final; write the catalogue at the end."""
+    """Yield the final result of each slice of a job; write the catalogue at the end."""
     from s2cube.output.catalog import write_catalog
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
@@ -105,10 +105,10 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
             yield SliceResult(each.id, failure=failure_of(each))
         if not todo:
             Recorder(lease).begin(job)
-        with journal(lease.output, job.digest, todo) if job.config.job.overwrite else nullcontext() as kept:
+        with journal(lease.output, job.digest, todo) if job.config.job.overwrite else nullcontext() as progress:
             for result in _compute(job, lease) if todo else ():
-                if kept:
-                    kept.add(result)
+                if progress:
+                    progress.add(result)
                 yield result
     except BaseException as error:
         try:
@@ -121,7 +121,7 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
-    """Compute slices on a cluster; record and yield the final result of each. Tests put another function here."""
+    """Compute slices on a cluster; record and yield the final result of each. Tests replace this function."""
     from s2cube.cluster.client import open_client
     from s2cube.cluster.stream import Stream
     from s2cube.jobs._retry import SlicePolicy

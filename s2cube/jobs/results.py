@@ -14,12 +14,12 @@ class Cost:
     Parameters
     ----------
     peak_bytes
-        Estimate of the memory of a worker process that computes as many slices like this one at a time as it has
-        threads. A process with less memory computes fewer at a time.
+        Estimated memory of a worker process in which every thread computes a slice like this one. A process with less
+        memory computes fewer slices at a time.
     output_bytes
-        Greatest size of its files: their size without compression.
+        Maximum size of the files of the slice: their size without compression.
     by_gdal
-        Number of files that GDAL will read. Their requests and bytes are neither predicted nor counted.
+        Number of files that GDAL will read. Their requests and bytes are not predicted.
     """
 
     traffic: Traffic
@@ -35,19 +35,20 @@ class SliceResult:
     Parameters
     ----------
     path
-        Path or address of its COG, if it was written.
+        Path or address of the COG, if the slice was written.
     failure
-        Why it failed, if it did.
+        The reason, if the slice failed.
     rejected
-        Why it is not written, if it was rejected.
+        The reason, if the slice was rejected.
     doubtful
         Ids of scenes whose pixels contradict the offset that is added to them.
     traffic
-        Requests and bytes; without those of files that GDAL read, which `notes` name.
+        Requests and bytes; also of files on the network that GDAL reads, but not of its files on this machine. `notes`
+        name the files that GDAL reads.
     notes
         Lines for the log about files.
     files
-        Content of its files by name, if the worker cannot reach the output.
+        Content of the files of the slice by name, if the worker cannot reach the output.
     """
 
     slice: str
@@ -61,7 +62,7 @@ class SliceResult:
 
     @property
     def may_pass(self) -> bool:
-        """Whether it has failed and another try may succeed."""
+        """Whether the slice failed and another attempt may succeed."""
         return self.failure is not None and self.failure.may_pass
 
 
@@ -76,9 +77,9 @@ class Summary:
     skipped
         Ids of slices whose images were up to date.
     rejected, failed
-        Slices with the reason; for failed slices, whether another attempt may succeed.
+        Slices with the reason. For failed slices also whether another attempt may succeed.
     requests, bytes
-        Cost of reading, without files that GDAL read.
+        Requests and bytes of reading; see `SliceResult.traffic`.
     expected
         Requests and bytes that were predicted from the items.
     """

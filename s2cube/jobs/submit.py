@@ -1,4 +1,4 @@
-"""Run a job that its user does not wait for: on a cluster, or in another process of this machine."""
+"""Run a job in the background: on a cluster, or in another process on this machine."""
 
 import os
 import sys
@@ -18,37 +18,37 @@ from s2cube.storage.progress import Progress
 from s2cube.storage.record import Record
 
 _START_S = 120
-"""Seconds that a detached process may take to begin; most of them are the search."""
+"""Maximum time (s) until a detached process has begun. Most of it is the search."""
 
 _RELEASE_S = 30
-"""Seconds that the submitting process may take to release the output."""
+"""Maximum time (s) until the submitting process has released the output."""
 
 _POLL_S = 0.2
 _LOG_TAIL_BYTES = 2000
 
 
 def submit_job(config: JobConfig) -> str:
-    """Plan a job here and submit it to the scheduler of a cluster, where a worker runs it; return a line for the user.
+    """Plan a job and submit it to a scheduler. A worker runs it. Return a message for the user.
 
     Raises
     ------
     S2CubeError
-        As `pipeline.run` does; also if the workers cannot reach the output, because no other process would write it.
+        As `pipeline.run`. Also if the workers cannot reach the output: this process ends and cannot write their files.
     """
     from s2cube.cluster.client import call_on_worker, submit_and_leave
 
     with held(Output.at(config.job.out), ends_as="submitted") as lease:
         job = plan_job(config, lease.output)
         lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
-        if call_on_worker(config.cluster, _is_reached, lease.output) is False:
-            remedy = "Give --out an object store or a folder that they share; or use the command run"
+        if call_on_worker(config.cluster, _is_reachable, lease.output) is False:
+            remedy = "Set --out to an object store or a folder that they share, or use the command run"
             raise OutputError(str(config.job.out), "cannot be reached by the workers of the cluster", remedy)
         job_for_workers = replace(job, config=config.for_workers())
         submit_and_leave(config.cluster, f"s2cube-job-{lease.id}", _run_submitted, job_for_workers)
     return f"Submitted {len(job.todo)} slices to {config.cluster.scheduler}"
 
 
-def _is_reached(output: Output) -> bool:
+def _is_reachable(output: Output) -> bool:
     return output.fence.is_intact()
 
 
@@ -60,16 +60,16 @@ def _run_submitted(job: Job) -> None:
             break
         time.sleep(_POLL_S)
     if record is None:
-        remedy = "Give --out a folder or store that all workers share"
+        remedy = "Set --out to a folder or an object store that all workers share"
         raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
         run_job(without_overwritten(replace(job, output=lease.output)), lease)
 
 
 def run_detached(config: JobConfig, arguments: list[str]) -> str:
-    """Run a job in a process that continues when its user logs out; return a line for the user.
+    """Run a job in a process that continues when the user logs out; return a message for the user.
 
-    The process starts the cluster, on this machine or of a class, and ends it.
+    The process starts a cluster, on this machine or of a configured class, and ends it.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def run_detached(config: JobConfig, arguments: list[str]) -> str:
     OutputError
         If the output cannot be written.
     ClusterError, UsageError
-        If the process ends before it has begun; the message holds the end of its log.
+        If the process ends before the run has begun. The message contains the end of its log.
     """
     output = Output.at(config.job.out)
     output.destination.prepare()
-    # Append to the log: another run that is still running may write to it.
+    # Append to the log, because another run may still write to it.
     local = output.destination.local("")
     here, name = (Folder(local), RUN_LOG) if local else (Folder(Path.cwd()), "s2cube-run.log")
     with here.open_to_append(name) as file:
@@ -95,7 +95,7 @@ def run_detached(config: JobConfig, arguments: list[str]) -> str:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         ended, wait_status = os.waitpid(pid, os.WNOHANG)
-        # The exit status of failed slices means that the run has begun, and has already ended.
+        # The exit status for failed slices means that the run has begun and has already ended.
         if ended and (status := os.waitstatus_to_exitcode(wait_status)) not in (0, SliceError.exit_status):
             messages = (here.read(name) or b"")[began:][-_LOG_TAIL_BYTES:].decode(errors="replace")
             error = UsageError if status == UsageError.exit_status else ClusterError
@@ -108,8 +108,8 @@ def run_detached(config: JobConfig, arguments: list[str]) -> str:
 
 
 def _spawn(command: list[str], log: int) -> int:
-    """Start a process that continues after this one, and writes to an open file; return its id."""
-    # Not with subprocess, which warns if this process does not wait for the end of the other.
+    """Start a process that continues when this one ends and writes to an open file; return its id."""
+    # subprocess is not used, because it warns if this process does not wait for the end of the other.
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),

@@ -29,7 +29,7 @@ def write_cogs(
     ----------
     cube
         From `open_cube`, or a selection of it that keeps all dimensions, for example by lists of times or bands. The
-        COGs get its dtype.
+        COGs have its dtype.
     out
         Output folder, or an address in an object store.
     compress
@@ -45,7 +45,7 @@ def write_cogs(
     Raises
     ------
     OutputError
-        If the folder cannot be written. If the cube is not from `open_cube`, but computed from one or read from a file.
+        If the folder cannot be written. Also if the cube was computed from that of `open_cube`, or read from a file.
     BusyError
         If a run writes there.
     WriteError
@@ -73,7 +73,7 @@ def write_cogs(
     from s2cube.output.catalog import write_catalog
     from s2cube.output.files import write_files
 
-    # These coordinates are lazy, too, if the cube was cut into other chunks.
+    # These coordinates are also lazy if the cube was rechunked.
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
@@ -92,7 +92,7 @@ def write_cogs(
 
 
 def _lack(cube: "xr.DataArray") -> str:
-    """Name what a cube lacks in comparison with one of `open_cube`; empty if nothing."""
+    """Return what a cube lacks in comparison with a cube of `open_cube`; empty if it lacks nothing."""
     missing = {"time", "band", "slice", "scenes", "provenance", "qa"} - set(cube.coords)
     if missing or cube.dims != ("time", "band", "y", "x") or "grid" not in cube.attrs:
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"

@@ -11,14 +11,15 @@ from s2cube.output._spool import Spool
 from s2cube.sentinel2 import QA_CLASSES
 
 _LEVEL = {"deflate": 4, "zstd": 3}
-"""Deflate at level 4 takes half of the time of level 6, GDAL's default. Files are at most 4 % larger, and no larger for
-a real granule (``benchmarks/writing.py``). More threads for each file help little at these levels."""
+"""Deflate at level 4 takes half of the time of level 6, GDAL's default. Files are at most 4 % larger; files of a real
+granule are not larger (``benchmarks/writing.py``). More threads per file help little at these levels."""
 
 _PROFILE = {"blocksize": "512", "bigtiff": "if_safer"}
 
 _OVERVIEW_CELLS = 1 << 22
-"""Cells of each band that GDAL may hold in memory while it computes overviews. With half of that it computes every
-overview from the previous one; with less, from the whole image. With more it only uses more memory."""
+"""Number of cells per band that GDAL may keep in memory while it computes overviews. Half of this number is enough to
+compute each overview from the previous one. With less, GDAL computes each overview from the full image. A larger number
+only uses more memory."""
 
 
 def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSection) -> None:
@@ -27,7 +28,7 @@ def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSe
     Parameters
     ----------
     image
-        Dims (band, y, x), int16 or float32, packed by `PACKINGS`, with the coordinates `band` and `time`. Its values
+        Dims (band, y, x), int16 or float32, packed as in `PACKINGS`, with the coordinates `band` and `time`. Its values
         are not read.
     pixels
         The pixels to write.
@@ -47,7 +48,7 @@ def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSe
         source.scales = (PACKINGS[image.dtype.name].scale,) * bands
         source.units = (UNIT,) * bands
         source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
-    # A predictor stores differences of neighbouring pixels: they are small, so they compress better.
+    # A predictor stores the differences between neighbouring pixels. They are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
     options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
     _copy(pixels, path, **options, overview_resampling="average")
@@ -74,7 +75,7 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
         source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
-    # The mode is a class that exists below the cell of the overview; a mean would be another class.
+    # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_compression(settings), overview_resampling="mode")
 
 

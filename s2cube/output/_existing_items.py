@@ -1,4 +1,4 @@
-"""Read the Items of existing images, many at a time."""
+"""Read the Items of existing images in several threads."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,6 @@ from s2cube.storage.output import Output
 
 
 def read_items(output: Output, aoi_id: str, slice_ids: Iterable[str]) -> Iterator[ImageItem | None]:
-    """Yield the Items of slices of an AOI, in their order; None for each that is missing or cannot be read."""
+    """Yield the Items of slices of an AOI, in the order of the ids; None if an Item is missing or cannot be read."""
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         yield from threads.map(partial(output.item, aoi_id), slice_ids)

@@ -1,4 +1,4 @@
-"""An image becomes a STAC Item."""
+"""Describe an image as a STAC Item."""
 
 import hashlib
 import math
@@ -41,28 +41,29 @@ _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schem
 
 
 def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
-    """Describe an image.
+    """Describe an image as an Item.
 
     Parameters
     ----------
     image
-        Dims (band, y, x), as `cut` gives them. Its values are not computed.
+        From `cut`, dims (band, y, x). Its values are not computed.
     facts
-        What else is known of it.
+        Facts about the slice of the image.
     counts
-        Of the classes of its QA, see `qa.count_classes`.
+        Number of pixels of each QA class, from `count_classes`.
     doubted
-        Ids of scenes whose pixels disagree with what their items say of the offset.
+        Ids of scenes whose pixels contradict the offset in their items.
 
     Returns
     -------
     pystac.Item
-        Its assets `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification extension)
-        and `thumbnail` (the picture) and its links are relative. `s2cube:clear_percent` is the share of the AOI's
-        pixels that are valid in all bands, `eo:cloud_cover` that of cloud in what was seen of the AOI.
-        `s2cube:geometry_tolerance_m` says by how much the outline was simplified, metres: a tenth of a cell at most.
-        `s2cube:scenes`, `offset_dn`, `dropped`, `offset_doubts`, `settings`, `search`, `ground` and `data_version` say
-        what it was made of, and how; `derived_from` links to every source item that has an address.
+        Its assets are `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification
+        extension) and `thumbnail` (the picture). The addresses of assets and links are relative.
+        `s2cube:clear_percent` is the share of the AOI's pixels that are valid in all bands. `eo:cloud_cover` is the
+        share of cloud in the AOI's pixels that have source data. `s2cube:geometry_tolerance_m` is the tolerance (m)
+        that simplified the outline, at most a tenth of a cell. `s2cube:scenes`, `offset_dn`, `dropped`,
+        `offset_doubts`, `settings`, `search`, `ground` and `data_version` describe the input and how it was processed.
+        A `derived_from` link points to every source item that has an address.
     """
     outline, tolerance_m = _outline(facts.outline_lonlat, image.odc.geobox.resolution.x)
     found = _Found(doubted, clear_percent(counts), tolerance_m)
@@ -76,13 +77,13 @@ def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubt
     )
     item.stac_extensions.append(_CLASSIFICATION)
     EOExtension.ext(item, add_if_missing=True).cloud_cover = (
-        cloud_percent(counts) if _looked_for_cloud(facts.provenance.settings) else None
+        cloud_percent(counts) if _masks_cloud(facts.provenance.settings) else None
     )
     hrefs = {key: f"./{facts.slice}{suffix}" for key, suffix in SUFFIXES.items()}
     item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
     item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
-    _describe(item, image)
+    _describe_data(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
@@ -92,12 +93,12 @@ def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubt
 
 
 def add_checksums(item: pystac.Item, folder: Path) -> None:
-    """Add to every asset the size of its file and its SHA2-256 checksum, by the file extension.
+    """Add the size and the SHA2-256 checksum of its file to every asset, with the file extension of STAC.
 
     Parameters
     ----------
     folder
-        Where its files are now, under their final names.
+        Folder that contains the files, under their final names.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
 
 
 class _Found(NamedTuple):
-    """What is known of an image only when its files are written."""
+    """Facts about an image that are known only when its files are written."""
 
     doubted: tuple[str, ...]
     clear_percent: float
@@ -121,31 +122,31 @@ class _Found(NamedTuple):
 
 
 def _properties(facts: SliceFacts, found: _Found) -> dict[str, Any]:
-    made_of = facts.provenance
+    provenance = facts.provenance
     properties = {
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         SCENES: list(facts.scenes),
-        "s2cube:offset_dn": dict(made_of.offset_dn),
+        "s2cube:offset_dn": dict(provenance.offset_dn),
         "s2cube:offset_doubts": list(found.doubted),
-        "s2cube:dropped": [asdict(each) for each in made_of.dropped],
-        SETTINGS: dict(made_of.settings),
-        RECIPE: made_of.recipe,
-        DATA_VERSION: made_of.data_version,
-        GROUND: made_of.ground,
+        "s2cube:dropped": [asdict(each) for each in provenance.dropped],
+        SETTINGS: dict(provenance.settings),
+        RECIPE: provenance.recipe,
+        DATA_VERSION: provenance.data_version,
+        GROUND: provenance.ground,
         "s2cube:clear_percent": found.clear_percent,
         "s2cube:geometry_tolerance_m": found.tolerance_m,
     }
-    return properties | ({SEARCH: dict(made_of.search)} if made_of.search else {})
+    return properties | ({SEARCH: dict(provenance.search)} if provenance.search else {})
 
 
 def _outline(area: BaseGeometry, cell_m: float) -> tuple[BaseGeometry, float]:
-    """Give an outline by RFC 7946, simplified by at most a tenth of a cell, and the tolerance used: metres."""
+    """Simplify an outline by at most a tenth of a cell, for RFC 7946; return it and the tolerance (m)."""
     outline, tolerance_m = compact(unwrap(area), cell_m / 10)
     return shapely.orient_polygons(split(outline)), tolerance_m
 
 
-def _describe(item: pystac.Item, image: xr.DataArray) -> None:
+def _describe_data(item: pystac.Item, image: xr.DataArray) -> None:
     names = [str(name) for name in image.band.values]
     packing = PACKINGS[image.dtype.name]
     projection = ProjectionExtension.ext(item, add_if_missing=True)
@@ -169,7 +170,7 @@ def _describe(item: pystac.Item, image: xr.DataArray) -> None:
     )
 
 
-def _looked_for_cloud(settings: Mapping[str, Any]) -> bool:
+def _masks_cloud(settings: Mapping[str, Any]) -> bool:
     by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
     return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
 

@@ -1,4 +1,4 @@
-"""Write an image as a PNG for people."""
+"""Write an image as a PNG that people can look at."""
 
 import math
 from pathlib import Path
@@ -15,22 +15,25 @@ from s2cube.sentinel2 import canonical_bands
 
 _TRUE_COLOUR = ("red", "green", "blue")
 _BRIGHTEST_REFLECTANCE = 0.3
-"""Land seldom reflects more in visible light. It is the same for every date, so that pictures can be compared."""
+"""Land rarely reflects more in visible light. The value is the same for all dates, so that pictures are comparable."""
 _STRETCH_PERCENT = (2, 98)
 _ZLEVEL = "2"
-"""Level of PNG's deflate. At the default, 6, a picture takes longer than its COG, and is only a sixth smaller."""
+"""Deflate level of the PNG. At the default level, 6, writing a picture takes longer than writing its COG, and the
+picture is only a sixth smaller."""
 
 _PIXELS_FOR_RANGE = 1 << 22
-"""Number of pixels that estimate percentiles of an image well enough."""
+"""Number of pixels that is enough to estimate percentiles of an image."""
 
 
 def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path) -> None:
-    """Write a PNG: true colour if the image has these bands, else the first band, stretched; nodata is transparent.
+    """Write a PNG: true colour if the image has red, green and blue, else the first band. Nodata is transparent.
+
+    The first band is stretched between two percentiles of its values.
 
     Parameters
     ----------
     bands
-        Names of the bands, as any catalogue spells them.
+        Names of the bands, in the spelling of any catalogue.
     pixels
         The pixels of these bands, int16 or float32.
     path
@@ -39,7 +42,8 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path) -> None:
     names = canonical_bands(bands)
     _, height, width = pixels.shape
     grid = {"height": height, "width": width, "transform": pixels.layout["transform"]}
-    # rasterio warns about a raster without a transform. Without PAM, GDAL does not write it to a file beside the PNG.
+    # The raster has a transform, because rasterio warns if it has none. PAM is off, so that GDAL does not write this
+    # transform to a file beside the PNG.
     with (
         rasterio.Env(GDAL_PAM_ENABLED="NO"),
         open_spool(path.parent, count=4, dtype="uint8", **grid) as colours,
@@ -47,7 +51,7 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path) -> None:
     ):
         is_true_colour = set(_TRUE_COLOUR) <= set(names)
         shown = [names.index(name) + 1 for name in _TRUE_COLOUR] if is_true_colour else [1, 1, 1]
-        range_ = (0.0, _BRIGHTEST_REFLECTANCE) if is_true_colour else _usual_range(source, shown)
+        range_ = (0.0, _BRIGHTEST_REFLECTANCE) if is_true_colour else _percentile_range(source, shown)
         with colours.filling():
             for _, window in source.block_windows(1):
                 colours.put(_colours(source, shown, range_, window), 0, window.row_off, window.col_off)
@@ -63,15 +67,15 @@ def _colours(source: DatasetReader, shown: list[int], range_: tuple[float, float
 
 
 def _reflectance(source: DatasetReader, shown: list[int], **part: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Read reflectance, 0 where it is nodata, and where it is nodata."""
+    """Read reflectance, with 0 in place of nodata, and a mask that is True at nodata."""
     raw = source.read(shown, **part)
     packing = PACKINGS[raw.dtype.name]
     is_nodata = packing.holes(raw)
     return np.where(is_nodata, 0, raw * np.float32(packing.scale)), is_nodata
 
 
-def _usual_range(source: DatasetReader, shown: list[int]) -> tuple[float, float]:
-    """Return the range of reflectance that the stretch shows from dark to bright."""
+def _percentile_range(source: DatasetReader, shown: list[int]) -> tuple[float, float]:
+    """Return the reflectance that is shown black and the reflectance that is shown white."""
     step = math.ceil(math.sqrt(source.height * source.width / _PIXELS_FOR_RANGE))
     shape = (len(shown), -(-source.height // step), -(-source.width // step))
     values, is_nodata = _reflectance(source, shown, out_shape=shape)

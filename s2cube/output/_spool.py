@@ -1,4 +1,4 @@
-"""A temporary raster that is filled in parts and then copied: GDAL's COG and PNG drivers can only copy a raster."""
+"""Write a temporary raster in parts, then copy it, because GDAL's COG and PNG drivers can only copy a raster."""
 
 import math
 import threading
@@ -19,8 +19,8 @@ from rasterio.windows import Window
 from s2cube.cube.packing import PACKINGS
 
 _IN_MEMORY_BYTES = 64 << 20
-"""A larger raster is a file on disk; five bands of 50 x 50 km at 30 m fit into memory. A file is a little slower than
-memory, and much slower for many small rasters or on a network disk."""
+"""A larger raster is a file on disk. Five bands of 50 x 50 km at 30 m are in memory. A file is a little slower than
+memory, but much slower for many small rasters or on a network disk."""
 
 _PLAIN = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "band"}
 """A format whose parts can be written in any order."""
@@ -47,29 +47,29 @@ class Spool:
 
     @property
     def cell_bytes(self) -> int:
-        """Bytes of a cell, in all bands."""
+        """Number of bytes of one cell in all bands."""
         return self.shape[0] * int(np.dtype(self.layout["dtype"]).itemsize)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Open it for `put`; it is complete when the context ends."""
+        """Open the raster for `put`. It is complete when the context ends."""
         with rasterio.open(self.path, "w", **_PLAIN, **self.layout, bigtiff="if_safer") as file:
             self._file = file
             yield
 
     def put(self, values: np.ndarray, band: int, row: int, column: int) -> None:
-        """Write a part, (band, y, x), that begins at a band, row and column. Any thread may call it."""
+        """Write values (band, y, x), beginning at a band, row and column. Any thread may call this."""
         bands, height, width = values.shape
         assert self._file, "put is called outside of filling"
         with self._lock:
             self._file.write(values, range(band + 1, band + bands + 1), window=Window(column, row, width, height))
 
     def open(self, mode: str = "r") -> Any:
-        """Open it with rasterio, after it is filled."""
+        """Open the filled raster with rasterio."""
         return rasterio.open(self.path, mode)
 
     def copy(self, path: Path, driver: str, **options: str) -> None:
-        """Copy it to a file of another format.
+        """Copy the raster to a file of another format.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Spool:
 
 @contextmanager
 def open_spool(folder: Path, **layout: Any) -> Iterator[Spool]:
-    """Create a spool, and delete it at the end: in memory if it is small, else in a folder; see `Spool`."""
+    """Create a spool, in memory if it is small, else in a folder; delete it at the end. For the layout see `Spool`."""
     size = math.prod(layout[side] for side in ("count", "height", "width")) * np.dtype(layout["dtype"]).itemsize
     with (
         MemoryFile(ext=".tif")

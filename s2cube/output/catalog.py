@@ -24,20 +24,20 @@ _ID = "s2cube"
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
-    """Write the collection of every AOI in an output, and the catalogue of these; only files whose content has changed.
+    """Write the collection of every AOI in an output, and the catalogue. Files with unchanged content are not written.
 
     Parameters
     ----------
     changed
-        Ids of the AOIs that may have new images since their collection was written; None for all. The Items of other
-        AOIs are not read, if their collection links to the slices that are there.
+        Ids of the AOIs that may have new images; None for all. The Items of another AOI are read only if the links of
+        its collection differ from its existing slices.
 
     Raises
     ------
     BusyError
         If another run writes there now.
     WriteError
-        If they cannot be written.
+        If a file cannot be written.
     """
     output.fence.check()
     aois = []
@@ -58,7 +58,7 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
 
 
 def _old(output: Output, name_: str) -> bytes | None:
-    """Read a document that will be replaced; None if it is invalid, or is not a file."""
+    """Read a document that will be replaced; None if it does not exist or cannot be read."""
     try:
         return output.destination.read(name_)
     except OutputError as error:
@@ -67,7 +67,7 @@ def _old(output: Output, name_: str) -> bytes | None:
 
 
 def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
-    """Return the ids of the slices that a collection links to; none if it cannot be read."""
+    """Return the ids of the slices that a collection links to; an empty list if it cannot be read."""
     if collection is None:
         return []
     try:
@@ -80,7 +80,7 @@ def _linked(output: Output, aoi_id: str, collection: bytes | None) -> list[str]:
 
 
 def _is_own(catalog: bytes | None) -> bool:
-    """Report whether s2cube wrote a catalogue: only then it may be emptied."""
+    """Report whether s2cube wrote a catalogue. Only such a catalogue may become empty."""
     try:
         return _OldCatalog.model_validate_json(catalog or b"").id == _ID
     except ValidationError:
@@ -88,13 +88,13 @@ def _is_own(catalog: bytes | None) -> bool:
 
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
-    """Read the Items of some slices, without those that cannot be read."""
+    """Read the Items of slices; leave out Items that cannot be read."""
     items = read_items(output, aoi_id, slice_ids)
-    return {slice_id: made for slice_id, made in zip(slice_ids, items, strict=True) if made}
+    return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 
 def _extent(images: Collection[ImageItem]) -> pystac.Extent:
-    # The extent that pystac computes spans the globe if a box crosses the antimeridian.
+    # If a box crosses the antimeridian, the extent that pystac computes spans the globe.
     outlines = shapely.get_parts([shapely.geometry.shape(dict(each.geometry)) for each in images])
     bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
     times = [each.time for each in images]

@@ -1,4 +1,4 @@
-"""Compare existing images with a plan: what has changed since they were written."""
+"""Compare existing images with a plan, and describe what has changed since they were written."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -16,23 +16,23 @@ from s2cube.storage.output import Output
 log = logging.getLogger(__name__)
 
 _FIRST_DATA_VERSION = 1
-"""Data version of Items without this property."""
+"""Data version of an Item without this property."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A time slice, and its existing image.
+    """A time slice, compared with its existing image.
 
     Parameters
     ----------
     is_there
-        Whether there is an image, with all its files.
+        Whether the image exists with all its files.
     settings
-        Settings that the user has changed since the image was written, described for people.
+        Descriptions of settings that the user has changed since the image was written.
     others
-        Other changes, described for people.
+        Descriptions of other changes.
     lost
-        Ids of scenes of the image that the search no longer finds.
+        Ids of scenes of the image that the search does not find any more.
     """
 
     slice: TimeSlice
@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def is_same(self) -> bool:
-        """Whether there is an image of the same scenes with the same settings."""
+        """Whether an image of the same scenes with the same settings exists."""
         return self.is_there and not self.changes
 
     @property
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def would_lose_scenes(self) -> bool:
-        """Whether a new image would lack scenes of the old one although the user has changed no setting."""
+        """Whether a new image would lack scenes of the existing one. False if the user has changed a setting."""
         return self.is_there and not self.settings and bool(self.lost)
 
 
@@ -66,30 +66,32 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
         See `Output.sizes`.
     """
     items = read_items(output, plan.aoi.id, [each.id for each in plan.slices])
-    for each, made in zip(plan.slices, items, strict=True):
-        yield _compare(plan, each, made, sizes, config) if made else Comparison(each)
+    for each, existing in zip(plan.slices, items, strict=True):
+        yield _compare(plan, each, existing, sizes, config) if existing else Comparison(each)
 
 
-def _compare(plan: Plan, each: TimeSlice, made: ImageItem, sizes: Mapping[str, int], config: CubeSection) -> Comparison:
+def _compare(
+    plan: Plan, each: TimeSlice, existing: ImageItem, sizes: Mapping[str, int], config: CubeSection
+) -> Comparison:
     found = {scene.id for scene in each.scenes}
-    lost = {*made.scenes} - found - {dropped.scene for dropped in each.dropped}
-    if flaw := made.flaw(sizes):
+    lost = {*existing.scenes} - found - {dropped.scene for dropped in each.dropped}
+    if flaw := existing.flaw(sizes):
         without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
         log.warning("%s: will be recomputed%s: %s", each.id, without, flaw)
         return Comparison(each)
-    if (made.recipe, made.bands) == (each.recipe, config.bands):
+    if (existing.recipe, existing.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
-    settings = _changed_settings(made, plan, config)
-    others = list(_other_changes(made, found))
+    settings = _changed_settings(existing, plan, config)
+    others = list(_other_changes(existing, found))
     if not settings and not others:
         others = ["its scenes were processed again, or their files have changed"]
     return Comparison(each, True, settings, tuple(others), tuple(sorted(lost)))
 
 
-def _changed_settings(made: ImageItem, plan: Plan, config: CubeSection) -> tuple[str, ...]:
-    """Describe which settings differ from those of an image, as far as its Item contains them."""
-    properties = made.properties
-    pairs = [("bands", ",".join(made.bands), ",".join(config.bands))]
+def _changed_settings(existing: ImageItem, plan: Plan, config: CubeSection) -> tuple[str, ...]:
+    """Describe the settings that differ from those in the Item of an image. Settings that it lacks are ignored."""
+    properties = existing.properties
+    pairs = [("bands", ",".join(existing.bands), ",".join(config.bands))]
     for name, now in ((SETTINGS, settings_of(config)), (SEARCH, plan.search)):
         before = properties.get(name)
         if isinstance(before, Mapping):
@@ -100,12 +102,12 @@ def _changed_settings(made: ImageItem, plan: Plan, config: CubeSection) -> tuple
     return tuple(changes)
 
 
-def _other_changes(made: ImageItem, found: set[str]) -> Iterator[str]:
-    if made.properties.get(MADE_BY_VERSION, _FIRST_DATA_VERSION) != DATA_VERSION:
+def _other_changes(existing: ImageItem, found: set[str]) -> Iterator[str]:
+    if existing.properties.get(MADE_BY_VERSION, _FIRST_DATA_VERSION) != DATA_VERSION:
         yield "this version of s2cube may compute other pixels from the same scenes"
-    if found - {*made.scenes}:
+    if found - {*existing.scenes}:
         yield "it has new scenes"
-    elif {*made.scenes} - found:
+    elif {*existing.scenes} - found:
         yield "some of its scenes are gone or were replaced"
 
 

@@ -1,4 +1,4 @@
-"""Compute an image chunk by chunk and write its files: COG, QA, picture and Item."""
+"""Compute an image chunk by chunk and write its files: COG, QA image, picture and Item."""
 
 import shutil
 from itertools import compress
@@ -23,114 +23,116 @@ from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.sentinel2 import QA, count_classes
 from s2cube.storage.json_text import stac_json
 
-_OF_QA = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
+_QA_LAYOUT = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
 
 def write_files(
-    image: xr.DataArray, facts: SliceFacts, folder: Path, way: OutputSection, readers: int,
+    image: xr.DataArray, facts: SliceFacts, folder: Path, settings: OutputSection, readers: int,
     check: OffsetCheck | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
-    """Compute an image and write its files to a folder. Only one chunk of its grid is in memory at a time.
+    """Compute an image, one chunk of its grid at a time, and write its files to a folder.
 
     Parameters
     ----------
     image
-        Lazy or computed, dims (band, y, x), as `cut` gives them.
+        From `cut`, lazy or computed, dims (band, y, x).
     facts
-        What else is known of it.
+        Facts about the slice of the image.
+    settings
+        Compression.
     readers
         Number of threads that compute.
     check
-        Check of the offsets of its scenes.
+        Check of the offsets of the scenes.
 
     Returns
     -------
     tuple of str
-        Ids of scenes that are in doubt.
+        Ids of scenes whose offset is in doubt.
 
     Raises
     ------
     OutputError
-        If it holds values outside its area of interest.
+        If the image has values outside its area of interest.
     WriteError
-        If they cannot be written whole.
+        If the files cannot be written completely.
     SliceError
-        If a file cannot be read.
+        If a source file cannot be read.
     """
-    slice_id, of_image = facts.slice, layout_of(image)
+    slice_id, layout = facts.slice, layout_of(image)
     try:
-        with open_spool(folder, **of_image) as pixels, open_spool(folder, **of_image | _OF_QA) as reasons:
+        with open_spool(folder, **layout) as pixels, open_spool(folder, **layout | _QA_LAYOUT) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(
-                    _filled(image, facts.aoi, pixels, reasons), check.tallies() if check else None, readers
+                    _write_lazily(image, facts.aoi, pixels, reasons), check.tallies() if check else None, readers
                 )
             doubts = check.doubtful(tallies) if check else []
             names = tuple(compress(facts.scenes, doubts))
-            write_cog(image, pixels, folder / f"{slice_id}.tif", way)
-            write_qa(reasons, folder / f"{slice_id}_qa.tif", way)
+            write_cog(image, pixels, folder / f"{slice_id}.tif", settings)
+            write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
             write_picture(tuple(map(str, image.band.values)), pixels, folder / f"{slice_id}.png")
         item = slice_item(image, facts, counts, names)
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
         (folder / f"{slice_id}.json").write_bytes(stac_json(content))
     except OSError as error:
-        # GDAL does not say why.
+        # GDAL does not report the reason, so the message contains the free space.
         free = shutil.disk_usage(folder).free
         problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
-        raise WriteError(f"{folder}/{slice_id}", problem, "Make room there, then run again") from None
+        raise WriteError(f"{folder}/{slice_id}", problem, "Free disk space there, then run again") from None
     return names
 
 
 def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the counts of the chunks, one chunk after the other, and sum them.
 
-    Dask bounds what it computes ahead only by its threads. A chunk that other chunks need, as masks with dilation do,
-    is computed again for these.
+    All chunks together could need too much memory: only the number of threads limits how far Dask computes ahead. If
+    neighbours need a chunk too, for example for the dilation of masks, it is computed again for each of them.
     """
     sums: tuple[Any, Any] = (0, 0)
     for down, across in np.ndindex(*counts.numblocks[:2]):
         of_chunk = counts.blocks[down, across], tallies.blocks[:, :, down, across] if tallies is not None else 0
-        made = compute(*of_chunk, scheduler="threads", num_workers=readers)
-        sums = sums[0] + made[0][0, 0], sums[1] + np.sum(made[1], axis=(2, 3)) if tallies is not None else 0
+        computed = compute(*of_chunk, scheduler="threads", num_workers=readers)
+        sums = sums[0] + computed[0][0, 0], sums[1] + np.sum(computed[1], axis=(2, 3)) if tallies is not None else 0
     return sums
 
 
-def _filled(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
-    """Write every chunk when it is computed; give what `count_classes` counts in each."""
+def _write_lazily(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
+    """Return the lazy result of `count_classes` for every chunk. Computing it writes the chunk."""
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
-    nothing = np.empty((0, 0, 0), bool)
+    meta = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], draft=pixels, packing=PACKINGS[values.dtype.name],
-        aoi_id=aoi_id, chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=nothing,
+        _put_values, values, qa[np.newaxis], spool=pixels, packing=PACKINGS[values.dtype.name],
+        aoi_id=aoi_id, chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
-    each = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
+    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
     counts: da.Array = da.map_blocks(
-        _put_qa, holes.any(axis=0), qa, draft=reasons, new_axis=2, chunks=each, dtype="int64", meta=nothing
+        _put_qa, holes.any(axis=0), qa, spool=reasons, new_axis=2, chunks=count_chunks, dtype="int64", meta=meta
     )
     return counts
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, draft: Spool, packing: Packing, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, spool: Spool, packing: Packing, aoi_id: str, block_info: Any
 ) -> np.ndarray:
-    """Write values of some bands; return where any of them is nodata."""
-    hole = packing.holes(values)
-    if (~hole & (qa == QA.OUTSIDE)).any():
+    """Write values of some bands; return a mask that is True where any of them is nodata."""
+    is_nodata = packing.holes(values)
+    if (~is_nodata & (qa == QA.OUTSIDE)).any():
         raise OutputError(
             f"the cube of {aoi_id}",
-            "holds values outside its area of interest, so it is not what open_cube made",
+            "has values outside its area of interest, so it was changed after open_cube",
             "Write a cube of open_cube, or use its .rio.to_raster",
         )
-    draft.put(values, *_corner(block_info))
-    return np.asarray(hole.any(axis=0, keepdims=True))
+    spool.put(values, *_chunk_origin(block_info))
+    return np.asarray(is_nodata.any(axis=0, keepdims=True))
 
 
-def _put_qa(hole: np.ndarray, qa: np.ndarray, draft: Spool, block_info: Any) -> np.ndarray:
-    reasons = final_qa(hole, qa)
-    draft.put(reasons[np.newaxis], 0, *_corner(block_info))
+def _put_qa(is_nodata: np.ndarray, qa: np.ndarray, spool: Spool, block_info: Any) -> np.ndarray:
+    reasons = final_qa(is_nodata, qa)
+    spool.put(reasons[np.newaxis], 0, *_chunk_origin(block_info))
     return count_classes(reasons)[np.newaxis, np.newaxis]
 
 
-def _corner(block_info: Any) -> tuple[int, ...]:
+def _chunk_origin(block_info: Any) -> tuple[int, ...]:
     return tuple(first for first, _ in block_info[0]["array-location"])

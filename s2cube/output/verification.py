@@ -17,24 +17,24 @@ from s2cube.storage.output import Output
 log = logging.getLogger(__name__)
 
 _THREADS = 8
-"""Slices that are read at a time; the files of a slice are read one after another."""
+"""Number of slices that are read at a time. The files of a slice are read one after the other."""
 
 _CHECKS = 3
-"""How often a slice is checked if a run replaces it during the check."""
+"""Maximum number of checks of a slice. A check is repeated if a run replaces the slice meanwhile."""
 
 Kind = Literal["missing", "broken", "unverified"]
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """A problem with a file, or a fact about it that is unknown.
+    """A file that is missing or broken, or that cannot be verified.
 
     Parameters
     ----------
     name
         Relative to the output.
     why
-        A description that follows the name.
+        A description of the flaw that follows the name, such as "is missing".
     """
 
     kind: Kind
@@ -44,7 +44,7 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a verification found.
+    """The result of a verification.
 
     Parameters
     ----------
@@ -71,10 +71,10 @@ class Watch(Protocol):
     """Receives the progress of a verification."""
 
     def begin(self, size: int) -> None:
-        """Take the number of bytes that will be read."""
+        """Receive the number of bytes that will be read."""
 
     def advance(self, size: int) -> None:
-        """Take the number of bytes that have just been read."""
+        """Receive the number of bytes that have just been read."""
 
 
 def verify(output: Output, watch: Watch | None = None) -> Findings:
@@ -85,17 +85,17 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
     OutputError
         If there is no output of s2cube.
     WriteError
-        If it cannot be read.
+        If the output cannot be read.
     """
     sizes = output.sizes()
     items = list(output.items(sizes))
     if not items and read_record(output) is None:
-        raise OutputError(output.destination.address, "holds nothing that s2cube has written", "Correct --out")
+        raise OutputError(output.destination.address, "contains no output of s2cube", "Correct --out")
     if watch:
         folders = {f"{aoi_id}/{slice_id}" for aoi_id, slice_id in items}
         watch.begin(sum(size for each, size in sizes.items() if each.rpartition("/")[0] in folders))
     checked, flaws = 0, list[Flaw]()
-    # Unlike those of ThreadPoolExecutor, these threads do not keep the process alive while they wait for a disk.
+    # Threads of a ThreadPoolExecutor would keep the process alive while they wait for a disk.
     with ThreadPool(_THREADS) as threads:
         for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
             checked += count
@@ -113,10 +113,10 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
     OutputError
         If there is no output of s2cube.
     WriteError
-        If it cannot be read or written.
+        If the output cannot be read or written.
     """
     if not output.sizes():
-        return verify(output, watch)  # there is nothing to repair; `held` would create a file there
+        return verify(output, watch)  # the output is empty, and `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
         slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
@@ -135,19 +135,19 @@ def _check_slice(
     """Count the files of a slice, and describe their flaws."""
     count, flaws = 0, list[Flaw]()
     for _ in range(_CHECKS):
-        item = output.destination.read(slice_file(aoi_id, slice_id))
-        if item is None:
+        content = output.destination.read(slice_file(aoi_id, slice_id))
+        if content is None:
             return 0, []  # a run is replacing it
         try:
-            made = read_item(item, aoi_id, slice_id)
+            item = read_item(content, aoi_id, slice_id)
         except ValueError as error:
             count, flaws = 1, [Flaw("broken", slice_file(aoi_id, slice_id), f"cannot be read as an Item ({error})")]
         else:
-            found = [_find_flaw(output, each, made, sizes, watch) for each in made.files]
+            found = [_find_flaw(output, each, item, sizes, watch) for each in item.files]
             count, flaws = len(found), [flaw for flaw in found if flaw]
         if (
             all(flaw.kind == "unverified" for flaw in flaws)
-            or output.destination.read(slice_file(aoi_id, slice_id)) == item
+            or output.destination.read(slice_file(aoi_id, slice_id)) == content
         ):
             break
         sizes = output.sizes(slice_folder(aoi_id, slice_id))
@@ -155,9 +155,9 @@ def _check_slice(
 
 
 def _find_flaw(
-    output: Output, file: str, made: ImageItem, sizes: Mapping[str, int], watch: Watch | None
+    output: Output, file: str, item: ImageItem, sizes: Mapping[str, int], watch: Watch | None
 ) -> Flaw | None:
-    size, checksum = made.files[file], made.checksums.get(file)
+    size, checksum = item.files[file], item.checksums.get(file)
     if file not in sizes:
         return Flaw("missing", file, "is missing")
     if size not in (None, sizes[file]):

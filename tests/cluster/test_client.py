@@ -268,7 +268,7 @@ class TestFaults:
         cluster.kill_scheduler()
         status, _, err = run.end(60)
         assert status == 1, err
-        assert "is gone. Slices that are written stay" in err
+        assert "does not answer any more. Written slices remain" in err
         over = done()
         assert 2 <= len(over) < len(DAYS)
         cluster.start_scheduler()
@@ -292,7 +292,7 @@ class TestFaults:
             assert time.monotonic() - asked_s < 5
             if how != signal.SIGKILL:
                 assert "slices are done" in err
-                assert "stopped; what is written stays" in err
+                assert "stopped; written slices remain" in err
                 assert "Traceback" not in err
         slow.fault = lambda *_: None
         status, _, err = Run(words).end()
@@ -379,7 +379,7 @@ class TestWhatWorkersHave:
     @pytest.mark.parametrize(
         ("odd", "told"),
         [
-            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install s2cube there"),
+            ({DISTRIBUTION: None}, f"lacks {DISTRIBUTION}. Install the same version"),
             ({"rasterio": None}, "lacks rasterio"),
             ({DISTRIBUTION: "9.9"}, f"has {DISTRIBUTION} 9.9, not 0.1.0"),
         ],

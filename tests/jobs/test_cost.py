@@ -144,7 +144,7 @@ def test_plan_without_headers_reads_nothing(served: Faulty, s2cube_command: Comm
     assert done.json["exact"] is False
     assert done.json["requests"] > 0
     assert done.json["output_bytes"] > 0
-    assert "They take about" in done.err
+    assert "The slices need about" in done.err
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_what_gdal_reads_is_told(s2cube_command: CommandLine, archive: Archive, 
         "--scheduler",
         scheduler,
     ]
-    assert "and what GDAL reads of 2 files" in s2cube_command("plan", "--headers", *words).err
+    assert "without what GDAL will read from 2 files" in s2cube_command("plan", "--headers", *words).err
     done = s2cube_command("run", *words)
     assert done.status == 0, done.err
     assert "blue.jp2: read by GDAL, because it is a JPEG 2000" in done.err

@@ -301,7 +301,7 @@ class TestCloudInTheAOI:
         other = s2cube_command(*job("--bands", "blue", "--max-aoi-cloud", 5, "--dtype", "float32"))
         assert other.json["rejected"]
         for each in other.json["rejected"]:
-            assert f"{each['slice']} is rejected, but its image from an earlier run stays" in other.err
+            assert f"{each['slice']} is rejected, but its image from an earlier run remains" in other.err
         assert all(Path(path).exists() for path in first.json["written"])
 
     def test_without_a_mask(self, s2cube_command: CommandLine, job: Job) -> None:

@@ -66,7 +66,7 @@ class TestOverwrite:
         assert plain.json["written"] == []
         (line,) = [line for line in plain.err.splitlines() if "--overwrite that" in line]
         assert line.startswith("warning: out: an --overwrite that began ")
-        end = "is not finished: 2 of 6 slices made; the others are as before (--overwrite makes them, too)"
+        end = "is not finished: 2 of 6 slices are written; the others are unchanged (--overwrite recomputes them)"
         assert line.endswith(end)
 
         # Stopped again, it still knows both.
@@ -84,7 +84,7 @@ class TestOverwrite:
         assert sorted(stems(last) + last.json["skipped"]) == sorted(DAYS)
         changed = {path.parent.name for path, mtime in before.items() if path.stat().st_mtime_ns != mtime}
         assert changed == set(stems(last))
-        assert "this run makes the others (delete" in last.err
+        assert "this run computes the others (delete" in last.err
         assert "3 were written before the run stopped" in last.err
         assert not (out / OVERWRITE).exists()
 
@@ -138,7 +138,7 @@ class TestOverwrite:
             (tmp_path / "away").rename(blue)
         assert failed.status == 3
         assert len(failed.json["written"]) == len(DAYS) - 1
-        assert "is not finished: 5 of 6 slices made; the others are as before" in run("--stac", stac).err
+        assert "is not finished: 5 of 6 slices are written; the others are unchanged" in run("--stac", stac).err
         healed = run("--stac", stac, "--overwrite")
         assert stems(healed) == [failed.json["failed"][0]["slice"]]
         assert not (out / OVERWRITE).exists()

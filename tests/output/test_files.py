@@ -280,7 +280,7 @@ class TestSTAC:
     def test_arithmetic_that_fills_holes_is_refused(self, archive: Archive, tmp_path: Path) -> None:
         aoi = s2cube.read_aoi(archive.aoi)
         cube = s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items), datetime="2021"), aoi, bands=["blue"])
-        with pytest.raises(OutputError, match="holds values outside its area of interest"):
+        with pytest.raises(OutputError, match="has values outside its area of interest"):
             s2cube.write_cogs(cube.copy(data=da.nan_to_num(cube.data)), tmp_path)
 
     def test_scenes_stand_in_the_item(self, written: Path) -> None:

@@ -285,7 +285,7 @@ class TestVerify:
             done = s2cube_command("verify", *words, *more, "--json")
             assert done.status == 2
             assert done.out == ""
-            assert "nowhere: holds nothing that s2cube has written. Correct --out" in done.err
+            assert "nowhere: contains no output of s2cube. Correct --out" in done.err
             assert len(done.err.splitlines()) == 1
         assert not Path("nowhere").exists()
         Path("empty").mkdir()
@@ -366,7 +366,7 @@ class TestBucket:
     def test_where_there_is_nothing(self, s2cube_command: CommandLine) -> None:
         done = s2cube_command("verify", "s3://results/nothing")
         assert done.status == 2
-        assert "s3://results/nothing: holds nothing that s2cube has written" in done.err
+        assert "s3://results/nothing: contains no output of s2cube" in done.err
 
     def test_a_store_that_does_not_answer_is_no_broken_file(
         self, s2cube_command: CommandLine, bucket: str, monkeypatch: pytest.MonkeyPatch

@@ -181,7 +181,7 @@ def test_a_store_that_does_not_answer_keeps_nobody_from_stopping(job: Job) -> No
             run.kill()
             asked.close()
     assert run.returncode == 130
-    assert "stopped; what is written stays" in err
+    assert "stopped; written slices remain" in err
 
 
 class TestFullDisk:

@@ -1,1 +1,1 @@
-"""What tests share: servers, clusters, hosts, simulated scenes and catalogues, and what a run returns."""
+"""Helpers of tests: servers, clusters, hosts, simulated scenes and catalogues, and results of commands."""

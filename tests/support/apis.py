@@ -1,4 +1,4 @@
-"""A STAC API for tests that answers what it is asked, and can be told to misbehave."""
+"""STAC APIs for tests. They can be configured to give wrong answers."""
 
 import json
 import socketserver
@@ -22,7 +22,7 @@ _Test = Callable[[dict[str, Any]], bool]
 
 
 def scenes_like(item: dict[str, Any], number: int, apart: timedelta = timedelta(hours=8)) -> list[dict[str, Any]]:
-    """Make scenes of one place, one after another, from 2024 on."""
+    """Make scenes of one place, with a constant interval, beginning on 2024-01-01."""
     return [
         item
         | {
@@ -36,7 +36,7 @@ def scenes_like(item: dict[str, Any], number: int, apart: timedelta = timedelta(
 
 @dataclass
 class Asked:
-    """A search that came: by which method, of what."""
+    """A search request that the server has received."""
 
     method: str
     path: str
@@ -45,12 +45,12 @@ class Asked:
 
 
 class FakeApi:
-    """Filters by time, area and ids, sorts, pages by offset; what it does wrong is set from outside.
+    """Filters by time, area and ids, sorts, and pages by offset. Attributes configure its faults.
 
     Parameters
     ----------
     path
-        Where its landing page is.
+        Path of its landing page.
     """
 
     def __init__(self, http: HTTPServer, features: list[dict[str, Any]], path: str = "") -> None:
@@ -60,13 +60,13 @@ class FakeApi:
         self.asked: list[Asked] = []
         self.tokens: list[dict[str, Any]] = []
         self.largest = 100
-        """Scenes a page, whatever is asked for."""
+        """Maximum number of scenes per page, for any limit that a client requests."""
         self.heeds: set[str] = {"datetime", "intersects", "bbox", "ids", "sortby"}
         self.count: Callable[[dict[str, Any], int], int | None] = lambda question, there: there
         self.link: Callable[[dict[str, Any], int], Any] = self.by_offset
         self.refuse: Callable[[str, dict[str, Any], list[Any]], Response | None] = lambda method, question, page: None
         self.prefix = b""
-        """What every answer begins with."""
+        """Bytes at the beginning of every answer."""
         self.landing: dict[str, Any] = {
             "type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "", "conformsTo": CONFORMS,
             "links": [{"rel": "search", "href": f"{self.root}/search", "method": "POST"}],
@@ -78,7 +78,7 @@ class FakeApi:
         return {"method": "POST", "href": f"{self.root}/search", "body": {**question, "offset": following}}
 
     def by_token(self, question: dict[str, Any], following: int) -> str:
-        """Keep the question, as servers do whose links to the next page hold nothing but a token."""
+        """Store the question, like servers whose links to the next page contain only a token."""
         self.tokens.append({**question, "offset": following})
         return f"token={len(self.tokens) - 1}"
 
@@ -149,7 +149,7 @@ def _in_ids(ids: list[str] | str) -> _Test:
 
 
 class Server:
-    """A STAC API that can be told to misbehave."""
+    """A STAC API that ignores the question. Tests can add faults."""
 
     def __init__(self, http: HTTPServer, features: list[dict[str, Any]]) -> None:
         self.http, self.features = http, features
@@ -173,7 +173,7 @@ class Server:
         http.expect_request("/search").respond_with_handler(self.search)
 
     def search(self, request: Request) -> Response:
-        """Ignore the question; page by two."""
+        """Return pages of two scenes; ignore the question."""
         self.searches += 1
         if request.method == "POST" and not self.posts:
             return Response("no", status=405)
@@ -186,7 +186,7 @@ class Server:
     def page(self, features: list[dict[str, Any]], following: int) -> Response:
         page: dict[str, Any] = {"type": "FeatureCollection", "features": features, "links": []}
         if following < len(self.features):
-            # A page of nothing leads on too, as it does in catalogues that filter after they page.
+            # An empty page also has a link to the next page, as in catalogues that filter after paging.
             link = {"rel": "next", "href": f"{self.url}/search?turn={len(features)}"}
             body = {"method": "POST", "body": {"first": following}} if self.posts else {}
             link |= body or {"href": f"{self.url}/search?first={following}"}
@@ -196,12 +196,12 @@ class Server:
 
 @contextmanager
 def raw_server(answer: Callable[[bytes], Iterable[bytes]]) -> Iterator["RawServer"]:
-    """Serve by pieces of bytes, as they are, with the time that passes between them.
+    """Serve raw bytes in pieces. The time between pieces is that of the iterator.
 
     Parameters
     ----------
     answer
-        Gives the pieces for the first line of a request.
+        Yields the pieces for the first line of a request.
     """
     with servers.served(RawServer(("127.0.0.1", 0), answer)) as server:
         yield server

@@ -1,4 +1,4 @@
-"""What lies in the bucket of the tests."""
+"""List the objects in the bucket of the tests."""
 
 import obstore
 from obstore.store import S3Store

@@ -1,4 +1,4 @@
-"""Dask clusters for tests: scheduler and workers as processes, on hosts of their own too, on SLURM, by Dask Gateway."""
+"""Dask clusters for tests: as processes, optionally on separate hosts; on SLURM; with Dask Gateway."""
 
 import getpass
 import os
@@ -21,13 +21,13 @@ from distributed import Client
 from support.network import Certificates, Host, network, write_certificates
 from support.servers import check_allowed, free_port, process, require_server
 
-# As s2cube's own cluster: Python below 3.11.9 may lock up when its threads are profiled.
+# As in s2cube's own cluster: Python below 3.11.9 may deadlock when its threads are profiled.
 UNPROFILED = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
 PATIENCE_S = 60
 
 
 def until(true: Callable[[], bool], what: str, *logs: Path) -> None:
-    """Wait until something holds; where it never does, tell what the processes wrote."""
+    """Wait until a condition is true. After `PATIENCE_S`, raise an error with the logs of the processes."""
     deadline = time.monotonic() + PATIENCE_S
     while not true():
         if time.monotonic() > deadline:
@@ -37,7 +37,7 @@ def until(true: Callable[[], bool], what: str, *logs: Path) -> None:
 
 
 def start(command: list[str], log: Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process as the head of a group of its own."""
+    """Start a process in a new process group."""
     check_allowed(command[0])
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -47,14 +47,14 @@ def start(command: list[str], log: Path, **options: Any) -> subprocess.Popen[byt
 
 
 def kill(killed: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children, at once."""
+    """Kill a process and its children with SIGKILL."""
     if killed.poll() is None:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
 
 
 def end(*ended: subprocess.Popen[bytes]) -> None:
-    """End processes; kill what does not listen."""
+    """Terminate processes. Kill those that do not end within 20 s."""
     for each in ended:
         each.terminate()
     for each in ended:
@@ -66,10 +66,10 @@ def end(*ended: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a cluster is to be like.
+    """The configuration of a cluster.
 
-    `hosts`: each worker on a host of its own, with an address of its own. `private`: a folder in place of which each
-    worker has an empty one, that nobody else sees. `env`: variables of all processes; `worker_env`: of workers.
+    `hosts`: each worker is on a separate host with its own address. `private`: every worker sees an empty private
+    folder in place of this folder. `env`: variables of all processes; `worker_env`: variables of workers only.
     """
 
     workers: int = 3
@@ -84,7 +84,7 @@ class Shape:
 
 
 class DaskCluster:
-    """A scheduler and its workers, processes that can be killed one by one. Workers go when their scheduler goes."""
+    """A scheduler and its workers as processes that tests can kill. Workers end when their scheduler ends."""
 
     def __init__(self, folder: Path, shape: Shape, ends: ExitStack) -> None:
         self.folder, self.shape = folder, shape
@@ -97,7 +97,7 @@ class DaskCluster:
         self.address = f"{'tls' if shape.tls else 'tcp'}://{self.host}:{self.port}"
         self.workers: list[subprocess.Popen[bytes]] = []
         self._launch_scheduler()
-        # The workers first: without a scheduler they take long to go.
+        # Workers are ended first (callbacks run in reverse order): without a scheduler they would take long to end.
         ends.callback(lambda: end(self.scheduler))
         ends.callback(lambda: end(*self.workers))
         for _ in range(shape.workers):
@@ -105,13 +105,13 @@ class DaskCluster:
         self._wait()
 
     def client(self, certificates: Certificates | None = None, timeout_s: float = PATIENCE_S) -> Client:
-        """Connect, with the cluster's own certificates unless others are given."""
+        """Connect, by default with the cluster's own certificates."""
         fitting = certificates or self.certificates
         security = fitting.security if fitting else None
         return Client(self.address, security=security, timeout=timeout_s, set_as_default=False)
 
     def kill_worker(self, number: int) -> None:
-        """Kill a worker and the nanny that would start it again."""
+        """Kill a worker and the nanny that would restart it."""
         kill(self.workers[number])
 
     def start_worker(self) -> None:
@@ -122,7 +122,7 @@ class DaskCluster:
         kill(self.scheduler)
 
     def start_scheduler(self) -> None:
-        """Start it again, at the same address and without workers: they went."""
+        """Restart the scheduler at the same address, without workers, because they have ended."""
         until(lambda: all(each.poll() is not None for each in self.workers), "workers that go", *self.logs)
         self._launch_scheduler()
         self._wait()
@@ -132,7 +132,7 @@ class DaskCluster:
         return sorted(self.folder.glob("*.log"))
 
     def _wait(self) -> None:
-        """Wait until a client sees the workers that run, and no other."""
+        """Wait until a client sees exactly the running workers."""
 
         def reachable() -> bool:
             assert self.scheduler.poll() is None, self.logs[0].read_text()
@@ -180,14 +180,14 @@ class DaskCluster:
 
 @contextmanager
 def dask_cluster(folder: Path, **shape: Any) -> Iterator[DaskCluster]:
-    """Start a Dask cluster, which lives in `folder`; what it can be asked to be like says `Shape`."""
+    """Start a Dask cluster whose files are in `folder`; `Shape` describes the other arguments."""
     with ExitStack() as ends:
         yield DaskCluster(folder, Shape(**shape), ends)
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """How to reach a SLURM: variables for its commands, and options for `dask_jobqueue.SLURMCluster`."""
+    """Access to a SLURM: variables for its commands, and options for `dask_jobqueue.SLURMCluster`."""
 
     environment: dict[str, str]
     options: dict[str, Any]
@@ -195,8 +195,8 @@ class Slurm:
 
 @contextmanager
 def munge(log: Path) -> Iterator[Path]:
-    """Run the service that SLURM's parts trust each other by; yields its socket."""
-    # Not pytest's folder: the user munge may not pass through it.
+    """Run MUNGE, which authenticates the parts of SLURM; yield its socket."""
+    # The folder is not pytest's, because the user munge has no access to that.
     folder = Path(tempfile.mkdtemp(prefix="munge-"))
     key, speaker = folder / "key", folder / "socket"
     key.write_bytes(os.urandom(128))
@@ -217,7 +217,7 @@ def munge(log: Path) -> Iterator[Path]:
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[Slurm]:
-    """Run SLURM on this machine, which writes to `folder`."""
+    """Run SLURM on this machine. It writes to `folder`."""
     require_server(
         all(shutil.which(each) for each in ("munged", "slurmctld", "slurmd", "sbatch")), "slurm-wlm or munge"
     )
@@ -259,7 +259,7 @@ def slurm_configuration(folder: Path, speaker: Path) -> str:
         "MpiDefault": "none", "SwitchType": "switch/none", "ReturnToService": 2, "KillWait": 3,
         "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_Core_Memory",
         "SchedulerParameters": "sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0",
-        # Whatever the machine has: jobs here are small.
+        # Do not compare with the real hardware: jobs of tests are small.
         "SlurmdParameters": "config_overrides",
         "NodeName": f"{host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=8000 State=UNKNOWN",
         "PartitionName": "test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES",
@@ -269,7 +269,7 @@ def slurm_configuration(folder: Path, speaker: Path) -> str:
 
 @contextmanager
 def gateway(folder: Path) -> Iterator[dict[str, Any]]:
-    """Serve Dask clusters by Dask Gateway, to any user; yields options for `dask_gateway.GatewayCluster`."""
+    """Run Dask Gateway for any user; yield options for `dask_gateway.GatewayCluster`."""
     program = Path(sys.executable).with_name("dask-gateway-server")
     require_server(program.exists(), "dask-gateway-server")
     folder.mkdir(parents=True, exist_ok=True)
@@ -292,6 +292,6 @@ c.ClusterConfig.environment = {UNPROFILED}
     command = [str(program), "--config", str(configuration)]
     log, health = folder / "gateway.log", f"http://{web}/api/health"
     with process(command, health, log, cwd=folder):
-        # The proxy answers before it knows where the gateway is.
+        # The proxy answers before it knows the address of the gateway.
         until(lambda: requests.get(health, timeout=5).ok, "a gateway", log)
         yield {"address": f"http://{web}", "proxy_address": f"gateway://{scheduler}"}

@@ -1,4 +1,4 @@
-"""Cloud-optimised files of noise, and the cells that s2cube has to make of them."""
+"""Cloud-optimised GeoTIFFs of noise, and the cells that s2cube must compute from them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The files of a package, their imports and their floors; as a script, ``house.py PACKAGE`` prints the listing."""
+"""List the modules of a package, their imports and their floors. ``python house.py PACKAGE`` prints the list."""
 
 import ast
 import sys
@@ -9,7 +9,7 @@ DOORS = {"__init__", "__main__"}
 
 
 def modules(package: Path) -> Iterator[tuple[str, Path]]:
-    """List the modules of a package: dotted name without the package's, and file."""
+    """Yield the modules of a package: dotted name, without the name of the package, and file."""
     for path in sorted(package.rglob("*.py")):
         name = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
         if name not in DOORS:
@@ -17,7 +17,7 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path, known: dict[str, Path], package: str) -> set[str]:
-    """Name the modules of a package that a file imports, wherever in it: inside functions and for types, too."""
+    """Return the modules of a package that a file imports, including imports inside functions and for types."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
@@ -31,7 +31,7 @@ def imports(path: Path, known: dict[str, Path], package: str) -> set[str]:
 
 
 def floors(needs: dict[str, set[str]]) -> dict[str, int]:
-    """Give each module its floor: 0 imports nothing of the package, any other is one above the highest it imports."""
+    """Return the floor of each module: 0 without imports from the package, else 1 + the highest imported floor."""
     found: dict[str, int] = {}
     while left := set(needs) - set(found):
         free = {name for name in left if needs[name] <= set(found)}
@@ -41,7 +41,7 @@ def floors(needs: dict[str, set[str]]) -> dict[str, int]:
 
 
 def main(package: Path) -> None:
-    """Print the listing, and the sums."""
+    """Print the list, and the totals."""
     known = dict(modules(package))
     needs = {name: imports(path, known, package.name) for name, path in known.items()}
     floor = floors(needs)

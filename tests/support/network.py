@@ -1,4 +1,4 @@
-"""Hosts for tests: network namespaces on a bridge of their own, and certificates to trust each other by."""
+"""Hosts for tests: network namespaces on a separate bridge, and certificates with which the hosts trust each other."""
 
 import datetime
 import ipaddress
@@ -21,13 +21,13 @@ from distributed import Security
 
 from support.servers import require_server
 
-# Set aside for tests between networks (RFC 2544): no network that a machine is on.
+# Addresses that are reserved for tests between networks (RFC 2544), so no real network has them.
 SUBNETS = list(ipaddress.IPv4Network("198.18.0.0/15").subnets(new_prefix=24))
 _numbers = itertools.count()
 
 
 def ip(*words: str) -> str:
-    """Call iproute2."""
+    """Call `ip` of iproute2; return its output."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.stdout
@@ -39,11 +39,11 @@ class Host:
 
     address: str
     enter: list[str]
-    """The words before a command that make it run there."""
+    """Prefix of a command that runs it on this host."""
 
 
 class Network:
-    """A bridge that this machine has an address on, and the hosts that are put on it."""
+    """A bridge with an address of this machine, and the hosts on the bridge."""
 
     def __init__(self, ends: ExitStack) -> None:
         taken = [
@@ -51,7 +51,7 @@ class Network:
             for link in json.loads(ip("-json", "-4", "address"))
             for each in link["addr_info"]
         ]
-        # Suites that run at once start at different places, not to choose the same.
+        # Suites that run at the same time begin at different subnets, so that they do not choose the same one.
         first = os.getpid() % len(SUBNETS)
         subnet = next(
             each for each in SUBNETS[first:] + SUBNETS[:first] if not any(each.overlaps(other) for other in taken)
@@ -75,13 +75,13 @@ class Network:
         for link in ("lo", "eth0"):
             ip("-n", space, "link", "set", link, "up")
         ip("-n", space, "route", "add", "default", "via", self.address)
-        # Not `ip netns exec`, which hides the control groups that Dask reads its limits from.
+        # `ip netns exec` is not used: it hides the control groups, from which Dask reads its limits.
         return Host(address, ["nsenter", f"--net=/run/netns/{space}"])
 
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Lay a network of hosts; it goes at the end."""
+    """Create a network of hosts; delete it at the end."""
     require_server(shutil.which("ip") is not None, "iproute2")
     if os.getuid() != 0:
         pytest.skip("only root may make network namespaces")
@@ -91,7 +91,7 @@ def network() -> Iterator[Network]:
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority, and a certificate and key that it signed."""
+    """A certificate authority, and a certificate that it signed, with its key."""
 
     ca: Path
     cert: Path
@@ -106,7 +106,7 @@ class Certificates:
 
 
 def write_certificates(folder: Path, *hosts: str) -> Certificates:
-    """Make an authority, and a certificate for this machine, some hosts and all clients of a test."""
+    """Create an authority, and a certificate for this machine, for some hosts and for all clients of a test."""
     folder.mkdir(parents=True)
     made = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -123,7 +123,7 @@ def write_certificates(folder: Path, *hosts: str) -> Certificates:
             x509.CertificateBuilder(names[0], name, owner.public_key(), x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
-            # Python 3.13 wants all four of these.
+            # Python 3.13 requires these extensions.
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.KeyUsage(**usage), critical=True)
             .add_extension(x509.SubjectAlternativeName(called), critical=False)

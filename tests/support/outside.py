@@ -1,4 +1,4 @@
-"""Data that is not part of the project, and where tests look for it; `tests/README.md` describes it."""
+"""Find the test data that is not part of the project; `tests/README.md` describes it."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ FIXTURES = frozenset({"real", "recordings"})
 
 
 def require_real() -> Path:
-    """Skip a test where the real granules are absent."""
+    """Return the folder of the real granules; skip the test if it does not exist."""
     return _require(REAL, "real Sentinel-2 granules in ../shared/real or $S2CUBE_TEST_DATA")
 
 
 def require_recordings() -> Path:
-    """Skip a test where the recordings are absent."""
+    """Return the folder of the recordings; skip the test if it does not exist."""
     return _require(RECORDINGS, "recordings of STAC APIs in ../shared/replay or $REPLAY_FOLDER")
 
 

@@ -1,4 +1,4 @@
-"""Networks of companies for tests: a proxy that notes what passes it, and servers that speak TLS."""
+"""Company networks for tests: a proxy that records its requests, and servers with TLS."""
 
 import socket
 import ssl
@@ -20,9 +20,9 @@ class Proxy(ThreadingHTTPServer):
     Parameters
     ----------
     hosts
-        Where hosts are that do not exist here: ports of this machine by name.
+        Local ports of hosts that do not exist, by the name of the host.
     credentials
-        The Authorization that it wants, if any.
+        The header Proxy-Authorization that the proxy requires; empty if none.
     """
 
     daemon_threads = True
@@ -41,7 +41,7 @@ class Proxy(ThreadingHTTPServer):
         return socket.create_connection(place, 5)
 
     def handle_error(self, *_: Any) -> None:
-        """A client that goes away is no error of the test's."""
+        """Ignore clients that close the connection."""
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
@@ -113,13 +113,13 @@ class _ProxyHandler(BaseHTTPRequestHandler):
 
 
 class Secure(Faulty):
-    """Files over https."""
+    """Serves files over https."""
 
     def __init__(self, root: Path, certificates: Certificates, handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(root, handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.cert, certificates.key)
-        # The greeting is taken in the thread of the connection.
+        # The TLS handshake runs in the thread of the connection.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     @property

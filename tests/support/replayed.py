@@ -1,6 +1,6 @@
-"""Four real STAC APIs, replayed from recordings under their own names by a proxy on loopback; not part of the project.
+"""Four real STAC APIs under their own names, replayed by a local proxy from recordings (not part of the project).
 
-What a test expects is computed here from the recordings, without s2cube.
+The results that a test expects are computed here from the recordings, without s2cube.
 """
 
 import json
@@ -30,12 +30,12 @@ from support.servers import free_port, process, require_server
 
 @dataclass(frozen=True)
 class Catalogue:
-    """One of the APIs, a collection of it, and an area and dates to search it for.
+    """One of the APIs with a collection, and an area and dates to search.
 
     Parameters
     ----------
     key
-        What the recordings call it.
+        Name of the API in the recordings.
     first, last
         Solar days of the area.
     """
@@ -62,12 +62,12 @@ class Catalogue:
         return shapely.geometry.shape(feature["geometry"])
 
     def day(self, item: dict[str, Any]) -> date:
-        """Give the solar day of a scene: that of UTC and an hour for 15 degrees."""
+        """Return the solar day of a scene: the date of UTC plus one hour per 15 degrees of longitude."""
         instant = datetime.fromisoformat(item["properties"]["datetime"])
         return (instant + timedelta(hours=self.shape.centroid.x / 15)).date()
 
     def scenes(self) -> list[dict[str, Any]]:
-        """Give the items that a search has to find."""
+        """Return the items that a search must find."""
         first, last = date.fromisoformat(self.first), date.fromisoformat(self.last)
         return [
             item
@@ -106,9 +106,9 @@ class Replay:
     Parameters
     ----------
     authority
-        Certificate of who vouches for the names.
+        Certificate of the authority that signed the certificates of the servers.
     log
-        What it was asked, a line of JSON each.
+        Requests to the proxy, one line of JSON per request.
     """
 
     url: str
@@ -117,7 +117,7 @@ class Replay:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of whoever is to ask it; nothing else is reached by http or https."""
+        """Variables for a process that uses the proxy for all its requests by http and https."""
         return {
             "HTTPS_PROXY": self.url, "HTTP_PROXY": self.url, "NO_PROXY": "127.0.0.1",
             "SSL_CERT_FILE": str(self.authority), "REQUESTS_CA_BUNDLE": str(self.authority),
@@ -145,7 +145,7 @@ class Replay:
         return [each for each in self.asked if each["path"].partition("?")[0].endswith("/search")]
 
     def post(self, address: str, question: dict[str, Any]) -> dict[str, Any]:
-        """Ask an API as a client that is not s2cube."""
+        """Send a search to an API without s2cube."""
         proxies = {"https": self.url}
         done = requests.post(address, json=question, proxies=proxies, verify=str(self.authority), timeout=30)
         done.raise_for_status()
@@ -155,12 +155,12 @@ class Replay:
 
 @contextmanager
 def replay(folder: Path, *modes: str) -> Iterator[Replay]:
-    """Start the proxy; it ends with the block.
+    """Run the proxy until the context ends.
 
     Parameters
     ----------
     folder
-        For certificates, the log and the files that it serves, which are those in its folder `files`.
+        Folder for certificates and the log. The proxy serves the files in its subfolder `files`.
     modes
         Variations of the servers, as `replay.py` names them.
     """
@@ -177,13 +177,13 @@ def replay(folder: Path, *modes: str) -> Iterator[Replay]:
 
 
 DN = 3000
-"""What every pixel of every band holds that is served."""
+"""Value of every pixel of all served bands."""
 _PIXEL_M, _SIDE_M = 60, 109800
 _BARE = 5
 """Scene class: bare soil."""
 _TILES = {
-    # What the proxy calls the files, and where the tiles lie that are asked for: EPSG code, west and north in metres.
-    # Earth Search's files of 32TNT are those that no other name fits.
+    # Prefix of file names in the proxy, and the grid of the requested tiles: EPSG code, west and north in metres.
+    # The first entry is for the tile 32TNT of Earth Search: the proxy uses these files if no other prefix matches.
     "14tnl": (32632, 499980, 5300040, "tif"),
     "60vuk": (32660, 300000, 6500040, "tif"),
     "32tmt": (32632, 399960, 5300040, "jp2"),
@@ -192,7 +192,7 @@ _TILES = {
 
 
 def write_files(folder: Path) -> None:
-    """Write the files of a tile of each catalogue: every band is `DN`, every pixel is bare soil. They are decimated."""
+    """Write the files of one tile per catalogue, at 60 m. Every band is `DN`, every pixel is bare soil."""
     folder.mkdir()
     side = _SIDE_M // _PIXEL_M
     for name, (epsg, west, north, kind) in _TILES.items():

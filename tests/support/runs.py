@@ -1,4 +1,4 @@
-"""Run s2cube in a test: what a command returns, the corner of the demo's farm, and items that a test edits."""
+"""Run s2cube in a test: the result of a command, the corner of the demo's farm, and files that a test edits."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ CORNER_DAYS = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: exit status, stdout, stderr."""
+    """The result of a command: exit status, stdout, stderr."""
 
     status: int
     out: str
@@ -38,12 +38,12 @@ EditItems = Callable[[Callable[[list[dict[str, Any]]], Any]], Path]
 
 
 def file(day: int, suffix: str = ".tif") -> str:
-    """Name a file of a slice of the corner, relative to the output."""
+    """Return the path of a file of a slice of the corner, relative to the output."""
     return f"corner/{CORNER_DAYS[day]}/{CORNER_DAYS[day]}{suffix}"
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a file of JSON."""
+    """Edit a JSON file."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -54,6 +54,6 @@ def of_day(items: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
 
 
 def in_this_process(job: RunJob, lease: Lease) -> Iterator[SliceResult]:
-    """Make slices here instead of on a cluster, so that what a test patches holds."""
+    """Compute slices in this process instead of on a cluster, so that the patches of a test have an effect."""
     for plan in job.todo:
         yield make_slice(plan, job.config, lease.output)

