@@ -291,7 +291,7 @@ def test_nothing_found_is_no_error(s2cube_command: CommandLine, job: Job) -> Non
     assert "No scene matched: collection sentinel-2-l2a" in line
     assert "in 1999-01-01/1999-12-31," in line
     assert "7 %" in line
-    assert "greater --max-cloud" in line
+    assert "higher --max-cloud" in line
 
 
 def test_quiet_where_stderr_is_no_terminal(s2cube_command: CommandLine, job: Job) -> None:
@@ -340,7 +340,7 @@ BAD = {
     "no AOI file": (["--aoi", "nowhere.geojson"], "nowhere.geojson: there is no such file"),
     "no vector file": (["--aoi", lambda folder: write(folder / "a.geojson", "hello")], "cannot be read as a vector"),
     "AOI without features": (["--aoi", lambda folder: write(folder / "a.geojson", EMPTY)], "contains no features"),
-    "AOI without CRS": (["--aoi", no_prj], "does not say its CRS"),
+    "AOI without CRS": (["--aoi", no_prj], "has no CRS"),
     "unknown band": (["--bands", "blue,ultraviolet"], "no such band. Known: coastal, blue, green"),
     "band twice": (["--bands", "blue,blue"], "--bands: a band is named twice"),
     "no datetime": (["--datetime", "yesterday"], "--datetime: 'yesterday' is not a date"),

@@ -254,7 +254,7 @@ def test_two_threads_never_give_parts_of_two_files(server: Faulty) -> None:
     """One has the old file's last tile in hand while the other finds a new file, and reads that."""
     one = reader(f"{server.url}/a.tif")
     old, new = Window(0, 0, 20, 20), Window(150, 150, 20, 20)
-    filled, both = one._filled, threading.Barrier(2, timeout=20)
+    filled, both = one._resampled, threading.Barrier(2, timeout=20)
 
     def late(raster: Any, grid: Any) -> np.ndarray:
         cells = filled(raster, grid)
@@ -262,11 +262,11 @@ def test_two_threads_never_give_parts_of_two_files(server: Faulty) -> None:
         both.wait()
         return cells
 
-    one._filled = late  # type: ignore[method-assign]
+    one._resampled = late  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(one.read, old)
         both.wait()
-        one._filled = filled  # type: ignore[method-assign]
+        one._resampled = filled  # type: ignore[method-assign]
         write_cog(server.root / "a.tif", noise(2))
         server.etag = '"2"'
         cells = one.read(new)
@@ -384,7 +384,7 @@ class TestHostileFiles:
         (offsets,) = struct.unpack_from("<I", data, entry(path, 324) + 8)
         struct.pack_into("<I", data, offsets + 8, 2**32 - 10)
         path.write_bytes(data)
-        self.refused(path, "beyond its end")
+        self.refused(path, "beyond the end")
 
     @pytest.mark.parametrize("tag", [324, 325])
     def test_more_entries_than_the_file_holds(self, path: Path, tag: int) -> None:

@@ -78,7 +78,7 @@ class TestWhatItSays:
             assert caught.value.subject == "b.tif"
             assert caught.value.asset == "blue"
             text = str(caught.value)
-            assert "its item S2X, asset blue, says (600000, " in text
+            assert "its item S2X, asset blue, declares (600000, " in text
             assert f"({member.partition(',')[0].partition(' ')[0]}): {words}" in text
             assert f"is located at ({LEFT_M + east * apart_m}, " in text
 
@@ -174,7 +174,7 @@ class TestFootprint:
         for outline in (WHOLE.to_crs(4326), WHOLE.to_crs(4326, resolution=1000)):
             said = placement(item(geometry=outline.json), "blue")
             with pytest.raises(
-                SceneError, match=r"\) degrees, but its item S2X, asset blue, says .*\(geometry\)"
+                SceneError, match=r"\) degrees, but its item S2X, asset blue, declares .*\(geometry\)"
             ) as caught:
                 said.check("b.tif", file(east * apart_m, north * apart_m))
             told_m = float(str(caught.value).partition("(geometry): ")[2].partition(" m apart")[0].replace(",", ""))
@@ -369,7 +369,7 @@ class TestThroughTheCube:
         wrong.id = "wrong"
         aoi = rectangle(1000, -5000, 5000, -1000)
         for items in ([right, wrong], [wrong, right]):
-            with pytest.raises(SceneError, match="its item wrong, asset (blue|scl), says"):
+            with pytest.raises(SceneError, match="its item wrong, asset (blue|scl), declares"):
                 s2cube.open_cube(items, aoi, bands=["blue"], group_by="scene").compute()
 
     @pytest.mark.parametrize("key", ["blue", "scl"])
@@ -384,13 +384,13 @@ class TestThroughTheCube:
         assert done.status == 3, done.err
         (failure,) = done.json["failed"]
         assert failure["slice"] == "corner_20210724"
-        assert f"its item S2A_14TNL_20210724_0_L2A, asset {key}, says" in failure["error"]
+        assert f"its item S2A_14TNL_20210724_0_L2A, asset {key}, declares" in failure["error"]
         assert "(proj:transform): " in failure["error"]
         assert len(done.json["written"]) == len(PASSES) - 1
         (kept,) = [json.loads(line) for line in (Path("out") / "failures.jsonl").read_text().splitlines()]
         assert kept["asset"] == key
         foreseen = s2cube_command(*job("--bands", "blue", "--stac", stac, "--headers", "--overwrite", command="plan"))
-        assert f"asset {key}, says" in foreseen.out + foreseen.err
+        assert f"asset {key}, declares" in foreseen.out + foreseen.err
 
 
 def test_numbers_of_other_kinds_are_numbers() -> None:
