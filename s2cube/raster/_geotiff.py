@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import pyproj
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -44,7 +45,11 @@ def georeferencing(page: dict[int, Any]) -> tuple[Affine, CRS] | None:
         raise Unsupported("a TIFF that is not georeferenced by one corner")
     if not keys or len(scale) < 2 or len(tie) < 6:
         return None
-    crs = epsg(_epsg_code(keys))
+    code = _epsg_code(keys)
+    crs = epsg(code)
+    if _is_deprecated(code):
+        # GDAL replaces some deprecated codes, and PROJ others: the positions differ by up to hundreds of metres.
+        raise Unsupported("a TIFF with a deprecated CRS")
     across, down = scale[:2]
     column, row, _, x, y = tie[:5]
     transform = Affine(across, 0, x - column * across, 0, -down, y + row * down)
@@ -77,3 +82,8 @@ def _epsg_code(keys: Sequence[int]) -> int:
 def epsg(code: int) -> CRS:
     """Return the CRS of an EPSG code."""
     return CRS.from_epsg(code)
+
+
+@lru_cache(maxsize=256)
+def _is_deprecated(code: int) -> bool:
+    return bool(pyproj.CRS.from_epsg(code).is_deprecated)
