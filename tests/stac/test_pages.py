@@ -318,7 +318,7 @@ class TestLinks:
         problem = (
             "more than 50 pages, and more follow" if apart_s or has_links else "full pages of new scenes of one instant"
         )
-        with pytest.raises(SearchError, match=f"gives {problem}"):
+        with pytest.raises(SearchError, match=f"returns {problem}"):
             found(api, farm)
         assert next(numbers) < 5300
 
