@@ -129,6 +129,7 @@ LONG = ["QUJD", "://", "?", "#", "/", " /", " /?", "/?", "a=", "sig=", "x-amz-",
         "%aa", "a%3D", "authorization:", "access_key_", "_", "-", ":", "a: ", "\x1b", "\n", " \n"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", LONG)
 def test_long_text_takes_no_time(part: str) -> None:
     """60 kB of base64 took 16 s."""

@@ -5,6 +5,7 @@ GDAL's own HTTP client would need a second configuration for all of these, and i
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Self
 
 from rasterio.io import FilePath
@@ -134,6 +135,9 @@ class _Handle:
         self._position += len(data)
         return data
 
+    def close(self) -> None:
+        """Do nothing: nothing is open. rasterio calls this since version 1.5."""
+
 
 class GdalPath(FilePath):  # type: ignore[misc]
     """The path by which GDAL opens a Python file object.
@@ -145,3 +149,5 @@ class GdalPath(FilePath):  # type: ignore[misc]
     def __init__(self, file: RangedFile) -> None:
         # The constructor of FilePath would warn about the deprecation.
         super(FilePath, self).__init__(file)
+        # It also creates this, since rasterio 1.5: `open` adds each dataset to it.
+        self._env = ExitStack()

@@ -220,6 +220,7 @@ class TestInMemory:
         np.testing.assert_array_equal(image.values, whole.isel(time=0).values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DERIVED)
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("dtype", ["float32", "int16"])

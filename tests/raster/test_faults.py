@@ -418,6 +418,7 @@ class TestHostileFiles:
             return
         np.testing.assert_allclose(whole_means(cells)[0], means(noise()), rtol=1e-5)
 
+    @pytest.mark.slow
     @settings(max_examples=150)
     @given(st.lists(st.tuples(st.integers(4, 420), st.integers(0, 255)), min_size=1, max_size=6))
     def test_any_header(self, tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]) -> None:

@@ -346,6 +346,7 @@ class TestThroughTheCube:
             made.assets[key].extra_fields |= fields
         return made
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("apart_m", [600, 50_000])
     @pytest.mark.parametrize("member", ["proj:transform", "proj:bbox", "geometry"])
     @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615"])

@@ -123,6 +123,7 @@ class Piece(NamedTuple):
         yield Block(self.row, self.column, self.pixels)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 10_000), st.sampled_from([10, 20, 60]), st.sampled_from([10, 20, 30, 45, 60, 100]),
     st.integers(50_000, 105_000), st.integers(50_000, 105_000), st.sampled_from([4_500_000, 9_400_000]),
@@ -254,6 +255,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", ["exact", "fast"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_file_gives_the_same(tmp_path: Path, kind: str, quality: str) -> None:
@@ -287,6 +289,7 @@ def test_a_mask_does_not_put_out_nodata(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shares, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jp2", "internal mask", "nodata 65535", "LERC"])
 @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615"])
 def test_any_file_through_the_cube(tmp_path: Path, kind: str, crs: str) -> None:

@@ -200,6 +200,7 @@ PLACES = st.one_of(st.integers(4, 450), st.integers(0, 5000))
 """Half of them in the header."""
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(KINDS, st.integers(0, 100), st.lists(st.tuples(PLACES, st.integers(0, 255)), min_size=1, max_size=3))
 def test_bytes_that_are_changed(
@@ -279,6 +280,7 @@ class TestStreams:
         (tmp_path / "w.tif").write_bytes(made(whole, noise(1, "uint16")))
         assert same(by_us(tmp_path / "w.tif"), by_gdal(tmp_path / "w.tif"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("compression", WITH_PREDICTOR)
     @pytest.mark.parametrize("cut_bytes", [1, 2, 3, 9])
     def test_that_end_too_early(self, tmp_path: Path, compression: int, cut_bytes: int) -> None:
@@ -337,6 +339,7 @@ class TestNodataTag:
             by_us(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", range(16))
 @pytest.mark.parametrize("value", [0, 1, 2, 3, 256, 1024, 2048, 3072, 4326, 32613, 32767, 9002, 2163, 32662])
 def test_geokeys_give_the_place_that_gdal_finds(tmp_path: Path, position: int, value: int) -> None:

@@ -61,6 +61,7 @@ def test_auto_is_the_utm_zone(lon: float, lat: float, epsg: int) -> None:
     assert aoi_geobox(aoi, "auto", 30).crs == f"EPSG:{epsg}"
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.floats(-179.9, 179.9), st.floats(-79, 83))
 def test_the_utm_zone_is_that_of_projs_database(lon: float, lat: float) -> None:

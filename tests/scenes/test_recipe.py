@@ -127,6 +127,7 @@ def test_another_version_of_the_data_makes_slices_again(
     assert len(s2cube_command(*job(*ONE_DAY)).json["written"]) == 1
 
 
+@pytest.mark.slow
 def test_the_version_of_the_data_stands_for_these_pixels(archive: Archive) -> None:
     """Other pixels of the same scenes: then `recipe.DATA_VERSION` must grow, or old and new slices would be mixed."""
     aoi = s2cube.read_aoi(archive.aoi)

@@ -189,6 +189,7 @@ class TestCompleteness:
 
 
 class TestLargePages:
+    @pytest.mark.slow
     @pytest.mark.parametrize("status", [413, 500, 502, 504])
     def test_a_page_that_is_too_large_for_the_server(self, api: FakeApi, farm: AOI, status: int) -> None:
         api.refuse = lambda method, question, page: Response("no", status=status) if len(page) > 50 else None
@@ -322,6 +323,7 @@ class TestLinks:
             found(api, farm)
         assert next(numbers) < 5300
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "href", ["http://127.0.0.2:9/search", "file:///etc/passwd", "ftp://host/x", "http://[", "", 5, None]
     )
@@ -452,6 +454,7 @@ class TestRedirects:
 
 
 class TestRefusals:
+    @pytest.mark.slow
     @pytest.mark.parametrize("status", [400, 422])
     def test_an_order_that_is_announced_and_refused(
         self, s2cube_command: CommandLine, api: FakeApi, archive: Archive, status: int
@@ -488,6 +491,7 @@ class TestRefusals:
         assert found(api, farm) == names(7)
         assert api.asked[-1].method == "POST"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("status", "remedy"),
         [
@@ -575,12 +579,14 @@ class TestAreas:
         assert isinstance(source, Api)
         return sorted(item.id for item in search_api(source, question))
 
+    @pytest.mark.slow
     def test_few_corners_are_asked_for(self, api: FakeApi, coast: AOI) -> None:
         assert found(api, coast) == names()
         asked = api.asked[0].question["intersects"]
         assert len(json.dumps(asked)) < 4000
         assert shapely.geometry.shape(asked).covers(coast.geometry_lonlat.geom)
 
+    @pytest.mark.slow
     def test_by_post_as_it_is(self, api: FakeApi, coast: AOI) -> None:
         assert self.asked(api, coast) == names()
         assert len(api.asked[0].question["intersects"]["coordinates"][0]) == 10_001
