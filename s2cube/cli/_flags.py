@@ -23,7 +23,8 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
     for section, key, setting in settings():
         flag_type: Any = bool if setting.annotation is bool else str
         text = setting.description or ""
-        if setting.default not in (None, False, ()):
+        # Not by equality alone: 0 equals False.
+        if setting.default not in (None, ()) and setting.default is not False:
             default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
             text = f"{text} Default: {default}."
         if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import rasterio
 from pytest_httpserver import HTTPServer
 
+from s2cube.config.loading import settings
 from s2cube.demo.archive import PASSES, Archive
 from support import servers
 from support.runs import FARM, CommandLine, Job
@@ -511,3 +513,13 @@ def _double_or_fail(task: int) -> int:
     if task == 50:
         raise ZeroDivisionError
     return 2 * task
+
+
+def test_help_gives_every_default(s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default of 0, too, which equals False."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    text = s2cube_command("run", "--help").out
+    for _, key, setting in settings():
+        if setting.annotation is not bool and isinstance(setting.default, int | float | str):
+            (line,) = (each for each in text.splitlines() if re.search(rf" --{key.replace('_', '-')} ", each))
+            assert f"Default: {setting.default}." in line
