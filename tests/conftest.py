@@ -75,12 +75,15 @@ def guarded_clusters() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test in its own folder, without the variables S2CUBE_* of the environment."""
+    """Run each test in its own folder, without the settings of s2cube and of the terminal in the environment."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith("S2CUBE_"):
+        if name.startswith("S2CUBE_") or name in TERMINAL_VARIABLES:
             monkeypatch.delenv(name)
 
+
+TERMINAL_VARIABLES = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Rich reads these even if stdout is not a terminal."""
 
 NETWORK_VARIABLES = (
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
