@@ -26,6 +26,12 @@ RECIPE = "s2cube:recipe"
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
 
+OFFSETS = "s2cube:offset_dn"
+"""Property of an Item: the offset that was added to the digital numbers of each scene, by id of the scene."""
+
+DROPPED = "s2cube:dropped"
+"""Property of an Item: unused scenes of the same granules."""
+
 SETTINGS = "s2cube:settings"
 """Property of an Item: the settings that determine its pixels, by the names of the flags."""
 
