@@ -1,5 +1,7 @@
 """Facts of Sentinel-2 L2A: bands, mask layers, scale, offset, scene classes; and the values of our QA images."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -52,6 +54,9 @@ To support a catalogue with other keys, add its keys here. To add a layer: add i
 into `QA` values to `cube.mask`.
 """
 
+_MISSION = re.compile(r"S2([A-D])(?=[_.])")
+"""Start of the id of a scene (Sentinel-2 Products Specification Document, naming convention); mirrors keep it."""
+
 NATIVE_M = {
     "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
     "nir08": 20, "nir09": 60, "swir16": 20, "swir22": 20, "scl": 20, "cloud": 20, "snow": 20, "qa60": 60,
@@ -74,6 +79,18 @@ def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
         If a band is unknown. The message lists the known bands.
     """
     return tuple(_canonical_band(name) for name in names)
+
+
+def common_name(name: str) -> str | None:
+    """Return the common name of a band in the STAC eo extension 2; None if the name is not that of a band."""
+    found = [band for band, keys in BAND_ASSETS.items() if name in keys]
+    return EO2_NAMES.get(found[0], COMMON_NAMES[found[0]]) if found else None
+
+
+def platforms(scene_ids: Iterable[str]) -> list[str]:
+    """Return the satellites that the ids of scenes name, such as ``sentinel-2a``; an empty list if an id names none."""
+    found = {match and f"sentinel-2{match[1].lower()}" for match in map(_MISSION.match, scene_ids)}
+    return [] if None in found else sorted(each for each in found if each)
 
 
 def _canonical_band(name: str) -> str:

@@ -71,7 +71,7 @@ def write_files(
             write_cog(image, pixels, folder / f"{slice_id}.tif", settings)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
             write_picture(tuple(map(str, image.band.values)), pixels, folder / f"{slice_id}.png")
-        item = slice_item(image, facts, counts, names)
+        item = slice_item(image, facts, counts, names, statistics=())
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
         (folder / f"{slice_id}.json").write_bytes(stac_json(content))
