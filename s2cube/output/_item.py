@@ -120,6 +120,7 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         facts = FileExtension.ext(asset, add_if_missing=True)
         facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
+    item.stac_extensions.sort()
 
 
 class _Found(NamedTuple):
