@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from s2cube.config.sections import CubeSection
-from s2cube.output._existing_items import read_items
 from s2cube.output.renewal import is_older
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
@@ -69,7 +68,7 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     sizes
         See `Output.sizes`.
     """
-    items = read_items(output, plan.aoi.id, [each.id for each in plan.slices])
+    items = output.read_items(plan.aoi.id, [each.id for each in plan.slices])
     for each, existing in zip(plan.slices, items, strict=True):
         if existing:
             yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))

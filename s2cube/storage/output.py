@@ -1,12 +1,15 @@
 """An output: list its slices, read them and write them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from s2cube.errors import OutputError
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.storage.destination import Destination, destination_at
 from s2cube.storage.failures import FailureList
 from s2cube.storage.image_item import ImageItem, read_item
@@ -97,6 +100,11 @@ class Output:
             path = self.path(aoi_id, slice_id, ".json")
             log.warning("%s cannot be read as an Item of s2cube (%s): the slice is treated as missing", path, error)
             return None
+
+    def read_items(self, aoi_id: str, slice_ids: Iterable[str]) -> Iterator[ImageItem | None]:
+        """Read the Items of slices of an AOI in several threads; yield what `item` returns, in the order of the ids."""
+        with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
+            yield from threads.map(partial(self.item, aoi_id), slice_ids)
 
     def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> SliceState:
         """Compare a slice in the output with a recipe (see `TimeSlice`) and bands, including their order.

@@ -35,7 +35,6 @@ from s2cube.output._item import slice_item
 from s2cube.output._picture import write_picture
 from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.output.verification import verify
-from s2cube.sentinel2 import COMMON_NAMES
 from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output
@@ -263,11 +262,6 @@ class TestSTAC:
         assert item.properties["s2cube:scenes"] == ["a b", "c"]
         facts = {key: item.properties[f"s2cube:{key}"] for key in ("data_version", "ground", "search")}
         assert facts == {"data_version": 2, "ground": "g", "search": {"max_cloud": 20}}
-
-    def test_common_names_are_those_of_the_extension(self) -> None:
-        """pystac knows the names that eo v1.1 allows."""
-        allowed = {pystac.extensions.eo.Band.band_range(name) and name for name in COMMON_NAMES.values()}
-        assert None not in allowed
 
     def test_sources_are_named_without_their_secrets(self, archive: Archive, tmp_path: Path) -> None:
         aoi = s2cube.read_aoi(archive.aoi)

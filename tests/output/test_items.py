@@ -15,9 +15,10 @@ import s2cube
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import WriteError
 from s2cube.jobs import pipeline
-from s2cube.output.items_table import ItemRows, read_items_table
+from s2cube.output._items_table import ItemRows, read_items_table
 from s2cube.output.renewal import is_older, renew, renewed
-from s2cube.sentinel2 import common_name, platforms
+from s2cube.output.verification import repair, verify
+from s2cube.sentinel2 import BAND_ASSETS, common_name, platforms
 from s2cube.storage.folder import Folder
 from s2cube.storage.image_item import read_item
 from s2cube.storage.output import Output
@@ -136,6 +137,9 @@ class TestForm:
         assert "href" not in collection["item_assets"]["data"]
 
     def test_names(self) -> None:
+        schema = SCHEMAS["https://stac-extensions.github.io/eo/v2.0.0/schema.json"]
+        allowed = set(schema["definitions"]["eo:common_name"]["enum"])
+        assert {common_name(each) for each in BAND_ASSETS} <= allowed
         assert [common_name(each) for each in ("B04", "rededge1", "NDVI")] == ["red", "rededge071", None]
         assert platforms(["S2A_14TNL_20220614_0_L2A", "S2A_MSIL2A_20220614T171901"]) == ["sentinel-2a"]
         assert platforms(["S2B_x", "S2A_x"]) == ["sentinel-2a", "sentinel-2b"]
@@ -206,6 +210,7 @@ class TestRenewal:
         assert {each["properties"]["s2cube:item_version"] for each in documents(older)} == {2}
         assert read_items_table(Output.at(older)) == documents(older)
 
+    @pytest.mark.usefixtures("keys")
     def test_in_a_bucket(self, s3: S3Store) -> None:
         output = Output.at("s3://results/renewal")
         output.destination.put("farm/farm_20220614/farm_20220614.json", OLD)
@@ -290,6 +295,24 @@ class TestTable:
         assert read_items_table(Output.at(out)) == documents(out)
         changed = [name for name, now in state(out).items() if now != before.get(name)]
         assert changed == ["items.parquet"]
+
+    def test_verify_compares_it(self, made: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        shutil.copytree(made, out)
+        output = Output.at(out)
+        assert verify(output).is_whole
+        (out / "items.parquet").unlink()
+        assert verify(output).is_whole
+        for damage in (b"x", OLD):
+            (out / "items.parquet").write_bytes(damage)
+            assert verify(output).of("broken") == ["items.parquet"]
+        assert repair(output).of("broken") == ["items.parquet"]
+        assert verify(output).is_whole
+        assert read_items_table(output) == documents(out)
+        rows = ItemRows(output)
+        rows.replace("farm", documents(out)[1:])
+        rows.write(["farm"])
+        assert [flaw.why for flaw in verify(output).flaws] == [f"has no row for 1 Items, such as {DAYS[0]}"]
 
     def test_a_thousand_items_are_read_at_once(self, output: Output) -> None:
         from time import perf_counter
