@@ -96,13 +96,14 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). The values are surface reflectance, harmonised over processing baselines, masked
-        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres
-        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel
-        is masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would
-        read the masks to compare `qa`. ``.rio`` and ``.odc`` provide CRS, transform and nodata. Nodata is in
-        ``encoding``, which xarray does not copy to results that are computed from the cube. Mask an int16 cube before
-        you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata
-        value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
+        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in
+        the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel is
+        masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would read
+        the masks to compare `qa`. The coordinates `slice` and `scenes` (time) contain ids; the attribute `provenance`
+        is a JSON text with the settings and sources of all slices. ``.rio`` and ``.odc`` provide CRS, transform and
+        nodata. Nodata is in ``encoding``, which xarray does not copy to results that are computed from the cube. Mask
+        an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube
+        rioxarray needs the nodata value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
