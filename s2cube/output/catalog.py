@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
-from s2cube.output._existing_items import read_items
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
 from s2cube.storage.layout import CATALOG, collection_file
@@ -89,7 +88,7 @@ def _is_own(catalog: bytes | None) -> bool:
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of slices; leave out Items that cannot be read."""
-    items = read_items(output, aoi_id, slice_ids)
+    items = output.read_items(aoi_id, slice_ids)
     return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 

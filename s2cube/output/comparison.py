@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2cube.config.sections import CubeSection
-from s2cube.output._existing_items import read_items
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
@@ -65,7 +64,7 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     sizes
         See `Output.sizes`.
     """
-    items = read_items(output, plan.aoi.id, [each.id for each in plan.slices])
+    items = output.read_items(plan.aoi.id, [each.id for each in plan.slices])
     for each, existing in zip(plan.slices, items, strict=True):
         yield _compare(plan, each, existing, sizes, config) if existing else Comparison(each)
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -40,6 +41,12 @@ GROUND = "s2cube:ground"
 DATA_VERSION = "s2cube:data_version"
 """Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
 
+OFFSETS = "s2cube:offset_dn"
+"""Property of an Item: offset that was added to the digital numbers of each scene, by id."""
+
+DROPPED = "s2cube:dropped"
+"""Property of an Item: unused scenes of the same granules; see `Dropped`."""
+
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
 https://github.com/multiformats/multicodec/blob/master/table.csv"""
@@ -53,6 +60,8 @@ class ImageItem:
 
     Parameters
     ----------
+    aoi, slice
+        Ids.
     recipe, bands
         See `TimeSlice`; names of bands in the order of the COG.
     scenes
@@ -65,8 +74,14 @@ class ImageItem:
         Multihash of each file, hexadecimal, if the Item contains it.
     geometry
         GeoJSON, EPSG:4326.
+    dtype
+        Data type of the COG; empty if the Item does not contain it.
+    derived_from
+        Addresses of the Items of its scenes.
     """
 
+    aoi: str
+    slice: str
     recipe: str
     bands: tuple[str, ...]
     scenes: tuple[str, ...]
@@ -74,26 +89,43 @@ class ImageItem:
     files: Mapping[str, int | None]
     checksums: Mapping[str, str] = field(default_factory=dict)
     geometry: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = ""
+    derived_from: tuple[str, ...] = ()
 
     @property
     def time(self) -> datetime:
         """Acquisition of the earliest scene, UTC."""
         return datetime.fromisoformat(self.properties["datetime"])
 
-    def flaw(self, sizes: Mapping[str, int]) -> str:
+    def flaw(self, sizes: Mapping[str, int], suffix: str = "") -> str:
         """Return a text about the first file that is missing or has another size; empty if there is none.
 
         Parameters
         ----------
         sizes
             Sizes of the files in the output, bytes, by name.
+        suffix
+            End of the names of the files to check; all by default.
         """
         for name, size in self.files.items():
+            if not name.endswith(suffix):
+                continue
             if name not in sizes:
                 return f"{name} is missing"
             if size not in (None, sizes[name]):
                 return f"{name} has {sizes[name]} bytes, not {size}"
         return ""
+
+    @cached_property
+    def facts(self) -> "ImageFacts":
+        """The properties that are needed to open the image.
+
+        Raises
+        ------
+        ValueError
+            If a property is missing or not valid. The message explains the problem.
+        """
+        return _validated(ImageFacts, self.properties)
 
 
 def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
@@ -107,11 +139,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
     raw = from_json(content, allow_inf_nan=False)
-    try:
-        item = _Item.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
+    item = _validated(_Item, raw)
     if (item.collection, item.id) != (aoi_id, slice_id):
         raise ValueError("its id or collection belongs to another slice")
     files, checksums = {}, {}
@@ -125,6 +153,8 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         raise ValueError(f"assets: there is no {DATA}")
     facts = item.properties
     return ImageItem(
+        aoi=aoi_id,
+        slice=slice_id,
         recipe=facts.recipe,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
@@ -132,13 +162,32 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         files=dict(sorted(files.items())),
         checksums=checksums,
         geometry=raw["geometry"],
+        dtype="".join({raster.data_type for raster in item.assets[DATA].rasters}),
+        derived_from=tuple(link.href for link in item.links if link.rel == "derived_from"),
     )
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validated(model: type[_Model], content: object) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
 
 
 def _check_instant(text: str) -> str:
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("has no time zone")
     return text
+
+
+def _check_transform(transform: list[float]) -> list[float]:
+    if len(transform) not in (6, 9) or transform[1] or transform[3] or not 0 < transform[0] == -transform[4]:
+        raise ValueError("is not that of square cells, with north up")
+    return transform[:6]
 
 
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:
@@ -162,6 +211,34 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
+class _Dropped(_Part):
+    scene: str
+    kept: str
+    reason: str
+
+
+class ImageFacts(_Part):
+    """The grid of an image, and its sources: see `Provenance`.
+
+    Parameters
+    ----------
+    transform
+        The first six coefficients of the affine transformation from column and row to x and y, in metres.
+    shape
+        Rows and columns.
+    """
+
+    crs: str = Field(alias="proj:code", pattern=r"^EPSG:\d{4,6}$")
+    shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] = Field(alias="proj:shape", min_length=2, max_length=2)
+    transform: Annotated[list[float], AfterValidator(_check_transform)] = Field(alias="proj:transform")
+    settings: dict[str, Any] = Field(alias=SETTINGS)
+    search: dict[str, Any] = Field({}, alias=SEARCH)
+    ground: str = Field("", alias=GROUND)
+    data_version: int = Field(1, alias=DATA_VERSION)
+    offset_dn: dict[str, int] = Field({}, alias=OFFSETS)
+    dropped: list[_Dropped] = Field([], alias=DROPPED)
+
+
 _Ring = Annotated[list[list[float]], AfterValidator(_check_ring)]
 _Rings = Annotated[list[_Ring], Field(min_length=1)]
 
@@ -180,9 +257,14 @@ class _Band(_Part):
     name: str
 
 
+class _Raster(_Part):
+    data_type: str = ""
+
+
 class _Asset(_Part):
     href: str
     bands: list[_Band] = Field([], alias="eo:bands")
+    rasters: list[_Raster] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
 
