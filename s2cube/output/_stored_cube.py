@@ -215,7 +215,7 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
 def _converted(pixels: np.ndarray, dtype: str, scales: np.ndarray) -> np.ndarray:
     if pixels.dtype == dtype:
         return pixels
-    values = pixels * scales[:, np.newaxis, np.newaxis]
+    values: np.ndarray = pixels * scales[:, np.newaxis, np.newaxis]
     values[PACKINGS[pixels.dtype.name].holes(pixels)] = PACKINGS[dtype].nodata
     return values
 
