@@ -1,6 +1,6 @@
 """Compute the bands of classes of an image. A class is never averaged, scaled or masked: pure functions of arrays."""
 
-from typing import Any
+import functools
 
 import dask.array as da
 import numpy as np
@@ -11,6 +11,8 @@ from s2cube.cube.mask import steps_of_cells, without_halo
 from s2cube.cube.packing import PACKINGS
 from s2cube.raster.cells import WHOLE
 from s2cube.sentinel2 import NO_DATA_CLASS, SCENE_CLASSES
+
+_STEPS_AT_ONCE = 1 << 17
 
 
 def scene_classes(
@@ -70,6 +72,12 @@ def _in_dtype(classes: np.ndarray, dtype_: Dtype, nodata: int | None) -> np.ndar
 
 def _class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.ndarray:
     """Choose the class of each cell, from (scene, y, x) to (1, y, x). Scenes are on steps, the result is on cells."""
+    # A number that is not a class is no data, as in masks.
+    on_steps = (
+        on_steps
+        if on_steps.max() <= max(SCENE_CLASSES)
+        else np.where(on_steps <= max(SCENE_CLASSES), on_steps, np.uint8(0))
+    )
     merged, complete = _merge(on_steps), np.zeros(seen.shape[1:], bool)
     chosen = _largest(merged, steps)
     if len(seen) == 1:
@@ -77,8 +85,8 @@ def _class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.nd
     for of_scene, share in zip(on_steps, seen, strict=True):
         # Without a mask of the scene classification, a scene counts as seen where it has no data.
         first = ~complete & (share >= WHOLE)
-        for step in steps_of_cells(of_scene[np.newaxis], steps):
-            first &= step[0] != NO_DATA_CLASS
+        for step in steps_of_cells(of_scene, steps):
+            first &= step != NO_DATA_CLASS
         if first.any():
             chosen = np.where(first, _largest(of_scene, steps), chosen)
         complete |= first
@@ -95,16 +103,22 @@ def _merge(on_steps: np.ndarray) -> np.ndarray:
 
 def _largest(on_steps: np.ndarray, steps: int) -> np.ndarray:
     """Return the class of most steps of each cell."""
-    parts: list[Any] = list(steps_of_cells(on_steps[np.newaxis], steps))
-    best = np.zeros(parts[0].shape[1:], "uint8")
-    most = np.zeros(best.shape, "uint32")
-    present = np.bincount(on_steps.ravel(), minlength=len(SCENE_CLASSES) + 1)
-    for each in SCENE_CLASSES:
-        if not present[each]:
-            continue
-        count = np.zeros(best.shape, "uint32")
-        for part in parts:
-            count += part[0] == each
-        larger = count > most
-        best[larger], most[larger] = each, count[larger]
+    height, width = (length // steps for length in on_steps.shape)
+    best = np.empty((height, width), "uint8")
+    # Process a few rows at a time, so that intermediate arrays stay in the processor's cache.
+    rows = max(1, _STEPS_AT_ONCE // (width * steps**2))
+    for top in range(0, height, rows):
+        best[top : top + rows] = _largest_in_rows(on_steps[top * steps : (top + rows) * steps], steps)
     return best
+
+
+def _largest_in_rows(on_steps: np.ndarray, steps: int) -> np.ndarray:
+    parts = list(steps_of_cells(on_steps, steps))
+    best, highest = (functools.reduce(each, parts) for each in (np.minimum, np.maximum))
+    # Most cells have one class. Counting is slow, so count only in the others.
+    is_mixed = best != highest
+    of_mixed, classes = np.array([part[is_mixed] for part in parts]), np.array([*SCENE_CLASSES], "uint8")
+    counts = np.array([np.count_nonzero(of_mixed == each, axis=0) for each in classes])
+    # The first maximum is that of the lowest class. A mixed cell has at least one class.
+    best[is_mixed] = classes[counts.argmax(axis=0)]
+    return np.asarray(best)

@@ -203,7 +203,7 @@ def _by_cell(function: Any, fine: da.Array, steps: int) -> da.Array:
 
 def steps_of_cells(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
     """Yield the first step of every cell, then the second, and so on. This is ten times faster than reducing axes."""
-    return (fine[:, row::steps, column::steps] for row in range(steps) for column in range(steps))
+    return (fine[..., row::steps, column::steps] for row in range(steps) for column in range(steps))
 
 
 def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
