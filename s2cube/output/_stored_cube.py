@@ -14,6 +14,7 @@ import xarray as xr
 from affine import Affine
 from dask.base import tokenize
 from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
@@ -65,6 +66,8 @@ class StoredImage:
         Data type of the pixels.
     shape
         Bands, rows, columns.
+    grid
+        CRS and affine transformation.
     positions
         Positions of the bands to read, from 1.
     """
@@ -74,6 +77,7 @@ class StoredImage:
     checksum: str
     dtype: str
     shape: tuple[int, int, int]
+    grid: tuple[str, tuple[float, ...]]
     positions: tuple[int, ...]
     access: Access
 
@@ -123,23 +127,23 @@ class _Source:
     def pixels(self, item: ImageItem, bands: tuple[str, ...]) -> StoredImage:
         """Return the COG of an image."""
         positions = tuple(item.bands.index(name) + 1 for name in bands)
-        return StoredImage(
-            *self._file(item, DATA), item.dtype, (len(item.bands), *item.facts.shape), positions, self.access
-        )
+        return self._image(item, DATA, item.dtype, len(item.bands), positions)
 
     def reasons(self, item: ImageItem) -> StoredImage:
         """Return the QA image of an image."""
-        return StoredImage(*self._file(item, QA_IMAGE), "uint8", (1, *item.facts.shape), (1,), self.access)
+        return self._image(item, QA_IMAGE, "uint8", 1, (1,))
 
-    def _file(self, item: ImageItem, kind: str) -> tuple[str, int | None, str]:
-        """Return address, size and checksum of a file."""
+    def _image(self, item: ImageItem, kind: str, dtype: str, bands: int, positions: tuple[int, ...]) -> StoredImage:
         name = slice_file(item.aoi, item.slice, SUFFIXES[kind])
         if name not in item.files:
             path, remedy = self.output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
             raise OutputError(path, f"has no asset '{kind}'", remedy)
         path = self.output.destination.local(name)
-        href = str(path) if path else quote(f"{self.output.destination.address}/{name}", safe=":/")
-        return href, item.files[name], item.checksums.get(name, "")
+        return StoredImage(
+            str(path) if path else quote(f"{self.output.destination.address}/{name}", safe=":/"),
+            item.files[name], item.checksums.get(name, ""), dtype, (bands, *item.facts.shape),
+            (item.facts.crs, tuple(item.facts.transform)), positions, self.access,
+        )  # fmt: skip
 
 
 def _slice_facts(item: ImageItem, dtype: str) -> SliceFacts:
@@ -195,8 +199,9 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
     """
     try:
         with _opened(image, window) as (file, check):
-            found = (file.count, *file.shape), set(file.dtypes)
-            if found != (image.shape, {image.dtype}):
+            crs, transform = image.grid
+            same_grid = file.crs == CRS.from_string(crs) and file.transform.almost_equals(Affine(*transform))
+            if not same_grid or ((file.count, *file.shape), {*file.dtypes}) != (image.shape, {image.dtype}):
                 raise _differs(image, "has another grid, or other bands, than its Item says")
             pixels = file.read(list(image.positions), window=window)
             check()

@@ -193,7 +193,10 @@ def _choose(subject: str, images: Sequence[ImageItem], wanted: tuple[str, ...]) 
         kinds.setdefault(_kind(each, wanted), []).append(each.slice)
     if len(kinds) > 1:
         texts = "; ".join(f"{_some(ids)}: {kind}" for kind, ids in kinds.items())
-        remedy = "Run the job again, which recomputes older images, or choose bands that all have by bands="
+        common = [name for name in fitting[0].bands if all(name in each.bands for each in fitting)]
+        differ = len({each.bands for each in fitting}) > 1 and not wanted
+        hint = f", or choose from the bands {','.join(common)} by bands=" if common and differ else ""
+        remedy = f"Run the job again, which recomputes older images{hint}"
         raise OutputError(subject, f"has images that do not fit into one cube. {texts}", remedy)
     usual = fitting[0].facts.settings.items()
     if changed := {

@@ -1,0 +1,401 @@
+"""An output as cubes: as `open_cube` gives them, from folders and buckets, and an error for each damaged file."""
+
+import json
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+from distributed import Client
+from obstore.store import S3Store
+from odc.geo.geom import box
+
+import s2cube
+from s2cube.area.aoi import AOI
+from s2cube.cube.mask import final_qa
+from s2cube.cube.packing import PACKINGS
+from s2cube.demo.archive import PASSES, Archive
+from s2cube.errors import AssetReadError, ConfigError, OutputError
+from s2cube.output import _stored_cube
+from s2cube.storage.folder import Folder
+from support.runs import FARM, edit
+
+DAYS = [f"farm_{each.time:%Y%m%d}" for each in PASSES]
+BANDS = ["red", "nir"]
+
+
+def open_farm(archive: Archive, **settings: Any) -> xr.DataArray:
+    aoi = s2cube.read_aoi(archive.aoi)
+    return s2cube.open_cube(s2cube.search(aoi, stac=str(archive.items)), aoi, resolution=60, **settings)
+
+
+def open_one(out: str | Path, **settings: Any) -> xr.DataArray:
+    cube = s2cube.open_output(out, **settings)
+    assert isinstance(cube, xr.DataArray)
+    return cube
+
+
+@pytest.fixture(scope="module")
+def cube(archive: Archive) -> xr.DataArray:
+    return open_farm(archive, bands=BANDS, dtype="int16").compute()
+
+
+@pytest.fixture(scope="module")
+def pristine(cube: xr.DataArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The farm, int16. Tests must not change it."""
+    out = tmp_path_factory.mktemp("pristine") / "out"
+    s2cube.write_cogs(cube, out)
+    return out
+
+
+@pytest.fixture
+def out(pristine: Path, tmp_path: Path) -> Path:
+    """A copy for one test."""
+    return Path(shutil.copytree(pristine, tmp_path / "moved" / "out"))
+
+
+def file(out: Path, day: int, suffix: str = ".json") -> Path:
+    return out / "farm" / DAYS[day] / f"{DAYS[day]}{suffix}"
+
+
+class TestAsOpenCube:
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    def test_gives_it(self, archive: Archive, tmp_path: Path, dtype: Any) -> None:
+        cube = open_farm(archive, bands=BANDS, dtype=dtype)
+        s2cube.write_cogs(cube, tmp_path)
+        again = open_one(tmp_path, dtype=dtype)
+        assert (again.name, again.dims, again.dtype) == (cube.name, cube.dims, cube.dtype)
+        holes = PACKINGS[dtype].holes(cube).any("band")
+        expected = cube.assign_coords(qa=cube.qa.copy(data=final_qa(holes.values, cube.qa.values)))
+        xr.testing.assert_equal(again, expected)
+        assert [*again.coords] == [*cube.coords]
+        for name in cube.coords:
+            assert again[name].dtype == cube[name].dtype, name
+            assert again[name].attrs == cube[name].attrs, name
+            assert again[name].encoding == cube[name].encoding, name
+        np.testing.assert_equal(again.encoding, cube.encoding)
+        # The outline of an Item is rounded, and simplified by less than a tenth of a cell.
+        assert {**again.attrs, "aoi_wkt_lonlat": ""} == {**cube.attrs, "aoi_wkt_lonlat": ""}
+        assert again.rio.nodata == cube.rio.nodata or np.isnan(cube.rio.nodata)
+        assert again.odc.geobox == cube.odc.geobox
+
+    def test_reflectance_of_int16_images(self, out: Path) -> None:
+        cube = open_one(out)
+        assert cube.dtype == np.float32
+        for position, day in enumerate(DAYS):
+            with rioxarray.open_rasterio(out / "farm" / day / f"{day}.tif", masked=True) as image:
+                assert isinstance(image, xr.DataArray)
+                np.testing.assert_allclose(cube[position].values, image.values * 0.0001, rtol=1e-6)
+                np.testing.assert_array_equal(cube.x, image.x)
+                np.testing.assert_array_equal(cube.y, image.y)
+            with rasterio.open(out / "farm" / day / f"{day}_qa.tif") as qa:
+                np.testing.assert_array_equal(cube.qa[position], qa.read(1))
+
+    def test_bands_by_name(self, out: Path, cube: xr.DataArray) -> None:
+        for names in (["nir"], "nir,red"):
+            chosen = open_one(out, bands=names, dtype="int16")
+            xr.testing.assert_equal(chosen.drop_vars("qa"), cube.sel(band=list(chosen.band.values)).drop_vars("qa"))
+        assert list(chosen.band.values) == ["nir", "red"]
+
+    def test_reads_no_file_before_it_is_computed(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_stored_cube, "fetch", lambda href, *_: pytest.fail(f"{href} is read"))
+        cube = open_one(out)
+        assert len(cube.variable.__dask_graph__()) == len(cube.qa.__dask_graph__()) == len(DAYS)
+        with pytest.raises(pytest.fail.Exception, match="is read"):
+            cube.compute()
+
+    @pytest.mark.parametrize("whole_bytes", [1 << 20, 0])
+    def test_in_chunks(
+        self, out: Path, cube: xr.DataArray, monkeypatch: pytest.MonkeyPatch, new_session: None, whole_bytes: int
+    ) -> None:
+        monkeypatch.setattr(_stored_cube, "_CHUNK_CELLS", 64)
+        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", whole_bytes)
+        monkeypatch.setattr(_stored_cube, "_PART_BYTES", 4096)
+        again = open_one(out, dtype="int16")
+        assert again.chunks[1:] == ((2,), (64, 25), (64, 64, 26))
+        xr.testing.assert_equal(again.drop_vars("qa"), cube.drop_vars("qa"))
+
+    @pytest.mark.servers
+    def test_on_a_cluster(self, out: Path, cube: xr.DataArray, scheduler: str) -> None:
+        with Client(scheduler) as client:
+            again = client.compute(open_one(out, dtype="int16")).result()
+        xr.testing.assert_equal(again.drop_vars("qa"), cube.drop_vars("qa"))
+
+
+class TestWrittenAgain:
+    def test_it_is_the_same_to_the_byte(self, out: Path, tmp_path: Path) -> None:
+        s2cube.write_cogs(open_one(out, dtype="int16"), tmp_path / "again")
+        files = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and ".s2cube" not in path.parts]
+        assert len(files) > 4 * len(DAYS)
+        for each in files:
+            assert (tmp_path / "again" / each).read_bytes() == (out / each).read_bytes(), each
+
+    def test_of_fewer_bands(self, out: Path, cube: xr.DataArray, tmp_path: Path) -> None:
+        s2cube.write_cogs(open_one(out, bands="nir", dtype="int16"), tmp_path / "again")
+        s2cube.write_cogs(cube.sel(band=["nir"]), tmp_path / "direct")
+        for each in (tmp_path / "direct" / "farm").rglob("*.tif"):
+            other = tmp_path / "again" / each.relative_to(tmp_path / "direct")
+            assert each.read_bytes() == other.read_bytes()
+
+    def test_of_another_dtype_it_is_no_image_of_a_run(self, out: Path, tmp_path: Path) -> None:
+        s2cube.write_cogs(open_one(out).isel(time=[0]), tmp_path / "again")
+        before, after = (json.loads(file(each, 0).read_text())["properties"] for each in (out, tmp_path / "again"))
+        assert after["s2cube:settings"] == {**before["s2cube:settings"], "dtype": "float32"}
+        assert after["s2cube:recipe"] != before["s2cube:recipe"]
+
+
+class TestAreas:
+    @pytest.fixture
+    def two(self, archive: Archive, out: Path) -> Path:
+        corner = AOI("corner", box(*FARM, "EPSG:32614"))
+        items = s2cube.search(corner, stac=str(archive.items), datetime="2022-05")
+        s2cube.write_cogs(s2cube.open_cube(items, corner, bands=["blue"]), out)
+        return out
+
+    def test_several_are_a_dict(self, two: Path) -> None:
+        cubes = s2cube.open_output(two)
+        assert isinstance(cubes, dict)
+        assert {name: each.attrs["aoi"] for name, each in cubes.items()} == {"corner": "corner", "farm": "farm"}
+        assert [each.sizes["time"] for each in cubes.values()] == [1, len(DAYS)]
+
+    def test_one_is_named(self, two: Path) -> None:
+        assert open_one(two, aoi="corner").attrs["aoi"] == "corner"
+        with pytest.raises(OutputError, match=r"has no images of the area 'barn'\. It has corner, farm"):
+            s2cube.open_output(two, aoi="barn")
+
+
+class TestImagesThatDiffer:
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"bands": ["red"]}, "bands red as int16"),
+            ({"bands": BANDS, "dtype": "float32"}, "bands red,nir as float32"),
+            ({"bands": BANDS, "resolution": 120}, "bands red,nir as int16, 45 x 77 cells of 120 m"),
+        ],
+    )
+    def test_are_named(self, archive: Archive, out: Path, settings: dict[str, Any], said: str) -> None:
+        aoi = s2cube.read_aoi(archive.aoi)
+        items = s2cube.search(aoi, stac=str(archive.items), datetime="2022-05")
+        s2cube.write_cogs(s2cube.open_cube(items, aoi, **{"resolution": 60, "dtype": "int16"} | settings), out)
+        with pytest.raises(OutputError, match="do not fit into one cube") as error:
+            s2cube.open_output(out)
+        assert f"farm_20220520: {said}" in str(error.value)
+        assert f"{DAYS[0]}, " in str(error.value)
+        assert ("choose from the bands red by bands=" in str(error.value)) == (settings["bands"] == ["red"])
+        if settings["bands"] == ["red"]:
+            assert open_one(out, bands="red").sizes["time"] == len(DAYS)
+            with pytest.raises(OutputError, match="do not fit into one cube"):
+                s2cube.open_output(out, bands="nir")
+
+    def test_in_their_polygon(self, out: Path) -> None:
+        edit(file(out, 1), lambda item: item["properties"].update({"s2cube:ground": "another"}))
+        with pytest.raises(OutputError, match=f"{DAYS[1]}: bands .*, polygon another"):
+            s2cube.open_output(out)
+
+    def test_in_other_settings_are_opened_with_a_warning(self, out: Path, caplog: pytest.LogCaptureFixture) -> None:
+        edit(file(out, 1), lambda item: item["properties"]["s2cube:settings"].update(dilation=50))
+        assert open_one(out).sizes["time"] == len(DAYS)
+        assert "made with different settings: dilation" in caplog.text
+
+    def test_indices_are_opened_by_name(self, out: Path, caplog: pytest.LogCaptureFixture) -> None:
+        def make_index(item: dict[str, Any]) -> None:
+            item["assets"]["data"]["eo:bands"] = [{"name": "NDVI"}, {"name": "NDWI"}]
+
+        edit(file(out, 1), make_index)
+        assert open_one(out).sizes["time"] == len(DAYS) - 1
+        assert f"{DAYS[1]} left out" in caplog.text
+        assert list(open_one(out, bands="NDVI")["slice"].values) == [DAYS[1]]
+        for day in range(len(DAYS)):
+            edit(file(out, day), make_index)
+        assert list(open_one(out).band.values) == ["NDVI", "NDWI"]
+
+
+class TestDuringARun:
+    def test_a_slice_without_item_is_left_out(self, out: Path) -> None:
+        file(out, 2).unlink()
+        assert DAYS[2] not in open_one(out)["slice"].values
+
+    def test_a_slice_that_is_replaced_is_read_again(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A listing that is older than the Items."""
+        listing, listings = Folder.sizes, list[str]()
+
+        def sizes(folder: Folder, depth: int, under: str = "") -> dict[str, int]:
+            listings.append(under)
+            found = listing(folder, depth, under)
+            return found if under else {name: size - name.endswith(f"{DAYS[2]}.tif") for name, size in found.items()}
+
+        monkeypatch.setattr(Folder, "sizes", sizes)
+        assert open_one(out).sizes["time"] == len(DAYS)
+        assert listings == ["", f"farm/{DAYS[2]}"]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+class TestDamage:
+    @pytest.mark.parametrize("suffix", [".tif", "_qa.tif"])
+    def test_is_found_by_size_when_it_is_opened(self, out: Path, suffix: str) -> None:
+        shorten(file(out, 1, suffix))
+        with pytest.raises(OutputError, match=rf"{DAYS[1]}{suffix} has \d+ bytes, not \d+\. .*verify --repair"):
+            s2cube.open_output(out)
+
+    @pytest.mark.parametrize("suffix", [".tif", "_qa.tif"])
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (flip, "differs from the checksum"),
+            (shorten, "bytes, not"),
+            (Path.unlink, "No such file"),
+            (lambda path: path.write_bytes(b""), "has 0 bytes"),
+        ],
+    )
+    def test_is_never_nodata(self, out: Path, suffix: str, damage: Callable[[Path], object], said: str) -> None:
+        cube = open_one(out)
+        damage(file(out, 1, suffix))
+        part = cube if suffix == ".tif" else cube.qa
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}{suffix}: .*{said}.*verify --repair"):
+            part.drop_vars("qa").compute()
+        assert part.isel(time=[0, 2]).drop_vars("qa").notnull().any()
+
+    def test_of_a_large_file(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        cube, path = open_one(out).drop_vars("qa"), file(out, 1, ".tif")
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: cannot be read .*verify --repair"):
+            cube.compute()
+        shorten(path)
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: has \d+ bytes, not \d+ as its Item says"):
+            cube.compute()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("proj:shape", [89, 153]), ("proj:code", "EPSG:32615"), ("proj:transform", [60, 0, 0, 0, -60, 0])],
+    )
+    def test_of_an_item_that_describes_another_grid(self, out: Path, name: str, value: Any) -> None:
+        for day in range(len(DAYS)):
+            edit(file(out, day), lambda item: item["properties"].update({name: value}))
+        cube = open_one(out)
+        with pytest.raises(AssetReadError, match="has another grid, or other bands, than its Item says"):
+            cube.compute()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("proj:shape", [0, 10]),
+            ("proj:shape", [1 << 40, 1 << 40]),
+            ("proj:shape", "89x154"),
+            ("proj:code", "EPSG:99999999"),
+            ("proj:code", None),
+            ("proj:transform", [60, 1, 0, 0, -60, 0]),
+            ("proj:transform", [60, 0, 0]),
+            ("proj:transform", [-60, 0, 0, 0, 60, 0]),
+            ("s2cube:settings", None),
+            ("s2cube:offset_dn", {"scene": "x"}),
+            ("s2cube:dropped", [{"scene": "x"}]),
+        ],
+    )
+    def test_of_an_item_is_named(self, out: Path, name: str, value: Any) -> None:
+        edit(file(out, 1), lambda item: item["properties"].update({name: value}))
+        with pytest.raises(OutputError, match=rf"{DAYS[1]}\.json: cannot be opened \({name}"):
+            s2cube.open_output(out)
+
+    def test_of_an_item_without_qa(self, out: Path) -> None:
+        edit(file(out, 1), lambda item: item["assets"].pop("qa"))
+        with pytest.raises(OutputError, match=rf"{DAYS[1]}\.json: has no asset 'qa'"):
+            s2cube.open_output(out)
+
+
+class TestRefused:
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        for path in (tmp_path / "absent", tmp_path):
+            with pytest.raises(OutputError, match=r"has no images\. Correct the path, or run the job first"):
+                s2cube.open_output(path)
+            with pytest.raises(OutputError, match="has no images of the area 'farm'"):
+                s2cube.open_output(path, aoi="farm")
+        with pytest.raises(OutputError, match="s2cube cannot"):
+            s2cube.open_output("https://example.com/out")
+
+    @pytest.mark.parametrize("bands", ["swir16", ["red", "swir16"]])
+    def test_bands_that_no_image_has(self, out: Path, bands: Any) -> None:
+        with pytest.raises(OutputError, match=r"has no image with the bands .*swir16\. Choose from red, nir"):
+            s2cube.open_output(out, bands=bands)
+
+    @pytest.mark.parametrize("settings", [{"bands": ""}, {"bands": []}, {"bands": "red,red"}, {"dtype": "uint8"}])
+    def test_settings(self, out: Path, settings: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match=next(iter(settings))):
+            s2cube.open_output(out, **settings)
+
+    def test_int16_of_float32_images(self, archive: Archive, tmp_path: Path) -> None:
+        s2cube.write_cogs(open_farm(archive, bands=["red"]).isel(time=[0]), tmp_path)
+        with pytest.raises(OutputError, match=rf"{DAYS[0]}\.tif: is float32, not int16"):
+            s2cube.open_output(tmp_path, dtype="int16")
+
+
+@pytest.mark.usefixtures("keys")
+class TestBucket:
+    @pytest.fixture
+    def address(self, out: Path, s3: S3Store, tmp_path: Path) -> str:
+        for path in out.rglob("*"):
+            if path.is_file() and ".s2cube" not in path.parts:
+                obstore.put(s3, f"open {tmp_path.name}/50%/{path.relative_to(out)}", path)
+        return f"s3://results/open {tmp_path.name}/50%"
+
+    def test_is_like_a_folder(self, address: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
+        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
+
+    def test_no_key_is_in_the_graph(self, address: str, out: Path) -> None:
+        content = pickle.dumps(open_one(address))
+        for secret in (b"AKTEST", b"SKTEST"):
+            assert secret not in content
+        xr.testing.assert_identical(pickle.loads(content).compute(), open_one(out).compute())
+
+    def test_by_keys_of_another_name(self, address: str, monkeypatch: pytest.MonkeyPatch, new_session: None) -> None:
+        endpoint = os.environ["AWS_ENDPOINT_URL"]
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(f"OUT_{name}", os.environ[f"AWS_{name}"])
+            monkeypatch.delenv(f"AWS_{name}")
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "of another store")
+        stores = {"s3://results": {"endpoint": endpoint, "keys": "OUT"}}
+        assert open_one(address, stores=stores).isel(time=0).notnull().any()
+
+    def test_damage(self, address: str, s3: S3Store) -> None:
+        cube, name = open_one(address), f"{address.removeprefix('s3://results/')}/farm/{DAYS[1]}/{DAYS[1]}.tif"
+        content = bytearray(obstore.get(s3, name).bytes())
+        content[len(content) // 2] ^= 1
+        obstore.put(s3, name, bytes(content))
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: differs from the checksum"):
+            cube.compute()
+        obstore.put(s3, name, bytes(content[:-1]))
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: has \d+ bytes, not \d+"):
+            cube.compute()
+        obstore.delete(s3, name)
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: "):
+            cube.compute()
+        with pytest.raises(OutputError, match=rf"{DAYS[1]}\.tif is missing"):
+            s2cube.open_output(address)
+
+
+def test_logs_only_what_is_unusual(out: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        open_one(out)
+    assert not caplog.records
