@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s2cube.config.literals import Dtype
 from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
+from s2cube.output.items_table import read_items_table
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
@@ -152,7 +153,7 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
     """
-    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+    rows = {(row.get("collection"), row.get("id")): row for row in read_items_table(output) or ()}
 
     def read(key: tuple[str, str]) -> ImageItem | None:
         if key in rows:

@@ -27,6 +27,12 @@ RECIPE = "s2cube:recipe"
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
 
+OFFSETS = "s2cube:offset_dn"
+"""Property of an Item: the offset that was added to the digital numbers of each scene, by id of the scene."""
+
+DROPPED = "s2cube:dropped"
+"""Property of an Item: unused scenes of the same granules."""
+
 SETTINGS = "s2cube:settings"
 """Property of an Item: the settings that determine its pixels, by the names of the flags."""
 
@@ -38,12 +44,6 @@ GROUND = "s2cube:ground"
 
 DATA_VERSION = "s2cube:data_version"
 """Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
-
-OFFSETS = "s2cube:offset_dn"
-"""Property of an Item: offset that was added to the digital numbers of each scene, by id."""
-
-DROPPED = "s2cube:dropped"
-"""Property of an Item: unused scenes of the same granules; see `Dropped`."""
 
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
