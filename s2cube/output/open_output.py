@@ -1,6 +1,5 @@
 """Open what a run wrote: one lazy cube for each area of interest."""
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -152,13 +151,14 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
     """Read the Items of images, from the table of all Items if it is there.
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
+    If a newer image has these sizes by chance, its checksum differs when it is read.
     """
     rows = {(row.get("collection"), row.get("id")): row for row in read_items_table(output) or ()}
 
     def read(key: tuple[str, str]) -> ImageItem | None:
         if key in rows:
             with suppress(ValueError):
-                item = read_item(json.dumps(rows[key]).encode(), *key)
+                item = read_item(rows[key], *key)
                 if not item.flaw(sizes):
                     return item
         return output.whole_item(*key, sizes)

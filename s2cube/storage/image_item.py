@@ -73,7 +73,7 @@ class ImageItem:
     geometry
         GeoJSON, EPSG:4326.
     dtype
-        Data type of the COG; empty if the Item does not contain it.
+        Data type of all bands of the COG; empty if the Item does not contain it.
     derived_from
         Addresses of the Items of its scenes.
     """
@@ -126,17 +126,22 @@ class ImageItem:
         return _validated(ImageFacts, self.properties)
 
 
-def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
+def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
 
     It checks all members that s2cube reads, and all members that other programs need to read the Item.
+
+    Parameters
+    ----------
+    content
+        JSON, or the value of JSON.
 
     Raises
     ------
     ValueError
         If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
-    raw = from_json(content, allow_inf_nan=False)
+    raw = from_json(content, allow_inf_nan=False) if isinstance(content, bytes) else content
     item = _validated(_Item, raw)
     if (item.collection, item.id) != (aoi_id, slice_id):
         raise ValueError("its id or collection belongs to another slice")
@@ -149,7 +154,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
             checksums[name] = asset.checksum
     if DATA not in item.assets:
         raise ValueError(f"assets: there is no {DATA}")
-    facts = item.properties
+    facts, dtypes = item.properties, {raster.data_type for raster in item.assets[DATA].rasters}
     return ImageItem(
         aoi=aoi_id,
         slice=slice_id,
@@ -160,7 +165,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         files=dict(sorted(files.items())),
         checksums=checksums,
         geometry=raw["geometry"],
-        dtype="".join({raster.data_type for raster in item.assets[DATA].rasters}),
+        dtype=dtypes.pop() if len(dtypes) == 1 else "",
         derived_from=tuple(link.href for link in item.links if link.rel == "derived_from"),
     )
 

@@ -1,11 +1,13 @@
 """An output as cubes: as `open_cube` gives them, from folders and buckets, and an error for each damaged file."""
 
+import hashlib
 import json
 import logging
 import os
 import pickle
 import shutil
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,10 @@ from s2cube.cube.packing import PACKINGS
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError
 from s2cube.output import _stored_cube
+from s2cube.output.items_table import ItemRows
 from s2cube.storage.folder import Folder
+from s2cube.storage.layout import slice_file
+from s2cube.storage.output import Output
 from support.runs import FARM, edit
 
 DAYS = [f"farm_{each.time:%Y%m%d}" for each in PASSES]
@@ -217,6 +222,91 @@ class TestImagesThatDiffer:
         for day in range(len(DAYS)):
             edit(file(out, day), make_index)
         assert list(open_one(out).band.values) == ["NDVI", "NDWI"]
+
+
+def write_table(out: Path) -> None:
+    """Write all Items of the farm to the table."""
+    output, rows = Output.at(out), ItemRows(Output.at(out))
+    rows.replace("farm", [json.loads(output.destination.read(slice_file(*each)) or b"") for each in output.items()])
+    rows.write(["farm"])
+
+
+class TestTable:
+    """The table of all Items: `items.parquet`."""
+
+    def test_a_thousand_images_are_opened_from_one_file(
+        self, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        days = [date(2017, 1, 1) + timedelta(2 * count) for count in range(1000)]
+        source, item = file(pristine, 0, "").with_suffix(""), json.loads(file(pristine, 0).read_text())
+        for day in days:
+            slice_id = f"farm_{day:%Y%m%d}"
+            folder = tmp_path / "farm" / slice_id
+            folder.mkdir(parents=True)
+            for suffix in (".tif", "_qa.tif", ".png"):
+                os.link(f"{source}{suffix}", folder / f"{slice_id}{suffix}")
+            properties = {**item["properties"], "datetime": f"{day}T17:00:00Z"}
+            text = json.dumps({**item, "id": slice_id, "properties": properties})
+            (folder / f"{slice_id}.json").write_text(text)
+        write_table(tmp_path)
+        direct, files = Folder.read, list[str]()
+        monkeypatch.setattr(Folder, "read", lambda folder, name: files.append(name) or direct(folder, name))
+        cube = open_one(tmp_path)
+        assert files == ["items.parquet"]
+        assert [str(time)[:10] for time in cube.time.values] == [f"{day}" for day in days]
+        assert len(cube.variable.__dask_graph__()) == 1000
+
+    @pytest.mark.parametrize("bands", [None, ["nir"]])
+    def test_gives_the_same_cube(self, out: Path, bands: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        without = open_one(out, bands=bands).compute()
+        write_table(out)
+        monkeypatch.setattr(Output, "item", lambda *_: pytest.fail("an Item is read"))
+        xr.testing.assert_identical(open_one(out, bands=bands).compute(), without)
+
+    def test_that_is_older_than_the_images(self, out: Path, archive: Archive) -> None:
+        file(out, 4).rename(out / "later.json")
+        write_table(out)
+        file(out, 1).unlink()
+        (out / "later.json").rename(file(out, 4))
+        aoi = s2cube.read_aoi(archive.aoi)
+        items = s2cube.search(aoi, stac=str(archive.items), datetime="2022-06")
+        settings: dict[str, Any] = {"bands": BANDS, "resolution": 60, "dtype": "int16", "mask": "none"}
+        table = (out / "items.parquet").read_bytes()
+        s2cube.write_cogs(s2cube.open_cube(items, aoi, **settings), out)
+        (out / "items.parquet").write_bytes(table)
+        cube = open_one(out, dtype="int16")
+        assert list(cube["slice"].values) == [day for day in DAYS if day != DAYS[1]]
+        replaced = json.loads(cube.attrs["provenance"])["slices"]["farm_20220614"]
+        assert replaced["settings"]["mask"] == []
+        cube.compute()
+
+    def test_of_the_same_sizes_but_other_pixels_is_an_error(self, out: Path) -> None:
+        write_table(out)
+        path = file(out, 1, ".tif")
+        flip(path)
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        edit(file(out, 1), lambda item: item["assets"]["data"].update({"file:checksum": f"1220{checksum}"}))
+        with pytest.raises(AssetReadError, match=rf"{DAYS[1]}\.tif: differs from the checksum"):
+            open_one(out).compute()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda path: path.write_bytes(b"PAR1 junk"),
+            lambda path: path.write_bytes(path.read_bytes()[:-10]),
+            lambda path: path.unlink(),
+        ],
+    )
+    def test_that_cannot_be_read(self, out: Path, change: Callable[[Path], object]) -> None:
+        write_table(out)
+        change(out / "items.parquet")
+        assert open_one(out).sizes["time"] == len(DAYS)
+
+    def test_with_a_row_that_is_no_item(self, out: Path) -> None:
+        edit(file(out, 1), lambda item: item["properties"].update({"s2cube:scenes": ["", None]}))
+        write_table(out)
+        edit(file(out, 1), lambda item: item["properties"].update({"s2cube:scenes": []}))
+        assert open_one(out).sizes["time"] == len(DAYS)
 
 
 class TestDuringARun:
