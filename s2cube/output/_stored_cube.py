@@ -109,7 +109,7 @@ def stored_cube(
     source = _Source(output, access)
     values = _lazy(_read_pixels, [source.pixels(each, bands) for each in items], (len(bands),), dtype)
     reasons = _lazy(_read_reasons, [source.reasons(each) for each in items], (), "uint8")
-    geobox = GeoBox(tuple(first.facts.shape), Affine(*first.facts.transform), first.facts.crs)
+    geobox = GeoBox(first.facts.shape, Affine(*first.facts.transform), first.facts.crs)
     cube = labelled(values, reasons, bands, geobox, [each.time for each in items])
     cube = describe(cube, [_slice_facts(each, dtype) for each in items])
     # For integers, rioxarray does not read nodata from the encoding.
@@ -136,8 +136,8 @@ class _Source:
     def _image(self, item: ImageItem, kind: str, dtype: str, bands: int, positions: tuple[int, ...]) -> StoredImage:
         name = slice_file(item.aoi, item.slice, SUFFIXES[kind])
         if name not in item.files:
-            path, remedy = self.output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
-            raise OutputError(path, f"has no asset '{kind}'", remedy)
+            remedy = "Delete it, and run the job again"
+            raise OutputError(self.output.path(item.aoi, item.slice, ".json"), f"has no asset '{kind}'", remedy)
         path = self.output.destination.local(name)
         return StoredImage(
             str(path) if path else quote(f"{self.output.destination.address}/{name}", safe=":/"),

@@ -94,7 +94,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     >>> again = s2cube.open_output("out")
     >>> again.dims, again.shape, str(again.dtype)
     (('time', 'band', 'y', 'x'), (2, 2, 89, 154), 'float32')
-    >>> s2cube.open_output("out", bands=["nir"], dtype="int16").identical(cube.sel(band=["nir"]))
+    >>> s2cube.open_output("out", bands=["nir"], dtype="int16").equals(cube.sel(band=["nir"]))
     True
     """
     chosen = CubeSection.of({"dtype": dtype}).dtype

@@ -220,6 +220,9 @@ class _Dropped(_Part):
     reason: str
 
 
+_Cells = Annotated[int, Field(strict=True, ge=1, le=1 << 20)]
+
+
 class ImageFacts(_Part):
     """The grid of an image, and its sources: see `Provenance`.
 
@@ -232,7 +235,7 @@ class ImageFacts(_Part):
     """
 
     crs: str = Field(alias="proj:code", pattern=r"^EPSG:\d{4,6}$")
-    shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] = Field(alias="proj:shape", min_length=2, max_length=2)
+    shape: tuple[_Cells, _Cells] = Field(alias="proj:shape", strict=False)
     transform: Annotated[list[float], AfterValidator(_check_transform)] = Field(alias="proj:transform")
     settings: dict[str, Any] = Field(alias=SETTINGS)
     search: dict[str, Any] = Field({}, alias=SEARCH)
