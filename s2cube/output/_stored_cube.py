@@ -200,13 +200,12 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
         If the file cannot be read, or is not the one that the Item describes.
     """
     try:
-        with _opened(image, window) as (file, check):
+        with _opened(image, window) as file:
             crs, transform = image.grid
             same_grid = file.crs == CRS.from_string(crs) and file.transform.almost_equals(Affine(*transform))
             if not same_grid or ((file.count, *file.shape), {*file.dtypes}) != (image.shape, {image.dtype}):
                 raise _differs(image, "has another grid, or other bands, than its Item says")
             pixels = file.read(list(image.positions), window=window)
-            check()
     except AssetReadError as error:
         # A file on this machine is not there, or is damaged. The errors of servers have their own remedies.
         raise error if is_remote(image.href) else replace(error, remedy=_REMEDY) from None
@@ -227,19 +226,19 @@ def _converted(pixels: np.ndarray, dtype: str) -> np.ndarray:
 
 
 @contextmanager
-def _opened(image: StoredImage, window: Window) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file. Yield it, and a function that raises an error that occurred while the file was read."""
+def _opened(image: StoredImage, window: Window) -> Iterator[rasterio.DatasetReader]:
+    """Open a file. At the end, raise the error of a request that failed meanwhile."""
     if image.size and image.size > _WHOLE_BYTES:
         _check_size(image, fetch(image.href, 0, 1, image.access).whole_bytes)
-        with opened(image.href, image.access, "GTiff", None) as found:
-            yield found
+        with opened(image.href, image.access, "GTiff", None) as (file, _):
+            yield file
         return
     if (window.height, window.width) == image.shape[1:]:
         content = _content(image)
     else:  # other chunks of the image need it soon
         content = file_cache().get(image, lambda: _with_size(_content(image)))
     with MemoryFile(content) as memory, memory.open(driver="GTiff", sharing=False) as file:
-        yield file, lambda: None
+        yield file
 
 
 def _content(image: StoredImage) -> bytes:

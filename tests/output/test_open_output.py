@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,21 @@ from odc.geo.geom import box
 
 import s2cube
 from s2cube.area.aoi import AOI
+from s2cube.config.stores import Store
 from s2cube.cube.mask import final_qa
 from s2cube.cube.packing import PACKINGS
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError
+from s2cube.fetch.store import Access, Part
 from s2cube.output import _stored_cube
 from s2cube.output.items_table import ItemRows
+from s2cube.raster import _ranged_file
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 from support.runs import FARM, edit
 
+BROKEN = (("s3://results", Store(endpoint="http://127.0.0.1:9", anonymous=True)),)
 DAYS = [f"farm_{each.time:%Y%m%d}" for each in PASSES]
 BANDS = ["red", "nir"]
 
@@ -467,6 +472,21 @@ class TestBucket:
         monkeypatch.setenv("AWS_SESSION_TOKEN", "of another store")
         stores = {"s3://results": {"endpoint": endpoint, "keys": "OUT"}}
         assert open_one(address, stores=stores).isel(time=0).notnull().any()
+
+    def test_a_request_that_fails_is_never_nodata(
+        self, address: str, monkeypatch: pytest.MonkeyPatch, new_session: None
+    ) -> None:
+        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        monkeypatch.setattr(_ranged_file, "_PAGE_BYTES", 1024)
+        fetch = _ranged_file.fetch
+
+        def fail(href: str, start: int, stop: int, access: Access) -> Part:
+            return fetch(href, start, stop, access if start == 0 else replace(access, stores=BROKEN))
+
+        cube = open_one(address, retries=0).drop_vars("qa")
+        monkeypatch.setattr(_ranged_file, "fetch", fail)
+        with pytest.raises(AssetReadError, match=r"\.tif: cannot be read \(127\.0\.0\.1:9 refuses the connection"):
+            cube.compute()
 
     def test_damage(self, address: str, s3: S3Store) -> None:
         cube, name = open_one(address), f"{address.removeprefix('s3://results/')}/farm/{DAYS[1]}/{DAYS[1]}.tif"
