@@ -28,11 +28,12 @@ from s2cube.config.stores import Store
 from s2cube.cube.mask import final_qa
 from s2cube.cube.packing import PACKINGS
 from s2cube.demo.archive import PASSES, Archive
-from s2cube.errors import AssetReadError, ConfigError, OutputError
+from s2cube.errors import AssetReadError, ConfigError, OutputError, WriteError
 from s2cube.fetch.store import Access, Part
 from s2cube.output import _stored_cube
 from s2cube.output.items_table import ItemRows
 from s2cube.raster import _ranged_file
+from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
@@ -447,6 +448,7 @@ class TestRefused:
 class TestBucket:
     @pytest.fixture
     def address(self, out: Path, s3: S3Store, tmp_path: Path) -> str:
+        write_table(out)
         for path in out.rglob("*"):
             if path.is_file() and ".s2cube" not in path.parts:
                 obstore.put(s3, f"open {tmp_path.name}/50%/{path.relative_to(out)}", path)
@@ -456,6 +458,17 @@ class TestBucket:
         xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
         monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
         xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
+
+    def test_one_file_has_all_items(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        direct, files = Bucket.read, list[str]()
+        monkeypatch.setattr(Bucket, "read", lambda bucket, name: files.append(name) or direct(bucket, name))
+        open_one(address)
+        assert files == ["items.parquet"]
+
+    def test_without_keys(self, address: str, monkeypatch: pytest.MonkeyPatch, new_session: None) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        with pytest.raises(WriteError, match=r"50%/: cannot be listed \(there are no keys for s3://results"):
+            s2cube.open_output(address)
 
     def test_no_key_is_in_the_graph(self, address: str, out: Path) -> None:
         content = pickle.dumps(open_one(address))
