@@ -76,10 +76,14 @@ def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_canonical_band(name) for name in names)
 
 
+def band_of(name: str) -> str | None:
+    """Return the name of a band in `BAND_ASSETS`, as `canonical_bands` does; None if Sentinel-2 has no such band."""
+    return next((band for band, keys in BAND_ASSETS.items() if name in keys), None)
+
+
 def _canonical_band(name: str) -> str:
-    for band, keys in BAND_ASSETS.items():
-        if name in keys:
-            return band
+    if band := band_of(name):
+        return band
     raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
 
 
@@ -129,16 +133,21 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
     return np.array([np.count_nonzero(qa == value) for value in QA])
 
 
+def aoi_cells(counts: "np.ndarray") -> int:
+    """Return the number of pixels in the area of interest, from the result of `count_classes`."""
+    count_of = _by_class(counts)
+    return sum(count_of.values()) - count_of[QA.OUTSIDE]
+
+
 def clear_percent(counts: "np.ndarray") -> float:
     """Return the clear share of the area of interest, percent, from the result of `count_classes`."""
-    count_of = _by_class(counts)
-    return round(100 * count_of[QA.CLEAR] / max(1, sum(count_of.values()) - count_of[QA.OUTSIDE]), 2)
+    return round(100 * _by_class(counts)[QA.CLEAR] / max(1, aoi_cells(counts)), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
     """Return the cloud share (without shadow) of the observed area, percent; None if nothing was observed."""
     count_of = _by_class(counts)
-    observed = sum(count_of.values()) - count_of[QA.OUTSIDE] - count_of[QA.NO_DATA]
+    observed = aoi_cells(counts) - count_of[QA.NO_DATA]
     return round(100 * count_of[QA.CLOUD] / observed, 2) if observed else None
 
 

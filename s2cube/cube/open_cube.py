@@ -29,7 +29,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     items: Iterable[pystac.Item],
     aoi: AOI,
     *,
-    bands: str | Sequence[str] = ("blue", "green", "red", "nir", "swir16"),
+    bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
     crs: str | int = "auto",
     resolution: float = 30,
     quality: Quality = "exact",

@@ -22,6 +22,8 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.output._qgis_style import image_style
+from s2cube.output._statistics import BandStatistics
 from s2cube.sentinel2 import CLOUD_CLASSES, COMMON_NAMES, QA, QA_CLASSES, canonical_bands, clear_percent, cloud_percent
 from s2cube.storage.image_item import (
     DATA,
@@ -31,18 +33,23 @@ from s2cube.storage.image_item import (
     OFFSETS,
     PICTURE,
     QA_IMAGE,
+    QA_STYLE,
     RECIPE,
     SCENES,
     SEARCH,
     SETTINGS,
     SHA2_256,
+    STYLE,
     SUFFIXES,
 )
 
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
-def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubted: tuple[str, ...]) -> pystac.Item:
+def slice_item(
+    image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubted: tuple[str, ...],
+    statistics: tuple[BandStatistics, ...] = (),  # noqa: ARG001
+) -> pystac.Item:  # fmt: skip
     """Describe an image as an Item.
 
     Parameters
@@ -55,6 +62,8 @@ def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubt
         Number of pixels of each QA class, from `count_classes`.
     doubted
         Ids of scenes whose pixels contradict the offset in their items.
+    statistics
+        Of each band, in the order of the bands.
 
     Returns
     -------
@@ -85,6 +94,11 @@ def slice_item(image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubt
     item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
     item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
+    if image_style(tuple(map(str, image.band.values))):
+        item.add_asset(STYLE, pystac.Asset(hrefs[STYLE], "Style for QGIS", None, "text/xml", ["style"]))
+    item.add_asset(
+        QA_STYLE, pystac.Asset(hrefs[QA_STYLE], "Style of the QA image for QGIS", None, "text/xml", ["style"])
+    )
     _describe_data(item, image)
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))

@@ -17,9 +17,11 @@ DATA = "data"
 
 QA_IMAGE = "qa"
 PICTURE = "thumbnail"
+STYLE = "style"
+QA_STYLE = "qa_style"
 
-SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
-"""End of the file name of each asset. The name of the slice comes before it."""
+SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", QA_STYLE: "_qa.qml"}
+"""End of the file name of each asset. The name of the slice comes before it. An Item need not have all assets."""
 
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
