@@ -14,7 +14,6 @@ from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
 from s2cube.output.items_table import read_items_table
-from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
 
@@ -32,6 +31,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     out: str | Path,
     *,
     aoi: str | None = None,
+    name: str | None = None,
     bands: str | Sequence[str] | None = None,
     dtype: Dtype = "float32",
     timeout: float = 60,
@@ -48,9 +48,11 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
         Output folder, or an address in an object store: the `out` of `run` or `write_cogs`.
     aoi
         Id of an area of interest: open only its images. Default: all areas.
+    name
+        Open images that were computed from a cube, such as an index: those that `write_cogs` wrote under this name.
+        Default: the images of runs and of unchanged cubes; if there are none, those of the only name.
     bands
-        Names of bands of the images, in the order of the cube. Default: all bands. Images that were computed from
-        a cube, such as an index, are opened only if the output has no others, or if `bands` names their bands.
+        Names of bands of the images, in the order of the cube. Default: all bands.
     dtype
         ``float32``: reflectance, nodata NaN. ``int16``: the values in int16 images: reflectance × 10000, nodata -9999.
     timeout
@@ -113,7 +115,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     from s2cube.output._stored_cube import stored_cube
 
     cubes = {
-        aoi_id: stored_cube(output, _choose(f"{address}/{aoi_id}", list(of_aoi), wanted), wanted, chosen, access)
+        aoi_id: stored_cube(output, _choose(f"{address}/{aoi_id}", list(of_aoi), name, wanted), wanted, chosen, access)
         for aoi_id, of_aoi in groupby(images, key=lambda each: each.aoi)
     }
     return next(iter(cubes.values())) if len(cubes) == 1 else cubes
@@ -127,14 +129,6 @@ def _names(bands: str | Sequence[str] | None) -> tuple[str, ...]:
     if not names or not all(names) or len({*names}) < len(names):
         raise ConfigError("bands", f"must be different names (given: {bands!r})", "Correct the value")
     return names
-
-
-def _is_reflectance(item: ImageItem) -> bool:
-    """Return whether all bands are bands of Sentinel-2. Other images were computed from a cube."""
-    try:
-        return bool(canonical_bands(item.bands))
-    except ConfigError:
-        return False
 
 
 def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
@@ -159,7 +153,7 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
         if key in rows:
             with suppress(ValueError):
                 item = read_item(rows[key], *key)
-                if not item.flaw(sizes):
+                if not item.flaw(sizes, ".tif"):
                     return item
         return output.whole_item(*key, sizes)
 
@@ -173,36 +167,38 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
             yield item
 
 
-def _choose(subject: str, images: Sequence[ImageItem], wanted: tuple[str, ...]) -> list[ImageItem]:
+def _choose(subject: str, images: Sequence[ImageItem], name: str | None, wanted: tuple[str, ...]) -> list[ImageItem]:
     """Choose the images of the cube of an AOI.
 
     Raises
     ------
     OutputError
-        If no image has the bands, or if the images are of several kinds.
+        If no image has the name or the bands, or if the images are of several kinds.
     """
-    fitting = [each for each in images if {*wanted} <= {*each.bands}]
+    names = sorted({each.name for each in images} - {""})
+    if name is None and len(names) == 1 and all(each.name for each in images):
+        name = names[0]
+    fitting = [each for each in images if each.name == (name or "")]
     if not fitting:
-        names = dict.fromkeys(name for each in images for name in each.bands)
-        raise OutputError(subject, f"has no image with the bands {','.join(wanted)}", f"Choose from {_some(names)}")
-    if any(_is_reflectance(each) for each in fitting):
-        fitting = [each for each in images if _is_reflectance(each)]
-    if others := {each.slice for each in images} - {each.slice for each in fitting}:
-        log.warning("%s: %s left out, because their bands differ: name them by bands=", subject, _some(sorted(others)))
+        problem = f"has no image with the name '{name}'" if name else "has only images that were computed from a cube"
+        raise OutputError(subject, problem, f"Choose by name= from {_some(names)}" if names else "Leave out name")
+    if not name and names:
+        log.warning("%s: images were left out; to open them, choose a name by name=: %s", subject, _some(names))
+    if not any({*wanted} <= {*each.bands} for each in fitting):
+        known = dict.fromkeys(band for each in fitting for band in each.bands)
+        raise OutputError(subject, f"has no image with the bands {','.join(wanted)}", f"Choose from {_some(known)}")
     kinds: dict[str, list[str]] = {}
     for each in fitting:
         kinds.setdefault(_kind(each, wanted), []).append(each.slice)
     if len(kinds) > 1:
         texts = "; ".join(f"{_some(ids)}: {kind}" for kind, ids in kinds.items())
-        common = [name for name in fitting[0].bands if all(name in each.bands for each in fitting)]
+        common = [band for band in fitting[0].bands if all(band in each.bands for each in fitting)]
         differ = len({each.bands for each in fitting}) > 1 and not wanted
         hint = f", or choose from the bands {','.join(common)} by bands=" if common and differ else ""
         remedy = f"Run the job again, which recomputes older images{hint}"
         raise OutputError(subject, f"has images that do not fit into one cube. {texts}", remedy)
     usual = fitting[0].facts.settings.items()
-    if changed := {
-        name for each in fitting for name, value in each.facts.settings.items() if (name, value) not in usual
-    }:
+    if changed := {key for each in fitting for key, value in each.facts.settings.items() if (key, value) not in usual}:
         log.warning("%s: its images were made with different settings: %s", subject, ", ".join(sorted(changed)))
     return sorted(fitting, key=lambda each: (each.time, each.slice))
 

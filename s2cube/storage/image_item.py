@@ -26,6 +26,9 @@ SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", Q
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
 
+NAME = "s2cube:name"
+"""Property of an Item: name of an image that was computed from a cube. Such an image has no recipe."""
+
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
 
@@ -63,7 +66,9 @@ class ImageItem:
     aoi, slice
         Ids.
     recipe, bands
-        See `TimeSlice`; names of bands in the order of the COG.
+        See `TimeSlice`; names of bands in the order of the COG. An image that was computed from a cube has no recipe.
+    name
+        Name of an image that was computed from a cube. Empty for an image of a run.
     scenes
         Ids of the scenes that were used for the image.
     properties
@@ -91,6 +96,7 @@ class ImageItem:
     geometry: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = ""
     derived_from: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def time(self) -> datetime:
@@ -161,6 +167,7 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
         aoi=aoi_id,
         slice=slice_id,
         recipe=facts.recipe,
+        name=facts.name,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
         properties=raw["properties"],
@@ -239,7 +246,7 @@ class ImageFacts(_Part):
     crs: str = Field(alias="proj:code", pattern=r"^EPSG:\d{4,6}$")
     shape: tuple[_Cells, _Cells] = Field(alias="proj:shape", strict=False)
     transform: Annotated[list[float], AfterValidator(_check_transform)] = Field(alias="proj:transform")
-    settings: dict[str, Any] = Field(alias=SETTINGS)
+    settings: dict[str, Any] = Field({}, alias=SETTINGS)
     search: dict[str, Any] = Field({}, alias=SEARCH)
     ground: str = Field("", alias=GROUND)
     data_version: int = Field(1, alias=DATA_VERSION)
@@ -284,6 +291,7 @@ class _Link(_Part):
 
 class _Properties(_Part):
     datetime: Annotated[str, AfterValidator(_check_instant)]
+    name: str = Field("", alias=NAME)
     recipe: str = Field(alias=RECIPE)
     scenes: list[str] = Field([], alias=SCENES)
 

@@ -217,17 +217,26 @@ class TestImagesThatDiffer:
         assert open_one(out).sizes["time"] == len(DAYS)
         assert "made with different settings: dilation" in caplog.text
 
-    def test_indices_are_opened_by_name(self, out: Path, caplog: pytest.LogCaptureFixture) -> None:
-        def make_index(item: dict[str, Any]) -> None:
-            item["assets"]["data"]["eo:bands"] = [{"name": "NDVI"}, {"name": "NDWI"}]
+    def test_those_with_a_name_are_opened_by_it(self, out: Path, caplog: pytest.LogCaptureFixture) -> None:
+        def named(name: str) -> Callable[[dict[str, Any]], None]:
+            return lambda item: item["properties"].update({"s2cube:name": name})
 
-        edit(file(out, 1), make_index)
-        assert open_one(out).sizes["time"] == len(DAYS) - 1
-        assert f"{DAYS[1]} left out" in caplog.text
-        assert list(open_one(out, bands="NDVI")["slice"].values) == [DAYS[1]]
+        edit(file(out, 1), named("index"))
+        assert DAYS[1] not in open_one(out)["slice"].values
+        assert "left out; to open them, choose a name by name=: index" in caplog.text
+        assert list(open_one(out, name="index", bands="nir", dtype="int16")["slice"].values) == [DAYS[1]]
+        with pytest.raises(OutputError, match=r"has no image with the name 'ndvi'\. Choose by name= from index"):
+            s2cube.open_output(out, name="ndvi")
         for day in range(len(DAYS)):
-            edit(file(out, day), make_index)
-        assert list(open_one(out).band.values) == ["NDVI", "NDWI"]
+            edit(file(out, day), named("index"))
+        assert open_one(out, dtype="int16").sizes["time"] == len(DAYS)
+        edit(file(out, 0), named("other"))
+        with pytest.raises(OutputError, match=r"only images that were computed .*Choose by name= from index, other"):
+            s2cube.open_output(out)
+
+    def test_without_any_name(self, out: Path) -> None:
+        with pytest.raises(OutputError, match=r"has no image with the name 'ndvi'\. Leave out name"):
+            s2cube.open_output(out, name="ndvi")
 
 
 def write_table(out: Path) -> None:
