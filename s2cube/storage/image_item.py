@@ -162,7 +162,7 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
             checksums[name] = asset.checksum
     if DATA not in item.assets:
         raise ValueError(f"assets: there is no {DATA}")
-    facts, dtypes = item.properties, {raster.data_type for raster in item.assets[DATA].rasters}
+    facts, dtypes = item.properties, item.assets[DATA].dtypes
     return ImageItem(
         aoi=aoi_id,
         slice=slice_id,
@@ -270,6 +270,7 @@ class _MultiPolygon(_Part):
 
 class _Band(_Part):
     name: str
+    data_type: str = ""
 
 
 class _Raster(_Part):
@@ -279,9 +280,15 @@ class _Raster(_Part):
 class _Asset(_Part):
     href: str
     bands: list[_Band] = Field([], alias="eo:bands")
+    data_type: str = ""
     rasters: list[_Raster] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
+
+    @property
+    def dtypes(self) -> set[str]:
+        """Data types of the bands. STAC 1.1 has them in `bands` or in the asset, STAC 1.0 in `raster:bands`."""
+        return {each.data_type for each in (self, *self.bands, *self.rasters)} - {""}
 
 
 class _Link(_Part):
