@@ -24,7 +24,17 @@ from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import PACKINGS, UNIT
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
-from s2cube.sentinel2 import CLOUD_CLASSES, COMMON_NAMES, QA, QA_CLASSES, canonical_bands, clear_percent, cloud_percent
+from s2cube.sentinel2 import (
+    CLOUD_CLASSES,
+    COMMON_NAMES,
+    QA,
+    QA_CLASSES,
+    PixelClass,
+    canonical_bands,
+    classes_in,
+    clear_percent,
+    cloud_percent,
+)
 from s2cube.storage.image_item import (
     DATA,
     DATA_VERSION,
@@ -169,18 +179,22 @@ def _describe_data(item: pystac.Item, image: xr.DataArray) -> None:
     geobox = image.odc.geobox
     projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
     data = item.assets[DATA]
-    band = RasterBand.create(
-        nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
-        data_type=DataType(image.dtype.name),
-        spatial_resolution=geobox.resolution.x,
-        scale=packing.scale,
-        offset=0,
-        unit=UNIT,
-    )
-    RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
+    bands = []
+    for name in names:
+        classes = classes_in(name)
+        band = RasterBand.create(
+            nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
+            data_type=DataType(image.dtype.name),
+            spatial_resolution=geobox.resolution.x,
+            **{} if classes else {"scale": packing.scale, "offset": 0, "unit": UNIT},
+        )
+        if classes:
+            band.properties["classification:classes"] = [_class(*each) for each in classes.items()]
+        bands.append(band)
+    RasterExtension.ext(data, add_if_missing=True).apply(bands)
     EOExtension.ext(data, add_if_missing=True).apply(
         [
-            Band.create(name, common_name=COMMON_NAMES[band])
+            Band.create(name, common_name=COMMON_NAMES.get(band))
             for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
         ]
     )
@@ -194,14 +208,17 @@ def _masks_cloud(settings: Mapping[str, Any]) -> bool:
 def _qa_asset(href: str) -> pystac.Asset:
     asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
     asset.extra_fields["classification:classes"] = [
-        {
-            "value": int(value),
-            "name": each.name,
-            "description": each.description,
-            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
-            "nodata": value == QA.OUTSIDE,
-        }
-        for value, each in QA_CLASSES.items()
+        _class(value, each) | {"nodata": value == QA.OUTSIDE} for value, each in QA_CLASSES.items()
     ]
     asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
     return asset
+
+
+def _class(value: int, described: PixelClass) -> dict[str, Any]:
+    """Describe a class as the classification extension does."""
+    return {
+        "value": int(value),
+        "name": described.name,
+        "description": described.description,
+        "color_hint": "{:02X}{:02X}{:02X}".format(*described.colour),
+    }

@@ -206,6 +206,8 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
             if not same_grid or ((file.count, *file.shape), {*file.dtypes}) != (image.shape, {image.dtype}):
                 raise _differs(image, "has another grid, or other bands, than its Item says")
             pixels = file.read(list(image.positions), window=window)
+            # Bands of classes have no scale.
+            scales = np.array([file.scales[position - 1] for position in image.positions], "float32")
     except AssetReadError as error:
         # A file on this machine is not there, or is damaged. The errors of servers have their own remedies.
         raise error if is_remote(image.href) else replace(error, remedy=_REMEDY) from None
@@ -213,16 +215,15 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
         raise
     except Exception as error:  # noqa: BLE001  this file is the reason for any error of GDAL or rasterio
         raise _differs(image, f"cannot be read ({cause(error)})") from None
-    return _converted(pixels, dtype)[np.newaxis]
+    return _converted(pixels, dtype, scales)[np.newaxis]
 
 
-def _converted(pixels: np.ndarray, dtype: str) -> np.ndarray:
+def _converted(pixels: np.ndarray, dtype: str, scales: np.ndarray) -> np.ndarray:
     if pixels.dtype == dtype:
         return pixels
-    packing = PACKINGS[pixels.dtype.name]
-    reflectance = pixels * np.float32(packing.scale)
-    reflectance[packing.holes(pixels)] = PACKINGS[dtype].nodata
-    return reflectance
+    values = pixels * scales[:, np.newaxis, np.newaxis]
+    values[PACKINGS[pixels.dtype.name].holes(pixels)] = PACKINGS[dtype].nodata
+    return values
 
 
 @contextmanager
