@@ -55,6 +55,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
         Names of bands of the images, in the order of the cube. Default: all bands.
     dtype
         ``float32``: reflectance, nodata NaN. ``int16``: the values in int16 images: reflectance × 10000, nodata -9999.
+        Classes (bands ``scl`` and ``qa``) are not scaled.
     timeout
         Time limit of a request for a part of a file, seconds.
     retries

@@ -79,9 +79,10 @@ def file(out: Path, day: int, suffix: str = ".json") -> Path:
 
 
 class TestAsOpenCube:
+    @pytest.mark.parametrize("bands", [BANDS, ["red", "scl"]])
     @pytest.mark.parametrize("dtype", ["int16", "float32"])
-    def test_gives_it(self, archive: Archive, tmp_path: Path, dtype: Any) -> None:
-        cube = open_farm(archive, bands=BANDS, dtype=dtype)
+    def test_gives_it(self, archive: Archive, tmp_path: Path, dtype: Any, bands: list[str]) -> None:
+        cube = open_farm(archive, bands=bands, dtype=dtype)
         s2cube.write_cogs(cube, tmp_path)
         again = open_one(tmp_path, dtype=dtype)
         assert (again.name, again.dims, again.dtype) == (cube.name, cube.dims, cube.dtype)
@@ -110,6 +111,11 @@ class TestAsOpenCube:
                 np.testing.assert_array_equal(cube.y, image.y)
             with rasterio.open(out / "farm" / day / f"{day}_qa.tif") as qa:
                 np.testing.assert_array_equal(cube.qa[position], qa.read(1))
+
+    def test_classes_of_int16_images(self, archive: Archive, tmp_path: Path) -> None:
+        s2cube.write_cogs(open_farm(archive, bands=["red", "scl"], dtype="int16").isel(time=[2]), tmp_path)
+        with rasterio.open(file(tmp_path, 2, ".tif")) as image:
+            np.testing.assert_array_equal(open_one(tmp_path, bands="scl")[0, 0].fillna(-9999), image.read(2))
 
     def test_bands_by_name(self, out: Path, cube: xr.DataArray) -> None:
         for names in (["nir"], "nir,red"):
