@@ -78,6 +78,12 @@ def file(out: Path, day: int, suffix: str = ".json") -> Path:
     return out / "farm" / DAYS[day] / f"{DAYS[day]}{suffix}"
 
 
+def edit_item(out: Path, day: int, change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit an Item of an output without a table of Items."""
+    (out / "items.parquet").unlink(missing_ok=True)
+    edit(file(out, day), change)
+
+
 class TestAsOpenCube:
     @pytest.mark.parametrize("bands", [BANDS, ["red", "scl"]])
     @pytest.mark.parametrize("dtype", ["int16", "float32"])
@@ -214,12 +220,12 @@ class TestImagesThatDiffer:
                 s2cube.open_output(out, bands="nir")
 
     def test_in_their_polygon(self, out: Path) -> None:
-        edit(file(out, 1), lambda item: item["properties"].update({"s2cube:ground": "another"}))
+        edit_item(out, 1, lambda item: item["properties"].update({"s2cube:ground": "another"}))
         with pytest.raises(OutputError, match=f"{DAYS[1]}: bands .*, polygon another"):
             s2cube.open_output(out)
 
     def test_in_other_settings_are_opened_with_a_warning(self, out: Path, caplog: pytest.LogCaptureFixture) -> None:
-        edit(file(out, 1), lambda item: item["properties"]["s2cube:settings"].update(dilation=50))
+        edit_item(out, 1, lambda item: item["properties"]["s2cube:settings"].update(dilation=50))
         assert open_one(out).sizes["time"] == len(DAYS)
         assert "made with different settings: dilation" in caplog.text
 
@@ -227,16 +233,16 @@ class TestImagesThatDiffer:
         def named(name: str) -> Callable[[dict[str, Any]], None]:
             return lambda item: item["properties"].update({"s2cube:name": name})
 
-        edit(file(out, 1), named("index"))
+        edit_item(out, 1, named("index"))
         assert DAYS[1] not in open_one(out)["slice"].values
         assert "left out; to open them, choose a name by name=: index" in caplog.text
         assert list(open_one(out, name="index", bands="nir", dtype="int16")["slice"].values) == [DAYS[1]]
         with pytest.raises(OutputError, match=r"has no image with the name 'ndvi'\. Choose by name= from index"):
             s2cube.open_output(out, name="ndvi")
         for day in range(len(DAYS)):
-            edit(file(out, day), named("index"))
+            edit_item(out, day, named("index"))
         assert open_one(out, dtype="int16").sizes["time"] == len(DAYS)
-        edit(file(out, 0), named("other"))
+        edit_item(out, 0, named("other"))
         with pytest.raises(OutputError, match=r"only images that were computed .*Choose by name= from index, other"):
             s2cube.open_output(out)
 
@@ -264,7 +270,7 @@ class TestTable:
             slice_id = f"farm_{day:%Y%m%d}"
             folder = tmp_path / "farm" / slice_id
             folder.mkdir(parents=True)
-            for suffix in (".tif", "_qa.tif", ".png"):
+            for suffix in (".tif", "_qa.tif"):
                 os.link(f"{source}{suffix}", folder / f"{slice_id}{suffix}")
             properties = {**item["properties"], "datetime": f"{day}T17:00:00Z"}
             text = json.dumps({**item, "id": slice_id, "properties": properties})
@@ -279,6 +285,7 @@ class TestTable:
 
     @pytest.mark.parametrize("bands", [None, ["nir"]])
     def test_gives_the_same_cube(self, out: Path, bands: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        (out / "items.parquet").unlink(missing_ok=True)
         without = open_one(out, bands=bands).compute()
         write_table(out)
         monkeypatch.setattr(Output, "item", lambda *_: pytest.fail("an Item is read"))
@@ -401,7 +408,7 @@ class TestDamage:
     )
     def test_of_an_item_that_describes_another_grid(self, out: Path, name: str, value: Any) -> None:
         for day in range(len(DAYS)):
-            edit(file(out, day), lambda item: item["properties"].update({name: value}))
+            edit_item(out, day, lambda item: item["properties"].update({name: value}))
         cube = open_one(out)
         with pytest.raises(AssetReadError, match="has another grid, or other bands, than its Item says"):
             cube.compute()
@@ -423,12 +430,12 @@ class TestDamage:
         ],
     )
     def test_of_an_item_is_named(self, out: Path, name: str, value: Any) -> None:
-        edit(file(out, 1), lambda item: item["properties"].update({name: value}))
+        edit_item(out, 1, lambda item: item["properties"].update({name: value}))
         with pytest.raises(OutputError, match=rf"{DAYS[1]}\.json: cannot be opened \({name}"):
             s2cube.open_output(out)
 
     def test_of_an_item_without_qa(self, out: Path) -> None:
-        edit(file(out, 1), lambda item: item["assets"].pop("qa"))
+        edit_item(out, 1, lambda item: item["assets"].pop("qa"))
         with pytest.raises(OutputError, match=rf"{DAYS[1]}\.json: has no asset 'qa'"):
             s2cube.open_output(out)
 
