@@ -25,9 +25,10 @@ from s2cube.errors import AssetReadError, OutputError, S2CubeError
 from s2cube.fetch.addresses import is_remote
 from s2cube.fetch.cache import file_cache
 from s2cube.fetch.store import Access, fetch, read_error
+from s2cube.output._stored_item import StoredItem
 from s2cube.raster.gdal_file import cause, opened
 from s2cube.scenes.time_slice import Dropped
-from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES, ImageItem
+from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 
@@ -83,7 +84,7 @@ class StoredImage:
 
 
 def stored_cube(
-    output: Output, items: Sequence[ImageItem], wanted: tuple[str, ...], dtype: str, access: Access
+    output: Output, items: Sequence[StoredItem], wanted: tuple[str, ...], dtype: str, access: Access
 ) -> xr.DataArray:
     """Return the cube of images of one AOI, as `open_cube` returns it. No file is opened.
 
@@ -124,16 +125,16 @@ class _Source:
     output: Output
     access: Access
 
-    def pixels(self, item: ImageItem, bands: tuple[str, ...]) -> StoredImage:
+    def pixels(self, item: StoredItem, bands: tuple[str, ...]) -> StoredImage:
         """Return the COG of an image."""
         positions = tuple(item.bands.index(name) + 1 for name in bands)
         return self._image(item, DATA, item.dtype, len(item.bands), positions)
 
-    def reasons(self, item: ImageItem) -> StoredImage:
+    def reasons(self, item: StoredItem) -> StoredImage:
         """Return the QA image of an image."""
         return self._image(item, QA_IMAGE, "uint8", 1, (1,))
 
-    def _image(self, item: ImageItem, kind: str, dtype: str, bands: int, positions: tuple[int, ...]) -> StoredImage:
+    def _image(self, item: StoredItem, kind: str, dtype: str, bands: int, positions: tuple[int, ...]) -> StoredImage:
         name = slice_file(item.aoi, item.slice, SUFFIXES[kind])
         if name not in item.files:
             remedy = "Delete it, and run the job again"
@@ -146,7 +147,7 @@ class _Source:
         )  # fmt: skip
 
 
-def _slice_facts(item: ImageItem, dtype: str) -> SliceFacts:
+def _slice_facts(item: StoredItem, dtype: str) -> SliceFacts:
     facts, recipe, settings = item.facts, item.recipe, item.facts.settings
     if dtype != item.dtype:
         # An image of these values is neither the stored one nor one that a run computes.
@@ -221,7 +222,7 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
 def _converted(pixels: np.ndarray, dtype: str, scales: np.ndarray) -> np.ndarray:
     if pixels.dtype == dtype:
         return pixels
-    values = pixels * scales[:, np.newaxis, np.newaxis]
+    values: np.ndarray = pixels * scales[:, np.newaxis, np.newaxis]
     values[PACKINGS[pixels.dtype.name].holes(pixels)] = PACKINGS[dtype].nodata
     return values
 

@@ -13,6 +13,7 @@ from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
+from s2cube.output._stored_item import StoredItem
 from s2cube.output.items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
@@ -132,7 +133,7 @@ def _names(bands: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
+def _kind(item: StoredItem, wanted: tuple[str, ...]) -> str:
     """Describe what all images of a cube have in common."""
     facts, bands = item.facts, wanted if wanted and {*wanted} <= {*item.bands} else item.bands
     (rows, columns), (side, _, left, _, _, top) = facts.shape, facts.transform
@@ -142,7 +143,7 @@ def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
     )
 
 
-def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[ImageItem]:
+def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[StoredItem]:
     """Read the Items of images, from the table of all Items if it is there.
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
@@ -161,14 +162,14 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         for item in filter(None, threads.map(read, keys)):
             try:
-                item.facts  # noqa: B018  read it here, so that the error names the Item
+                found = StoredItem.of(item)
             except ValueError as error:
                 path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
                 raise OutputError(path, f"cannot be opened ({error})", remedy) from None
-            yield item
+            yield found
 
 
-def _choose(subject: str, images: Sequence[ImageItem], name: str | None, wanted: tuple[str, ...]) -> list[ImageItem]:
+def _choose(subject: str, images: Sequence[StoredItem], name: str | None, wanted: tuple[str, ...]) -> list[StoredItem]:
     """Choose the images of the cube of an AOI.
 
     Raises

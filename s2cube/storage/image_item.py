@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -122,17 +121,6 @@ class ImageItem:
                 return f"{name} has {sizes[name]} bytes, not {size}"
         return ""
 
-    @cached_property
-    def facts(self) -> "ImageFacts":
-        """The properties that are needed to open the image.
-
-        Raises
-        ------
-        ValueError
-            If a property is missing or not valid. The message explains the problem.
-        """
-        return _validated(ImageFacts, self.properties)
-
 
 def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
@@ -150,7 +138,7 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
         If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
     raw = from_json(content, allow_inf_nan=False) if isinstance(content, bytes) else content
-    item = _validated(_Item, raw)
+    item = validated(_Item, raw)
     if (item.collection, item.id) != (aoi_id, slice_id):
         raise ValueError("its id or collection belongs to another slice")
     files, checksums = {}, {}
@@ -182,7 +170,14 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _validated(model: type[_Model], content: object) -> _Model:
+def validated(model: type[_Model], content: object) -> _Model:
+    """Read a part of an Item.
+
+    Raises
+    ------
+    ValueError
+        If it is not valid. The message names the member.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -194,12 +189,6 @@ def _check_instant(text: str) -> str:
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("has no time zone")
     return text
-
-
-def _check_transform(transform: list[float]) -> list[float]:
-    if len(transform) not in (6, 9) or transform[1] or transform[3] or not 0 < transform[0] == -transform[4]:
-        raise ValueError("is not that of square cells, with north up")
-    return transform[:6]
 
 
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:
@@ -221,37 +210,6 @@ class _Part(BaseModel):
     """A part of an Item; members that s2cube does not read are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Dropped(_Part):
-    scene: str
-    kept: str
-    reason: str
-
-
-_Cells = Annotated[int, Field(strict=True, ge=1, le=1 << 20)]
-
-
-class ImageFacts(_Part):
-    """The grid of an image, and its sources: see `Provenance`.
-
-    Parameters
-    ----------
-    transform
-        The first six coefficients of the affine transformation from column and row to x and y, in metres.
-    shape
-        Rows and columns.
-    """
-
-    crs: str = Field(alias="proj:code", pattern=r"^EPSG:\d{4,6}$")
-    shape: tuple[_Cells, _Cells] = Field(alias="proj:shape", strict=False)
-    transform: Annotated[list[float], AfterValidator(_check_transform)] = Field(alias="proj:transform")
-    settings: dict[str, Any] = Field({}, alias=SETTINGS)
-    search: dict[str, Any] = Field({}, alias=SEARCH)
-    ground: str = Field("", alias=GROUND)
-    data_version: int = Field(1, alias=DATA_VERSION)
-    offset_dn: dict[str, int] = Field({}, alias=OFFSETS)
-    dropped: list[_Dropped] = Field([], alias=DROPPED)
 
 
 _Ring = Annotated[list[list[float]], AfterValidator(_check_ring)]
@@ -288,7 +246,8 @@ class _Asset(_Part):
     @property
     def dtypes(self) -> set[str]:
         """Data types of the bands. STAC 1.1 has them in `bands` or in the asset, STAC 1.0 in `raster:bands`."""
-        return {each.data_type for each in (self, *self.bands, *self.rasters)} - {""}
+        of_bands = [each.data_type for each in self.bands] + [each.data_type for each in self.rasters]
+        return {self.data_type, *of_bands} - {""}
 
 
 class _Link(_Part):
