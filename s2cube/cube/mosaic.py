@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cube.config.literals import Dtype
 from s2cube.config.sections import CubeSection
-from s2cube.cube.classes import as_band
+from s2cube.cube._classes import as_band
 from s2cube.cube.mask import explain
 from s2cube.cube.packing import PACKINGS
 from s2cube.raster.cells import WHOLE, unpack, whole_means

@@ -175,7 +175,7 @@ def read_access(config: ReadSection) -> Access:
 def screen(
     files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
 ) -> "xr.Dataset":
-    """Compute masks, see `mask.screen`, and scene classes as `scl` if they are a band, see `classes.scene_classes`.
+    """Compute masks, see `mask.screen`, and scene classes as `scl` if they are a band, see `_classes.scene_classes`.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def screen(
         Grid of `files`.
     """
     from s2cube.cube import mask
-    from s2cube.cube.classes import scene_classes
+    from s2cube.cube._classes import scene_classes
     from s2cube.cube.stack import read_layers
 
     names = layers_read(config)

@@ -97,7 +97,7 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
     with reasons.open("r+") as source:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
-        source.update_tags(1, **_class_tags(QA_CLASSES))
+        source.update_tags(1, **_class_tags({int(value): each for value, each in QA_CLASSES.items()}))
     # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_compression(settings), overview_resampling="mode")
 

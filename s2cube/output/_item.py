@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
-from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.cube.packing import PACKINGS, UNIT, Packing
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
 from s2cube.sentinel2 import (
@@ -179,25 +179,23 @@ def _describe_data(item: pystac.Item, image: xr.DataArray) -> None:
     geobox = image.odc.geobox
     projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
     data = item.assets[DATA]
-    bands = []
-    for name in names:
-        classes = classes_in(name)
-        band = RasterBand.create(
-            nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
-            data_type=DataType(image.dtype.name),
-            spatial_resolution=geobox.resolution.x,
-            **{} if classes else {"scale": packing.scale, "offset": 0, "unit": UNIT},
-        )
-        if classes:
-            band.properties["classification:classes"] = [_class(*each) for each in classes.items()]
-        bands.append(band)
-    RasterExtension.ext(data, add_if_missing=True).apply(bands)
+    RasterExtension.ext(data, add_if_missing=True).apply([_band(name, packing, image) for name in names])
     EOExtension.ext(data, add_if_missing=True).apply(
         [
             Band.create(name, common_name=COMMON_NAMES.get(band))
             for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
         ]
     )
+
+
+def _band(name: str, packing: Packing, image: xr.DataArray) -> RasterBand:
+    nodata = NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata
+    band = RasterBand.create(nodata, None, DataType(image.dtype.name), None, image.odc.geobox.resolution.x)
+    if classes := classes_in(name):
+        band.properties["classification:classes"] = [_class(*each) for each in classes.items()]
+    else:
+        band.unit, band.scale, band.offset = UNIT, packing.scale, 0
+    return band
 
 
 def _masks_cloud(settings: Mapping[str, Any]) -> bool:

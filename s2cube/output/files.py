@@ -144,7 +144,8 @@ class _Sink:
 def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any) -> np.ndarray:
     """Write and sum values of some bands; return a mask that is True where any of them is nodata.
 
-    Bands of classes are not in the mask, so that the QA image does not depend on them.
+    Bands of classes are not in the mask, so that the QA image does not depend on them. If there are no other bands,
+    the mask is that of the QA values.
     """
     is_nodata = PACKINGS[values.dtype.name].holes(values)
     if (~is_nodata & (qa == QA.OUTSIDE)).any():
@@ -156,6 +157,8 @@ def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any
     origin = _chunk_origin(block_info)
     sink.spool.put(values, *origin)
     sink.tally.add(values, ~is_nodata, *origin)
+    if all(sink.is_class):
+        return np.asarray(qa != QA.CLEAR)
     is_class = np.array(sink.is_class[origin[0] : origin[0] + len(values)])
     return np.asarray(is_nodata[~is_class].any(axis=0, keepdims=True))
 

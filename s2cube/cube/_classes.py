@@ -59,7 +59,8 @@ def as_band(classes: da.Array, dtype: Dtype, nodata: int | None = None) -> da.Ar
     nodata
         Class that becomes the nodata value of the cube; None: no class.
     """
-    return classes.map_blocks(_in_dtype, dtype_=dtype, nodata=nodata, dtype=dtype)[:, np.newaxis]
+    band: da.Array = da.map_blocks(_in_dtype, classes, dtype_=dtype, nodata=nodata, dtype=dtype)
+    return band[:, np.newaxis]
 
 
 def _in_dtype(classes: np.ndarray, dtype_: Dtype, nodata: int | None) -> np.ndarray:
