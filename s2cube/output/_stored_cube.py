@@ -14,6 +14,7 @@ import xarray as xr
 from affine import Affine
 from dask.base import tokenize
 from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
@@ -24,9 +25,10 @@ from s2cube.errors import AssetReadError, OutputError, S2CubeError
 from s2cube.fetch.addresses import is_remote
 from s2cube.fetch.cache import file_cache
 from s2cube.fetch.store import Access, fetch, read_error
+from s2cube.output._stored_item import StoredItem
 from s2cube.raster.gdal_file import cause, opened
 from s2cube.scenes.time_slice import Dropped
-from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES, ImageItem
+from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 
@@ -65,6 +67,8 @@ class StoredImage:
         Data type of the pixels.
     shape
         Bands, rows, columns.
+    grid
+        CRS and affine transformation.
     positions
         Positions of the bands to read, from 1.
     """
@@ -74,12 +78,13 @@ class StoredImage:
     checksum: str
     dtype: str
     shape: tuple[int, int, int]
+    grid: tuple[str, tuple[float, ...]]
     positions: tuple[int, ...]
     access: Access
 
 
 def stored_cube(
-    output: Output, items: Sequence[ImageItem], wanted: tuple[str, ...], dtype: str, access: Access
+    output: Output, items: Sequence[StoredItem], wanted: tuple[str, ...], dtype: str, access: Access
 ) -> xr.DataArray:
     """Return the cube of images of one AOI, as `open_cube` returns it. No file is opened.
 
@@ -105,7 +110,7 @@ def stored_cube(
     source = _Source(output, access)
     values = _lazy(_read_pixels, [source.pixels(each, bands) for each in items], (len(bands),), dtype)
     reasons = _lazy(_read_reasons, [source.reasons(each) for each in items], (), "uint8")
-    geobox = GeoBox(tuple(first.facts.shape), Affine(*first.facts.transform), first.facts.crs)
+    geobox = GeoBox(first.facts.shape, Affine(*first.facts.transform), first.facts.crs)
     cube = labelled(values, reasons, bands, geobox, [each.time for each in items])
     cube = describe(cube, [_slice_facts(each, dtype) for each in items])
     # For integers, rioxarray does not read nodata from the encoding.
@@ -120,29 +125,29 @@ class _Source:
     output: Output
     access: Access
 
-    def pixels(self, item: ImageItem, bands: tuple[str, ...]) -> StoredImage:
+    def pixels(self, item: StoredItem, bands: tuple[str, ...]) -> StoredImage:
         """Return the COG of an image."""
         positions = tuple(item.bands.index(name) + 1 for name in bands)
-        return StoredImage(
-            *self._file(item, DATA), item.dtype, (len(item.bands), *item.facts.shape), positions, self.access
-        )
+        return self._image(item, DATA, item.dtype, len(item.bands), positions)
 
-    def reasons(self, item: ImageItem) -> StoredImage:
+    def reasons(self, item: StoredItem) -> StoredImage:
         """Return the QA image of an image."""
-        return StoredImage(*self._file(item, QA_IMAGE), "uint8", (1, *item.facts.shape), (1,), self.access)
+        return self._image(item, QA_IMAGE, "uint8", 1, (1,))
 
-    def _file(self, item: ImageItem, kind: str) -> tuple[str, int | None, str]:
-        """Return address, size and checksum of a file."""
+    def _image(self, item: StoredItem, kind: str, dtype: str, bands: int, positions: tuple[int, ...]) -> StoredImage:
         name = slice_file(item.aoi, item.slice, SUFFIXES[kind])
         if name not in item.files:
-            path, remedy = self.output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
-            raise OutputError(path, f"has no asset '{kind}'", remedy)
+            remedy = "Delete it, and run the job again"
+            raise OutputError(self.output.path(item.aoi, item.slice, ".json"), f"has no asset '{kind}'", remedy)
         path = self.output.destination.local(name)
-        href = str(path) if path else quote(f"{self.output.destination.address}/{name}", safe=":/")
-        return href, item.files[name], item.checksums.get(name, "")
+        return StoredImage(
+            str(path) if path else quote(f"{self.output.destination.address}/{name}", safe=":/"),
+            item.files[name], item.checksums.get(name, ""), dtype, (bands, *item.facts.shape),
+            (item.facts.crs, tuple(item.facts.transform)), positions, self.access,
+        )  # fmt: skip
 
 
-def _slice_facts(item: ImageItem, dtype: str) -> SliceFacts:
+def _slice_facts(item: StoredItem, dtype: str) -> SliceFacts:
     facts, recipe, settings = item.facts, item.recipe, item.facts.settings
     if dtype != item.dtype:
         # An image of these values is neither the stored one nor one that a run computes.
@@ -161,7 +166,9 @@ def _lazy(
     dtype: str,
 ) -> da.Array:  # fmt: skip
     """Return an array, dims (time, y, x), or (time, band, y, x) if there is a number of bands. A task reads a chunk."""
-    name = f"{read.__name__.strip('_')}-{tokenize(images, dtype)}"
+    # A token of one text, because Dask takes 0.1 ms for each value of a thousand images.
+    facts = "\n".join(f"{each.href} {each.size} {each.checksum} {each.positions}" for each in images)
+    name = f"{read.__name__.strip('_')}-{tokenize(facts, dtype)}"
     rows, columns = (_lengths(cells) for cells in images[0].shape[1:])
     chunks = ((1,) * len(images), *((count,) for count in bands), rows, columns)
     windows = {
@@ -194,14 +201,14 @@ def _read_pixels(image: StoredImage, window: Window, dtype: str) -> np.ndarray:
         If the file cannot be read, or is not the one that the Item describes.
     """
     try:
-        with _opened(image, window) as (file, check):
-            found = (file.count, *file.shape), set(file.dtypes)
-            if found != (image.shape, {image.dtype}):
+        with _opened(image, window) as file:
+            crs, transform = image.grid
+            same_grid = file.crs == CRS.from_string(crs) and file.transform.almost_equals(Affine(*transform))
+            if not same_grid or ((file.count, *file.shape), {*file.dtypes}) != (image.shape, {image.dtype}):
                 raise _differs(image, "has another grid, or other bands, than its Item says")
             pixels = file.read(list(image.positions), window=window)
             # Bands of classes have no scale.
             scales = np.array([file.scales[position - 1] for position in image.positions], "float32")
-            check()
     except AssetReadError as error:
         # A file on this machine is not there, or is damaged. The errors of servers have their own remedies.
         raise error if is_remote(image.href) else replace(error, remedy=_REMEDY) from None
@@ -221,19 +228,19 @@ def _converted(pixels: np.ndarray, dtype: str, scales: np.ndarray) -> np.ndarray
 
 
 @contextmanager
-def _opened(image: StoredImage, window: Window) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file. Yield it, and a function that raises an error that occurred while the file was read."""
+def _opened(image: StoredImage, window: Window) -> Iterator[rasterio.DatasetReader]:
+    """Open a file. At the end, raise the error of a request that failed meanwhile."""
     if image.size and image.size > _WHOLE_BYTES:
         _check_size(image, fetch(image.href, 0, 1, image.access).whole_bytes)
-        with opened(image.href, image.access, "GTiff", None) as found:
-            yield found
+        with opened(image.href, image.access, "GTiff", None) as (file, _):
+            yield file
         return
     if (window.height, window.width) == image.shape[1:]:
         content = _content(image)
     else:  # other chunks of the image need it soon
         content = file_cache().get(image, lambda: _with_size(_content(image)))
     with MemoryFile(content) as memory, memory.open(driver="GTiff", sharing=False) as file:
-        yield file, lambda: None
+        yield file
 
 
 def _content(image: StoredImage) -> bytes:

@@ -1,20 +1,20 @@
 """Open what a run wrote: one lazy cube for each area of interest."""
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s2cube.config.literals import Dtype
 from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
-from s2cube.sentinel2 import canonical_bands
+from s2cube.output._stored_item import StoredItem
+from s2cube.output.items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
 
@@ -32,6 +32,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     out: str | Path,
     *,
     aoi: str | None = None,
+    name: str | None = None,
     bands: str | Sequence[str] | None = None,
     dtype: Dtype = "float32",
     timeout: float = 60,
@@ -48,11 +49,14 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
         Output folder, or an address in an object store: the `out` of `run` or `write_cogs`.
     aoi
         Id of an area of interest: open only its images. Default: all areas.
+    name
+        Open images that were computed from a cube, such as an index: those that `write_cogs` wrote under this name.
+        Default: the images of runs and of unchanged cubes; if there are none, those of the only name.
     bands
-        Names of bands of the images, in the order of the cube. Default: all bands. Images that were computed from
-        a cube, such as an index, are opened only if the output has no others, or if `bands` names their bands.
+        Names of bands of the images, in the order of the cube. Default: all bands.
     dtype
         ``float32``: reflectance, nodata NaN. ``int16``: the values in int16 images: reflectance × 10000, nodata -9999.
+        Classes (bands ``scl`` and ``qa``) are not scaled.
     timeout
         Time limit of a request for a part of a file, seconds.
     retries
@@ -94,7 +98,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     >>> again = s2cube.open_output("out")
     >>> again.dims, again.shape, str(again.dtype)
     (('time', 'band', 'y', 'x'), (2, 2, 89, 154), 'float32')
-    >>> s2cube.open_output("out", bands=["nir"], dtype="int16").identical(cube.sel(band=["nir"]))
+    >>> s2cube.open_output("out", bands=["nir"], dtype="int16").equals(cube.sel(band=["nir"]))
     True
     """
     chosen = CubeSection.of({"dtype": dtype}).dtype
@@ -113,7 +117,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     from s2cube.output._stored_cube import stored_cube
 
     cubes = {
-        aoi_id: stored_cube(output, _choose(f"{address}/{aoi_id}", list(of_aoi), wanted), wanted, chosen, access)
+        aoi_id: stored_cube(output, _choose(f"{address}/{aoi_id}", list(of_aoi), name, wanted), wanted, chosen, access)
         for aoi_id, of_aoi in groupby(images, key=lambda each: each.aoi)
     }
     return next(iter(cubes.values())) if len(cubes) == 1 else cubes
@@ -129,15 +133,7 @@ def _names(bands: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _is_reflectance(item: ImageItem) -> bool:
-    """Return whether all bands are bands of Sentinel-2. Other images were computed from a cube."""
-    try:
-        return bool(canonical_bands(item.bands))
-    except ConfigError:
-        return False
-
-
-def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
+def _kind(item: StoredItem, wanted: tuple[str, ...]) -> str:
     """Describe what all images of a cube have in common."""
     facts, bands = item.facts, wanted if wanted and {*wanted} <= {*item.bands} else item.bands
     (rows, columns), (side, _, left, _, _, top) = facts.shape, facts.transform
@@ -147,58 +143,64 @@ def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
     )
 
 
-def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[ImageItem]:
+def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[StoredItem]:
     """Read the Items of images, from the table of all Items if it is there.
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
+    If a newer image has these sizes by chance, its checksum differs when it is read.
     """
-    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+    rows = {(row.get("collection"), row.get("id")): row for row in read_items_table(output) or ()}
 
     def read(key: tuple[str, str]) -> ImageItem | None:
         if key in rows:
             with suppress(ValueError):
-                item = read_item(json.dumps(rows[key]).encode(), *key)
-                if not item.flaw(sizes):
+                item = read_item(rows[key], *key)
+                if not item.flaw(sizes, ".tif"):
                     return item
         return output.whole_item(*key, sizes)
 
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         for item in filter(None, threads.map(read, keys)):
             try:
-                item.facts  # noqa: B018  read it here, so that the error names the Item
+                found = StoredItem.of(item)
             except ValueError as error:
                 path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
                 raise OutputError(path, f"cannot be opened ({error})", remedy) from None
-            yield item
+            yield found
 
 
-def _choose(subject: str, images: Sequence[ImageItem], wanted: tuple[str, ...]) -> list[ImageItem]:
+def _choose(subject: str, images: Sequence[StoredItem], name: str | None, wanted: tuple[str, ...]) -> list[StoredItem]:
     """Choose the images of the cube of an AOI.
 
     Raises
     ------
     OutputError
-        If no image has the bands, or if the images are of several kinds.
+        If no image has the name or the bands, or if the images are of several kinds.
     """
-    fitting = [each for each in images if {*wanted} <= {*each.bands}]
+    names = sorted({each.name for each in images} - {""})
+    if name is None and len(names) == 1 and all(each.name for each in images):
+        name = names[0]
+    fitting = [each for each in images if each.name == (name or "")]
     if not fitting:
-        names = dict.fromkeys(name for each in images for name in each.bands)
-        raise OutputError(subject, f"has no image with the bands {','.join(wanted)}", f"Choose from {_some(names)}")
-    if any(_is_reflectance(each) for each in fitting):
-        fitting = [each for each in images if _is_reflectance(each)]
-    if others := {each.slice for each in images} - {each.slice for each in fitting}:
-        log.warning("%s: %s left out, because their bands differ: name them by bands=", subject, _some(sorted(others)))
+        problem = f"has no image with the name '{name}'" if name else "has only images that were computed from a cube"
+        raise OutputError(subject, problem, f"Choose by name= from {_some(names)}" if names else "Leave out name")
+    if not name and names:
+        log.warning("%s: images were left out; to open them, choose a name by name=: %s", subject, _some(names))
+    if not any({*wanted} <= {*each.bands} for each in fitting):
+        known = dict.fromkeys(band for each in fitting for band in each.bands)
+        raise OutputError(subject, f"has no image with the bands {','.join(wanted)}", f"Choose from {_some(known)}")
     kinds: dict[str, list[str]] = {}
     for each in fitting:
         kinds.setdefault(_kind(each, wanted), []).append(each.slice)
     if len(kinds) > 1:
         texts = "; ".join(f"{_some(ids)}: {kind}" for kind, ids in kinds.items())
-        remedy = "Run the job again, which recomputes older images, or choose bands that all have by bands="
+        common = [band for band in fitting[0].bands if all(band in each.bands for each in fitting)]
+        differ = len({each.bands for each in fitting}) > 1 and not wanted
+        hint = f", or choose from the bands {','.join(common)} by bands=" if common and differ else ""
+        remedy = f"Run the job again, which recomputes older images{hint}"
         raise OutputError(subject, f"has images that do not fit into one cube. {texts}", remedy)
     usual = fitting[0].facts.settings.items()
-    if changed := {
-        name for each in fitting for name, value in each.facts.settings.items() if (name, value) not in usual
-    }:
+    if changed := {key for each in fitting for key, value in each.facts.settings.items() if (key, value) not in usual}:
         log.warning("%s: its images were made with different settings: %s", subject, ", ".join(sorted(changed)))
     return sorted(fitting, key=lambda each: (each.time, each.slice))
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -26,8 +25,17 @@ SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", Q
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
 
+NAME = "s2cube:name"
+"""Property of an Item: name of an image that was computed from a cube. Such an image has no recipe."""
+
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
+
+OFFSETS = "s2cube:offset_dn"
+"""Property of an Item: the offset that was added to the digital numbers of each scene, by id of the scene."""
+
+DROPPED = "s2cube:dropped"
+"""Property of an Item: unused scenes of the same granules."""
 
 SETTINGS = "s2cube:settings"
 """Property of an Item: the settings that determine its pixels, by the names of the flags."""
@@ -40,12 +48,6 @@ GROUND = "s2cube:ground"
 
 DATA_VERSION = "s2cube:data_version"
 """Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
-
-OFFSETS = "s2cube:offset_dn"
-"""Property of an Item: offset that was added to the digital numbers of each scene, by id."""
-
-DROPPED = "s2cube:dropped"
-"""Property of an Item: unused scenes of the same granules; see `Dropped`."""
 
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
@@ -63,7 +65,9 @@ class ImageItem:
     aoi, slice
         Ids.
     recipe, bands
-        See `TimeSlice`; names of bands in the order of the COG.
+        See `TimeSlice`; names of bands in the order of the COG. An image that was computed from a cube has no recipe.
+    name
+        Name of an image that was computed from a cube. Empty for an image of a run.
     scenes
         Ids of the scenes that were used for the image.
     properties
@@ -75,7 +79,7 @@ class ImageItem:
     geometry
         GeoJSON, EPSG:4326.
     dtype
-        Data type of the COG; empty if the Item does not contain it.
+        Data type of all bands of the COG; empty if the Item does not contain it.
     derived_from
         Addresses of the Items of its scenes.
     """
@@ -91,6 +95,7 @@ class ImageItem:
     geometry: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = ""
     derived_from: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def time(self) -> datetime:
@@ -116,30 +121,24 @@ class ImageItem:
                 return f"{name} has {sizes[name]} bytes, not {size}"
         return ""
 
-    @cached_property
-    def facts(self) -> "ImageFacts":
-        """The properties that are needed to open the image.
 
-        Raises
-        ------
-        ValueError
-            If a property is missing or not valid. The message explains the problem.
-        """
-        return _validated(ImageFacts, self.properties)
-
-
-def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
+def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
 
     It checks all members that s2cube reads, and all members that other programs need to read the Item.
+
+    Parameters
+    ----------
+    content
+        JSON, or the value of JSON.
 
     Raises
     ------
     ValueError
         If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
-    raw = from_json(content, allow_inf_nan=False)
-    item = _validated(_Item, raw)
+    raw = from_json(content, allow_inf_nan=False) if isinstance(content, bytes) else content
+    item = validated(_Item, raw)
     if (item.collection, item.id) != (aoi_id, slice_id):
         raise ValueError("its id or collection belongs to another slice")
     files, checksums = {}, {}
@@ -151,18 +150,19 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
             checksums[name] = asset.checksum
     if DATA not in item.assets:
         raise ValueError(f"assets: there is no {DATA}")
-    facts = item.properties
+    facts, dtypes = item.properties, item.assets[DATA].dtypes
     return ImageItem(
         aoi=aoi_id,
         slice=slice_id,
         recipe=facts.recipe,
+        name=facts.name,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
         properties=raw["properties"],
         files=dict(sorted(files.items())),
         checksums=checksums,
         geometry=raw["geometry"],
-        dtype="".join({raster.data_type for raster in item.assets[DATA].rasters}),
+        dtype=dtypes.pop() if len(dtypes) == 1 else "",
         derived_from=tuple(link.href for link in item.links if link.rel == "derived_from"),
     )
 
@@ -170,7 +170,14 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _validated(model: type[_Model], content: object) -> _Model:
+def validated(model: type[_Model], content: object) -> _Model:
+    """Read a part of an Item.
+
+    Raises
+    ------
+    ValueError
+        If it is not valid. The message names the member.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -182,12 +189,6 @@ def _check_instant(text: str) -> str:
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("has no time zone")
     return text
-
-
-def _check_transform(transform: list[float]) -> list[float]:
-    if len(transform) not in (6, 9) or transform[1] or transform[3] or not 0 < transform[0] == -transform[4]:
-        raise ValueError("is not that of square cells, with north up")
-    return transform[:6]
 
 
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:
@@ -211,34 +212,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class _Dropped(_Part):
-    scene: str
-    kept: str
-    reason: str
-
-
-class ImageFacts(_Part):
-    """The grid of an image, and its sources: see `Provenance`.
-
-    Parameters
-    ----------
-    transform
-        The first six coefficients of the affine transformation from column and row to x and y, in metres.
-    shape
-        Rows and columns.
-    """
-
-    crs: str = Field(alias="proj:code", pattern=r"^EPSG:\d{4,6}$")
-    shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] = Field(alias="proj:shape", min_length=2, max_length=2)
-    transform: Annotated[list[float], AfterValidator(_check_transform)] = Field(alias="proj:transform")
-    settings: dict[str, Any] = Field(alias=SETTINGS)
-    search: dict[str, Any] = Field({}, alias=SEARCH)
-    ground: str = Field("", alias=GROUND)
-    data_version: int = Field(1, alias=DATA_VERSION)
-    offset_dn: dict[str, int] = Field({}, alias=OFFSETS)
-    dropped: list[_Dropped] = Field([], alias=DROPPED)
-
-
 _Ring = Annotated[list[list[float]], AfterValidator(_check_ring)]
 _Rings = Annotated[list[_Ring], Field(min_length=1)]
 
@@ -255,6 +228,7 @@ class _MultiPolygon(_Part):
 
 class _Band(_Part):
     name: str
+    data_type: str = ""
 
 
 class _Raster(_Part):
@@ -264,9 +238,16 @@ class _Raster(_Part):
 class _Asset(_Part):
     href: str
     bands: list[_Band] = Field([], alias="eo:bands")
+    data_type: str = ""
     rasters: list[_Raster] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
+
+    @property
+    def dtypes(self) -> set[str]:
+        """Data types of the bands. STAC 1.1 has them in `bands` or in the asset, STAC 1.0 in `raster:bands`."""
+        of_bands = [each.data_type for each in self.bands] + [each.data_type for each in self.rasters]
+        return {self.data_type, *of_bands} - {""}
 
 
 class _Link(_Part):
@@ -276,6 +257,7 @@ class _Link(_Part):
 
 class _Properties(_Part):
     datetime: Annotated[str, AfterValidator(_check_instant)]
+    name: str = Field("", alias=NAME)
     recipe: str = Field(alias=RECIPE)
     scenes: list[str] = Field([], alias=SCENES)
 
