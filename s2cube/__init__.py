@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from s2cube.errors import S2CubeError
     from s2cube.jobs.pipeline import run
     from s2cube.jobs.write_cogs import write_cogs
+    from s2cube.output.open_output import open_output
     from s2cube.scenes.search import search_items as search
     from s2cube.stac.source import save_items
 
@@ -24,6 +25,7 @@ __all__ = [
     "S2CubeError",
     "load_config",
     "open_cube",
+    "open_output",
     "read_aoi",
     "read_aois",
     "run",
@@ -38,6 +40,7 @@ _HOMES = {
     "S2CubeError": "errors:S2CubeError",
     "load_config": "config.loading:load_config",
     "open_cube": "cube.open_cube:open_cube",
+    "open_output": "output.open_output:open_output",
     "read_aoi": "area.vector_file:read_aoi",
     "read_aois": "area.vector_file:read_aois",
     "run": "jobs.pipeline:run",

@@ -126,7 +126,8 @@ class CubeSection(Section):
     """Computation of pixels."""
 
     bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
-        ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order of the output."
+        ("red", "green", "blue", "nir", "swir16"),
+        description="Bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."

@@ -13,9 +13,11 @@ from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import SearchError
 from s2cube.fetch.store import Access
+from s2cube.scenes.assets import layers_read
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
+from s2cube.sentinel2 import canonical_bands, reflectance_bands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     items: Iterable[pystac.Item],
     aoi: AOI,
     *,
-    bands: str | Sequence[str] = ("blue", "green", "red", "nir", "swir16"),
+    bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
     crs: str | int = "auto",
     resolution: float = 30,
     quality: Quality = "exact",
@@ -57,7 +59,9 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     aoi
         Area of interest. Pixels outside it, or in its holes, become nodata.
     bands
-        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names.
+        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names. ``scl`` is the scene
+        classification (1 to 11, nodata where no scene has data), ``qa`` the values of the coordinate `qa`. They are
+        classes: numbers that are neither masked nor scaled. A cell has the scene class with the largest area in it.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
@@ -96,13 +100,14 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). The values are surface reflectance, harmonised over processing baselines, masked
-        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres
-        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel
-        is masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would
-        read the masks to compare `qa`. ``.rio`` and ``.odc`` provide CRS, transform and nodata. Nodata is in
-        ``encoding``, which xarray does not copy to results that are computed from the cube. Mask an int16 cube before
-        you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata
-        value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
+        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in
+        the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel is
+        masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would read
+        the masks to compare `qa`. The coordinates `slice` and `scenes` (time) contain ids; the attribute `provenance`
+        is a JSON text with the settings and sources of all slices. ``.rio`` and ``.odc`` provide CRS, transform and
+        nodata. Nodata is in ``encoding``, which xarray does not copy to results that are computed from the cube. Mask
+        an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube
+        rioxarray needs the nodata value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
@@ -153,10 +158,11 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
 
     grids = read_grids(plan.geobox, [each.scenes for each in plan.slices], config.dilation_m)
     files = [reads(each.scenes, grid, config) for each, grid in zip(plan.slices, grids, strict=True)]
-    dn = read_bands(list(chain.from_iterable(files)), config.bands, config.quality, access)
+    bands = reflectance_bands(config.bands)
+    dn = read_bands(list(chain.from_iterable(files)), bands, config.quality, access)
     screened = _screen_slices(files, grids, config, access)
     offsets = offsets_dn(plan.scenes, config)
-    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config.dtype)
+    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config)
     cube = cut(images, plan.geobox, plan.aoi.geometry, [each.time for each in plan.slices])
     return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
@@ -169,7 +175,7 @@ def read_access(config: ReadSection) -> Access:
 def screen(
     files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
 ) -> "xr.Dataset":
-    """Compute masks, see `mask.screen`.
+    """Compute masks, see `mask.screen`, and scene classes as `scl` if they are a band, see `_classes.scene_classes`.
 
     Parameters
     ----------
@@ -181,12 +187,20 @@ def screen(
         Grid of `files`.
     """
     from s2cube.cube import mask
+    from s2cube.cube._classes import scene_classes
     from s2cube.cube.stack import read_layers
 
-    if not config.mask:
+    names = layers_read(config)
+    if not names:
         return mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
-    layers = read_layers(files, grid, config.mask, access)
-    return mask.screen(layers, config, per_slice, grid.halo_cells)
+    layers = read_layers(files, grid, names, access)
+    if config.mask:
+        screened = mask.screen(layers[list(config.mask)], config, per_slice, grid.halo_cells)
+    else:
+        screened = mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
+    if "scl" in canonical_bands(config.bands):
+        screened["scl"] = scene_classes(layers, screened, per_slice, grid.halo_cells)
+    return screened
 
 
 def _screen_slices(
@@ -208,7 +222,8 @@ def _screen_slices(
         slices += positions
     if len(parts) == 1:
         return parts[0]
-    of_scenes, of_slices = ["reason", "seen", "ground"], ["covered"]
+    of_scenes = ["reason", "seen", "ground"]
+    of_slices = [name for name in parts[0] if name not in of_scenes]
     return xr.merge(
         [
             xr.concat([part[of_scenes] for part in parts], "scene").isel(scene=_inverse(scenes)),

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import odc.stac
 import pystac
 import pytest
 import rasterio
+import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
@@ -27,7 +29,7 @@ from rio_cogeo import cog_validate
 
 import s2cube
 from s2cube.config.sections import OutputSection
-from s2cube.cube.facts import facts_of
+from s2cube.cube.facts import Provenance, SliceFacts
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.output._cog import write_cog
@@ -249,13 +251,13 @@ class TestSTAC:
             np.testing.assert_array_equal(cube.blue[0].values, cog.read(1))
 
     def test_what_it_is_made_of(self) -> None:
-        made_of = {"recipe": "r", "offset_dn": {"a b": 0, "c": -1000}, "dropped": [], "derived_from": []}
-        made_of |= {"data_version": 2, "ground": "g", "search": {"max_cloud": 20}}
-        made_of["settings"] = {"mask": ["scl"], "mask_classes": [8, 9, 10]}
-        source = image(10).assign_coords(slice="x", scenes="a b\nc", provenance=json.dumps(made_of))
-        facts = {"aoi": "x", "aoi_wkt_lonlat": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}
-        source = source.assign_attrs(facts)
-        item = slice_item(source, facts_of(source), np.array([90, 0, 0, 0, 10, 7]), ("c",))
+        provenance = Provenance(
+            recipe="r", data_version=2, settings={"mask": ["scl"], "mask_classes": [8, 9, 10]},
+            search={"max_cloud": 20}, ground="g", offset_dn={"a b": 0, "c": -1000}, dropped=(), derived_from=(),
+        )  # fmt: skip
+        outline = shapely.from_wkt("POLYGON ((0 0, 1 0, 1 1, 0 0))")
+        facts_ = SliceFacts("x", outline, "x", datetime(2022, 7, 9, tzinfo=UTC), ("a b", "c"), provenance)
+        item = slice_item(image(10), facts_, np.array([90, 0, 0, 0, 10, 7]), ("c",))
         assert item.properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
         assert item.properties["s2cube:offset_doubts"] == ["c"]
         assert item.properties["s2cube:clear_percent"] == 90
@@ -326,7 +328,7 @@ class TestWhole:
             put(place, name, content)
 
         monkeypatch.setattr(Folder, "put", breaking)
-        other = cube.assign_coords(provenance=cube.provenance.str.replace('"recipe": "', '"recipe": "other'))
+        other = cube.assign_attrs(provenance=cube.provenance.replace('"recipe":"', '"recipe":"other'))
         with pytest.raises(KeyboardInterrupt):
             s2cube.write_cogs(other, tmp_path)
         assert not list(tmp_path.rglob("farm_20210724.json"))
