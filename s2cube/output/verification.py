@@ -1,16 +1,17 @@
-"""Compare the files of an output with the sizes and checksums in their Items."""
+"""Compare the files of an output with the sizes and checksums in their Items and collections."""
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
+from s2cube.output._timeline import Listed, checksum, listed_timeline
 from s2cube.output.catalog import write_catalog
 from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
-from s2cube.storage.layout import slice_file, slice_folder
+from s2cube.storage.layout import SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 
@@ -49,7 +50,7 @@ class Findings:
     Parameters
     ----------
     checked
-        Number of files that Items name, plus the number of Items that cannot be read.
+        Number of files that Items name, of timelines that collections name, and of Items that cannot be read.
     flaws
         Sorted by name.
     """
@@ -78,7 +79,7 @@ class Watch(Protocol):
 
 
 def verify(output: Output, watch: Watch | None = None) -> Findings:
-    """Read every file that an Item names, and compare it with the size and checksum in the Item.
+    """Read every file that an Item names, and every timeline; compare them with their recorded sizes and checksums.
 
     Raises
     ------
@@ -100,11 +101,18 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
             checked += count
             flaws += found
+    for aoi_id in dict.fromkeys(aoi_id for aoi_id, _ in items):
+        count, found = _check_timeline(output, aoi_id)
+        checked += count
+        flaws += found
     return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
-    """Verify an output, and delete the Items of missing or broken files, so that the next run recomputes their slices.
+    """Verify an output, and repair it.
+
+    Items of missing or broken files are deleted, so that the next run recomputes their slices. Missing or broken
+    timelines are drawn again.
 
     Raises
     ------
@@ -119,13 +127,17 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         return verify(output, watch)  # the output is empty, and `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
-        slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
-        for aoi_id, slice_id in slices:
+        files = [name_.split("/") for name_ in findings.of("missing") + findings.of("broken")]
+        for aoi_id, slice_id in sorted({(file[0], file[1]) for file in files if len(file) == SLICE_DEPTH}):
             lease.check()
             lease.output.destination.remove(slice_file(aoi_id, slice_id))
             log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
-        if slices:
-            write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
+        for aoi_id in {file[0] for file in files if len(file) < SLICE_DEPTH}:
+            lease.check()
+            lease.output.destination.remove(timeline_file(aoi_id))
+            log.warning("%s: its timeline is drawn again", aoi_id)
+        if files:
+            write_catalog(lease.output, {file[0] for file in files})
     return findings
 
 
@@ -152,6 +164,29 @@ def _check_slice(
             break
         sizes = output.sizes(slice_folder(aoi_id, slice_id))
     return count, flaws
+
+
+def _check_timeline(output: Output, aoi_id: str) -> tuple[int, list[Flaw]]:
+    """Count the timeline of an AOI, if its collection names one, and describe its flaws."""
+    flaws = list[Flaw]()
+    for _ in range(_CHECKS):
+        collection = output.destination.read(collection_file(aoi_id))
+        listed = listed_timeline(collection)
+        if listed is None:
+            return 0, []
+        flaws = list(_timeline_flaws(timeline_file(aoi_id), output.destination.read(timeline_file(aoi_id)), listed))
+        if not flaws or output.destination.read(collection_file(aoi_id)) == collection:
+            break
+    return 1, flaws
+
+
+def _timeline_flaws(name: str, content: bytes | None, listed: Listed) -> Iterator[Flaw]:
+    if content is None:
+        yield Flaw("missing", name, "is missing")
+    elif len(content) != listed.size:
+        yield Flaw("broken", name, f"has {len(content)} bytes, not {listed.size}")
+    elif checksum(content) != listed.checksum:
+        yield Flaw("broken", name, "differs from its checksum")
 
 
 def _find_flaw(
