@@ -195,10 +195,13 @@ def _draw_cell(output: Output, each: _Slice, cell: tuple[int, int]) -> Image.Ima
     """
     try:
         content = output.destination.read(each.name)
-        if content is not None:
+        if content is None:
+            problem = "it is missing"
+        elif each.digest.startswith(SHA2_256) and each.digest != checksum(content):
+            problem = "it differs from its checksum"
+        else:
             with MemoryFile(content) as file, file.open(driver="PNG") as picture:
                 return _paint(picture, cell)
-        problem = "it is missing"
     except OutputError as error:
         problem = error.problem
     except (RasterioError, ValueError) as error:

@@ -174,16 +174,25 @@ def _check_timeline(output: Output, aoi_id: str) -> tuple[int, list[Flaw]]:
         listed = listed_timeline(collection)
         if listed is None:
             return 0, []
-        flaws = list(_timeline_flaws(timeline_file(aoi_id), output.destination.read(timeline_file(aoi_id)), listed))
+        flaws = list(_timeline_flaws(output, timeline_file(aoi_id), listed))
         if not flaws or output.destination.read(collection_file(aoi_id)) == collection:
             break
     return 1, flaws
 
 
-def _timeline_flaws(name: str, content: bytes | None, listed: Listed) -> Iterator[Flaw]:
-    if content is None:
+def _timeline_flaws(output: Output, name: str, listed: Listed) -> Iterator[Flaw]:
+    try:
+        content = b"".join(output.destination.chunks(name))
+    except FileNotFoundError:
         yield Flaw("missing", name, "is missing")
-    elif len(content) != listed.size:
+        return
+    except OutputError as error:
+        yield Flaw("broken", name, error.problem)
+        return
+    except OSError as error:
+        yield Flaw("broken", name, f"cannot be read ({error.strerror or error})")
+        return
+    if len(content) != listed.size:
         yield Flaw("broken", name, f"has {len(content)} bytes, not {listed.size}")
     elif checksum(content) != listed.checksum:
         yield Flaw("broken", name, "differs from its checksum")
