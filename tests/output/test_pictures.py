@@ -23,6 +23,7 @@ from support.runs import CORNER_DAYS as DAYS
 from support.runs import edit, file
 
 SHEET = "corner/timeline.png"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 class TestPicture:
@@ -227,9 +228,11 @@ class TestTimeline:
         assert right <= width
         assert bottom <= height
 
-    def test_of_a_notebook(self, archive: Archive, tmp_path: Path) -> None:
+    def test_the_readme_shows_that_of_the_demo(self, archive: Archive, tmp_path: Path) -> None:
         aoi = s2cube.read_aoi(archive.aoi)
         items = s2cube.search(aoi, stac=str(archive.items))
-        s2cube.write_cogs(s2cube.open_cube(items, aoi, bands=["blue"], resolution=100), tmp_path)
-        with Image.open(tmp_path / "farm/timeline.png") as sheet:
+        s2cube.write_cogs(s2cube.open_cube(items, aoi, dtype="int16"), tmp_path)
+        with Image.open(tmp_path / "farm/timeline.png") as sheet, Image.open(DOCS / "images" / "demo.png") as shown:
             assert len(json.loads(sheet.text["s2cube"])["pictures"]) == len(PASSES)  # type: ignore[attr-defined]
+            assert sheet.size == shown.size
+            assert np.abs(np.asarray(sheet, int) - np.asarray(shown, int)).mean() < 0.5
