@@ -55,9 +55,8 @@ def qa_style() -> bytes:
 
 def _style(kind: str, attributes: dict[str, str]) -> tuple[ElementTree.Element, ElementTree.Element]:
     root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
-    renderer = ElementTree.SubElement(
-        _add(root, "pipe"), "rasterrenderer", type=kind, opacity="1", alphaBand="-1", **attributes
-    )
+    renderer = _add(_add(root, "pipe"), "rasterrenderer")
+    renderer.attrib.update(type=kind, opacity="1", alphaBand="-1", **attributes)
     return root, renderer
 
 

@@ -35,8 +35,10 @@ def test_what_a_run_leaves(s2cube_command: CommandLine, job: Job, tmp_path: Path
     days = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
     assert [Path(path).stem for path in done.json["written"]] == days
     assert done.json["skipped"] == done.json["rejected"] == done.json["failed"] == []
-    of_slices = {f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", ".png", ".json")}
-    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json"}
+    of_slices = {
+        f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", "_qa.qml", ".png", ".json")
+    }
+    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json", "corner/timeline.png"}
     assert "6 slices written to out" in done.err
 
 
