@@ -4,14 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s2cube.area.vector_file import read_aoi, read_aois
+    from s2cube.area.aoi import AOI
+    from s2cube.area.areas import read_aoi, read_aois
     from s2cube.config.loading import load_config
     from s2cube.config.sections import JobConfig
     from s2cube.cube.open_cube import open_cube
     from s2cube.errors import S2CubeError
     from s2cube.jobs.pipeline import run
     from s2cube.jobs.write_cogs import write_cogs
-    from s2cube.scenes.search import search_items as search
+    from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ DISTRIBUTION = "s2cube-ard"
 """Name of the project for pip and for `importlib.metadata`. On PyPI, "s2cube" is another project."""
 
 __all__ = [
+    "AOI",
     "JobConfig",
     "S2CubeError",
     "load_config",
@@ -34,15 +36,16 @@ __all__ = [
 
 # The imports for type checkers above contain the same names. A test compares both lists.
 _HOMES = {
+    "AOI": "area.aoi:AOI",
     "JobConfig": "config.sections:JobConfig",
     "S2CubeError": "errors:S2CubeError",
     "load_config": "config.loading:load_config",
     "open_cube": "cube.open_cube:open_cube",
-    "read_aoi": "area.vector_file:read_aoi",
-    "read_aois": "area.vector_file:read_aois",
+    "read_aoi": "area.areas:read_aoi",
+    "read_aois": "area.areas:read_aois",
     "run": "jobs.pipeline:run",
     "save_items": "stac.source:save_items",
-    "search": "scenes.search:search_items",
+    "search": "scenes.search_items:search_items",
     "write_cogs": "jobs.write_cogs:write_cogs",
 }
 
@@ -53,3 +56,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 's2cube' has no attribute '{name}'")
     module, _, attribute = _HOMES[name].partition(":")
     return getattr(import_module(f"s2cube.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    # Editors complete these names. Modules that happen to be imported are not public.
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
