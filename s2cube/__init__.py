@@ -1,4 +1,44 @@
-"""s2cube: polygons in, analysis-ready Sentinel-2 out."""
+"""s2cube: polygons in, analysis-ready Sentinel-2 out.
+
+The files of these examples are those of the command ``s2cube demo``.
+
+`read_aoi`, `read_aois`: read areas of interest from a file, a GeoDataFrame, a geometry, GeoJSON or a box of degrees.
+
+>>> import s2cube
+>>> farm = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+>>> west, east = s2cube.read_aois([(-98.25, 41.08, -98.2, 41.13), (-98.2, 41.08, -98.14, 41.13)])
+
+`AOI`: one area of interest, its id and its geometry.
+
+>>> import shapely
+>>> field = s2cube.AOI("field", shapely.box(-98.25, 41.08, -98.14, 41.13))
+
+`search`: find the scenes of an area in a catalogue. `save_items`: save them for later.
+
+>>> items = s2cube.search(farm, stac="s2cube-demo/archive/items.json", datetime="2022-05")
+>>> s2cube.save_items(items, "scenes.geojson")
+
+`open_cube`: open scenes as a lazy cube of reflectance, masked and clipped. `write_cogs`: write its days as COGs.
+
+>>> cube = s2cube.open_cube("scenes.geojson", farm, bands=["red", "nir"], resolution=60)
+>>> paths = s2cube.write_cogs(cube, "images")
+
+`load_config`: read the settings of a job. `JobConfig`: these settings. `run`: run the job on a Dask cluster.
+
+>>> config = s2cube.load_config({"stac": "scenes.geojson", "bands": "red,nir", "resolution": 60, "out": "out"})
+>>> isinstance(config, s2cube.JobConfig)
+True
+>>> if __name__ == "__main__":
+...     summary = s2cube.run(config, aoi=farm)
+
+`S2CubeError`: the base class of all errors. Each names its subject, the problem and the remedy.
+
+>>> try:
+...     s2cube.read_aoi("nowhere.geojson")
+... except s2cube.S2CubeError as error:
+...     print(error.subject, "|", error.problem)
+nowhere.geojson | there is no such file
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

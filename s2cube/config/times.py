@@ -127,6 +127,8 @@ def parse_times(value: object) -> TimeRange | None:
     if isinstance(value, list | tuple):
         if len(value) != 2:
             raise ValueError(f"has {len(value)} dates; {_LIKE}")
+        if value[0] is value[1] is None:
+            return None
         return TimeRange.parse("/".join(map(_text_of, value)))
     return TimeRange.parse(_text_of(value))
 

@@ -107,7 +107,7 @@ def to_items(items: ItemsLike) -> list[pystac.Item]:
             raise ConfigError("items", "are an ItemCollection whose features are not a list", _TAKEN)
         return [_to_item(each, position) for position, each in enumerate(features, start=1)]
     if not isinstance(items, Iterable) or isinstance(items, bytes):
-        raise ConfigError("items", f"are a {type(items).__name__}, not scenes", _TAKEN)
+        raise ConfigError("items", f"are of the type {type(items).__name__}, not scenes", _TAKEN)
     return [_to_item(each, position) for position, each in enumerate(items, start=1)]
 
 
