@@ -97,7 +97,7 @@ def parse_json_table(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("not a JSON object") from error
 
 
