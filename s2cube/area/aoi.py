@@ -27,8 +27,8 @@ _BEND_DEG = 1e-6
 _LARGE_BEND_DEG = 1e-5
 """Maximum deviation from a straight line for which the CRS is ignored, degrees: 1 m, a tenth of the smallest pixel."""
 
-_MOST_DEG = 540
-"""Maximum longitude in any notation: a shape that crosses the antimeridian may continue beyond 180 for a turn."""
+_MOST_DEG = 720
+"""Maximum longitude in any notation: some shapes are shifted by a turn, or continue beyond 180."""
 
 _TOO_LARGE = "Draw a smaller one, and save it with the CRS in which it is drawn"
 
