@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pystac
 
-from s2cube.area.aoi import AOI
+from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Dtype, GroupBy, MaskLayer, Offset, Quality
 from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.cube.packing import PACKINGS
@@ -18,31 +18,36 @@ from s2cube.scenes.plan import make_plan
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
 from s2cube.sentinel2 import canonical_bands, reflectance_bands
+from s2cube.stac.source import ItemsLike, to_items
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import xarray as xr
 
-    from s2cube.cube.chunks import ReadGrid
+    from s2cube.area.areas import AreaLike
+    from s2cube.cube.chunks import Chunking, ReadGrid
     from s2cube.cube.reads import Read
 
 
 def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors complete them
-    items: Iterable[pystac.Item],
-    aoi: AOI,
+    items: ItemsLike,
+    aoi: "AreaLike",
     *,
+    aoi_crs: object = None,
+    chunks: "Chunking" = None,
     bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
     crs: str | int = "auto",
     resolution: float = 30,
     quality: Quality = "exact",
     offset: Offset | int = "auto",
-    mask: str | Sequence[MaskLayer] = ("scl",),
+    mask: str | Sequence[MaskLayer] | None = ("scl",),
     mask_classes: str | Sequence[int] = (0, 1, 3, 8, 9, 10),
     max_cloud_probability: float = 40,
     max_snow_probability: float = 40,
     dilation: float = 0,
     group_by: GroupBy = "solar_day",
-    dtype: Dtype = "float32",
+    dtype: "Dtype | npt.DTypeLike" = "float32",
     timeout: float = 60,
     retries: int = 5,
     tokens: Mapping[str, str] | tuple[tuple[str, str], ...] = (),
@@ -55,9 +60,15 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     Parameters
     ----------
     items
-        Sentinel-2 L2A scenes, for example from `search`.
+        Sentinel-2 L2A scenes, for example from `search`: pystac Items or their dicts in any iterable, an ItemCollection
+        of pystac or as a dict, one Item, or the path of an ItemCollection or of a stac-geoparquet file.
     aoi
-        Area of interest. Pixels outside it, or in its holes, become nodata.
+        One area of interest: anything that `read_aoi` takes. Pixels outside it, or in its holes, become nodata.
+    aoi_crs
+        CRS of a geometry in `aoi` that has none of its own; default: degrees (EPSG:4326).
+    chunks
+        Chunks of the cube, as for `xarray.DataArray.chunk`: a number, ``"auto"``, or a dict by dimension. None: as the
+        files are read, which is the fastest for computing the complete cube. Other chunks merge or split these.
     bands
         Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names. ``scl`` is the scene
         classification (1 to 11, nodata where no scene has data), ``qa`` the values of the coordinate `qa`. They are
@@ -73,8 +84,8 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         Offset that is added to digital numbers. ``auto`` chooses it by processing baseline and catalogue; ``none`` or
         ``-1000`` override this.
     mask
-        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``. Pixels that these layers mark as cloud, shadow or
-        defective become nodata.
+        Any of ``scl``, ``cloud``, ``snow``, ``qa60``; ``none`` or None for no mask. Pixels that these layers mark as
+        cloud, shadow or defective become nodata.
     mask_classes
         Scene classes that ``scl`` masks.
     max_cloud_probability, max_snow_probability
@@ -85,7 +96,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         ``solar_day``: one time slice per day. ``scene``: one per scene.
     dtype
         ``float32``: reflectance, nodata NaN. ``int16``: reflectance × 10000, nodata -9999; `run` writes this by
-        default.
+        default. Also as a type of numpy.
     timeout
         Time limit of a request for a part of a file, seconds.
     retries
@@ -111,10 +122,12 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
 
     Raises
     ------
+    AOIError
+        If the area cannot be used, or if there are several; see `read_aoi`.
     ConfigError
-        If a setting is not valid.
+        If a setting is not valid, or if `items` are not scenes.
     SearchError
-        If there are no scenes.
+        If there are no scenes, or if their file cannot be read.
     SliceError
         If a scene lacks an asset, or if the offset of its pixels is not known. If a file cannot be read
         when the cube is computed.
@@ -124,7 +137,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     The command ``s2cube demo`` writes these files.
 
     >>> import s2cube
-    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> aoi = "s2cube-demo/archive/aoi.geojson"
     >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
     >>> cube = s2cube.open_cube(items, aoi, bands=["red", "nir"], resolution=60)
     >>> cube.dims, cube.shape, str(cube.dtype)
@@ -137,15 +150,19 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     arguments = locals()
     config = CubeSection.of_arguments(arguments)
     access = read_access(ReadSection.of_arguments(arguments))
-    plan = make_plan(items, aoi, config)
+    plan = make_plan(to_items(items), read_aoi(aoi, crs=aoi_crs), config)
     for each in plan.unusable:
         raise each.error
     if not plan.slices:
-        raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
+        raise SearchError(plan.aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     cube = _cube(plan, config, access)
     # For integers, rioxarray does not read nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
-    return cube
+    if chunks is None:
+        return cube
+    from s2cube.cube.chunks import rechunked
+
+    return rechunked(cube, chunks)
 
 
 def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
