@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from s2cube.cli import _plan
 from s2cube.cli._console import print_notice
 from s2cube.cli._flags import (
+    AllFlags,
     ConfigFile,
     Console,
     ConsoleFlags,
-    SettingFlags,
     command_line,
     load_settings,
     set_up_console,
@@ -25,7 +25,7 @@ from s2cube.errors import SliceError
 
 def run(
     *,
-    flags: SettingFlags = None,
+    flags: AllFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Plan only: read no pixel and write nothing.")] = False,
@@ -38,7 +38,7 @@ def run(
     return _run(load_settings(flags, config), console)
 
 
-def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+def submit(*, flags: AllFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
     """Run the job in the background, on a Dask cluster; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
@@ -55,7 +55,7 @@ def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: Co
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
+    out: Annotated[Path, Parameter(metavar="DIR", help="DIR for the archive and the images.")] = Path("s2cube-demo"),
     console: ConsoleFlags = None,
 ) -> int:
     """Write a small simulated Sentinel-2 archive and run a job on it, offline."""

@@ -6,16 +6,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from s2cube.cli._console import print_notice, table_console
-from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, SearchFlags, load_settings, set_up_console
 from s2cube.cli._reports import no_scene_message
 
 
 def search(
     *,
-    flags: SettingFlags = None,
+    flags: SearchFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
-    save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
+    save: Annotated[
+        Path | None, Parameter(metavar="FILE", help="Write the scenes to a FILE.geojson or FILE.parquet.")
+    ] = None,
 ) -> int:
     """List the scenes that a job would use; --save writes them to a file that --stac reads."""
     console = set_up_console(console)
