@@ -133,9 +133,13 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         parts[0] = "Nothing new to do"
     print_notice("; ".join(parts) + ".")
     if summary.requests:
+        needed, expected = summary.expected, []
+        for key, write in (("requests", str), ("bytes", megabytes)):
+            least, most = write(needed[key]), write(needed[f"{key}_at_most"])
+            expected.append(least if least == most else f"{least} to {most}")
         print_notice(
             f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. Forecast from the items: "
-            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB."
+            f"{expected[0]} requests and {expected[1]} MB."
         )
 
 
@@ -146,9 +150,20 @@ def report_cost(total: dict[str, Any]) -> None:
         by_gdal = f", without what GDAL will read from {total['by_gdal']} files" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
-            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}; "
+            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
             f"about {peak} MB of memory per worker process; and at most {written} MB of output."
         )
+
+
+def _if_shared(total: dict[str, Any]) -> str:
+    """Describe how much more is read if several processes read the same files."""
+    if (total["requests_at_most"], total["bytes_at_most"]) == (total["requests"], total["bytes"]):
+        return ""
+    processes = f"{total['processes']} processes" if total["processes"] else "many processes"
+    return (
+        f" in one worker process, and at most {total['requests_at_most']} requests and "
+        f"{megabytes(total['bytes_at_most'])} MB in {processes}, because each reads the files that slices share"
+    )
 
 
 def report_record(record: "Record") -> None:

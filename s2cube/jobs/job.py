@@ -1,6 +1,7 @@
 """Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Self
 from s2cube.area.vector_file import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
+from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.output.comparison import Comparison, compare
@@ -167,10 +169,25 @@ def without_overwritten(job: Job) -> Job:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable."""
+    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable.
+
+    Parameters
+    ----------
+    processes
+        Number of worker processes of the run; None if it is not known.
+    at_most
+        Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
+    """
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
+    processes: int | None = None
+    at_most: Traffic = field(default_factory=Traffic)
+
+    @property
+    def total(self) -> Traffic:
+        """Sum of the slices, if one process computes them."""
+        return sum((cost.traffic for cost in self.costs.values()), Traffic())
 
 
 def forecast(job: Job, headers: bool) -> Forecasts:
@@ -192,4 +209,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
-    return Forecasts(costs, tuple(unusable))
+    cluster = job.config.cluster
+    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
+    found = Forecasts(costs, tuple(unusable), processes)
+    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))
