@@ -1,5 +1,6 @@
 """Commands that compute slices: run, submit and demo."""
 
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from s2cube.cli._flags import (
     load_settings,
     set_up_console,
 )
-from s2cube.cli._reports import SliceBar, report_summary
+from s2cube.cli._reports import SliceBar, how_to_continue, report_summary
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
 
@@ -80,10 +81,11 @@ def _run(config: JobConfig, console: Console) -> int:
         bar = SliceBar(progress)
         try:
             summary = pipeline.run(config, bar)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupted:
             if bar.total:
                 print_notice(bar.summary)
-            raise
+            # The command line prints the arguments after the number of the signal.
+            raise KeyboardInterrupt(*(interrupted.args or (signal.SIGINT,)), how_to_continue(config)) from None
     report_summary(summary, config)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0

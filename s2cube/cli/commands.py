@@ -104,8 +104,9 @@ def _run_command(arguments: Sequence[str]) -> int:
         # Exit status 3 would mean that the other slices are written. Here the command has failed.
         return S2CubeError.exit_status if isinstance(error, SliceError) else error.exit_status
     except KeyboardInterrupt as interrupted:
-        print_failure("stopped; written slices remain, and the next run continues from there")
-        return _SIGNALLED + (interrupted.args[0] if interrupted.args else signal.SIGINT)
+        signum, *advice = interrupted.args or (signal.SIGINT,)
+        print_failure("; ".join(("stopped", *advice)))
+        return _SIGNALLED + int(signum)
     except Exception as error:  # noqa: BLE001  users get one line instead of a traceback
         print_failure(f"unexpected {type(error).__name__}: {error} (-vv shows where)")
         return S2CubeError.exit_status

@@ -81,14 +81,17 @@ def plan_job(config: JobConfig, output: Output) -> Job:
     catalogue = open_catalogue(config.search, config.read.timeout_s)
     digest, sizes = job_digest(config), output.sizes()
     overwritten = _overwritten(config, output, digest)
+    of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     compared: list[tuple[Task, Comparison]] = []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
-        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+        log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
+    if len(plans) > 1:
+        log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
     _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}

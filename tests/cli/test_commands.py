@@ -307,11 +307,13 @@ def test_as_a_program_with_its_own_cluster(
 ) -> None:
     command = [sys.executable, "-m", "s2cube", "run", "--aoi", small_aoi, "--stac", archive.items, "--json"]
     done = subprocess.run(
-        [*map(str, command), "--bands", "blue", "--out", "out", "--max-items", "2"],
+        [*map(str, command), "--bands", "blue", "--out", "out", "--max-items", "2", "--workers", "3"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout.splitlines()[-1])["written"]) == 2
+    waited_for = [line for line in done.stderr.splitlines() if line.startswith(("info: searching", "info: starting"))]
+    assert waited_for == [f"info: searching {archive.items}", "info: starting 2 workers"]
     assert "\x1b" not in done.stderr
     assert "Warning" not in done.stderr
 
@@ -518,7 +520,7 @@ def _double_or_fail(task: int) -> int:
 def test_help_gives_every_default(s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default of 0, too, which equals False."""
     monkeypatch.setenv("COLUMNS", "1000")
-    text = s2cube_command("run", "--help").out
+    text = s2cube_command("run", "--help").out.partition("Example")[0]
     for _, key, setting in settings():
         if setting.annotation is not bool and isinstance(setting.default, int | float | str):
             (line,) = (each for each in text.splitlines() if re.search(rf" --{key.replace('_', '-')} ", each))
