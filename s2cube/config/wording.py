@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from s2cube.errors import ConfigError
 
@@ -74,8 +75,13 @@ def explain(
         problem, *remedies = map(str, context["error"].args)
         given = "" if is_hidden or repr(first["input"]) in problem else f" (given: {first['input']!r})"
         return ConfigError(place, problem + given, remedies[0] if remedies else _advice(setting))
-    problem = _PROBLEMS.get(first["type"], f"is not accepted ({first['msg']})").format_map(context)
-    return ConfigError(place, f"{'its value' if is_hidden else repr(first['input'])} {problem}", _advice(setting))
+    value = "its value" if is_hidden else repr(first["input"])
+    return ConfigError(place, f"{value} {problem_of(first)}", _advice(setting))
+
+
+def problem_of(found: ErrorDetails) -> str:
+    """Describe what pydantic found wrong with a value, without the value."""
+    return _PROBLEMS.get(found["type"], f"is not accepted ({found['msg']})").format_map(found.get("ctx", {}))
 
 
 def _advice(setting: FieldInfo | None) -> str:

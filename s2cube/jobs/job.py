@@ -92,6 +92,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
     if len(plans) > 1:
         log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
@@ -108,6 +109,15 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         unusable=tuple(each for plan in plans for each in plan.unusable),
         changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
     )  # fmt: skip
+
+
+def _warn_of_flaws(flawed: list[Comparison]) -> None:
+    """Report images whose files are damaged: in one line, and in a line for each that loses scenes."""
+    for each in (each for each in flawed if each.lost):
+        log.warning("%s: %s", each.slice.id, each.flaw)
+    if whole := [each for each in flawed if not each.lost]:
+        others = f" ({len(whole) - 1} others for such a reason, too)" if whole[1:] else ""
+        log.warning("%s: %s%s", whole[0].slice.id, whole[0].flaw, others)
 
 
 def _check_names(plans: list[Plan]) -> None:
