@@ -1,5 +1,7 @@
 """Facts of Sentinel-2 L2A: bands, mask layers, scale, offset, scene classes; and the values of our QA images."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -52,6 +54,8 @@ To support a catalogue with other keys, add its keys here. To add a layer: add i
 into `QA` values to `cube.mask`.
 """
 
+_MISSION = re.compile(r"S2([A-D])(?=[_.])")
+"""Start of the id of a scene (Sentinel-2 Products Specification Document, naming convention); mirrors keep it."""
 CLASS_BANDS: dict[str, tuple[str, ...]] = {"scl": LAYER_ASSETS["scl"], "qa": ("qa", "QA")}
 """Names of each band of classes: the scene classification, and our QA values, which have no asset."""
 
@@ -77,6 +81,18 @@ def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
         If a band is unknown. The message lists the known bands.
     """
     return tuple(_canonical_band(name) for name in names)
+
+
+def common_name(name: str) -> str | None:
+    """Return the common name of a band in the STAC eo extension 2; None if the name is not that of a band."""
+    band = band_of(name)
+    return EO2_NAMES.get(band, COMMON_NAMES[band]) if band else None
+
+
+def platforms(scene_ids: Iterable[str]) -> list[str]:
+    """Return the satellites that the ids of scenes name, such as ``sentinel-2a``; an empty list if an id names none."""
+    found = {match and f"sentinel-2{match[1].lower()}" for match in map(_MISSION.match, scene_ids)}
+    return [] if None in found else sorted(each for each in found if each)
 
 
 def reflectance_bands(names: tuple[str, ...]) -> tuple[str, ...]:

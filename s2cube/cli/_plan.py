@@ -9,7 +9,13 @@ from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
 from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
-from s2cube.cli._reports import report_areas_without_scenes, report_changes, report_cost, report_unusable
+from s2cube.cli._reports import (
+    report_areas_without_scenes,
+    report_changes,
+    report_cost,
+    report_older_items,
+    report_unusable,
+)
 
 if TYPE_CHECKING:
     from s2cube.jobs.job import Job
@@ -39,6 +45,7 @@ def plan(
     job, costs = job.without(forecasts.unusable), forecasts.costs
     report_unusable(job)
     report_changes(job)
+    report_older_items(job)
     if not console.json:
         table_console().print(_table(job, costs))
     unusable = f", {len(job.unusable)} that cannot be computed" if job.unusable else ""

@@ -66,6 +66,7 @@ def report_plan(job: "Job") -> None:
     report_areas_without_scenes(job)
     report_unusable(job)
     report_changes(job)
+    report_older_items(job)
 
 
 def report_areas_without_scenes(job: "Job") -> None:
@@ -102,6 +103,13 @@ def report_changes(job: "Job") -> None:
             print_notice(f"{len(others) + 1} slices, {first} to {others[-1]}, will be recomputed: {reason}.")
         else:
             print_notice(f"{first} will be recomputed: {reason}.")
+
+
+def report_older_items(job: "Job") -> None:
+    """Report that Items are rewritten because s2cube writes another form of Items now."""
+    if job.older:
+        items = "1 Item is" if len(job.older) == 1 else f"{len(job.older)} Items are"
+        print_notice(f"{items} rewritten in the new form; the images stay as they are.")
 
 
 def no_scene_message(config: JobConfig) -> str:

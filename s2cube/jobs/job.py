@@ -41,6 +41,8 @@ class Job:
         Slices that cannot be computed. They fail without an attempt.
     changes
         Why existing slices are recomputed: descriptions of the changes, by slice id.
+    older
+        Ids of AOI and slice of the skipped slices whose Items have an older form. The run rewrites these Items.
     """
 
     config: JobConfig
@@ -51,6 +53,7 @@ class Job:
     digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    older: tuple[tuple[str, str], ...] = ()
 
     @property
     def total(self) -> int:
@@ -102,6 +105,7 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         digest=digest,
         unusable=tuple(each for plan in plans for each in plan.unusable),
         changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
+        older=tuple((task.aoi.id, task.id) for task, each in compared if task.id in done and each.is_older),
     )  # fmt: skip
 
 

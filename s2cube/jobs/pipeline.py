@@ -96,13 +96,16 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     """Yield the final result of each slice of a job; write the catalogue at the end."""
     from s2cube.output.catalog import write_catalog
+    from s2cube.output.renewal import renew
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
     todo = [task.id for task in job.todo]
-    changed = {task.aoi.id for task in job.todo} if lease.follows_an_end else None
+    touched = {task.aoi.id for task in job.todo} | {aoi_id for aoi_id, _ in job.older}
+    changed = touched if lease.follows_an_end else None
     try:
         for each in job.unusable:
             yield SliceResult(each.id, failure=failure_of(each))
+        renew(lease.output, job.older)
         if not todo:
             Recorder(lease).begin(job)
         with journal(lease.output, job.digest, todo) if job.config.job.overwrite else nullcontext() as progress:

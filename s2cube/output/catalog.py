@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
+from s2cube.output._form import extensions, item_assets, summaries
+from s2cube.output._items_table import ItemRows
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
 from s2cube.storage.layout import CATALOG, collection_file
@@ -23,13 +25,15 @@ _ID = "s2cube"
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
-    """Write the collection of every AOI in an output, and the catalogue. Files with unchanged content are not written.
+    """Write the collection of every AOI in an output, the table of all Items, and the catalogue.
+
+    Files with unchanged content are not written.
 
     Parameters
     ----------
     changed
         Ids of the AOIs that may have new images; None for all. The Items of another AOI are read only if the links of
-        its collection differ from its existing slices.
+        its collection, or the rows of the table, differ from its existing slices.
 
     Raises
     ------
@@ -39,18 +43,20 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
         If a file cannot be written.
     """
     output.fence.check()
-    aois = []
+    aois, rows = [], ItemRows(output)
     for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
         slice_ids = [slice_id for _, slice_id in found]
         collection = collection_file(aoi_id)
         old = _old(output, collection)
-        linked = _linked(output, aoi_id, old)
-        if changed is None or aoi_id in changed or linked != slice_ids:
+        is_current = _linked(output, aoi_id, old) == slice_ids and rows.has(aoi_id, slice_ids)
+        if changed is None or aoi_id in changed or not is_current:
             images = _images(output, aoi_id, slice_ids)
             if not images:
                 continue
             _write(output, collection, old, _collection(aoi_id, images))
+            rows.replace(aoi_id, [each.document for each in images.values()])
         aois.append(aoi_id)
+    rows.write(aois)
     old = _old(output, CATALOG)
     if aois or _is_own(old):
         _write(output, CATALOG, old, _catalog(aois))
@@ -101,6 +107,8 @@ def _extent(images: Collection[ImageItem]) -> pystac.Extent:
 
 
 def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> dict[str, Any]:
+    items = [each.document for each in images.values()]
+    summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
         aoi_id,
         f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
@@ -108,6 +116,9 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> dict[str, Any]:
         license="other",
         keywords=["Sentinel-2", "surface reflectance"],
         providers=[pystac.Provider("ESA", roles=[pystac.ProviderRole.PRODUCER], url="https://sentinels.copernicus.eu")],
+        extra_fields={"item_assets": assets},
+        stac_extensions=extensions(summary, assets.values()),
+        summaries=pystac.Summaries(summary),
     )
     collection.add_link(pystac.Link("root", "../catalog.json", pystac.MediaType.JSON))
     collection.add_link(pystac.Link("parent", "../catalog.json", pystac.MediaType.JSON))

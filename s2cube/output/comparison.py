@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from s2cube.config.sections import CubeSection
+from s2cube.output.renewal import is_older
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
@@ -32,6 +33,8 @@ class Comparison:
         Descriptions of other changes.
     lost
         Ids of scenes of the image that the search does not find any more.
+    is_older
+        Whether the Item of the image has an older form, see `renewal.is_older`.
     """
 
     slice: TimeSlice
@@ -39,6 +42,7 @@ class Comparison:
     settings: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    is_older: bool = False
 
     @property
     def is_same(self) -> bool:
@@ -66,7 +70,10 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     """
     items = output.read_items(plan.aoi.id, [each.id for each in plan.slices])
     for each, existing in zip(plan.slices, items, strict=True):
-        yield _compare(plan, each, existing, sizes, config) if existing else Comparison(each)
+        if existing:
+            yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))
+        else:
+            yield Comparison(each)
 
 
 def _compare(

@@ -13,8 +13,8 @@ from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
+from s2cube.output._items_table import read_items_table
 from s2cube.output._stored_item import StoredItem
-from s2cube.output.items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
 

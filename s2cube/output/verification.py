@@ -2,15 +2,16 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
+from s2cube.output._items_table import read_items_table
 from s2cube.output.catalog import write_catalog
 from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
-from s2cube.storage.layout import slice_file, slice_folder
+from s2cube.storage.layout import ITEMS, slice_file, slice_folder
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 
@@ -80,6 +81,8 @@ class Watch(Protocol):
 def verify(output: Output, watch: Watch | None = None) -> Findings:
     """Read every file that an Item names, and compare it with the size and checksum in the Item.
 
+    The table of all Items must have a row for each, unless a run is writing them now.
+
     Raises
     ------
     OutputError
@@ -100,11 +103,16 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
             checked += count
             flaws += found
+        if table_flaw := _table_flaw(output, items):
+            checked += 1
+            flaws.append(table_flaw)
     return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
     """Verify an output, and delete the Items of missing or broken files, so that the next run recomputes their slices.
+
+    A table that is broken is written again.
 
     Raises
     ------
@@ -119,13 +127,14 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         return verify(output, watch)  # the output is empty, and `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
-        slices = sorted({tuple(name_.split("/")[:2]) for name_ in findings.of("missing") + findings.of("broken")})
+        flawed = {*findings.of("missing"), *findings.of("broken")}
+        slices = sorted({tuple(name_.split("/")[:2]) for name_ in flawed - {ITEMS}})
         for aoi_id, slice_id in slices:
             lease.check()
             lease.output.destination.remove(slice_file(aoi_id, slice_id))
             log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
-        if slices:
-            write_catalog(lease.output, {aoi_id for aoi_id, _ in slices})
+        if flawed:
+            write_catalog(lease.output, None if ITEMS in flawed else {aoi_id for aoi_id, _ in slices})
     return findings
 
 
@@ -152,6 +161,19 @@ def _check_slice(
             break
         sizes = output.sizes(slice_folder(aoi_id, slice_id))
     return count, flaws
+
+
+def _table_flaw(output: Output, items: Sequence[tuple[str, str]]) -> Flaw | None:
+    """Compare the slices of the table of all Items with the existing ones; None if they are the same, or no table."""
+    record = read_record(output)
+    if output.destination.read(ITEMS) is None or (record and record.is_alive and record.run != output.run):
+        return None
+    table = read_items_table(output)
+    if table is None:
+        return Flaw("broken", ITEMS, "cannot be read as a table of Items")
+    if missing := {*items} - {(each["collection"], each["id"]) for each in table}:
+        return Flaw("broken", ITEMS, f"has no row for {len(missing)} Items, such as {min(missing)[1]}")
+    return None
 
 
 def _find_flaw(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pystac
 
-from s2cube.errors import OutputError, SearchError, install_remedy
+from s2cube.errors import OutputError, SearchError
 from s2cube.fetch.addresses import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
@@ -81,8 +81,6 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     ------
     OutputError
         If the name has another suffix, or if the file cannot be written.
-    SearchError
-        If the package that writes stac-geoparquet is not installed.
 
     Examples
     --------
@@ -121,8 +119,8 @@ def _utf8(content: dict[str, Any]) -> bytes:
 
 
 def _write_geoparquet(features: list[Any], path: Path) -> None:
-    arrow = _geoparquet(str(path))
     import pyarrow
+    from stac_geoparquet import arrow
 
     try:
         arrow.to_parquet(arrow.parse_stac_items_to_arrow(features), path)
@@ -132,8 +130,8 @@ def _write_geoparquet(features: list[Any], path: Path) -> None:
 
 
 def _from_geoparquet(path: str) -> Iterator[pystac.Item]:
-    arrow = _geoparquet(path)
     import pyarrow.parquet
+    from stac_geoparquet import arrow
 
     if "://" not in path and not Path(path).is_dir():
         check_file(path)
@@ -143,11 +141,3 @@ def _from_geoparquet(path: str) -> Iterator[pystac.Item]:
         problem = f"cannot be read as stac-geoparquet ({type(error).__name__}: {error})"
         raise SearchError(path, problem, "Check --stac") from None
     yield from from_features(features, path)
-
-
-def _geoparquet(path: str) -> Any:
-    try:
-        import stac_geoparquet.arrow
-    except ImportError:
-        raise SearchError(path, "needs the package stac-geoparquet", install_remedy("geoparquet")) from None
-    return stac_geoparquet.arrow

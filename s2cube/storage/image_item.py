@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from s2cube.storage.layout import slice_file
@@ -49,6 +49,9 @@ GROUND = "s2cube:ground"
 DATA_VERSION = "s2cube:data_version"
 """Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
 
+ITEM_VERSION = "s2cube:item_version"
+"""Property of an Item: version of its form, see `output._form.VERSION`. The Items of the first form lack it."""
+
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
 https://github.com/multiformats/multicodec/blob/master/table.csv"""
@@ -78,6 +81,8 @@ class ImageItem:
         Multihash of each file, hexadecimal, if the Item contains it.
     geometry
         GeoJSON, EPSG:4326.
+    document
+        The complete Item as JSON.
     dtype
         Data type of all bands of the COG; empty if the Item does not contain it.
     derived_from
@@ -93,6 +98,7 @@ class ImageItem:
     files: Mapping[str, int | None]
     checksums: Mapping[str, str] = field(default_factory=dict)
     geometry: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = ""
     derived_from: tuple[str, ...] = ()
     name: str = ""
@@ -162,6 +168,7 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
         files=dict(sorted(files.items())),
         checksums=checksums,
         geometry=raw["geometry"],
+        document=raw,
         dtype=dtypes.pop() if len(dtypes) == 1 else "",
         derived_from=tuple(link.href for link in item.links if link.rel == "derived_from"),
     )
@@ -237,7 +244,7 @@ class _Raster(_Part):
 
 class _Asset(_Part):
     href: str
-    bands: list[_Band] = Field([], alias="eo:bands")
+    bands: list[_Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
     data_type: str = ""
     rasters: list[_Raster] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")

@@ -69,7 +69,8 @@ class ItemRows:
         """Return whether the file has exactly these slices of an AOI."""
         if self._table is None or aoi_id not in self._old:
             return False
-        return list(slice_ids) == self._rows(aoi_id)["id"].to_pylist()
+        ids: list[str] = self._rows(aoi_id)["id"].to_pylist()
+        return ids == list(slice_ids)
 
     def replace(self, aoi_id: str, documents: Sequence[Mapping[str, Any]]) -> None:
         """Replace the rows of an AOI.
