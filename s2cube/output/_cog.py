@@ -8,7 +8,7 @@ from rasterio.enums import ColorInterp
 from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
-from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.cube.packing import packing_of
 from s2cube.output._spool import Spool
 from s2cube.output._statistics import Tally
 from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, band_of
@@ -41,8 +41,8 @@ def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, sett
     Parameters
     ----------
     image
-        Dims (band, y, x), int16 or float32, packed as in `PACKINGS`, with the coordinates `band` and `time`. Its values
-        are not read.
+        Dims (band, y, x), packed as `packing_of` says, with the coordinates `band` and, if it is of one time, `time`.
+        Its values are not read.
     pixels
         The pixels to write.
     tally
@@ -64,13 +64,18 @@ def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, sett
         source.colorinterp = tuple(map(_colour, names))
         for number, tags in enumerate(tally.gdal_tags(height * width), 1):
             source.update_tags(number, **tags)
-        source.scales = (PACKINGS[image.dtype.name].scale,) * bands
-        source.units = (UNIT,) * bands
-        source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
+        packing = packing_of(image)
+        source.scales = (packing.scale,) * bands
+        if packing.unit:
+            source.units = (packing.unit,) * bands
+        if "time" in image.coords:
+            source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
     # A predictor stores the differences between neighbouring pixels. They are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
     options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
-    _copy(pixels, path, **options, overview_resampling="average")
+    # Values of 8 bits are usually classes, whose means are other classes.
+    method = "nearest" if image.dtype.itemsize == 1 else "average"
+    _copy(pixels, path, **options, overview_resampling=method)
 
 
 def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:

@@ -14,7 +14,7 @@ from s2cube.config.sections import OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.mask import final_qa
 from s2cube.cube.offset_check import OffsetCheck
-from s2cube.cube.packing import PACKINGS
+from s2cube.cube.packing import Packing, packing_of
 from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
@@ -68,7 +68,7 @@ def write_files(
         with open_spool(folder, **layout) as pixels, open_spool(folder, **layout | _QA_LAYOUT) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(
-                    _write_lazily(image, facts.aoi, (pixels, reasons), tally),
+                    _write_lazily(image, "" if facts.name else facts.aoi, (pixels, reasons), tally),
                     check.tallies() if check else None,
                     readers,
                 )
@@ -76,8 +76,8 @@ def write_files(
             names = tuple(compress(facts.scenes, doubts))
             write_cog(image, pixels, tally, folder / f"{slice_id}.tif", settings)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
-            write_picture(bands, pixels, folder / f"{slice_id}.png")
-        if style := image_style(bands):
+            write_picture(bands, pixels, folder / f"{slice_id}.png", packing_of(image))
+        if style := image_style(bands, packing_of(image)):
             (folder / f"{slice_id}{SUFFIXES[STYLE]}").write_bytes(style)
         (folder / f"{slice_id}{SUFFIXES[QA_STYLE]}").write_bytes(qa_style())
         item = slice_item(image, facts, counts, names, tally.statistics(aoi_cells(counts)))
@@ -111,6 +111,9 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
 
     Parameters
     ----------
+    aoi_id
+        The area outside of which there may be no value. Empty if values may be everywhere, because they were computed
+        from a cube.
     spools
         For the pixels, and for the QA values.
     """
@@ -119,7 +122,7 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     meta = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], spool=pixels, tally=tally, aoi_id=aoi_id,
+        _put_values, values, qa[np.newaxis], sinks=(pixels, tally), aoi_id=aoi_id, packing=packing_of(image),
         chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
     count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
@@ -130,17 +133,17 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
 
 
 def _put_values(
-    values: np.ndarray, qa: np.ndarray, spool: Spool, tally: Tally, aoi_id: str, block_info: Any
+    values: np.ndarray, qa: np.ndarray, sinks: tuple[Spool, Tally], aoi_id: str, packing: Packing, block_info: Any
 ) -> np.ndarray:
     """Write and sum values of some bands; return a mask that is True where any of them is nodata."""
-    is_nodata = PACKINGS[values.dtype.name].holes(values)
-    if (~is_nodata & (qa == QA.OUTSIDE)).any():
+    is_nodata = packing.holes(values)
+    if aoi_id and (~is_nodata & (qa == QA.OUTSIDE)).any():
         raise OutputError(
             f"the cube of {aoi_id}",
             "has values outside its area of interest, so it was changed after open_cube",
-            "Write a cube of open_cube, or use its .rio.to_raster",
+            "Give the images a name, because they are not those of a run: write_cogs(cube, out, name='filled')",
         )
-    origin = _chunk_origin(block_info)
+    origin, (spool, tally) = _chunk_origin(block_info), sinks
     spool.put(values, *origin)
     tally.add(values, ~is_nodata, *origin)
     return np.asarray(is_nodata.any(axis=0, keepdims=True))

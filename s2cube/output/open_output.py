@@ -130,7 +130,9 @@ def _names(bands: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _is_reflectance(item: ImageItem) -> bool:
-    """Return whether all bands are bands of Sentinel-2. Other images were computed from a cube."""
+    """Return whether it is an image of a run. Other images were computed from a cube, or their bands are no bands."""
+    if item.name:
+        return False
     try:
         return bool(canonical_bands(item.bands))
     except ConfigError:
@@ -141,9 +143,10 @@ def _kind(item: ImageItem, wanted: tuple[str, ...]) -> str:
     """Describe what all images of a cube have in common."""
     facts, bands = item.facts, wanted if wanted and {*wanted} <= {*item.bands} else item.bands
     (rows, columns), (side, _, left, _, _, top) = facts.shape, facts.transform
+    name = f"name {item.name}, " if item.name else ""
     return (
-        f"bands {','.join(bands)} as {item.dtype}, {rows} x {columns} cells of {side:g} m at {left:.12g}, {top:.12g} "
-        f"in {facts.crs}, polygon {facts.ground[:8] or 'unknown'}"
+        f"{name}bands {','.join(bands)} as {item.dtype}, {rows} x {columns} cells of {side:g} m at {left:.12g}, "
+        f"{top:.12g} in {facts.crs}, polygon {facts.ground[:8] or 'unknown'}"
     )
 
 
@@ -167,6 +170,9 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
             try:
                 item.facts  # noqa: B018  read it here, so that the error names the Item
             except ValueError as error:
+                if item.name:  # such an image may have any grid and dtype
+                    log.warning("%s is left out: %s", item.slice, error)
+                    continue
                 path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
                 raise OutputError(path, f"cannot be opened ({error})", remedy) from None
             yield item

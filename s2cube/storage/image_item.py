@@ -5,9 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from s2cube.storage.layout import slice_file
@@ -25,6 +34,9 @@ SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", Q
 
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
+
+NAME = "s2cube:name"
+"""Property of an Item: name of an image that was computed from a cube. Such an image has no recipe."""
 
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
@@ -63,7 +75,9 @@ class ImageItem:
     aoi, slice
         Ids.
     recipe, bands
-        See `TimeSlice`; names of bands in the order of the COG.
+        See `TimeSlice`; names of bands in the order of the COG. An image that was computed from a cube has no recipe.
+    name
+        Name of an image that was computed from a cube. Empty for an image of a run.
     scenes
         Ids of the scenes that were used for the image.
     properties
@@ -91,11 +105,19 @@ class ImageItem:
     geometry: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = ""
     derived_from: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def time(self) -> datetime:
         """Acquisition of the earliest scene, UTC."""
-        return datetime.fromisoformat(self.properties["datetime"])
+        return self.interval[0]
+
+    @property
+    def interval(self) -> tuple[datetime, datetime]:
+        """First and last time of the image, UTC. They are equal if it is of one time."""
+        first, last = (self.properties.get(f"{end}_datetime") for end in ("start", "end"))
+        instant = self.properties["datetime"]
+        return datetime.fromisoformat(first or instant), datetime.fromisoformat(last or instant)
 
     def flaw(self, sizes: Mapping[str, int], suffix: str = "") -> str:
         """Return a text about the first file that is missing or has another size; empty if there is none.
@@ -156,6 +178,7 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         aoi=aoi_id,
         slice=slice_id,
         recipe=facts.recipe,
+        name=facts.name,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
         properties=raw["properties"],
@@ -274,10 +297,30 @@ class _Link(_Part):
     href: str
 
 
+_Instant = Annotated[str, AfterValidator(_check_instant)]
+
+
 class _Properties(_Part):
-    datetime: Annotated[str, AfterValidator(_check_instant)]
-    recipe: str = Field(alias=RECIPE)
+    datetime: _Instant | None
+    start: _Instant | None = Field(None, alias="start_datetime")
+    end: _Instant | None = Field(None, alias="end_datetime")
+    name: str = Field("", alias=NAME)
+    # Only an image with a name has no recipe.
+    recipe: str = Field("", alias=RECIPE, validate_default=True)
     scenes: list[str] = Field([], alias=SCENES)
+
+    @field_validator("recipe")
+    @classmethod
+    def _check_recipe(cls, recipe: str, others: ValidationInfo) -> str:
+        if not recipe and not others.data.get("name"):
+            raise ValueError("is missing")
+        return recipe
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.datetime is None and not (self.start and self.end):
+            raise ValueError("datetime is null, so start_datetime and end_datetime are needed")
+        return self
 
 
 class _Item(_Part):
