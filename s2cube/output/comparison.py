@@ -86,6 +86,11 @@ def _compare(
         return Comparison(each, lost=tuple(sorted(lost)), flaw=f"will be recomputed{without}: {flaw}")
     if (existing.recipe, existing.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
+    if existing.name:
+        was = (
+            f"an image '{existing.name}' has its name, which write_cogs wrote of values that were computed from a cube"
+        )
+        return Comparison(each, is_there=True, others=(was,))
     settings = _changed_settings(existing, plan, config)
     others = list(_other_changes(existing, found))
     if not settings and not others:
