@@ -15,10 +15,9 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
-from s2cube.output._items_table import ItemRows
-
 import s2cube
 from s2cube.demo.archive import write_archive
+from s2cube.output._items_table import ItemRows
 from s2cube.storage.output import Output
 
 ROUNDS = 5
