@@ -2,8 +2,8 @@
 
     python benchmarks/opening.py [IMAGES]
 
-Each image is a link to the files of one image, and has its own Item. The values are medians of five rounds, in a process
-that has opened an output before.
+Each image is a link to the files of one image, and has its own Item. The values are medians of five rounds, in a
+process that has opened an output before.
 """
 
 import json
