@@ -2,8 +2,9 @@
 
 Every setting is defined once, as a field below. It has the same key in the TOML file (in its section), in the
 environment (``S2CUBE_<SECTION>__<KEY>``) and on the command line (``--<key>``). A flag overrides the environment, the
-environment overrides the file, and the file overrides the default. Public functions repeat keys and defaults in their
-signatures. A test compares them with these fields.
+environment overrides the file, and the file overrides the default. The first word in capitals of a description is the
+placeholder of the value in help. Public functions repeat keys and defaults in their signatures. A test compares them
+with these fields.
 """
 
 from collections.abc import Mapping
@@ -27,21 +28,24 @@ from s2cube.config._parsers import (
     check_crs,
     check_rules,
     empty_to_none,
+    parse_address,
+    parse_area,
     parse_destination,
+    parse_dtype,
     parse_json_table,
     parse_no_layers,
     parse_rules,
-    parse_time_range,
     split_names,
 )
 from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality
+from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
-from s2cube.config.times import TimeRange
-from s2cube.errors import ConfigError
+from s2cube.config.times import TimeRange, parse_times
+from s2cube.config.wording import explain
 
 _THREADS_PER_CORE = 2
 
-_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+_Path = Annotated[Path, AfterValidator(expand_user)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -67,7 +71,7 @@ class Section(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            raise explain(error, lambda loc: str(loc[0])) from None
+            raise explain(error, cls, lambda loc: str(loc[0]) if loc else cls.__name__) from None
 
     @classmethod
     def of_arguments(cls, arguments: Mapping[str, Any]) -> Self:
@@ -89,7 +93,11 @@ class Section(BaseModel):
 class JobSection(Section):
     """Input and output of the job."""
 
-    aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the areas of interest, any vector format.")
+    aoi: Annotated[Path | str, BeforeValidator(parse_area)] = Field(
+        Path("aoi.geojson"),
+        description="FILE with the areas of interest, any vector format; or west,south,east,north in degrees; or WKT.",
+    )
+    aoi_layer: str | None = Field(None, description="LAYER of the file; default: the only layer with polygons.")
     aoi_id: str | None = Field(None, description="PROPERTY with the id of each feature; default: id, else name.")
     out: Annotated[Path | str, BeforeValidator(parse_destination)] = Field(
         Path("out"), description="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER."
@@ -101,20 +109,20 @@ class JobSection(Section):
     max_aoi_cloud_percent: _Percent | None = Field(
         None,
         alias="max_aoi_cloud",
-        description="Reject slices with more cloud in the AOI, PERCENT of the observed area. Their bands are not read.",
+        description="Reject slices with more cloud in the area, PERCENT of what is observed; bands are not read.",
     )
 
 
 class SearchSection(Section):
     """Selection of scenes."""
 
-    stac: str = Field(
+    stac: Annotated[str, BeforeValidator(parse_address)] = Field(
         "https://earth-search.aws.element84.com/v1",
         description="URL or PATH of a STAC API, an ItemCollection, a static catalogue or a stac-geoparquet file.",
     )
     collection: str = Field("sentinel-2-l2a", description="ID of the collection.")
-    datetime: Annotated[TimeRange | None, BeforeValidator(parse_time_range)] = Field(
-        None, description="A/B, each a year, month, day or second in UTC, or .. for an open end; default: all."
+    datetime: Annotated[TimeRange | None, BeforeValidator(parse_times)] = Field(
+        None, description="DATES: A/B, each a year, month, day or second in UTC, or .. for an open end; default: all."
     )
     max_cloud_percent: float = Field(
         100, alias="max_cloud", ge=0, le=100, description="Maximum cloud cover of a scene, PERCENT."
@@ -126,7 +134,8 @@ class CubeSection(Section):
     """Computation of pixels."""
 
     bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
-        ("red", "green", "blue", "nir", "swir16"), description="Bands, comma-separated, in the order of the output."
+        ("red", "green", "blue", "nir", "swir16"),
+        description="NAMES of bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -141,10 +150,10 @@ class CubeSection(Section):
     )
     mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_no_layers), BeforeValidator(split_names)] = Field(
         ("scl",),
-        description="none, or any of scl (scene classification), cloud, snow (probabilities), qa60: comma-separated.",
+        description="none, or LAYERS: scl (scene classification), cloud, snow (probabilities), qa60; comma-separated.",
     )
     mask_classes: Annotated[tuple[Annotated[int, Field(ge=0, le=11)], ...], BeforeValidator(split_names)] = Field(
-        (0, 1, 3, 8, 9, 10), description="Scene classes, 0 to 11, that --mask scl masks."
+        (0, 1, 3, 8, 9, 10), description="Scene CLASSES, 0 to 11, comma-separated, that --mask scl masks."
     )
     max_cloud_probability: _Percent = Field(40, description="Maximum that --mask cloud keeps, PERCENT.")
     max_snow_probability: _Percent = Field(40, description="Maximum that --mask snow keeps, PERCENT.")
@@ -156,7 +165,7 @@ class CubeSection(Section):
         description="Also mask pixels within this distance of cloud and shadow, METRES.",
     )
     group_by: GroupBy = Field("solar_day", description="One image per solar_day, or per scene.")
-    dtype: Dtype = Field(
+    dtype: Annotated[Dtype, BeforeValidator(parse_dtype)] = Field(
         "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
     )
 
@@ -165,7 +174,11 @@ class ReadSection(Section):
     """Reading of files."""
 
     timeout_s: float = Field(
-        60, alias="timeout", gt=0, le=3600, description="Time limit of a request for a part of a file, SECONDS."
+        60,
+        alias="timeout",
+        gt=0,
+        le=3600,
+        description="Time limit of a request, to a catalogue or for a part of a file, SECONDS.",
     )
     retries: int = Field(
         5, ge=0, le=20, description="Retry a failed request up to N times if the error may be temporary."
@@ -175,7 +188,7 @@ class ReadSection(Section):
     )
     stores: Annotated[Stores, BeforeValidator(parse_stores)] = Field(
         (),
-        description="Endpoint, region and key names of s3:// stores by prefix: TOML table, or JSON; no secret keys.",
+        description="Endpoint, region and key names of s3:// stores by prefix, JSON or a TOML table; no secret keys.",
     )
 
 
@@ -196,8 +209,10 @@ class OutputSection(Section):
     @classmethod
     def _check_level(cls, level: int | None, others: ValidationInfo) -> int | None:
         compress = others.data.get("compress", "deflate")
-        if level is not None and level > {"deflate": 12, "zstd": 22}.get(compress, 0):
-            raise ValueError(f"{compress} has no level {level}")
+        highest = {"deflate": 12, "zstd": 22}.get(compress, 0)
+        if level is not None and level > highest:
+            remedy = f"Give a level from 1 to {highest}" if highest else "Remove the level"
+            raise ValueError(f"{compress} has no level {level}", remedy)
         return level
 
 
@@ -211,7 +226,7 @@ class ClusterSection(Section):
         None, alias="class", description="Dotted NAME of a Dask cluster class, such as dask_jobqueue.SLURMCluster."
     )
     options: Annotated[dict[str, Any] | None, BeforeValidator(parse_json_table)] = Field(
-        None, description="Arguments of the cluster class: a TOML table, or JSON."
+        None, description="Arguments of the cluster class, JSON or a TOML table."
     )
     workers: int | None = Field(
         None, ge=1, description="Number of worker processes; default on this machine: one per core."
@@ -229,11 +244,11 @@ class ClusterSection(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.scheduler and self.cluster_class:
-            raise ValueError("scheduler and class exclude each other")
+            raise ValueError("scheduler and class exclude each other", "Remove one of them")
         if self.options and not self.cluster_class:
-            raise ValueError("options need a class")
+            raise ValueError("options need a class", "Set --class")
         if self.cluster_class and not self.workers:
-            raise ValueError("a class needs the number of workers")
+            raise ValueError("a class needs the number of workers", "Set --workers")
         return self
 
     def workers_on(self, cores: int) -> int:
@@ -270,19 +285,3 @@ class JobConfig(Section):
         """Copy the settings without catalogue and cluster: workers do not use them, and they may contain secrets."""
         cluster = ClusterSection(worker_wait=self.cluster.worker_wait_s)
         return self.model_copy(update={"search": SearchSection(), "cluster": cluster})
-
-
-def explain(error: ValidationError, origin: Any) -> ConfigError:
-    """Convert the first problem that pydantic found into a ConfigError.
-
-    Parameters
-    ----------
-    origin
-        Function that returns where a value was set (flag, variable or key), from its location in the model.
-    """
-    first = error.errors(include_url=False)[0]
-    problem = first["msg"].removeprefix("Value error, ")
-    # Do not show the value of `stores`: it may contain a secret key, although this is not allowed.
-    is_hidden = isinstance(first["input"], dict) or "stores" in first["loc"]
-    given = "" if is_hidden else f" (given: {first['input']!r})"
-    return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from s2cube.config.wording import problem_of
+
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -50,7 +52,7 @@ def parse_stores(value: object) -> object:
     if isinstance(value, str):
         try:
             value = json.loads(value or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("is not a JSON object") from None
     if isinstance(value, tuple):
         return value
@@ -59,14 +61,16 @@ def parse_stores(value: object) -> object:
     return tuple((_prefix(prefix), _store(prefix, settings)) for prefix, settings in value.items())
 
 
-def _prefix(text: str) -> str:
+def _prefix(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("a prefix must be a text: s3://BUCKET or s3://BUCKET/FOLDER")
     parts = urlsplit(text)
     if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("a prefix must be s3://BUCKET or s3://BUCKET/FOLDER")
     return text.rstrip("/")
 
 
-def _store(prefix: str, settings: object) -> Store:
+def _store(prefix: object, settings: object) -> Store:
     if isinstance(settings, Store):
         return settings
     if not isinstance(settings, Mapping):
@@ -79,7 +83,7 @@ def _store(prefix: str, settings: object) -> Store:
         store = Store.model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{prefix}: {first['loc'][0]}: {first['msg']}") from None
+        raise ValueError(f"{prefix}: {first['loc'][0]}: its value {problem_of(first)}") from None
     if store.keys is not None and not _NAME.fullmatch(store.keys):
         raise ValueError(f"{prefix}: keys must be the prefix of the variables' names, such as CDSE")
     if store.anonymous and store.keys:

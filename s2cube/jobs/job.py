@@ -1,14 +1,17 @@
 """Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
-from s2cube.area.vector_file import read_aois
+from s2cube.area.aoi import AOI
+from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
+from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.output.comparison import Comparison, compare
@@ -41,6 +44,8 @@ class Job:
         Slices that cannot be computed. They fail without an attempt.
     changes
         Why existing slices are recomputed: descriptions of the changes, by slice id.
+    older
+        Ids of AOI and slice of the skipped slices whose Items have an older form. The run rewrites these Items.
     """
 
     config: JobConfig
@@ -51,6 +56,7 @@ class Job:
     digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    older: tuple[tuple[str, str], ...] = ()
 
     @property
     def total(self) -> int:
@@ -64,8 +70,13 @@ class Job:
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
-def plan_job(config: JobConfig, output: Output) -> Job:
+def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = None) -> Job:
     """Decide which slices will be computed. No pixel is read.
+
+    Parameters
+    ----------
+    aois
+        Areas of interest. None: those that the settings name.
 
     Raises
     ------
@@ -75,18 +86,22 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         If the catalogue does not return its scenes.
     """
     canonical_bands(config.cube.bands)
-    aois = read_aois(config.job.aoi, config.job.aoi_id)
+    aois = areas_of_job(config.job) if aois is None else aois
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    digest, sizes = job_digest(config), output.sizes()
+    digest, sizes = job_digest(config, aois), output.sizes()
     overwritten = _overwritten(config, output, digest)
+    of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     compared: list[tuple[Task, Comparison]] = []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
-        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+        log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
+    if len(plans) > 1:
+        log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
@@ -102,7 +117,17 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         digest=digest,
         unusable=tuple(each for plan in plans for each in plan.unusable),
         changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
+        older=tuple((task.aoi.id, task.id) for task, each in compared if task.id in done and each.is_older),
     )  # fmt: skip
+
+
+def _warn_of_flaws(flawed: list[Comparison]) -> None:
+    """Report images whose files are damaged: in one line, and in a line for each that loses scenes."""
+    for each in (each for each in flawed if each.lost):
+        log.warning("%s: %s", each.slice.id, each.flaw)
+    if whole := [each for each in flawed if not each.lost]:
+        others = f" ({len(whole) - 1} others for such a reason, too)" if whole[1:] else ""
+        log.warning("%s: %s%s", whole[0].slice.id, whole[0].flaw, others)
 
 
 def _check_names(plans: list[Plan]) -> None:
@@ -167,10 +192,25 @@ def without_overwritten(job: Job) -> Job:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable."""
+    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable.
+
+    Parameters
+    ----------
+    processes
+        Number of worker processes of the run; None if it is not known.
+    at_most
+        Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
+    """
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
+    processes: int | None = None
+    at_most: Traffic = field(default_factory=Traffic)
+
+    @property
+    def total(self) -> Traffic:
+        """Sum of the slices, if one process computes them."""
+        return sum((cost.traffic for cost in self.costs.values()), Traffic())
 
 
 def forecast(job: Job, headers: bool) -> Forecasts:
@@ -192,4 +232,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
-    return Forecasts(costs, tuple(unusable))
+    cluster = job.config.cluster
+    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
+    found = Forecasts(costs, tuple(unusable), processes)
+    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))

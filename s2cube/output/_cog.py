@@ -1,5 +1,6 @@
 """Write an image and its QA image as Cloud-Optimized GeoTIFFs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import rasterio
@@ -11,7 +12,7 @@ from s2cube.config.sections import OutputSection
 from s2cube.cube.packing import PACKINGS, UNIT
 from s2cube.output._spool import Spool
 from s2cube.output._statistics import Tally
-from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, band_of
+from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, PixelClass, band_of, classes_in
 
 _LEVEL = {"deflate": 4, "zstd": 3}
 """Deflate at level 4 takes half of the time of level 6, GDAL's default. Files are at most 4 % larger; files of a real
@@ -57,20 +58,23 @@ def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, sett
     OSError
         If the COG cannot be written completely.
     """
-    bands, height, width = pixels.shape
+    _, height, width = pixels.shape
     names = tuple(str(name) for name in image.band.values)
+    classes = tuple(map(classes_in, names))
     with pixels.open("r+") as source:
         source.descriptions = names
         source.colorinterp = tuple(map(_colour, names))
         for number, tags in enumerate(tally.gdal_tags(height * width), 1):
-            source.update_tags(number, **tags)
-        source.scales = (PACKINGS[image.dtype.name].scale,) * bands
-        source.units = (UNIT,) * bands
+            source.update_tags(number, **tags, **_class_tags(classes[number - 1]))
+        source.scales = tuple(1.0 if each else PACKINGS[image.dtype.name].scale for each in classes)
+        source.units = tuple("" if each else UNIT for each in classes)
         source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
     # A predictor stores the differences between neighbouring pixels. They are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
     options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
-    _copy(pixels, path, **options, overview_resampling="average")
+    # A file has one method for the overviews of all its bands. A mean of classes could be another class.
+    resampling = "mode" if all(classes) else "nearest" if any(classes) else "average"
+    _copy(pixels, path, **options, overview_resampling=resampling)
 
 
 def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
@@ -93,9 +97,13 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
     with reasons.open("r+") as source:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
-        source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
+        source.update_tags(1, **_class_tags({int(value): each for value, each in QA_CLASSES.items()}))
     # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_compression(settings), overview_resampling="mode")
+
+
+def _class_tags(classes: Mapping[int, PixelClass]) -> dict[str, str]:
+    return {f"CLASS_{value:d}": each.name for value, each in classes.items()}
 
 
 def _colour(name: str) -> ColorInterp:

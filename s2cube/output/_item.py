@@ -1,8 +1,7 @@
 """Describe an image as a STAC Item."""
 
 import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +11,24 @@ import pystac
 import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
-from pystac.extensions.eo import Band, EOExtension
 from pystac.extensions.file import FileExtension
-from pystac.extensions.projection import ProjectionExtension
-from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 from shapely.geometry.base import BaseGeometry
 
+from s2cube import __version__
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.output._form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
-from s2cube.sentinel2 import CLOUD_CLASSES, COMMON_NAMES, QA, QA_CLASSES, canonical_bands, clear_percent, cloud_percent
+from s2cube.sentinel2 import CLOUD_CLASSES, clear_percent, cloud_percent
 from s2cube.storage.image_item import (
     DATA,
     DATA_VERSION,
+    DROPPED,
     GROUND,
+    OFFSETS,
     PICTURE,
     QA_IMAGE,
     QA_STYLE,
@@ -41,12 +41,12 @@ from s2cube.storage.image_item import (
     SUFFIXES,
 )
 
-_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
+_QA_TITLE = "Why each pixel is, or is not, there"
 
 
 def slice_item(
     image: xr.DataArray, facts: SliceFacts, counts: np.ndarray, doubted: tuple[str, ...],
-    statistics: tuple[BandStatistics, ...] = (),  # noqa: ARG001
+    statistics: Sequence[BandStatistics] = (),
 ) -> pystac.Item:  # fmt: skip
     """Describe an image as an Item.
 
@@ -61,13 +61,13 @@ def slice_item(
     doubted
         Ids of scenes whose pixels contradict the offset in their items.
     statistics
-        Of each band, in the order of the bands.
+        Statistics of each band, in the order of the bands. If there are none, the Item has no statistics.
 
     Returns
     -------
     pystac.Item
-        Its assets are `data` (the COG, with projection, raster and eo extensions), `qa` (with the classification
-        extension) and `thumbnail` (the picture). The addresses of assets and links are relative.
+        Its assets are `data` (the COG, with the bands of STAC 1.1), `qa` (with the classification extension) and
+        `thumbnail` (the picture). `renders` describes natural colours. The addresses of assets and links are relative.
         `s2cube:clear_percent` is the share of the AOI's pixels that are valid in all bands. `eo:cloud_cover` is the
         share of cloud in the AOI's pixels that have source data. `s2cube:geometry_tolerance_m` is the tolerance (m)
         that simplified the outline, at most a tenth of a cell. `s2cube:scenes`, `offset_dn`, `dropped`,
@@ -84,20 +84,23 @@ def slice_item(
         _properties(facts, found),
         collection=facts.aoi,
     )
-    item.stac_extensions.append(_CLASSIFICATION)
-    EOExtension.ext(item, add_if_missing=True).cloud_cover = (
-        cloud_percent(counts) if _masks_cloud(facts.provenance.settings) else None
-    )
+    raster = _raster(image, statistics)
+    item.properties |= raster_properties(raster, facts.scenes)
+    cloud = cloud_percent(counts) if _masks_cloud(facts.provenance.settings) else None
+    if cloud is not None:
+        item.properties["eo:cloud_cover"] = cloud
     hrefs = {key: f"./{facts.slice}{suffix}" for key, suffix in SUFFIXES.items()}
     item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
-    item.add_asset(QA_IMAGE, _qa_asset(hrefs[QA_IMAGE]))
+    item.add_asset(QA_IMAGE, pystac.Asset(hrefs[QA_IMAGE], _QA_TITLE, None, pystac.MediaType.COG, ["data-mask"]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
     if image_style(tuple(map(str, image.band.values))):
         item.add_asset(STYLE, pystac.Asset(hrefs[STYLE], "Style for QGIS", None, "text/xml", ["style"]))
     item.add_asset(
         QA_STYLE, pystac.Asset(hrefs[QA_STYLE], "Style of the QA image for QGIS", None, "text/xml", ["style"])
     )
-    _describe_data(item, image)
+    item.assets[DATA].extra_fields["bands"] = data_bands(raster)
+    item.assets[QA_IMAGE].extra_fields |= qa_members()
+    item.stac_extensions = extensions(item.properties, [each.extra_fields for each in item.assets.values()])
     item.add_link(pystac.Link("root", "../../catalog.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("parent", "../collection.json", pystac.MediaType.JSON))
     item.add_link(pystac.Link("collection", "../collection.json", pystac.MediaType.JSON))
@@ -125,6 +128,7 @@ def add_checksums(item: pystac.Item, folder: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         facts = FileExtension.ext(asset, add_if_missing=True)
         facts.apply(size=path.stat().st_size, checksum=f"{SHA2_256}{digest}")
+    item.stac_extensions.sort()
 
 
 class _Found(NamedTuple):
@@ -140,10 +144,11 @@ def _properties(facts: SliceFacts, found: _Found) -> dict[str, Any]:
     properties = {
         "constellation": "sentinel-2",
         "instruments": ["msi"],
+        "processing:software": {"s2cube": __version__},
         SCENES: list(facts.scenes),
-        "s2cube:offset_dn": dict(provenance.offset_dn),
+        OFFSETS: dict(provenance.offset_dn),
         "s2cube:offset_doubts": list(found.doubted),
-        "s2cube:dropped": [asdict(each) for each in provenance.dropped],
+        DROPPED: [asdict(each) for each in provenance.dropped],
         SETTINGS: dict(provenance.settings),
         RECIPE: provenance.recipe,
         DATA_VERSION: provenance.data_version,
@@ -160,46 +165,15 @@ def _outline(area: BaseGeometry, cell_m: float) -> tuple[BaseGeometry, float]:
     return shapely.orient_polygons(split(outline)), tolerance_m
 
 
-def _describe_data(item: pystac.Item, image: xr.DataArray) -> None:
+def _raster(image: xr.DataArray, statistics: Sequence[BandStatistics]) -> Raster:
+    geobox, dtype = image.odc.geobox, image.dtype.name
     names = [str(name) for name in image.band.values]
-    packing = PACKINGS[image.dtype.name]
-    projection = ProjectionExtension.ext(item, add_if_missing=True)
-    geobox = image.odc.geobox
-    projection.apply(code=f"EPSG:{geobox.crs.epsg}", shape=list(geobox.shape), transform=list(geobox.affine)[:6])
-    data = item.assets[DATA]
-    band = RasterBand.create(
-        nodata=NoDataStrings.NAN if math.isnan(packing.nodata) else packing.nodata,
-        data_type=DataType(image.dtype.name),
-        spatial_resolution=geobox.resolution.x,
-        scale=packing.scale,
-        offset=0,
-        unit=UNIT,
-    )
-    RasterExtension.ext(data, add_if_missing=True).apply([band] * len(names))
-    EOExtension.ext(data, add_if_missing=True).apply(
-        [
-            Band.create(name, common_name=COMMON_NAMES[band])
-            for name, band in zip(names, canonical_bands(tuple(names)), strict=True)
-        ]
-    )
+    return Raster(
+        names, dtype, PACKINGS[dtype], UNIT, f"EPSG:{geobox.crs.epsg}", tuple(geobox.shape),
+        list(geobox.affine)[:6], statistics,
+    )  # fmt: skip
 
 
 def _masks_cloud(settings: Mapping[str, Any]) -> bool:
     by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
     return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
-
-
-def _qa_asset(href: str) -> pystac.Asset:
-    asset = pystac.Asset(href, "Why each pixel is, or is not, there", None, pystac.MediaType.COG, ["data-mask"])
-    asset.extra_fields["classification:classes"] = [
-        {
-            "value": int(value),
-            "name": each.name,
-            "description": each.description,
-            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
-            "nodata": value == QA.OUTSIDE,
-        }
-        for value, each in QA_CLASSES.items()
-    ]
-    asset.extra_fields["raster:bands"] = [{"data_type": "uint8", "nodata": int(QA.OUTSIDE)}]
-    return asset

@@ -1,6 +1,7 @@
 """Write an image as a PNG that people can look at."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rasterio.windows import Window
 
 from s2cube.cube.packing import PACKINGS
 from s2cube.output._spool import Spool, open_spool
-from s2cube.sentinel2 import band_of
+from s2cube.sentinel2 import PixelClass, band_of, classes_in
 
 TRUE_COLOUR = ("red", "green", "blue")
 
@@ -42,11 +43,12 @@ _PIXELS_FOR_RANGE = 1 << 22
 
 
 def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path) -> None:
-    """Write a PNG: true colour if the image has red, green and blue, else the first band in gray.
+    """Write a PNG: true colour if the image has red, green and blue, else the first band that is no class, in gray.
 
-    Nodata is transparent. Black and white are fixed values for every band of Sentinel-2 and for normalised differences
-    such as NDVI. For any other band they are percentiles of its values, so that they differ between images. Each pixel
-    of a small image becomes a square of several pixels.
+    If all bands are classes, the first one is shown in the colours of its classes. Nodata is transparent. Black and
+    white are fixed values for every band of Sentinel-2 and for normalised differences such as NDVI. For any other band
+    they are percentiles of its values, so that they differ between images. Each pixel of a small image becomes a square
+    of several pixels.
 
     Parameters
     ----------
@@ -69,12 +71,18 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path) -> None:
         pixels.open() as source,
     ):
         is_true_colour = set(TRUE_COLOUR) <= set(names)
-        shown = [names.index(name) + 1 for name in (TRUE_COLOUR if is_true_colour else names[:1] * 3)]
+        grays = [name for name in names if not classes_in(name)][:1] or names[:1]
+        shown = [names.index(name) + 1 for name in (TRUE_COLOUR if is_true_colour else grays * 3)]
+        classes = classes_in(names[shown[0] - 1])
         ranges = {each: _fixed_range(names[each - 1]) or _percentile_range(source, each) for each in {*shown}}
         limits = np.array([ranges[each] for each in shown], "float32")
         with colours.filling():
             for _, window in source.block_windows(1):
-                part = _colours(source, shown, limits, window)
+                part = (
+                    _class_colours(source, shown[0], classes, window)
+                    if classes
+                    else _colours(source, shown, limits, window)
+                )
                 enlarged = part.repeat(factor, axis=1).repeat(factor, axis=2)
                 colours.put(enlarged, 0, window.row_off * factor, window.col_off * factor)
         colours.copy(path, "PNG", zlevel=_ZLEVEL)
@@ -91,6 +99,16 @@ def _colours(source: DatasetReader, shown: list[int], limits: np.ndarray, window
     reflectance, is_nodata = _reflectance(source, shown, window=window)
     layers = np.where(is_nodata, 0, np.clip((reflectance - low) / (high - low), 0, 1))
     return np.concatenate([np.round(layers * 255), ~is_nodata.any(axis=0, keepdims=True) * 255]).astype("uint8")
+
+
+def _class_colours(source: DatasetReader, number: int, classes: Mapping[int, PixelClass], window: Window) -> np.ndarray:
+    """Return red, green, blue and opacity of a band of classes, each from 0 to 255. Nodata is no class."""
+    table = np.zeros((256, 4), "uint8")
+    for value, each in classes.items():
+        table[value] = (*each.colour, 255)
+    raw = source.read(number, window=window)
+    values = np.where(PACKINGS[raw.dtype.name].holes(raw), 255, raw).astype("uint8")
+    return np.moveaxis(table[values], -1, 0)
 
 
 def _reflectance(source: DatasetReader, shown: list[int], **part: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
-from s2cube.output._existing_items import read_items
+from s2cube.output._form import extensions, item_assets, summaries
+from s2cube.output._items_table import ItemRows
 from s2cube.output._timeline import add_timeline, draw_timeline
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
@@ -25,7 +26,7 @@ _ID = "s2cube"
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
-    """Write the collection and the timeline of every AOI in an output, and the catalogue.
+    """Write the collection and the timeline of every AOI in an output, the table of all Items, and the catalogue.
 
     Files with unchanged content are not written.
 
@@ -33,7 +34,7 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
     ----------
     changed
         Ids of the AOIs that may have new images; None for all. The Items of another AOI are read only if the links of
-        its collection differ from its existing slices.
+        its collection, or the rows of the table, differ from its existing slices.
 
     Raises
     ------
@@ -43,18 +44,20 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
         If a file cannot be written.
     """
     output.fence.check()
-    aois = []
+    aois, rows = [], ItemRows(output)
     for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
         slice_ids = [slice_id for _, slice_id in found]
         collection = collection_file(aoi_id)
         old = _old(output, collection)
-        linked = _linked(output, aoi_id, old)
-        if changed is None or aoi_id in changed or linked != slice_ids:
+        is_current = _linked(output, aoi_id, old) == slice_ids and rows.has(aoi_id, slice_ids)
+        if changed is None or aoi_id in changed or not is_current:
             images = _images(output, aoi_id, slice_ids)
             if not images:
                 continue
             _write_collection(output, aoi_id, images, old)
+            rows.replace(aoi_id, [each.document for each in images.values()])
         aois.append(aoi_id)
+    rows.write(aois)
     old = _old(output, CATALOG)
     if aois or _is_own(old):
         _write(output, CATALOG, old, _catalog(aois))
@@ -92,7 +95,7 @@ def _is_own(catalog: bytes | None) -> bool:
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of slices; leave out Items that cannot be read."""
-    items = read_items(output, aoi_id, slice_ids)
+    items = output.read_items(aoi_id, slice_ids)
     return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 
@@ -120,6 +123,8 @@ def _write_collection(output: Output, aoi_id: str, images: Mapping[str, ImageIte
 
 
 def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | None) -> dict[str, Any]:
+    items = [each.document for each in images.values()]
+    summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
         aoi_id,
         f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
@@ -127,6 +132,9 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | Non
         license="other",
         keywords=["Sentinel-2", "surface reflectance"],
         providers=[pystac.Provider("ESA", roles=[pystac.ProviderRole.PRODUCER], url="https://sentinels.copernicus.eu")],
+        extra_fields={"item_assets": assets},
+        stac_extensions=extensions(summary, assets.values()),
+        summaries=pystac.Summaries(summary),
     )
     collection.add_link(pystac.Link("root", "../catalog.json", pystac.MediaType.JSON))
     collection.add_link(pystac.Link("parent", "../catalog.json", pystac.MediaType.JSON))

@@ -1,19 +1,16 @@
 """Compare existing images with a plan, and describe what has changed since they were written."""
 
-import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from s2cube.config.sections import CubeSection
-from s2cube.output._existing_items import read_items
+from s2cube.output.renewal import is_older
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
 from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
-
-log = logging.getLogger(__name__)
 
 _FIRST_DATA_VERSION = 1
 """Data version of an Item without this property."""
@@ -33,6 +30,10 @@ class Comparison:
         Descriptions of other changes.
     lost
         Ids of scenes of the image that the search does not find any more.
+    is_older
+        Whether the Item of the image has an older form, see `renewal.is_older`.
+    flaw
+        Why an image with an Item is not there: a file that is missing or has another size. Empty if it is there.
     """
 
     slice: TimeSlice
@@ -40,6 +41,8 @@ class Comparison:
     settings: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    is_older: bool = False
+    flaw: str = ""
 
     @property
     def is_same(self) -> bool:
@@ -65,9 +68,12 @@ def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSe
     sizes
         See `Output.sizes`.
     """
-    items = read_items(output, plan.aoi.id, [each.id for each in plan.slices])
+    items = output.read_items(plan.aoi.id, [each.id for each in plan.slices])
     for each, existing in zip(plan.slices, items, strict=True):
-        yield _compare(plan, each, existing, sizes, config) if existing else Comparison(each)
+        if existing:
+            yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))
+        else:
+            yield Comparison(each)
 
 
 def _compare(
@@ -77,8 +83,7 @@ def _compare(
     lost = {*existing.scenes} - found - {dropped.scene for dropped in each.dropped}
     if flaw := existing.flaw(sizes):
         without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
-        log.warning("%s: will be recomputed%s: %s", each.id, without, flaw)
-        return Comparison(each)
+        return Comparison(each, lost=tuple(sorted(lost)), flaw=f"will be recomputed{without}: {flaw}")
     if (existing.recipe, existing.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
     settings = _changed_settings(existing, plan, config)

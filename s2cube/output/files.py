@@ -1,6 +1,7 @@
 """Compute an image chunk by chunk and write its files: COG, QA image, picture, styles and Item."""
 
 import shutil
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from s2cube.output._picture import write_picture
 from s2cube.output._qgis_style import image_style, qa_style
 from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.output._statistics import Tally
-from s2cube.sentinel2 import QA, aoi_cells, count_classes
+from s2cube.sentinel2 import QA, aoi_cells, class_band_of, count_classes
 from s2cube.storage.image_item import QA_STYLE, STYLE, SUFFIXES
 from s2cube.storage.json_text import stac_json
 
@@ -115,11 +116,12 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
         For the pixels, and for the QA values.
     """
     pixels, reasons = spools
+    is_class = tuple(class_band_of(str(name)) is not None for name in image.band.values)
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     meta = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], spool=pixels, tally=tally, aoi_id=aoi_id,
+        _put_values, values, qa[np.newaxis], sink=_Sink(pixels, tally, aoi_id, is_class),
         chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
     count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
@@ -129,21 +131,36 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
     return counts
 
 
-def _put_values(
-    values: np.ndarray, qa: np.ndarray, spool: Spool, tally: Tally, aoi_id: str, block_info: Any
-) -> np.ndarray:
-    """Write and sum values of some bands; return a mask that is True where any of them is nodata."""
+@dataclass(frozen=True)
+class _Sink:
+    """Where the pixels of an image go. `is_class`: for each band, whether it contains classes."""
+
+    spool: Spool
+    tally: Tally
+    aoi_id: str
+    is_class: tuple[bool, ...]
+
+
+def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any) -> np.ndarray:
+    """Write and sum values of some bands; return a mask that is True where any of them is nodata.
+
+    Bands of classes are not in the mask, so that the QA image does not depend on them. If there are no other bands,
+    the mask is that of the QA values.
+    """
     is_nodata = PACKINGS[values.dtype.name].holes(values)
     if (~is_nodata & (qa == QA.OUTSIDE)).any():
         raise OutputError(
-            f"the cube of {aoi_id}",
+            f"the cube of {sink.aoi_id}",
             "has values outside its area of interest, so it was changed after open_cube",
             "Write a cube of open_cube, or use its .rio.to_raster",
         )
     origin = _chunk_origin(block_info)
-    spool.put(values, *origin)
-    tally.add(values, ~is_nodata, *origin)
-    return np.asarray(is_nodata.any(axis=0, keepdims=True))
+    sink.spool.put(values, *origin)
+    sink.tally.add(values, ~is_nodata, *origin)
+    if all(sink.is_class):
+        return np.asarray(qa != QA.CLEAR)
+    is_class = np.array(sink.is_class[origin[0] : origin[0] + len(values)])
+    return np.asarray(is_nodata[~is_class].any(axis=0, keepdims=True))
 
 
 def _put_qa(is_nodata: np.ndarray, qa: np.ndarray, spool: Spool, block_info: Any) -> np.ndarray:

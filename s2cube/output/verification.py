@@ -2,16 +2,17 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
+from s2cube.output._items_table import read_items_table
 from s2cube.output._timeline import Listed, checksum, listed_timeline
 from s2cube.output.catalog import write_catalog
 from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
-from s2cube.storage.layout import SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
+from s2cube.storage.layout import ITEMS, SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 
@@ -81,6 +82,8 @@ class Watch(Protocol):
 def verify(output: Output, watch: Watch | None = None) -> Findings:
     """Read every file that an Item names, and every timeline; compare them with their recorded sizes and checksums.
 
+    The table of all Items must have a row for each, unless a run is writing them now.
+
     Raises
     ------
     OutputError
@@ -105,6 +108,9 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         count, found = _check_timeline(output, aoi_id)
         checked += count
         flaws += found
+    if table_flaw := _table_flaw(output, items):
+        checked += 1
+        flaws.append(table_flaw)
     return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
 
 
@@ -113,6 +119,8 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
 
     Items of missing or broken files are deleted, so that the next run recomputes their slices. Missing or broken
     timelines are drawn again.
+
+    A table that is broken is written again.
 
     Raises
     ------
@@ -127,7 +135,8 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         return verify(output, watch)  # the output is empty, and `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
-        files = [name_.split("/") for name_ in findings.of("missing") + findings.of("broken")]
+        flawed = findings.of("missing") + findings.of("broken")
+        files = [name_.split("/") for name_ in flawed if name_ != ITEMS]
         for aoi_id, slice_id in sorted({(file[0], file[1]) for file in files if len(file) == SLICE_DEPTH}):
             lease.check()
             lease.output.destination.remove(slice_file(aoi_id, slice_id))
@@ -136,8 +145,8 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
             lease.check()
             lease.output.destination.remove(timeline_file(aoi_id))
             log.warning("%s: its timeline is drawn again", aoi_id)
-        if files:
-            write_catalog(lease.output, {file[0] for file in files})
+        if flawed:
+            write_catalog(lease.output, None if ITEMS in flawed else {file[0] for file in files})
     return findings
 
 
@@ -164,6 +173,19 @@ def _check_slice(
             break
         sizes = output.sizes(slice_folder(aoi_id, slice_id))
     return count, flaws
+
+
+def _table_flaw(output: Output, items: Sequence[tuple[str, str]]) -> Flaw | None:
+    """Compare the slices of the table of all Items with the existing ones; None if they are the same, or no table."""
+    record = read_record(output)
+    if output.destination.read(ITEMS) is None or (record and record.is_alive and record.run != output.run):
+        return None
+    table = read_items_table(output)
+    if table is None:
+        return Flaw("broken", ITEMS, "cannot be read as a table of Items")
+    if missing := {*items} - {(each["collection"], each["id"]) for each in table}:
+        return Flaw("broken", ITEMS, f"has no row for {len(missing)} Items, such as {min(missing)[1]}")
+    return None
 
 
 def _check_timeline(output: Output, aoi_id: str) -> tuple[int, list[Flaw]]:

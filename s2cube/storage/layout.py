@@ -2,7 +2,7 @@
 
 ::
 
-    catalog.json
+    catalog.json items.parquet
     <aoi>/collection.json timeline.png
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     failures.jsonl
@@ -10,6 +10,10 @@
 """
 
 CATALOG = "catalog.json"
+
+ITEMS = "items.parquet"
+"""All Items of the output, as stac-geoparquet."""
+
 FAILURES = "failures.jsonl"
 
 OWN = ".s2cube"

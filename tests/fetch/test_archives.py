@@ -27,7 +27,7 @@ from s2cube.fetch import _s3 as s3
 from s2cube.fetch import object_store as remote
 from s2cube.fetch._archives import ARCHIVES, BucketLocation, Keys, NoKeys, locate, output_location
 from s2cube.fetch.store import Access, fetch
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.storage._bucket import Bucket
 from support.cogs import noise, write_cog
 from support.network import Certificates, write_certificates
@@ -193,7 +193,7 @@ class TestSettings:
             ('{"s3://b": {"endpoint": "host:9000"}}', "endpoint must be an http or https address"),
             ('{"s3://b": {"endpoint": "https://me:TOPSECRET@h"}}', "endpoint must not contain a user"),
             ('{"s3://b": {"endpoint": "https://h?key=TOPSECRET"}}', "endpoint must not contain a user"),
-            ('{"s3://b": {"anonymous": "TOPSECRET"}}', "anonymous: Input should be a valid boolean"),
+            ('{"s3://b": {"anonymous": "TOPSECRET"}}', "anonymous: its value is neither true nor false"),
         ],
     )  # fmt: skip
     def test_refused(self, text: str, told: str) -> None:

@@ -70,8 +70,8 @@ MEMBERS: list[tuple[str, object]] = [
     ("properties", []), ("properties", None), ("properties/datetime", "x"), ("properties/datetime", 5),
     ("properties/datetime", None), ("properties/s2cube:recipe", 5), ("properties/s2cube:scenes", 5),
     ("properties/s2cube:scenes", [5]), ("links", None), ("links", {}), ("links", [5]), ("links", [{"rel": "root"}]),
-    ("assets", []), ("assets", {}), ("assets/data", 5), ("assets/data/href", None), ("assets/data/eo:bands", 5),
-    ("assets/data/eo:bands", [0]), ("assets/data/eo:bands", [{"name": 5}]), ("assets/data/eo:bands", ["blue"]),
+    ("assets", []), ("assets", {}), ("assets/data", 5), ("assets/data/href", None), ("assets/data/bands", 5),
+    ("assets/data/bands", [0]), ("assets/data/bands", [{"name": 5}]), ("assets/data/bands", ["blue"]),
     ("assets/data/file:size", "3"), ("assets/data/file:size", -1), ("assets/data/file:size", True),
     ("assets/data/file:size", 1e99), ("assets/qa/file:checksum", 5), ("assets/thumbnail", []),
 ]  # fmt: skip

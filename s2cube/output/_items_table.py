@@ -1,0 +1,243 @@
+"""All Items of an output in one Parquet file, as stac-geoparquet."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from s2cube.errors import OutputError
+from s2cube.storage.image_item import DROPPED, OFFSETS, SEARCH, SETTINGS
+from s2cube.storage.layout import ITEMS
+from s2cube.storage.output import Output
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+_BATCH = 5000
+"""Number of rows that are written at a time."""
+
+_OWN = "s2cube:"
+"""Start of the names of the properties of s2cube. Objects in them may have any members: a column has them as JSON."""
+
+_FREE = (SETTINGS, SEARCH, OFFSETS, DROPPED)
+"""Properties that are always JSON, because a column has one type also if some of them are empty."""
+
+_MEMBERS = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
+"""Members of an Item beside its properties."""
+
+
+def read_items_table(output: Output) -> list[dict[str, Any]] | None:
+    """Read all Items of an output from its table, not from their own files.
+
+    Returns
+    -------
+    list of dict or None
+        The STAC Items as JSON, in the order of AOIs and slices. Members whose value is null are absent, except
+        `datetime`. None if there is no table, or (with a warning) if it cannot be read.
+    """
+    import pyarrow as pa
+
+    _, table = _read(output)
+    try:
+        return None if table is None else list(_documents(table))
+    except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        _warn(output, error)
+        return None
+
+
+class ItemRows:
+    """The rows of the table of an output: those of its file, and new ones in their place.
+
+    Raises
+    ------
+    WriteError
+        If the output cannot be read.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._content, self._table = _read(output)
+        self._old = _ranges(self._table) if self._table is not None else {}
+        self._new: dict[str, pa.Table] = {}
+
+    def has(self, aoi_id: str, slice_ids: Sequence[str]) -> bool:
+        """Return whether the file has exactly these slices of an AOI."""
+        if self._table is None or aoi_id not in self._old:
+            return False
+        ids: list[str] = self._rows(aoi_id)["id"].to_pylist()
+        return ids == list(slice_ids)
+
+    def replace(self, aoi_id: str, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the rows of an AOI.
+
+        Parameters
+        ----------
+        documents
+            Its Items as JSON.
+        """
+        self._new[aoi_id] = _as_table(documents)
+
+    def write(self, aoi_ids: Sequence[str]) -> None:
+        """Write the rows of AOIs to the file, completely or not at all. A file that would be the same is not written.
+
+        Raises
+        ------
+        BusyError
+            If another run writes there now.
+        WriteError
+            If the file cannot be written.
+        """
+        if not aoi_ids:
+            self._output.destination.remove(ITEMS)
+            return
+        if not self._new and list(self._old) == list(aoi_ids):
+            return
+        import pyarrow as pa
+        from stac_geoparquet.arrow import to_parquet
+
+        tables = [self._rows(each) for each in aoi_ids]
+        schema = pa.unify_schemas([each.schema for each in tables], promote_options="permissive")
+        reader = pa.RecordBatchReader.from_batches(schema, _batches(tables, schema))
+        with self._output.destination.staging() as folder:
+            path = folder / ITEMS
+            to_parquet(reader, path, compression="zstd")
+            if path.read_bytes() != self._content:
+                self._output.destination.put(ITEMS, path)
+
+    def _rows(self, aoi_id: str) -> "pa.Table":
+        if aoi_id in self._new:
+            return self._new[aoi_id]
+        assert self._table is not None
+        return self._table.slice(*self._old[aoi_id])
+
+
+def _warn(output: Output, error: object) -> None:
+    log.warning("%s/%s cannot be read as a table of Items (%s)", output.destination.address, ITEMS, error)
+
+
+def _read(output: Output) -> tuple[bytes | None, "pa.Table | None"]:
+    """Return the content of the file and its table; None if there is none, or if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = None
+    try:
+        content = output.destination.read(ITEMS)
+        if content is None:
+            return None, None
+        table = pq.read_table(pa.BufferReader(content))
+        if missing := {"id", "collection", "geometry", "assets"} - set(table.column_names):
+            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+    except OutputError as error:
+        _warn(output, error.problem)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        _warn(output, error)
+    else:
+        return content, table
+    return content, None
+
+
+def _ranges(table: "pa.Table") -> dict[str, tuple[int, int]]:
+    """Return the first row and the number of rows of each AOI; without AOIs whose rows are not together."""
+    ranges: dict[str, tuple[int, int]] = {}
+    first, scattered = 0, set()
+    for aoi_id, rows in groupby(table["collection"].to_pylist()):
+        count = sum(1 for _ in rows)
+        if aoi_id in ranges:
+            scattered.add(aoi_id)
+        ranges[aoi_id] = first, count
+        first += count
+    return {aoi_id: each for aoi_id, each in ranges.items() if aoi_id not in scattered}
+
+
+def _batches(tables: Iterable["pa.Table"], schema: "pa.Schema") -> Iterator["pa.RecordBatch"]:
+    """Yield the rows of tables with one schema, so many at a time that a file has few row groups."""
+    import pyarrow as pa
+
+    waiting = [schema.empty_table()]
+
+    def joined() -> Iterator["pa.RecordBatch"]:
+        table = pa.concat_tables(waiting, promote_options="permissive").cast(schema).combine_chunks()
+        yield from table.to_batches()
+        del waiting[1:]
+
+    for table in tables:
+        waiting.append(table)
+        if sum(each.num_rows for each in waiting) >= _BATCH:
+            yield from joined()
+    yield from joined()
+
+
+def _as_table(documents: Sequence[Mapping[str, Any]]) -> "pa.Table":
+    import pyarrow as pa
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow
+
+    free = {name for each in documents for name, value in each["properties"].items() if _is_free(name, value)}
+    table = parse_stac_items_to_arrow([_for_columns(each, free) for each in documents]).read_all()
+    for position, name in enumerate(table.column_names):
+        if name in free:
+            texts = table[name].combine_chunks()
+            table = table.set_column(position, name, pa.ExtensionArray.from_storage(pa.json_(), texts))
+    return table
+
+
+def _is_free(name: str, value: Any) -> bool:
+    """Return whether a property may contain objects whose members have any name."""
+    objects = value if isinstance(value, list) else [value]
+    return name in _FREE or (name.startswith(_OWN) and any(isinstance(each, dict) for each in objects))
+
+
+def _for_columns(document: Mapping[str, Any], free: Container[str]) -> dict[str, Any]:
+    # The library reads the member datetime even if it is null.
+    properties = {"datetime": None} | {
+        name: json.dumps(value) if name in free else value
+        for name, value in document["properties"].items()
+        if value is not None
+    }
+    # A column has one type, but nodata is a number or the text "nan".
+    return {**document, "properties": properties, "assets": _clean(document["assets"], float)}
+
+
+def _documents(table: "pa.Table") -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import shapely
+
+    free = {field.name for field in table.schema if field.type == pa.json_()}
+    geometries = shapely.to_geojson(shapely.from_wkb(table["geometry"].to_pylist()))
+    for row, geometry in zip(table.drop_columns("geometry").to_pylist(), geometries, strict=True):
+        row["geometry"] = json.loads(geometry)
+        row["bbox"] = list(row["bbox"].values())
+        row["assets"] = _clean(row["assets"], _nodata_as_json)
+        document = {name: row.pop(name) for name in _MEMBERS if row.get(name) is not None}
+        document["links"] = [_clean(each) for each in document["links"]]
+        properties = {name: _value(value, name in free) for name, value in row.items() if value is not None}
+        yield {**document, "properties": {"datetime": None} | properties}
+
+
+def _value(value: Any, is_free: bool) -> Any:
+    if is_free:
+        return json.loads(value)
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else _clean(value)
+
+
+def _clean(value: Any, nodata: Callable[[Any], Any] | None = None) -> Any:
+    """Remove members whose value is null, and convert every member `nodata` that is not a bool."""
+    if isinstance(value, dict):
+        return {
+            key: nodata(each) if nodata and key == "nodata" and not isinstance(each, bool) else _clean(each, nodata)
+            for key, each in value.items()
+            if each is not None
+        }
+    return [_clean(each, nodata) for each in value] if isinstance(value, list) else value
+
+
+def _nodata_as_json(nodata: float) -> int | float | str:
+    """Write nodata as STAC does: a number, or a text if JSON has no such number."""
+    if not math.isfinite(nodata):
+        return str(nodata)
+    return int(nodata) if nodata.is_integer() else nodata
