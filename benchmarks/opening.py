@@ -17,7 +17,7 @@ from pathlib import Path
 
 import s2cube
 from s2cube.demo.archive import write_archive
-from s2cube.output._items_table import ItemRows
+from s2cube.inventory._items_table import ItemRows
 from s2cube.storage.output import Output
 
 ROUNDS = 5

@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from s2cube.config.sections import JobConfig
     from s2cube.cube.open_cube import open_cube
     from s2cube.errors import S2CubeError
+    from s2cube.inventory.open_output import open_output
     from s2cube.jobs.pipeline import run
     from s2cube.jobs.write_cogs import write_cogs
-    from s2cube.output.open_output import open_output
     from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
 
@@ -87,7 +87,7 @@ _HOMES = {
     "S2CubeError": "errors:S2CubeError",
     "load_config": "config.loading:load_config",
     "open_cube": "cube.open_cube:open_cube",
-    "open_output": "output.open_output:open_output",
+    "open_output": "inventory.open_output:open_output",
     "read_aoi": "area.areas:read_aoi",
     "read_aois": "area.areas:read_aois",
     "run": "jobs.pipeline:run",

@@ -58,7 +58,7 @@ def verify(
 ) -> int:
     """Read every file of an output and compare it with the size and checksum in its Item."""
     console = set_up_console(console)
-    from s2cube.output import verification
+    from s2cube.inventory import verification
     from s2cube.storage.output import Output
 
     output = Output.at(load_settings_of_output(out, config).job.out)

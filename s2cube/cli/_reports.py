@@ -11,9 +11,9 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import redact
 
 if TYPE_CHECKING:
+    from s2cube.inventory.verification import Findings
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import SliceResult, Summary
-    from s2cube.output.verification import Findings
     from s2cube.scenes.time_slice import UnusableSlice
     from s2cube.storage.record import Record
 

@@ -10,7 +10,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from s2cube.cube._clip import clip
+from s2cube.cube.clip import clip
 from s2cube.cube.mosaic import Mosaic
 from s2cube.cube.packing import PACKINGS
 from s2cube.sentinel2 import QA

@@ -12,9 +12,9 @@ from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
 from s2cube.fetch.traffic import Traffic
+from s2cube.inventory.comparison import Comparison, compare
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
-from s2cube.output.comparison import Comparison, compare
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue

@@ -21,7 +21,7 @@ from s2cube.jobs.job import Job, forecast, plan_job
 from s2cube.jobs.results import SliceResult, Summary
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
-from s2cube.storage.progress import Progress
+from s2cube.storage.record import Progress
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
@@ -110,8 +110,8 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     """Yield the final result of each slice of a job; write the catalogue at the end."""
-    from s2cube.output.catalog import write_catalog
-    from s2cube.output.renewal import renew
+    from s2cube.inventory.catalog import write_catalog
+    from s2cube.inventory.renewal import renew
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
     todo = [task.id for task in job.todo]

@@ -14,8 +14,7 @@ from s2cube.storage.folder import Folder
 from s2cube.storage.layout import RUN, RUN_LOG
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
-from s2cube.storage.progress import Progress
-from s2cube.storage.record import Record
+from s2cube.storage.record import Progress, Record
 
 _START_S = 120
 """Maximum time (s) until a detached process has begun. Most of it is the search."""

@@ -11,7 +11,7 @@ from s2cube.errors import ConfigError
 from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
-from s2cube.storage.progress import Progress
+from s2cube.storage.record import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,10 +106,10 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     ['farm_highest-ndvi.tif']
     """
     chosen = OutputSection.of_arguments(locals())
-    from s2cube.cube.derived import Given, images_of
+    from s2cube.inventory.catalog import write_catalog
     from s2cube.jobs._memory import MOST_READERS
-    from s2cube.output.catalog import write_catalog
     from s2cube.output.files import write_files
+    from s2cube.products.derived import Given, images_of
 
     images = images_of(cube, Given(name, aoi, _interval(datetime)))
     with held(Output.at(out)) as lease:

@@ -1,4 +1,4 @@
-"""Write a cube as files: COG, QA image, picture, Item and catalogue. Check existing files.
+"""Write an image as files: COG, QA image, picture, styles and Item.
 
-Other wings may use: `catalog`, `comparison`, `files`, `open_output`, `renewal`, `verification`.
+Other wings may use: `files`, `item_form`.
 """

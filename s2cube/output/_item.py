@@ -19,9 +19,9 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import nodata_of, packing_of
-from s2cube.output._form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
+from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.sentinel2 import CLOUD_CLASSES, clear_percent, cloud_percent
 from s2cube.storage.image_item import (
     DATA,

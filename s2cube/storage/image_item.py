@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -19,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from s2cube.storage._geometry import MultiPolygon, Part, Polygon
 from s2cube.storage.layout import slice_file
 
 DATA = "data"
@@ -60,7 +60,7 @@ DATA_VERSION = "s2cube:data_version"
 """Property of an Item: the value of `recipe.DATA_VERSION` when the Item was made."""
 
 ITEM_VERSION = "s2cube:item_version"
-"""Property of an Item: version of its form, see `output._form.VERSION`. The Items of the first form lack it."""
+"""Property of an Item: version of its form, see `output.item_form.VERSION`. The Items of the first form lack it."""
 
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
@@ -215,51 +215,22 @@ def _check_instant(text: str) -> str:
     return text
 
 
-def _check_ring(ring: list[list[float]]) -> list[list[float]]:
-    if len(ring) < 4 or {len(position) for position in ring} not in ({2}, {3}):
-        raise ValueError("is not a ring of positions")
-    # One degree more than the globe has, because rounding must not make an Item unreadable.
-    if any(abs(lon) > 181 or abs(lat) > 91 for lon, lat, *_ in ring):
-        raise ValueError("has a longitude or latitude out of range")
-    return ring
-
-
 def _check_multihash(text: str) -> str:
     if not _MULTIHASH.fullmatch(text.lower()):
         raise ValueError("is not a multihash in hexadecimal")
     return text.lower()
 
 
-class _Part(BaseModel):
-    """A part of an Item; members that s2cube does not read are ignored."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-
-_Ring = Annotated[list[list[float]], AfterValidator(_check_ring)]
-_Rings = Annotated[list[_Ring], Field(min_length=1)]
-
-
-class _Polygon(_Part):
-    type: Literal["Polygon"]
-    coordinates: _Rings
-
-
-class _MultiPolygon(_Part):
-    type: Literal["MultiPolygon"]
-    coordinates: Annotated[list[_Rings], Field(min_length=1)]
-
-
-class _Band(_Part):
+class _Band(Part):
     name: str
     data_type: str = ""
 
 
-class _Raster(_Part):
+class _Raster(Part):
     data_type: str = ""
 
 
-class _Asset(_Part):
+class _Asset(Part):
     href: str
     bands: list[_Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
     data_type: str = ""
@@ -274,7 +245,7 @@ class _Asset(_Part):
         return {self.data_type, *of_bands} - {""}
 
 
-class _Link(_Part):
+class _Link(Part):
     rel: str
     href: str
 
@@ -282,7 +253,7 @@ class _Link(_Part):
 _Instant = Annotated[str, AfterValidator(_check_instant)]
 
 
-class _Properties(_Part):
+class _Properties(Part):
     datetime: _Instant | None
     start: _Instant | None = Field(None, alias="start_datetime")
     end: _Instant | None = Field(None, alias="end_datetime")
@@ -305,13 +276,13 @@ class _Properties(_Part):
         return self
 
 
-class _Item(_Part):
+class _Item(Part):
     type: Literal["Feature"]
     id: str
     collection: str
     stac_version: str
-    stac_extensions: list[str] = []
-    geometry: _Polygon | _MultiPolygon = Field(discriminator="type")
+    stac_extensions: list[str] = Field([])
+    geometry: Polygon | MultiPolygon = Field(discriminator="type")
     bbox: Annotated[list[float], Field(min_length=4, max_length=6)]
     properties: _Properties
     links: list[_Link]

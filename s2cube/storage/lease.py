@@ -14,8 +14,7 @@ from s2cube.config.times import timestamp
 from s2cube.errors import BusyError, OutputError, S2CubeError, WriteError
 from s2cube.storage.layout import RUN
 from s2cube.storage.output import Output
-from s2cube.storage.progress import Progress
-from s2cube.storage.record import DEAD_S, Record, RunState, machine_id
+from s2cube.storage.record import DEAD_S, Progress, Record, RunState, machine_id
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from s2cube.errors import BusyError, WriteError
 from s2cube.storage.destination import Destination
 from s2cube.storage.layout import RUN
-from s2cube.storage.progress import Progress
 
 RunState = Literal["submitted", "running", "done", "failed", "stopped"]
 
@@ -25,6 +24,39 @@ _SUBMITTED_S = 3600
 
 _MOST = 10**9
 """Limit for numbers of slices, and for seconds."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a run: numbers of time slices.
+
+    Parameters
+    ----------
+    total
+        Slices to compute. `written`, `failed`, `rejected` and `running` are parts of this number.
+    skipped
+        Slices that existed before the run. They are not part of the total.
+    began
+        Time at which the first slice was submitted, RFC 3339, UTC; empty before that.
+    """
+
+    total: int = 0
+    written: int = 0
+    failed: int = 0
+    rejected: int = 0
+    running: int = 0
+    skipped: int = 0
+    began: str = ""
+
+    @property
+    def over(self) -> int:
+        """Slices that are written, failed or rejected."""
+        return self.written + self.failed + self.rejected
+
+    @property
+    def left(self) -> int:
+        """Slices that are not yet written, failed or rejected."""
+        return self.total - self.over
 
 
 def machine_id() -> str:

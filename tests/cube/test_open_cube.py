@@ -25,7 +25,7 @@ from werkzeug.utils import send_file
 import s2cube
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
-from s2cube.cube._clip import clip
+from s2cube.cube.clip import clip
 from s2cube.cube.cut import cut
 from s2cube.cube.facts import facts_of, slice_facts
 from s2cube.cube.mosaic import Mosaic

@@ -22,8 +22,7 @@ from s2cube.jobs.results import SliceResult
 from s2cube.storage.layout import FAILURES, OVERWRITE, RUN
 from s2cube.storage.lease import Lease, held, read_record
 from s2cube.storage.output import Output
-from s2cube.storage.progress import Progress
-from s2cube.storage.record import Attempt, Record
+from s2cube.storage.record import Attempt, Progress, Record
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Outcome, Run, edit
 from support.servers import faulty

@@ -27,8 +27,8 @@ from s2cube.config.sections import OutputSection
 from s2cube.cube.facts import Provenance, SliceFacts
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
+from s2cube.inventory.verification import verify
 from s2cube.output._item import slice_item
-from s2cube.output.verification import verify
 from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output

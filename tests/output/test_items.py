@@ -14,10 +14,10 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 import s2cube
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import WriteError
+from s2cube.inventory._items_table import ItemRows, read_items_table
+from s2cube.inventory.renewal import is_older, renew, renewed
+from s2cube.inventory.verification import repair, verify
 from s2cube.jobs import pipeline
-from s2cube.output._items_table import ItemRows, read_items_table
-from s2cube.output.renewal import is_older, renew, renewed
-from s2cube.output.verification import repair, verify
 from s2cube.sentinel2 import BAND_ASSETS, common_name, platforms
 from s2cube.storage.folder import Folder
 from s2cube.storage.image_item import read_item

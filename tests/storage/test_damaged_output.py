@@ -21,8 +21,8 @@ from s2cube.cli._reports import report_record
 from s2cube.config.times import timestamp
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, OutputError, WriteError
-from s2cube.output.catalog import write_catalog
-from s2cube.output.verification import verify
+from s2cube.inventory.catalog import write_catalog
+from s2cube.inventory.verification import verify
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.layout import CATALOG, FAILURES, OVERWRITE, RUN
 from s2cube.storage.lease import held, read_record

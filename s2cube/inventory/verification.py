@@ -8,9 +8,9 @@ from multiprocessing.pool import ThreadPool
 from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
-from s2cube.output._items_table import read_items_table
-from s2cube.output._timeline import Listed, checksum, listed_timeline
-from s2cube.output.catalog import write_catalog
+from s2cube.inventory._items_table import read_items_table
+from s2cube.inventory._timeline import Listed, checksum, listed_timeline
+from s2cube.inventory.catalog import write_catalog
 from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
 from s2cube.storage.layout import ITEMS, SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
 from s2cube.storage.lease import held, read_record

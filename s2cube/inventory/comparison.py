@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from s2cube.config.sections import CubeSection
-from s2cube.output.renewal import is_older
+from s2cube.inventory.renewal import is_older
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION

@@ -23,7 +23,7 @@ from s2cube.area.aoi import AOI
 from s2cube.area.names import file_name
 from s2cube.area.outline import in_crs
 from s2cube.config.times import TimeRange, solar_day
-from s2cube.cube._clip import clip
+from s2cube.cube.clip import clip
 from s2cube.cube.facts import (
     NAME,
     SOURCE,
@@ -84,11 +84,9 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
         return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
     images = list(_Derived(_on_grid(cube), given).images())
     for repeated, count in Counter(facts.slice for _, facts in images).items():
-        if count == 1:
-            continue
-        raise OutputError(
-            "the cube", f"has several images of the name {repeated}", "Write one image of a day at a time"
-        )
+        if count > 1:
+            problem = f"has several images of the name {repeated}"
+            raise OutputError("the cube", problem, "Write one image of a day at a time")
     return images
 
 

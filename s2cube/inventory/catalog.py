@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
-from s2cube.output._form import extensions, item_assets, summaries
-from s2cube.output._items_table import ItemRows
-from s2cube.output._timeline import add_timeline, draw_timeline
+from s2cube.inventory._items_table import ItemRows
+from s2cube.inventory._timeline import add_timeline, draw_timeline
+from s2cube.output.item_form import extensions, item_assets, summaries
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
 from s2cube.storage.layout import CATALOG, collection_file, timeline_file

@@ -13,8 +13,8 @@ from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
-from s2cube.output._items_table import read_items_table
-from s2cube.output._stored_item import StoredItem
+from s2cube.inventory._items_table import read_items_table
+from s2cube.inventory._stored_item import StoredItem
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import Output
 
@@ -114,7 +114,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     images = list(_images(output, [key for key in keys if aoi in (None, key[0])], sizes))
     if not images:
         raise OutputError(address, "has no images", "Correct the path, or run the job first")
-    from s2cube.output._stored_cube import stored_cube
+    from s2cube.inventory._stored_cube import stored_cube
 
     cubes = {
         aoi_id: stored_cube(output, _choose(f"{address}/{aoi_id}", list(of_aoi), name, wanted), wanted, chosen, access)

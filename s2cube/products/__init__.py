@@ -1,0 +1,4 @@
+"""Turn what was computed from a cube into images.
+
+Other wings may use: `derived`.
+"""
