@@ -146,7 +146,8 @@ def summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if values:
             found[name] = _different(each for value in values for each in _as_list(value))
     for name in _RANGES:
-        numbers = [each["properties"][name] for each in items if each["properties"].get(name) is not None]
+        values = [each["properties"].get(name) for each in items]
+        numbers = [each for each in values if isinstance(each, int | float)]
         if numbers:
             found[name] = {"minimum": min(numbers), "maximum": max(numbers)}
     bands = _different(band for asset in item_assets(items).values() for band in asset.get("bands", ()))
