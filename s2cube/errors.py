@@ -5,7 +5,7 @@
     S2CubeError                 the job cannot be done                        exit status 1
     ├── UsageError              wrong usage or configuration                  exit status 2
     │   ├── ConfigError         a setting: flag, variable or TOML key
-    │   ├── AOIError            the file with the area of interest
+    │   ├── AOIError            the area of interest
     │   └── OutputError         the output folder or bucket
     ├── SearchError             the catalogue does not return its scenes
     ├── ClusterError            there is no Dask cluster to compute on
@@ -209,11 +209,11 @@ class UsageError(S2CubeError):
 
 
 class ConfigError(UsageError):
-    """A setting is unknown or its value is not valid; `subject` is the flag, variable or TOML key."""
+    """A setting or argument is unknown or not valid; `subject` is the flag, variable, TOML key or argument."""
 
 
 class AOIError(UsageError):
-    """The area of interest cannot be used; `subject` is its file, and the feature if only one is wrong."""
+    """The area of interest cannot be used; `subject` is its file or object, and the feature if only one is wrong."""
 
 
 class OutputError(UsageError):

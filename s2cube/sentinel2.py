@@ -56,6 +56,8 @@ into `QA` values to `cube.mask`.
 
 _MISSION = re.compile(r"S2([A-D])(?=[_.])")
 """Start of the id of a scene (Sentinel-2 Products Specification Document, naming convention); mirrors keep it."""
+CLASS_BANDS: dict[str, tuple[str, ...]] = {"scl": LAYER_ASSETS["scl"], "qa": ("qa", "QA")}
+"""Names of each band of classes: the scene classification, and our QA values, which have no asset."""
 
 NATIVE_M = {
     "coastal": 60, "blue": 10, "green": 10, "red": 10, "rededge1": 20, "rededge2": 20, "rededge3": 20, "nir": 10,
@@ -71,7 +73,7 @@ BOA_ADD_OFFSET_DN = -1000
 
 
 def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the name of each band in `BAND_ASSETS`. The given names may be asset keys of any catalogue.
+    """Return the name of each band in `BAND_ASSETS` or `CLASS_BANDS`. Given names may be asset keys of any catalogue.
 
     Raises
     ------
@@ -83,8 +85,8 @@ def canonical_bands(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def common_name(name: str) -> str | None:
     """Return the common name of a band in the STAC eo extension 2; None if the name is not that of a band."""
-    found = [band for band, keys in BAND_ASSETS.items() if name in keys]
-    return EO2_NAMES.get(found[0], COMMON_NAMES[found[0]]) if found else None
+    band = band_of(name)
+    return EO2_NAMES.get(band, COMMON_NAMES[band]) if band else None
 
 
 def platforms(scene_ids: Iterable[str]) -> list[str]:
@@ -93,11 +95,26 @@ def platforms(scene_ids: Iterable[str]) -> list[str]:
     return [] if None in found else sorted(each for each in found if each)
 
 
+def reflectance_bands(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that are not those of a band of classes, unchanged."""
+    return tuple(name for name in names if class_band_of(name) is None)
+
+
+def class_band_of(name: str) -> str | None:
+    """Return the name of a band in `CLASS_BANDS`; None if it is not a band of classes."""
+    return next((band for band, keys in CLASS_BANDS.items() if name in keys), None)
+
+
+def band_of(name: str) -> str | None:
+    """Return the name of a band in `BAND_ASSETS`, as `canonical_bands` does; None if it has no such band."""
+    return next((band for band, keys in BAND_ASSETS.items() if name in keys), None)
+
+
 def _canonical_band(name: str) -> str:
-    for band, keys in BAND_ASSETS.items():
-        if name in keys:
-            return band
-    raise ConfigError(f"band '{name}'", "no such band", f"Known: {', '.join(BAND_ASSETS)} (or B02, B02_10m, …)")
+    if band := band_of(name) or class_band_of(name):
+        return band
+    known = ", ".join((*BAND_ASSETS, *CLASS_BANDS))
+    raise ConfigError(f"band '{name}'", "no such band", f"Known: {known} (or B02, B02_10m, …)")
 
 
 NO_DATA_CLASS = 0
@@ -121,7 +138,7 @@ class QA(IntEnum):
 
 
 @dataclass(frozen=True)
-class QAClass:
+class PixelClass:
     """The name, description and colour (red, green, blue) of a value."""
 
     name: str
@@ -130,13 +147,36 @@ class QAClass:
 
 
 QA_CLASSES = {
-    QA.CLEAR: QAClass("clear", "Valid in every band", (120, 200, 120)),
-    QA.CLOUD: QAClass("cloud", "Cloud or cirrus, or within the dilation of one", (235, 235, 235)),
-    QA.SHADOW: QAClass("shadow", "Cloud shadow, or within the dilation of one", (70, 70, 110)),
-    QA.OTHER: QAClass("other_mask", "Masked for another reason: defective, snow, another class chosen", (230, 150, 60)),
-    QA.NO_DATA: QAClass("no_data", "No source data: not seen whole, or no value in some band", (30, 30, 30)),
-    QA.OUTSIDE: QAClass("outside", "Outside the area of interest", (0, 0, 0)),
+    QA.CLEAR: PixelClass("clear", "Valid in every band", (120, 200, 120)),
+    QA.CLOUD: PixelClass("cloud", "Cloud or cirrus, or within the dilation of one", (235, 235, 235)),
+    QA.SHADOW: PixelClass("shadow", "Cloud shadow, or within the dilation of one", (70, 70, 110)),
+    QA.OTHER: PixelClass(
+        "other_mask", "Masked for another reason: defective, snow, another class chosen", (230, 150, 60)
+    ),
+    QA.NO_DATA: PixelClass("no_data", "No source data: not seen whole, or no value in some band", (30, 30, 30)),
+    QA.OUTSIDE: PixelClass("outside", "Outside the area of interest", (0, 0, 0)),
 }
+
+SCENE_CLASSES = {
+    1: PixelClass("saturated_or_defective", "Saturated or defective pixel", (255, 0, 0)),
+    2: PixelClass("dark_area", "Dark area, or shadow cast by the terrain", (47, 47, 47)),
+    3: PixelClass("cloud_shadow", "Cloud shadow", (100, 50, 0)),
+    4: PixelClass("vegetation", "Vegetation", (0, 160, 0)),
+    5: PixelClass("not_vegetated", "Ground without vegetation", (255, 230, 90)),
+    6: PixelClass("water", "Water", (0, 0, 255)),
+    7: PixelClass("unclassified", "Unclassified; cloud of low probability", (128, 128, 128)),
+    8: PixelClass("cloud_medium_probability", "Cloud of medium probability", (192, 192, 192)),
+    9: PixelClass("cloud_high_probability", "Cloud of high probability", (255, 255, 255)),
+    10: PixelClass("thin_cirrus", "Thin cirrus", (100, 200, 255)),
+    11: PixelClass("snow_or_ice", "Snow or ice", (255, 150, 255)),
+}
+"""Values of the scene classification (Sentinel-2 Products Specification Document), without 0, which is no data."""
+
+
+def classes_in(band: str) -> dict[int, PixelClass]:
+    """Return the values of a band of classes, by any name of the band; an empty dict for any other band."""
+    of_qa = {int(value): each for value, each in QA_CLASSES.items() if value != QA.OUTSIDE}
+    return {"scl": SCENE_CLASSES, "qa": of_qa}.get(class_band_of(band) or "", {})
 
 
 def count_classes(qa: "np.ndarray") -> "np.ndarray":
@@ -146,16 +186,21 @@ def count_classes(qa: "np.ndarray") -> "np.ndarray":
     return np.array([np.count_nonzero(qa == value) for value in QA])
 
 
+def aoi_cells(counts: "np.ndarray") -> int:
+    """Return the number of pixels in the area of interest, from the result of `count_classes`."""
+    count_of = _by_class(counts)
+    return sum(count_of.values()) - count_of[QA.OUTSIDE]
+
+
 def clear_percent(counts: "np.ndarray") -> float:
     """Return the clear share of the area of interest, percent, from the result of `count_classes`."""
-    count_of = _by_class(counts)
-    return round(100 * count_of[QA.CLEAR] / max(1, sum(count_of.values()) - count_of[QA.OUTSIDE]), 2)
+    return round(100 * _by_class(counts)[QA.CLEAR] / max(1, aoi_cells(counts)), 2)
 
 
 def cloud_percent(counts: "np.ndarray") -> float | None:
     """Return the cloud share (without shadow) of the observed area, percent; None if nothing was observed."""
     count_of = _by_class(counts)
-    observed = sum(count_of.values()) - count_of[QA.OUTSIDE] - count_of[QA.NO_DATA]
+    observed = aoi_cells(counts) - count_of[QA.NO_DATA]
     return round(100 * count_of[QA.CLOUD] / observed, 2) if observed else None
 
 

@@ -1,6 +1,7 @@
 """The house: what imports what, which files know a library, what stays light, what is public, how large files are."""
 
 import ast
+import pydoc
 import re
 import subprocess
 import sys
@@ -136,12 +137,23 @@ def test_light(code: str) -> None:
 
 def test_public_names() -> None:
     assert s2cube.__all__ == [
-        "JobConfig", "S2CubeError", "load_config", "open_cube", "read_aoi", "read_aois", "run", "save_items", "search",
-        "write_cogs",
+        "AOI", "JobConfig", "S2CubeError", "load_config", "open_cube", "open_output", "read_aoi", "read_aois", "run",
+        "save_items", "search", "write_cogs",
     ]  # fmt: skip
     assert all(callable(getattr(s2cube, name)) for name in s2cube.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'cubes'"):
         _ = s2cube.cubes
+
+
+def test_editors_and_help_show_the_public_names() -> None:
+    """Completion imports no library; help names everything that is public, and nothing else."""
+    code = "import s2cube, sys; shown = dir(s2cube); print(*shown, '|', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shown, _, loaded = done.stdout.partition("|")
+    assert [name for name in shown.split() if not name.startswith("_")] == sorted(s2cube.__all__)
+    assert not set(loaded.split()) & {"dask", "xarray", "rasterio", "pandas", "numpy", "geopandas", "shapely"}
+    text = pydoc.plain(pydoc.render_doc(s2cube))
+    assert all(re.search(rf"^    (class )?{name}\b", text, re.M) for name in s2cube.__all__)
 
 
 def test_type_checkers_see_the_public_names() -> None:

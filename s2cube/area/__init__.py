@@ -1,4 +1,4 @@
-"""Read areas of interest from a vector file, and create their grids.
+"""Read areas of interest from files and from what Python has, and create their grids.
 
-Other wings may use: `antimeridian`, `aoi`, `grid`, `names`, `outline`, `vector_file`.
+Other wings may use: `antimeridian`, `aoi`, `areas`, `grid`, `names`, `outline`.
 """

@@ -31,7 +31,9 @@ def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
             text = f"{text} Choices: {', '.join(choices)}."
         # A key may be a keyword of Python, such as `class`. The name of a field may not, so it ends with `_`.
         name = f"--{key.replace('_', '-')}"
-        annotation = Annotated[flag_type | None, Parameter(name, help=text, group=groups[section])]
+        # A box of degrees may begin with a minus sign.
+        parameter = Parameter(name, help=text, group=groups[section], allow_leading_hyphen=key == "aoi")
+        annotation = Annotated[flag_type | None, parameter]
         yield f"{key}_", annotation, field(default=None)
 
 

@@ -20,13 +20,13 @@ def search(
     """List the scenes that a job would use; --save writes them to a file that --stac reads."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.area.vector_file import read_aois
+    from s2cube.area.areas import areas_of_job
     from s2cube.cli._table import table_of_scenes
     from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
     from s2cube.stac.source import save_items
 
     criteria = settings.search
-    aois = read_aois(settings.job.aoi, settings.job.aoi_id)
+    aois = areas_of_job(settings.job)
     catalogue = open_catalogue(criteria, settings.read.timeout_s)
     found = [item for aoi in aois for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria)]
     # Areas may share scenes, and two different scenes may share an id.

@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from s2cube.config.times import TimeRange
+from s2cube.config.paths import expand_user
 
 
 def split_names(value: object) -> object:
@@ -15,11 +14,33 @@ def split_names(value: object) -> object:
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
-def parse_time_range(value: object) -> object:
-    """Parse a time range: a text, a date of TOML, or a pair of them."""
-    if isinstance(value, list | tuple):
-        value = "/".join(map(str, value))
-    return TimeRange.parse(str(value)) if isinstance(value, str | date) else value
+def parse_area(value: object) -> object:
+    """Return a path or a text unchanged. Convert a box of four numbers to text."""
+    if isinstance(value, str | Path):
+        return value
+    numbers = list(value) if isinstance(value, list | tuple) else []
+    if len(numbers) == 4 and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
+        return ",".join(map(repr, numbers))
+    raise ValueError("must be a file, a box (west,south,east,north) or WKT; run takes other areas by its argument aoi")
+
+
+def parse_address(value: object) -> object:
+    """Convert a path to text. Return any other value unchanged."""
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
+        return str(expand_user(Path(value)))
+    return value
+
+
+def parse_dtype(value: object) -> object:
+    """Convert a data type of numpy to its name. Return a name unchanged."""
+    if value is None or isinstance(value, str):
+        return value
+    import numpy as np
+
+    try:
+        return np.dtype(value).name  # type: ignore[call-overload]
+    except Exception as error:
+        raise ValueError("is not a data type") from error
 
 
 def check_crs(value: object) -> str:
@@ -59,8 +80,10 @@ def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_destination(value: object) -> object:
-    """Return an address unchanged. Convert any other value to a path."""
-    return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else Path(str(value)).expanduser()
+    """Return an address unchanged. Convert any other text to a path."""
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a folder, or an address such as s3://BUCKET/FOLDER")
+    return value if re.match(r"[a-zA-Z][\w+.-]+:/", str(value)) else expand_user(Path(value))
 
 
 def empty_to_none(value: object) -> object:
@@ -74,13 +97,14 @@ def parse_json_table(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("not a JSON object") from error
 
 
 def parse_no_layers(value: object) -> object:
-    """Convert ``none`` to an empty tuple. Return any other value unchanged."""
-    return () if value in ("none", ["none"], ("none",)) else value
+    """Convert ``none`` and None to an empty tuple. Return any other value unchanged."""
+    is_none = value is None or (isinstance(value, list | tuple) and list(value) == ["none"])
+    return () if is_none or (isinstance(value, str) and value == "none") else value
 
 
 def parse_rules(value: object) -> object:

@@ -22,26 +22,29 @@ from pydantic import (
     model_validator,
 )
 
+from s2cube.config._explain import explain
 from s2cube.config._parsers import (
     check_bands,
     check_crs,
     check_rules,
     empty_to_none,
+    parse_address,
+    parse_area,
     parse_destination,
+    parse_dtype,
     parse_json_table,
     parse_no_layers,
     parse_rules,
-    parse_time_range,
     split_names,
 )
 from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality
+from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
-from s2cube.config.times import TimeRange
-from s2cube.errors import ConfigError
+from s2cube.config.times import TimeRange, parse_times
 
 _THREADS_PER_CORE = 2
 
-_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+_Path = Annotated[Path, AfterValidator(expand_user)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -89,7 +92,11 @@ class Section(BaseModel):
 class JobSection(Section):
     """Input and output of the job."""
 
-    aoi: _Path = Field(Path("aoi.geojson"), description="FILE with the areas of interest, any vector format.")
+    aoi: Annotated[Path | str, BeforeValidator(parse_area)] = Field(
+        Path("aoi.geojson"),
+        description="FILE with the areas of interest, any vector format; or west,south,east,north in degrees; or WKT.",
+    )
+    aoi_layer: str | None = Field(None, description="LAYER of the file; default: the only layer with polygons.")
     aoi_id: str | None = Field(None, description="PROPERTY with the id of each feature; default: id, else name.")
     out: Annotated[Path | str, BeforeValidator(parse_destination)] = Field(
         Path("out"), description="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER."
@@ -108,12 +115,12 @@ class JobSection(Section):
 class SearchSection(Section):
     """Selection of scenes."""
 
-    stac: str = Field(
+    stac: Annotated[str, BeforeValidator(parse_address)] = Field(
         "https://earth-search.aws.element84.com/v1",
         description="URL or PATH of a STAC API, an ItemCollection, a static catalogue or a stac-geoparquet file.",
     )
     collection: str = Field("sentinel-2-l2a", description="ID of the collection.")
-    datetime: Annotated[TimeRange | None, BeforeValidator(parse_time_range)] = Field(
+    datetime: Annotated[TimeRange | None, BeforeValidator(parse_times)] = Field(
         None, description="A/B, each a year, month, day or second in UTC, or .. for an open end; default: all."
     )
     max_cloud_percent: float = Field(
@@ -126,7 +133,8 @@ class CubeSection(Section):
     """Computation of pixels."""
 
     bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
-        ("blue", "green", "red", "nir", "swir16"), description="Bands, comma-separated, in the order of the output."
+        ("red", "green", "blue", "nir", "swir16"),
+        description="Bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -156,7 +164,7 @@ class CubeSection(Section):
         description="Also mask pixels within this distance of cloud and shadow, METRES.",
     )
     group_by: GroupBy = Field("solar_day", description="One image per solar_day, or per scene.")
-    dtype: Dtype = Field(
+    dtype: Annotated[Dtype, BeforeValidator(parse_dtype)] = Field(
         "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
     )
 
@@ -270,19 +278,3 @@ class JobConfig(Section):
         """Copy the settings without catalogue and cluster: workers do not use them, and they may contain secrets."""
         cluster = ClusterSection(worker_wait=self.cluster.worker_wait_s)
         return self.model_copy(update={"search": SearchSection(), "cluster": cluster})
-
-
-def explain(error: ValidationError, origin: Any) -> ConfigError:
-    """Convert the first problem that pydantic found into a ConfigError.
-
-    Parameters
-    ----------
-    origin
-        Function that returns where a value was set (flag, variable or key), from its location in the model.
-    """
-    first = error.errors(include_url=False)[0]
-    problem = first["msg"].removeprefix("Value error, ")
-    # Do not show the value of `stores`: it may contain a secret key, although this is not allowed.
-    is_hidden = isinstance(first["input"], dict) or "stores" in first["loc"]
-    given = "" if is_hidden else f" (given: {first['input']!r})"
-    return ConfigError(str(origin(first["loc"])), f"{problem}{given}", "Correct the value")

@@ -50,7 +50,7 @@ def parse_stores(value: object) -> object:
     if isinstance(value, str):
         try:
             value = json.loads(value or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("is not a JSON object") from None
     if isinstance(value, tuple):
         return value
@@ -59,14 +59,16 @@ def parse_stores(value: object) -> object:
     return tuple((_prefix(prefix), _store(prefix, settings)) for prefix, settings in value.items())
 
 
-def _prefix(text: str) -> str:
+def _prefix(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("a prefix must be a text: s3://BUCKET or s3://BUCKET/FOLDER")
     parts = urlsplit(text)
     if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("a prefix must be s3://BUCKET or s3://BUCKET/FOLDER")
     return text.rstrip("/")
 
 
-def _store(prefix: str, settings: object) -> Store:
+def _store(prefix: object, settings: object) -> Store:
     if isinstance(settings, Store):
         return settings
     if not isinstance(settings, Mapping):

@@ -1,10 +1,17 @@
 """Time ranges and solar days."""
 
 import re
-from calendar import monthrange
+from calendar import isleap, monthrange
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Self
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Moment: TypeAlias = str | date | np.datetime64 | None
+    TimesLike: TypeAlias = "TimeRange | Moment | Sequence[Moment]"
 
 _INSTANT = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)([T ](?P<clock>\d\d:\d\d:\d\d(\.\d+)?)(Z|\+00:?00)?)?)?)?"
@@ -12,6 +19,9 @@ _INSTANT = re.compile(
 
 SUN_DEG_PER_HOUR = 15
 """Degrees of longitude per hour of solar time."""
+
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_LIKE = "write a date such as 2022-06-14 or 2022-06, or a pair of dates"
 
 
 @dataclass(frozen=True)
@@ -41,11 +51,15 @@ class TimeRange:
         Raises
         ------
         ValueError
-            If the text has another form, or if the range ends before it begins.
+            If the text has another form, or if the range ends before it begins. If it is one second, because hardly any
+            scene is of exactly this second.
         """
         first, slash, last = text.strip().partition("/")
         if not slash:
             last = first
+            if (match := _INSTANT.fullmatch(first)) and match["clock"]:
+                problem = f"'{text}' is one instant, at which there is hardly any scene; write the day, {first[:10]}"
+                raise ValueError(f"{problem}, or a range, {first}/{first[:10]}T23:59:59Z")
         if first in ("", "..") and last in ("", ".."):
             raise ValueError(f"'{text}' has no beginning and no end")
         start = None if first in ("", "..") else _first_instant(first)
@@ -58,15 +72,15 @@ class TimeRange:
         """Return the range at a longitude, degrees east, where a date means the solar day."""
         # The solar day is the date of UTC + lon / 15 h.
         shift = timedelta(hours=-lon / SUN_DEG_PER_HOUR)
-        start = self.start + shift if self.start and self.starts_with_day else self.start
-        end = self.end + shift if self.end and self.ends_with_day else self.end
+        start = _moved(self.start, shift) if self.start and self.starts_with_day else self.start
+        end = _moved(self.end, shift) if self.end and self.ends_with_day else self.end
         return type(self)(start, end)
 
     def whole_days_at(self, lon: float) -> Self:
         """Extend the range to complete solar days at a longitude, degrees east."""
         exact = self.at(lon)
         start = exact.start and day_begin(exact.start, lon)
-        end = exact.end and day_begin(exact.end, lon) + timedelta(days=1, microseconds=-1)
+        end = exact.end and _moved(day_begin(exact.end, lon), timedelta(days=1, microseconds=-1))
         return type(self)(start, end)
 
     def holds(self, first: datetime | None, last: datetime | None) -> bool:
@@ -92,9 +106,65 @@ def solar_day(instant: datetime, lon: float) -> str:
 
 def day_begin(instant: datetime, lon: float) -> datetime:
     """Return the beginning of the solar day that contains an instant, at a longitude in degrees east."""
-    solar_time = instant + timedelta(hours=lon / SUN_DEG_PER_HOUR)
+    solar_time = _moved(instant, timedelta(hours=lon / SUN_DEG_PER_HOUR))
     midnight = solar_time.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(hours=lon / SUN_DEG_PER_HOUR)
+    return _moved(midnight, timedelta(hours=-lon / SUN_DEG_PER_HOUR))
+
+
+def parse_times(value: object) -> TimeRange | None:
+    """Read a time range: a text, a date, a datetime (also of numpy and pandas), or a pair of them; None for all times.
+
+    A date is the complete day. A datetime without a clock time (00:00:00) is also a day. Any other datetime is an
+    instant, in UTC if it has no time zone. In a pair, None is an open end.
+
+    Raises
+    ------
+    ValueError
+        If the value is none of these, or is one instant.
+    """
+    if value is None or isinstance(value, TimeRange):
+        return value
+    if isinstance(value, list | tuple):
+        if len(value) != 2:
+            raise ValueError(f"has {len(value)} dates; {_LIKE}")
+        if value[0] is value[1] is None:
+            return None
+        return TimeRange.parse("/".join(map(_text_of, value)))
+    return TimeRange.parse(_text_of(value))
+
+
+def _text_of(value: object) -> str:
+    """Write one end of a range as text."""
+    if value is None:
+        return ".."
+    if not isinstance(value, str | date) and hasattr(value, "dtype"):
+        value = _without_numpy(value)
+    if isinstance(value, str):
+        return value.strip()
+    if not isinstance(value, date) or value != value:
+        raise ValueError(f"is not a time; {_LIKE}")
+    if not isinstance(value, datetime) or value.time() == time.min:
+        return value.isoformat()[:10]
+    utc = value if value.tzinfo is None else value.astimezone(UTC)
+    return f"{utc.replace(tzinfo=None).isoformat()}Z"
+
+
+def _without_numpy(value: object) -> object:
+    """Convert a datetime64 to a text (a year, month or day), or to a datetime. Return any other value unchanged."""
+    import numpy as np
+
+    if not isinstance(value, np.datetime64) or np.isnat(value):
+        return value
+    unit, _ = np.datetime_data(value.dtype)
+    return str(value) if unit in ("Y", "M", "D") else value.astype("datetime64[us]").item()
+
+
+def _moved(instant: datetime, by: timedelta) -> datetime:
+    """Add a duration. The result does not leave the years 1 to 9999."""
+    try:
+        return instant + by
+    except OverflowError:
+        return _LATEST if by > timedelta(0) else _EARLIEST
 
 
 def _is_date(text: str) -> bool:
@@ -115,20 +185,21 @@ def _last_instant(text: str) -> datetime:
     parts = text.count("-")
     if "T" in text or " " in text:
         return first
+    # The length of the period is known before its end is computed, because there is no year 10000.
     if parts == 2:
-        end = first + timedelta(days=1)
+        days = 1
     elif parts == 1:
-        end = first + timedelta(days=monthrange(first.year, first.month)[1])
+        days = monthrange(first.year, first.month)[1]
     else:
-        end = first.replace(year=first.year + 1)
-    return end - timedelta(microseconds=1)
+        days = 365 + isleap(first.year)
+    return first + timedelta(days=days, microseconds=-1)
 
 
 def _formatted(instant: datetime | None, is_date: bool) -> str:
     """Format an instant as RFC 3339, or as a date."""
     if instant is None:
         return ".."
-    return f"{instant:%Y-%m-%d}" if is_date else instant.isoformat().replace("+00:00", "Z")
+    return instant.date().isoformat() if is_date else instant.isoformat().replace("+00:00", "Z")
 
 
 def timestamp(instant: datetime | None = None, timespec: str = "milliseconds") -> str:

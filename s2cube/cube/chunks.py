@@ -1,15 +1,24 @@
 """The grid on which files are read. Its chunks end at tile edges, so that each tile is read for only one chunk."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import pystac
 from odc.geo.geobox import GeoBox
 
+from s2cube.errors import ConfigError
 from s2cube.raster.placement import corner
 from s2cube.scenes.scene import crs_code
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Length: TypeAlias = int | str | tuple[int, ...] | None
+Chunking: TypeAlias = Length | Mapping[str, Length]
+"""Chunks as `xarray.DataArray.chunk` takes them."""
 
 _CHUNK_CELLS = 2048
 """Maximum side of a chunk, which is 17 MB per band. At 30 m it is 61 km: a granule has four chunks."""
@@ -149,3 +158,33 @@ def _chunk_lengths(length: int, longest: int, first: float, side: float) -> tupl
     edges = {math.floor(start + side * count + 1e-6) for count in range(math.ceil(length / side) + 1)}
     inner = sorted(edge for edge in edges if 0 < edge < length)
     return tuple(after - before for before, after in zip([0, *inner], [*inner, length], strict=True))
+
+
+def rechunked(cube: "xr.DataArray", chunks: Chunking) -> "xr.DataArray":
+    """Change the chunks of a cube and of its coordinate `qa`. Coordinates in memory remain there.
+
+    Raises
+    ------
+    ConfigError
+        If `chunks` is not what `xarray.DataArray.chunk` takes.
+    """
+    remedy = f"Give a number, 'auto', or a dict of them by dimension ({', '.join(map(str, cube.dims))})"
+    by_dimension = chunks if isinstance(chunks, Mapping) else dict.fromkeys(cube.dims, chunks)
+    for name, length in by_dimension.items():
+        if name not in cube.dims or not _is_length(length):
+            raise ConfigError("chunks", f"{name}: {length!r} is not a chunk length of a dimension", remedy)
+    try:
+        changed = cube.chunk(chunks)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ConfigError("chunks", f"cannot be used ({error})", remedy) from None
+    return changed.assign_coords({name: each for name, each in cube.coords.items() if each.chunks is None})
+
+
+def _is_length(value: object) -> bool:
+    lengths = value if isinstance(value, tuple) else (value,)
+    return all(
+        each is None
+        or isinstance(each, str)
+        or (isinstance(each, int) and each is not True and (each > 0 or each == -1))
+        for each in lengths
+    )

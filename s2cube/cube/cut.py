@@ -39,10 +39,17 @@ def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[dat
     packing = PACKINGS[mosaic.values.dtype.name]
     values, reasons = (_crop(each, mosaic.geobox, geobox) for each in (mosaic.values, mosaic.reasons))
     values, reasons = clip(geobox, outline, (values, packing.nodata), (reasons, QA.OUTSIDE))
-    # Without netCDF4, xarray writes NetCDF 3, which has no uint8.
-    qa = xr.Variable(("time", "y", "x"), reasons, encoding={"dtype": "int16"})
+    return labelled(values, reasons, mosaic.bands, geobox, times)
+
+
+def labelled(
+    values: da.Array, reasons: da.Array, bands: Sequence[str], geobox: GeoBox, times: Sequence[datetime]
+) -> xr.DataArray:
+    """Add coordinates to the values and QA values of images, see `cut`."""
+    qa = xr.Variable(("time", "y", "x"), reasons)
+    # Zarr 3 has no standard for texts of a fixed length, so the names are objects.
     naive = [np.datetime64(each.replace(tzinfo=None), "ns") for each in times]
-    coords = {"time": np.array(naive), "band": list(mosaic.bands), **xr_coords(geobox), "qa": qa}
+    coords = {"time": np.array(naive), "band": np.array(bands, object), **xr_coords(geobox), "qa": qa}
     return xr.DataArray(values, dims=("time", "band", "y", "x"), coords=coords)
 
 

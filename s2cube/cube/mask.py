@@ -72,7 +72,7 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
             for scene, nests in enumerate(layers.nests.values)
         ]  # fmt: skip
         dilated = da.concatenate(of_scenes)
-    on_steps = _without_halo(dilated, halo_cells * steps, step_reasons.chunks[1:])
+    on_steps = without_halo(dilated, halo_cells * steps, step_reasons.chunks[1:])
     reason, seen = (_by_cell(each, on_steps, steps) for each in (_lowest_reason, _seen_share))
     if "scl" in layers and NO_DATA_CLASS in config.mask_classes:
         covered = _by_slice(_seen_together, scenes_per_slice, seen, on_steps, steps=steps, dtype=bool)
@@ -80,7 +80,7 @@ def screen(layers: xr.Dataset, config: CubeSection, scenes_per_slice: tuple[int,
         # Without SCL, "not masked" can also mean "no data". So a cell is not clear if any scene masks it.
         covered = _by_slice(_all_clear, scenes_per_slice, reason, dtype=bool)
     if "scl" in layers:
-        classes = _without_halo(layers["scl"].data, halo_cells * steps, step_reasons.chunks[1:])
+        classes = without_halo(layers["scl"].data, halo_cells * steps, step_reasons.chunks[1:])
         ground = _by_cell(_single_class, classes, steps)
     else:
         ground = da.zeros_like(reason)
@@ -182,7 +182,8 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
     return out
 
 
-def _without_halo(fine: da.Array, halo: int, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+def without_halo(fine: da.Array, halo: int, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """Remove the halo of a grid of steps, (scene, y, x). `halo` is in steps, `chunks` are those with the halo."""
     inner = fine[:, halo : fine.shape[1] - halo, halo : fine.shape[2] - halo]
     # Dilation merges small chunks. Restore them, so that they contain whole cells and match those of the bands.
     rows, columns = (_shortened(lengths, halo) for lengths in chunks)
@@ -200,25 +201,25 @@ def _by_cell(function: Any, fine: da.Array, steps: int) -> da.Array:
     return da.map_blocks(function, fine, steps, chunks=chunks, dtype="float32" if function is _seen_share else "uint8")
 
 
-def _steps(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
+def steps_of_cells(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
     """Yield the first step of every cell, then the second, and so on. This is ten times faster than reducing axes."""
-    return (fine[:, row::steps, column::steps] for row in range(steps) for column in range(steps))
+    return (fine[..., row::steps, column::steps] for row in range(steps) for column in range(steps))
 
 
 def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
     # In uint8, 0 - 1 is 255: CLEAR becomes larger than any reason.
-    lowest: np.ndarray = functools.reduce(np.minimum, (step - np.uint8(1) for step in _steps(fine, steps)))
+    lowest: np.ndarray = functools.reduce(np.minimum, (step - np.uint8(1) for step in steps_of_cells(fine, steps)))
     return lowest + np.uint8(1)
 
 
 def _seen_share(fine: np.ndarray, steps: int) -> np.ndarray:
     reason = _lowest_reason(fine, steps)
-    share = sum(step == QA.CLEAR for step in _steps(fine, steps)) / np.float32(steps**2)
+    share = sum(step == QA.CLEAR for step in steps_of_cells(fine, steps)) / np.float32(steps**2)
     return np.where((reason == QA.CLEAR) | (reason == QA.NO_DATA), share, 0).astype("float32")
 
 
 def _single_class(fine: np.ndarray, steps: int) -> np.ndarray:
-    lowest, highest = (functools.reduce(each, _steps(fine, steps)) for each in (np.minimum, np.maximum))
+    lowest, highest = (functools.reduce(each, steps_of_cells(fine, steps)) for each in (np.minimum, np.maximum))
     return np.where(lowest == highest, lowest, np.uint8(0))
 
 
@@ -242,7 +243,7 @@ def _seen_together(seen: np.ndarray, on_steps: np.ndarray, steps: int) -> np.nda
         return np.asarray(seen == 1)
     usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
     clear = ((on_steps == QA.CLEAR) & usable).any(axis=0, keepdims=True)
-    return np.asarray(functools.reduce(np.logical_and, _steps(clear, steps)))
+    return np.asarray(functools.reduce(np.logical_and, steps_of_cells(clear, steps)))
 
 
 def _lowest_masking(reason: np.ndarray) -> np.ndarray:

@@ -8,10 +8,12 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from s2cube.config.literals import Dtype
+from s2cube.config.sections import CubeSection
+from s2cube.cube._classes import as_band
 from s2cube.cube.mask import explain
 from s2cube.cube.packing import PACKINGS
 from s2cube.raster.cells import WHOLE, unpack, whole_means
-from s2cube.sentinel2 import SCALE
+from s2cube.sentinel2 import NO_DATA_CLASS, SCALE, class_band_of
 
 _INT16_VALID = (PACKINGS["int16"].nodata + 1, 32767)
 
@@ -31,6 +33,7 @@ class Mosaic(NamedTuple):
     ----------
     values
         Lazy, dims (time, band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN.
+        Bands of classes have the number of the class.
     reasons
         Lazy, dims (time, y, x): why cells are masked, from `mask.explain`.
     bands
@@ -44,8 +47,8 @@ class Mosaic(NamedTuple):
 
 
 def mosaic(
-    dn: xr.DataArray, screened: xr.Dataset, offsets: np.ndarray, per_slice: tuple[int, ...], geobox: GeoBox,
-    dtype: Dtype,
+    dn: xr.DataArray | None, screened: xr.Dataset, offsets: np.ndarray, per_slice: tuple[int, ...], geobox: GeoBox,
+    config: CubeSection,
 ) -> Mosaic:  # fmt: skip
     """Harmonise scenes, and combine the scenes of each time slice, band by band.
 
@@ -53,27 +56,48 @@ def mosaic(
     covers the whole cell, as on a seam, the value is the mean of the parts that scenes cover. If parts overlap, only
     the largest parts are used, as many as fit into the cell.
 
+    Bands of classes are added. Masks do not remove a class. The QA values are those of the coordinate `qa` of a cube.
+
     Parameters
     ----------
     dn
-        From `read_bands`.
+        From `read_bands`; None if there are only bands of classes.
     screened
-        From `mask.screen`.
+        From `open_cube.screen`. If `scl` is a band, it has `scl`.
     offsets
         Offset that is added to the digital numbers of each scene.
     per_slice
         Number of scenes of each slice.
     geobox
         Grid of `dn`.
+    config
+        Bands in the order of the image, and dtype.
     """
+    reasons = explain(screened, per_slice)
+    of_classes = {"qa": lambda: as_band(reasons, config.dtype)}
+    of_classes["scl"] = lambda: as_band(screened.scl.data, config.dtype, NO_DATA_CLASS)
+    classes = {name: of_classes[band]() for name in config.bands if (band := class_band_of(name))}
+    if dn is None:
+        return Mosaic(da.concatenate(list(classes.values()), axis=1), reasons, config.bands, geobox)
+    values = _reflectance(dn, screened, offsets, per_slice, config.dtype)
+    if classes:
+        position = {str(name): at for at, name in enumerate(dn.band.values)}
+        of_bands = [classes[name] if name in classes else values[:, [position[name]]] for name in config.bands]
+        values = da.concatenate(of_bands, axis=1)
+    return Mosaic(values, reasons, config.bands, geobox)
+
+
+def _reflectance(
+    dn: xr.DataArray, screened: xr.Dataset, offsets: np.ndarray, per_slice: tuple[int, ...], dtype: Dtype
+) -> da.Array:
     slice_chunks = {0: per_slice}
     added = da.from_array(offsets[:, np.newaxis, np.newaxis, np.newaxis], chunks=(per_slice, 1, 1, 1))
-    images = da.map_blocks(
+    images: da.Array = da.map_blocks(
         _combine, dn.data.rechunk(slice_chunks), screened.seen.data[:, np.newaxis].rechunk(slice_chunks),
         screened.covered.data[:, np.newaxis], added, dtype_=dtype,
         chunks=((1,) * len(per_slice), *dn.data.chunks[1:]), dtype=dtype,
     )  # fmt: skip
-    return Mosaic(images, explain(screened, per_slice), tuple(map(str, dn.band.values)), geobox)
+    return images
 
 
 def _combine(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype_: Dtype) -> np.ndarray:

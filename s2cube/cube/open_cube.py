@@ -7,40 +7,47 @@ from typing import TYPE_CHECKING
 
 import pystac
 
-from s2cube.area.aoi import AOI
+from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Dtype, GroupBy, MaskLayer, Offset, Quality
 from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.cube.packing import PACKINGS
 from s2cube.errors import SearchError
 from s2cube.fetch.store import Access
+from s2cube.scenes.assets import layers_read
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
+from s2cube.sentinel2 import canonical_bands, reflectance_bands
+from s2cube.stac.source import ItemsLike, to_items
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import xarray as xr
 
-    from s2cube.cube.chunks import ReadGrid
+    from s2cube.area.areas import AreaLike
+    from s2cube.cube.chunks import Chunking, ReadGrid
     from s2cube.cube.reads import Read
 
 
 def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors complete them
-    items: Iterable[pystac.Item],
-    aoi: AOI,
+    items: ItemsLike,
+    aoi: "AreaLike",
     *,
-    bands: str | Sequence[str] = ("blue", "green", "red", "nir", "swir16"),
+    aoi_crs: object = None,
+    chunks: "Chunking" = None,
+    bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
     crs: str | int = "auto",
     resolution: float = 30,
     quality: Quality = "exact",
     offset: Offset | int = "auto",
-    mask: str | Sequence[MaskLayer] = ("scl",),
+    mask: str | Sequence[MaskLayer] | None = ("scl",),
     mask_classes: str | Sequence[int] = (0, 1, 3, 8, 9, 10),
     max_cloud_probability: float = 40,
     max_snow_probability: float = 40,
     dilation: float = 0,
     group_by: GroupBy = "solar_day",
-    dtype: Dtype = "float32",
+    dtype: "Dtype | npt.DTypeLike" = "float32",
     timeout: float = 60,
     retries: int = 5,
     tokens: Mapping[str, str] | tuple[tuple[str, str], ...] = (),
@@ -53,11 +60,19 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     Parameters
     ----------
     items
-        Sentinel-2 L2A scenes, for example from `search`.
+        Sentinel-2 L2A scenes, for example from `search`: pystac Items or their dicts in any iterable, an ItemCollection
+        of pystac or as a dict, one Item, or the path of an ItemCollection or of a stac-geoparquet file.
     aoi
-        Area of interest. Pixels outside it, or in its holes, become nodata.
+        One area of interest: anything that `read_aoi` takes. Pixels outside it, or in its holes, become nodata.
+    aoi_crs
+        CRS of a geometry in `aoi` that has none of its own; default: degrees (EPSG:4326).
+    chunks
+        Chunks of the cube, as for `xarray.DataArray.chunk`: a number, ``"auto"``, or a dict by dimension. None: as the
+        files are read, which is the fastest for computing the complete cube. Other chunks merge or split these.
     bands
-        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names.
+        Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names. ``scl`` is the scene
+        classification (1 to 11, nodata where no scene has data), ``qa`` the values of the coordinate `qa`. They are
+        classes: numbers that are neither masked nor scaled. A cell has the scene class with the largest area in it.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
@@ -69,8 +84,8 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         Offset that is added to digital numbers. ``auto`` chooses it by processing baseline and catalogue; ``none`` or
         ``-1000`` override this.
     mask
-        Any of ``scl``, ``cloud``, ``snow``, ``qa60``, or ``none``. Pixels that these layers mark as cloud, shadow or
-        defective become nodata.
+        Any of ``scl``, ``cloud``, ``snow``, ``qa60``; ``none`` or None for no mask. Pixels that these layers mark as
+        cloud, shadow or defective become nodata.
     mask_classes
         Scene classes that ``scl`` masks.
     max_cloud_probability, max_snow_probability
@@ -81,7 +96,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         ``solar_day``: one time slice per day. ``scene``: one per scene.
     dtype
         ``float32``: reflectance, nodata NaN. ``int16``: reflectance × 10000, nodata -9999; `run` writes this by
-        default.
+        default. Also as a type of numpy.
     timeout
         Time limit of a request for a part of a file, seconds.
     retries
@@ -96,20 +111,23 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     -------
     xarray.DataArray
         Lazy, dims (time, band, y, x). The values are surface reflectance, harmonised over processing baselines, masked
-        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres
-        in the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel
-        is masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would
-        read the masks to compare `qa`. ``.rio`` and ``.odc`` provide CRS, transform and nodata. Nodata is in
-        ``encoding``, which xarray does not copy to results that are computed from the cube. Mask an int16 cube before
-        you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube rioxarray needs the nodata
-        value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
+        and clipped: float32 with nodata NaN, or int16 × 10000 with nodata -9999. x and y are pixel centres in metres in
+        the grid's CRS, time is UTC. The coordinate `qa` (time, y, x), also lazy, contains the reason why a pixel is
+        masked: values of `sentinel2.QA`. Call ``drop_vars("qa")`` before you subtract dates, because xarray would read
+        the masks to compare `qa`. The coordinates `slice` and `scenes` (time) contain ids; the attribute `provenance`
+        is a JSON text with the settings and sources of all slices. ``.rio`` and ``.odc`` provide CRS, transform and
+        nodata. Nodata is in ``encoding``, which xarray does not copy to results that are computed from the cube. Mask
+        an int16 cube before you compute with it: ``cube.where(cube != -9999)``. For a selection of an int16 cube
+        rioxarray needs the nodata value: call ``.rio.set_nodata(-9999)`` before ``.rio.clip`` or ``.rio.reproject``.
 
     Raises
     ------
+    AOIError
+        If the area cannot be used, or if there are several; see `read_aoi`.
     ConfigError
-        If a setting is not valid.
+        If a setting is not valid, or if `items` are not scenes.
     SearchError
-        If there are no scenes.
+        If there are no scenes, or if their file cannot be read.
     SliceError
         If a scene lacks an asset, or if the offset of its pixels is not known. If a file cannot be read
         when the cube is computed.
@@ -119,7 +137,7 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     The command ``s2cube demo`` writes these files.
 
     >>> import s2cube
-    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> aoi = "s2cube-demo/archive/aoi.geojson"
     >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
     >>> cube = s2cube.open_cube(items, aoi, bands=["red", "nir"], resolution=60)
     >>> cube.dims, cube.shape, str(cube.dtype)
@@ -132,15 +150,19 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     arguments = locals()
     config = CubeSection.of_arguments(arguments)
     access = read_access(ReadSection.of_arguments(arguments))
-    plan = make_plan(items, aoi, config)
+    plan = make_plan(to_items(items), read_aoi(aoi, crs=aoi_crs), config)
     for each in plan.unusable:
         raise each.error
     if not plan.slices:
-        raise SearchError(aoi.id, "no scene to open", "Search other dates, or allow more cloud")
+        raise SearchError(plan.aoi.id, "no scene to open", "Search other dates, or allow more cloud")
     cube = _cube(plan, config, access)
     # For integers, rioxarray does not read nodata from the encoding.
     cube.rio.set_nodata(PACKINGS[config.dtype].nodata)
-    return cube
+    if chunks is None:
+        return cube
+    from s2cube.cube.chunks import rechunked
+
+    return rechunked(cube, chunks)
 
 
 def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
@@ -153,10 +175,11 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
 
     grids = read_grids(plan.geobox, [each.scenes for each in plan.slices], config.dilation_m)
     files = [reads(each.scenes, grid, config) for each, grid in zip(plan.slices, grids, strict=True)]
-    dn = read_bands(list(chain.from_iterable(files)), config.bands, config.quality, access)
+    bands = reflectance_bands(config.bands)
+    dn = read_bands(list(chain.from_iterable(files)), bands, config.quality, access)
     screened = _screen_slices(files, grids, config, access)
     offsets = offsets_dn(plan.scenes, config)
-    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config.dtype)
+    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config)
     cube = cut(images, plan.geobox, plan.aoi.geometry, [each.time for each in plan.slices])
     return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
@@ -169,7 +192,7 @@ def read_access(config: ReadSection) -> Access:
 def screen(
     files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
 ) -> "xr.Dataset":
-    """Compute masks, see `mask.screen`.
+    """Compute masks, see `mask.screen`, and scene classes as `scl` if they are a band, see `_classes.scene_classes`.
 
     Parameters
     ----------
@@ -181,12 +204,20 @@ def screen(
         Grid of `files`.
     """
     from s2cube.cube import mask
+    from s2cube.cube._classes import scene_classes
     from s2cube.cube.stack import read_layers
 
-    if not config.mask:
+    names = layers_read(config)
+    if not names:
         return mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
-    layers = read_layers(files, grid, config.mask, access)
-    return mask.screen(layers, config, per_slice, grid.halo_cells)
+    layers = read_layers(files, grid, names, access)
+    if config.mask:
+        screened = mask.screen(layers[list(config.mask)], config, per_slice, grid.halo_cells)
+    else:
+        screened = mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
+    if "scl" in canonical_bands(config.bands):
+        screened["scl"] = scene_classes(layers, screened, per_slice, grid.halo_cells)
+    return screened
 
 
 def _screen_slices(
@@ -208,7 +239,8 @@ def _screen_slices(
         slices += positions
     if len(parts) == 1:
         return parts[0]
-    of_scenes, of_slices = ["reason", "seen", "ground"], ["covered"]
+    of_scenes = ["reason", "seen", "ground"]
+    of_slices = [name for name in parts[0] if name not in of_scenes]
     return xr.merge(
         [
             xr.concat([part[of_scenes] for part in parts], "scene").isel(scene=_inverse(scenes)),

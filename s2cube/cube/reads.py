@@ -10,8 +10,8 @@ from odc.geo.geobox import GeoBox
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
 from s2cube.raster.cells import CELLS
-from s2cube.scenes.assets import band_key, layer_key
-from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS, canonical_bands
+from s2cube.scenes.assets import band_key, layer_key, layers_read
+from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS, canonical_bands, reflectance_bands
 
 _LAYER_DTYPES = {layer: np.dtype("uint16" if layer == "qa60" else "uint8") for layer in LAYER_ASSETS}
 
@@ -43,12 +43,14 @@ class Read(NamedTuple):
 
     @property
     def is_layer(self) -> bool:
-        """Whether the file is a mask layer."""
+        """Whether the file is a layer of classes or probabilities, not a band of reflectance."""
         return self.name in LAYER_ASSETS
 
 
 def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) -> list[Read]:
-    """List the files of scenes. Order: scene by scene, first mask layers, then bands.
+    """List the files of scenes. Order: scene by scene, first layers, then bands of reflectance.
+
+    The scene classification is there once, even if masks and a band are made of it.
 
     Raises
     ------
@@ -60,9 +62,9 @@ def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) ->
         If an asset is in a format that is not supported.
     """
     found = []
-    bands = canonical_bands(config.bands)
+    bands, layers = canonical_bands(reflectance_bands(config.bands)), layers_read(config)
     for scene in scenes:
-        for layer in config.mask:
+        for layer in layers:
             key = layer_key(scene, layer)
             found.append(Read(scene, key, layer, _LAYER_DTYPES[layer], grid.step_geobox, grid.step_chunks))
         for band in bands:

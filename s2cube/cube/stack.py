@@ -18,8 +18,8 @@ from s2cube.raster.placement import Placement, placement
 from s2cube.raster.reader import AssetReader
 
 
-def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, access: Access) -> xr.DataArray:
-    """Stack the bands of scenes on the grid of the image.
+def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, access: Access) -> xr.DataArray | None:
+    """Stack the bands of reflectance of scenes on the grid of the image.
 
     Parameters
     ----------
@@ -30,15 +30,17 @@ def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, 
 
     Returns
     -------
-    xarray.DataArray
-        Lazy, dims (scene, band, y, x): packed cells, see `raster.cells`. The order of the scenes is that of `files`.
-        If a file cannot be read, the computation raises AssetReadError.
+    xarray.DataArray or None
+        None if `bands` is empty. Lazy, dims (scene, band, y, x): packed cells, see `raster.cells`. The order of the
+        scenes is that of `files`. If a file cannot be read, the computation raises AssetReadError.
 
     Raises
     ------
     SceneError
         If a scene has no geometry or two projections.
     """
+    if not bands:
+        return None
     stack = _stack([each for each in files if not each.is_layer], partial(AssetReader, quality=quality, access=access))
     return stack.assign_coords(band=list(bands))
 

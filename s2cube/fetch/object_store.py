@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from s2cube.config.stores import Stores
 from s2cube.fetch import retry
-from s2cube.fetch._archives import BucketLocation, NoKeys, output_location
+from s2cube.fetch._archives import BucketLocation, NoKeys, locate, output_location
 from s2cube.fetch.connections import certificates, pem_text, proxy_and_exceptions
 from s2cube.fetch.http import CONNECT_TIMEOUT_S
 from s2cube.fetch.session import per_session
@@ -104,8 +105,13 @@ def interruptible(operation: Callable[[], _Answer]) -> _Answer:
 
 
 @per_session(maxsize=8)
-def store_to_write(address: str) -> "obstore.store.ObjectStore":
+def store_to_write(address: str, stores: Stores = ()) -> "obstore.store.ObjectStore":
     """Return the obstore client to write to a bucket, or to a folder in it.
+
+    Parameters
+    ----------
+    stores
+        Settings of stores at s3:// addresses. If there are none, only the AWS variables count.
 
     Raises
     ------
@@ -117,7 +123,9 @@ def store_to_write(address: str) -> "obstore.store.ObjectStore":
     parts = urlsplit(address)
     scheme = parts.scheme.lower()
     try:
-        location = output_location(parts.netloc) if scheme == "s3" else None
+        location = None
+        if scheme == "s3":
+            location = locate(address, stores) if stores else output_location(parts.netloc)
         settings = _s3_settings(location) if location else _other_settings(scheme, parts.netloc, os.environ)
     except NoKeys as error:
         raise ValueError(str(error)) from None
@@ -140,12 +148,17 @@ def _network_options(server: str) -> dict[str, Any]:
 
 
 def _s3_settings(location: BucketLocation) -> dict[str, Any]:
-    """Return all settings except the keys, so that obstore reads only the keys from the AWS variables."""
+    """Return all settings except keys in the AWS variables, which obstore reads itself."""
     settings: dict[str, Any] = {
         "endpoint": location.url.rstrip("/") if location.by_host else location.address, "region": location.region,
         "virtual_hosted_style_request": location.by_host, "request_payer": location.requester_pays,
     }  # fmt: skip
-    return settings | ({} if location.keys or location.by_role else {"skip_signature": True})
+    keys = location.keys
+    if keys and keys.name != "AWS":
+        named = {"access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key}
+        # Without a provider, obstore would add a session token from the AWS variables.
+        settings["credential_provider"] = lambda: {**named, "token": keys.session_token or None, "expires_at": None}
+    return settings | ({} if keys or location.by_role else {"skip_signature": True})
 
 
 def _other_settings(scheme: str, bucket: str, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import ReadGrid
 from s2cube.fetch.session import Budget, per_session
+from s2cube.scenes.assets import layers_read
+from s2cube.sentinel2 import canonical_bands
 
 MOST_READERS = 4
 """Maximum number of threads that read the files of a slice. Most of the time they wait for a server."""
@@ -17,8 +19,9 @@ MOST_READERS = 4
 PROCESS_BYTES = 500 << 20
 """Memory of a process for libraries, the cache and the tiles that it decodes. The memory of slices is additional."""
 
-_CELL_BYTES, _STEP_BYTES = 16, 3
-"""Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them."""
+_CELL_BYTES, _STEP_BYTES, _CLASS_BYTES = 16, 3, 1
+"""Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them. If the scene
+classification is also a band, its steps need more bytes."""
 
 _COPIES, _OVERVIEW_CELLS = 4, 6 << 20
 """While a small image is written, this number of its copies is in memory. Of a large image, this number of cells is in
@@ -44,7 +47,8 @@ def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
         Number of these threads.
     """
     chunks, scenes = grid.chunks, len(grid.nests)
-    of_cell = scenes * (_CELL_BYTES + _STEP_BYTES * grid.steps**2 * bool(config.mask))
+    of_step = _STEP_BYTES * bool(layers_read(config)) + _CLASS_BYTES * ("scl" in canonical_bands(config.bands))
+    of_cell = scenes * (_CELL_BYTES + of_step * grid.steps**2)
     reading = max(chunks.rows) * max(chunks.columns) * of_cell * readers
     pixel_bytes = len(config.bands) * np.dtype(config.dtype).itemsize
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 
 from s2cube import __version__
+from s2cube.area.aoi import AOI
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
 from s2cube.errors import S2CubeError
@@ -56,12 +57,16 @@ class Overwrite:
 _OVERWRITE = TypeAdapter(Overwrite)
 
 
-def job_digest(config: JobConfig) -> str:
-    """Return a digest of all settings that determine the slices of a job and the content of their files."""
-    excluded = {"overwrite", "slice_retries", "out"}
+def job_digest(config: JobConfig, aois: Iterable[AOI]) -> str:
+    """Return a digest of the areas and of all settings that determine the slices of a job and their files.
+
+    The name of the file of the areas has no effect, because a run can get its areas from Python, too.
+    """
+    excluded = {"overwrite", "slice_retries", "out", "aoi", "aoi_id", "aoi_layer"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
     settings["job"] = {key: value for key, value in settings["job"].items() if key not in excluded}
-    content = json.dumps([__version__, settings], sort_keys=True, default=str)
+    areas = sorted((aoi.id, aoi.ground) for aoi in aois)
+    content = json.dumps([__version__, settings, areas], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

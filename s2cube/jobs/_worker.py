@@ -13,7 +13,7 @@ from s2cube.fetch.session import per_session
 from s2cube.fetch.store import Access
 from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Task
-from s2cube.sentinel2 import QA, canonical_bands, cloud_percent
+from s2cube.sentinel2 import QA, canonical_bands, cloud_percent, reflectance_bands
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
 
@@ -170,11 +170,12 @@ class _SliceComputation:
         from s2cube.output.files import write_files
 
         task, config = self.task, self.config.cube
-        dn = read_bands(files, config.bands, config.quality, self.access)
+        bands = reflectance_bands(config.bands)
+        dn = read_bands(files, bands, config.quality, self.access)
         offsets = offsets_dn(task.scenes, config)
-        images = mosaic(dn, screened, offsets, self._per_slice, self.grid.geobox, config.dtype)
+        images = mosaic(dn, screened, offsets, self._per_slice, self.grid.geobox, config)
         image = cut(images, task.geobox, task.aoi.geometry, [task.slice.time])[0]
-        check = OffsetCheck(dn, screened, offsets, canonical_bands(config.bands))
+        check = None if dn is None else OffsetCheck(dn, screened, offsets, canonical_bands(bands))
         facts = slice_facts(task, config)
         return write_files(image, facts, folder, self.config.output, self.readers, check)
 

@@ -1,12 +1,13 @@
 """Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
-from s2cube.area.vector_file import read_aois
+from s2cube.area.aoi import AOI
+from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
 from s2cube.jobs._overwrite import interrupted, job_digest
@@ -67,8 +68,13 @@ class Job:
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
-def plan_job(config: JobConfig, output: Output) -> Job:
+def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = None) -> Job:
     """Decide which slices will be computed. No pixel is read.
+
+    Parameters
+    ----------
+    aois
+        Areas of interest. None: those that the settings name.
 
     Raises
     ------
@@ -78,9 +84,9 @@ def plan_job(config: JobConfig, output: Output) -> Job:
         If the catalogue does not return its scenes.
     """
     canonical_bands(config.cube.bands)
-    aois = read_aois(config.job.aoi, config.job.aoi_id)
+    aois = areas_of_job(config.job) if aois is None else aois
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    digest, sizes = job_digest(config), output.sizes()
+    digest, sizes = job_digest(config, aois), output.sizes()
     overwritten = _overwritten(config, output, digest)
     plans: list[Plan] = []
     compared: list[tuple[Task, Comparison]] = []

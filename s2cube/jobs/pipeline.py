@@ -8,10 +8,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from s2cube.area.areas import read_aois
 from s2cube.config.sections import JobConfig
-from s2cube.errors import S2CubeError
+from s2cube.errors import ConfigError, S2CubeError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
@@ -20,6 +22,9 @@ from s2cube.jobs.results import SliceResult, Summary
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
+
+if TYPE_CHECKING:
+    from s2cube.area.areas import AreaLike
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ class Watch(Protocol):
         """Receive the final result of a slice."""
 
 
-def run(config: JobConfig, watch: Watch | None = None) -> Summary:
+def run(config: JobConfig, watch: Watch | None = None, *, aoi: "AreaLike | None" = None, crs: object = None) -> Summary:
     """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
 
     A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
@@ -45,6 +50,10 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
         All settings of the job.
     watch
         Object whose methods are called when the slices are known and after each slice.
+    aoi
+        Areas of interest instead of the file that the settings name: anything that `read_aois` takes.
+    crs
+        CRS of a geometry in `aoi` that has none of its own; default: degrees (EPSG:4326).
 
     Returns
     -------
@@ -72,8 +81,13 @@ def run(config: JobConfig, watch: Watch | None = None) -> Summary:
     ...     print([Path(path).name for path in summary.written], len(summary.failed))
     ['farm_20220520.tif'] 0
     """
+    if not isinstance(config, JobConfig):
+        problem = f"is a {type(config).__name__}, not a JobConfig"
+        raise ConfigError("the configuration", problem, "Make one by s2cube.load_config")
+    layer = config.job.aoi_layer if isinstance(aoi, str | Path) else None
+    aois = None if aoi is None else read_aois(aoi, config.job.aoi_id, crs=crs, layer=layer)
     with held(Output.at(config.job.out)) as lease:
-        return run_job(plan_job(config, lease.output), lease, watch)
+        return run_job(plan_job(config, lease.output, aois), lease, watch)
 
 
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:

@@ -74,7 +74,7 @@ def write_cogs(
     from s2cube.output.files import write_files
 
     # These coordinates are also lazy if the cube was rechunked.
-    cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
+    cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes")})
     with held(Output.at(out)) as lease:
         paths: list[Path | str] = []
         lease.progress = Progress(total=cube.sizes["time"], began=timestamp())
@@ -93,8 +93,8 @@ def write_cogs(
 
 def _lack(cube: "xr.DataArray") -> str:
     """Return what a cube lacks in comparison with a cube of `open_cube`; empty if it lacks nothing."""
-    missing = {"time", "band", "slice", "scenes", "provenance", "qa"} - set(cube.coords)
-    if missing or cube.dims != ("time", "band", "y", "x") or "grid" not in cube.attrs:
+    missing = {"time", "band", "slice", "scenes", "qa"} - set(cube.coords)
+    if missing or cube.dims != ("time", "band", "y", "x") or not {"grid", "provenance"} <= set(cube.attrs):
         return f"{', '.join(sorted(missing)) or 'attributes or dimensions'} of open_cube"
     if cube.attrs["grid"] != f"{cube.sizes['y']}x{cube.sizes['x']}":
         return "a part of its grid"

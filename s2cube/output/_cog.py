@@ -1,14 +1,18 @@
 """Write an image and its QA image as Cloud-Optimized GeoTIFFs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import rasterio
 import xarray as xr
+from rasterio.enums import ColorInterp
+from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
 from s2cube.cube.packing import PACKINGS, UNIT
 from s2cube.output._spool import Spool
-from s2cube.sentinel2 import QA_CLASSES
+from s2cube.output._statistics import Tally
+from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, PixelClass, band_of, classes_in
 
 _LEVEL = {"deflate": 4, "zstd": 3}
 """Deflate at level 4 takes half of the time of level 6, GDAL's default. Files are at most 4 % larger; files of a real
@@ -21,9 +25,19 @@ _OVERVIEW_CELLS = 1 << 22
 compute each overview from the previous one. With less, GDAL computes each overview from the full image. A larger number
 only uses more memory."""
 
+_VISIBLE = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.blue}
+_INFRARED = {"nir": ColorInterp.nir, "nir08": ColorInterp.nir, "nir09": ColorInterp.nir}
+_COLOURS = {
+    **_VISIBLE, **_INFRARED, "coastal": ColorInterp.coastal, "rededge": ColorInterp.rededge,
+    "swir16": ColorInterp.swir, "swir22": ColorInterp.swir,
+}  # fmt: skip
+"""Colour interpretation of a band, by its common name."""
+_ALL_COLOURS_SINCE = "3.10"
+"""Version of GDAL that introduced the colour interpretations of invisible bands."""
 
-def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSection) -> None:
-    """Write an image as a COG.
+
+def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, settings: OutputSection) -> None:
+    """Write an image as a COG, with names, colours and statistics of its bands.
 
     Parameters
     ----------
@@ -32,6 +46,8 @@ def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSe
         are not read.
     pixels
         The pixels to write.
+    tally
+        The sums of the pixels.
     path
         The COG; an existing file is replaced.
     settings
@@ -42,16 +58,23 @@ def write_cog(image: xr.DataArray, pixels: Spool, path: Path, settings: OutputSe
     OSError
         If the COG cannot be written completely.
     """
-    bands, *_ = pixels.shape
+    _, height, width = pixels.shape
+    names = tuple(str(name) for name in image.band.values)
+    classes = tuple(map(classes_in, names))
     with pixels.open("r+") as source:
-        source.descriptions = tuple(str(name) for name in image.band.values)
-        source.scales = (PACKINGS[image.dtype.name].scale,) * bands
-        source.units = (UNIT,) * bands
+        source.descriptions = names
+        source.colorinterp = tuple(map(_colour, names))
+        for number, tags in enumerate(tally.gdal_tags(height * width), 1):
+            source.update_tags(number, **tags, **_class_tags(classes[number - 1]))
+        source.scales = tuple(1.0 if each else PACKINGS[image.dtype.name].scale for each in classes)
+        source.units = tuple("" if each else UNIT for each in classes)
         source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
     # A predictor stores the differences between neighbouring pixels. They are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
     options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
-    _copy(pixels, path, **options, overview_resampling="average")
+    # A file has one method for the overviews of all its bands. A mean of classes could be another class.
+    resampling = "mode" if all(classes) else "nearest" if any(classes) else "average"
+    _copy(pixels, path, **options, overview_resampling=resampling)
 
 
 def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
@@ -74,9 +97,19 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
     with reasons.open("r+") as source:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
-        source.update_tags(1, **{f"CLASS_{value:d}": each.name for value, each in QA_CLASSES.items()})
+        source.update_tags(1, **_class_tags({int(value): each for value, each in QA_CLASSES.items()}))
     # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_compression(settings), overview_resampling="mode")
+
+
+def _class_tags(classes: Mapping[int, PixelClass]) -> dict[str, str]:
+    return {f"CLASS_{value:d}": each.name for value, each in classes.items()}
+
+
+def _colour(name: str) -> ColorInterp:
+    """Return GDAL's colour interpretation of a band."""
+    known = _COLOURS if GDALVersion.runtime().at_least(_ALL_COLOURS_SINCE) else _VISIBLE
+    return known.get(COMMON_NAMES.get(band_of(name) or "", ""), ColorInterp.undefined)
 
 
 def _compression(settings: OutputSection) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from s2cube.cube.packing import Packing
 from s2cube.output._statistics import BandStatistics
-from s2cube.sentinel2 import QA, QA_CLASSES, common_name, platforms
+from s2cube.sentinel2 import QA, QA_CLASSES, PixelClass, classes_in, common_name, platforms
 from s2cube.storage.image_item import ITEM_VERSION
 
 VERSION = 2
@@ -99,16 +99,7 @@ def data_bands(raster: Raster) -> list[dict[str, Any]]:
 
 def qa_members() -> dict[str, Any]:
     """Return the members of the asset of the QA image that describe its values."""
-    classes = [
-        {
-            "value": int(value),
-            "name": each.name,
-            "description": each.description,
-            "color_hint": "{:02X}{:02X}{:02X}".format(*each.colour),
-            "nodata": value == QA.OUTSIDE,
-        }
-        for value, each in QA_CLASSES.items()
-    ]
+    classes = [_class(value, each) | {"nodata": value == QA.OUTSIDE} for value, each in QA_CLASSES.items()]
     # The only band of an asset has no own list of bands.
     return {"data_type": "uint8", "nodata": int(QA.OUTSIDE), "classification:classes": classes}
 
@@ -174,16 +165,27 @@ def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[
     nodata = raster.packing.nodata
     common = common_name(name)
     found = {key: value for key, value in vars(statistics).items() if value is not None} if statistics else {}
+    classes = [_class(*each) for each in classes_in(name).items()]
+    scale = {"raster:scale": raster.packing.scale, "raster:offset": 0}
     return {
         "name": name,
         **({"eo:common_name": common} if common else {}),
         "data_type": raster.dtype,
         "nodata": "nan" if math.isnan(nodata) else nodata,
-        "unit": raster.unit,
+        **({} if classes else {"unit": raster.unit}),
         **({"statistics": found} if found else {}),
-        "raster:scale": raster.packing.scale,
-        "raster:offset": 0,
+        **({"classification:classes": classes} if classes else scale),
         "raster:spatial_resolution": raster.transform[0],
+    }
+
+
+def _class(value: int, described: PixelClass) -> dict[str, Any]:
+    """Describe a class as the classification extension does."""
+    return {
+        "value": int(value),
+        "name": described.name,
+        "description": described.description,
+        "color_hint": "{:02X}{:02X}{:02X}".format(*described.colour),
     }
 
 

@@ -20,6 +20,7 @@ from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.packing import PACKINGS, UNIT
 from s2cube.output._form import Raster, data_bands, extensions, qa_members, raster_properties
+from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
 from s2cube.sentinel2 import CLOUD_CLASSES, clear_percent, cloud_percent
 from s2cube.storage.image_item import (
@@ -30,11 +31,13 @@ from s2cube.storage.image_item import (
     OFFSETS,
     PICTURE,
     QA_IMAGE,
+    QA_STYLE,
     RECIPE,
     SCENES,
     SEARCH,
     SETTINGS,
     SHA2_256,
+    STYLE,
     SUFFIXES,
 )
 
@@ -90,6 +93,11 @@ def slice_item(
     item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
     item.add_asset(QA_IMAGE, pystac.Asset(hrefs[QA_IMAGE], _QA_TITLE, None, pystac.MediaType.COG, ["data-mask"]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
+    if image_style(tuple(map(str, image.band.values))):
+        item.add_asset(STYLE, pystac.Asset(hrefs[STYLE], "Style for QGIS", None, "text/xml", ["style"]))
+    item.add_asset(
+        QA_STYLE, pystac.Asset(hrefs[QA_STYLE], "Style of the QA image for QGIS", None, "text/xml", ["style"])
+    )
     item.assets[DATA].extra_fields["bands"] = data_bands(raster)
     item.assets[QA_IMAGE].extra_fields |= qa_members()
     item.stac_extensions = extensions(item.properties, [each.extra_fields for each in item.assets.values()])

@@ -1,4 +1,4 @@
-"""Write the collections and the catalogue of the Items in an output."""
+"""Write the collections, the timelines and the catalogue of the Items in an output."""
 
 import logging
 from collections.abc import Collection, Container, Mapping
@@ -14,9 +14,10 @@ from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError
 from s2cube.output._form import extensions, item_assets, summaries
 from s2cube.output._items_table import ItemRows
+from s2cube.output._timeline import add_timeline, draw_timeline
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
-from s2cube.storage.layout import CATALOG, collection_file
+from s2cube.storage.layout import CATALOG, collection_file, timeline_file
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _ID = "s2cube"
 
 
 def write_catalog(output: Output, changed: Container[str] | None) -> None:
-    """Write the collection of every AOI in an output, the table of all Items, and the catalogue.
+    """Write the collection and the timeline of every AOI in an output, the table of all Items, and the catalogue.
 
     Files with unchanged content are not written.
 
@@ -53,7 +54,7 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
             images = _images(output, aoi_id, slice_ids)
             if not images:
                 continue
-            _write(output, collection, old, _collection(aoi_id, images))
+            _write_collection(output, aoi_id, images, old)
             rows.replace(aoi_id, [each.document for each in images.values()])
         aois.append(aoi_id)
     rows.write(aois)
@@ -106,7 +107,22 @@ def _extent(images: Collection[ImageItem]) -> pystac.Extent:
     return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.TemporalExtent([[min(times), max(times)]]))
 
 
-def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> dict[str, Any]:
+def _write_collection(output: Output, aoi_id: str, images: Mapping[str, ImageItem], old: bytes | None) -> None:
+    """Write the collection of an AOI and its timeline."""
+    name, timeline = collection_file(aoi_id), timeline_file(aoi_id)
+    old_sheet = _old(output, timeline)
+    sheet = draw_timeline(output, aoi_id, images, old_sheet)
+    if sheet != old_sheet:
+        # A stopped run must not leave a collection that names the size and checksum of another timeline.
+        old = _write(output, name, old, _collection(aoi_id, images, None))
+        if sheet:
+            output.destination.put(timeline, sheet)
+        else:
+            output.destination.remove(timeline)
+    _write(output, name, old, _collection(aoi_id, images, sheet))
+
+
+def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | None) -> dict[str, Any]:
     items = [each.document for each in images.values()]
     summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
@@ -124,6 +140,8 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> dict[str, Any]:
     collection.add_link(pystac.Link("parent", "../catalog.json", pystac.MediaType.JSON))
     for slice_id in images:
         collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
+    if sheet:
+        add_timeline(collection, sheet)
     return collection.to_dict(include_self_link=False, transform_hrefs=False)
 
 
@@ -134,10 +152,11 @@ def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
     return catalog.to_dict(include_self_link=False, transform_hrefs=False)
 
 
-def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> None:
+def _write(output: Output, name_: str, old: bytes | None, content: Mapping[str, Any]) -> bytes:
     new = stac_json(content)
     if new != old:
         output.destination.put(name_, new)
+    return new
 
 
 class _Part(BaseModel):

@@ -1,6 +1,7 @@
-"""Compute an image chunk by chunk and write its files: COG, QA image, picture and Item."""
+"""Compute an image chunk by chunk and write its files: COG, QA image, picture, styles and Item."""
 
 import shutil
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from s2cube.config.sections import OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.mask import final_qa
 from s2cube.cube.offset_check import OffsetCheck
-from s2cube.cube.packing import PACKINGS, Packing
+from s2cube.cube.packing import PACKINGS
 from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture
+from s2cube.output._qgis_style import image_style, qa_style
 from s2cube.output._spool import Spool, layout_of, open_spool
-from s2cube.sentinel2 import QA, count_classes
+from s2cube.output._statistics import Tally
+from s2cube.sentinel2 import QA, aoi_cells, class_band_of, count_classes
+from s2cube.storage.image_item import QA_STYLE, STYLE, SUFFIXES
 from s2cube.storage.json_text import stac_json
 
 _QA_LAYOUT = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
@@ -60,18 +64,24 @@ def write_files(
         If a source file cannot be read.
     """
     slice_id, layout = facts.slice, layout_of(image)
+    tally, bands = Tally(layout["count"]), tuple(map(str, image.band.values))
     try:
         with open_spool(folder, **layout) as pixels, open_spool(folder, **layout | _QA_LAYOUT) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(
-                    _write_lazily(image, facts.aoi, pixels, reasons), check.tallies() if check else None, readers
+                    _write_lazily(image, facts.aoi, (pixels, reasons), tally),
+                    check.tallies() if check else None,
+                    readers,
                 )
             doubts = check.doubtful(tallies) if check else []
             names = tuple(compress(facts.scenes, doubts))
-            write_cog(image, pixels, folder / f"{slice_id}.tif", settings)
+            write_cog(image, pixels, tally, folder / f"{slice_id}.tif", settings)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
-            write_picture(tuple(map(str, image.band.values)), pixels, folder / f"{slice_id}.png")
-        item = slice_item(image, facts, counts, names, statistics=())
+            write_picture(bands, pixels, folder / f"{slice_id}.png")
+        if style := image_style(bands):
+            (folder / f"{slice_id}{SUFFIXES[STYLE]}").write_bytes(style)
+        (folder / f"{slice_id}{SUFFIXES[QA_STYLE]}").write_bytes(qa_style())
+        item = slice_item(image, facts, counts, names, tally.statistics(aoi_cells(counts)))
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
         (folder / f"{slice_id}.json").write_bytes(stac_json(content))
@@ -97,14 +107,22 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
     return sums
 
 
-def _write_lazily(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spool) -> da.Array:
-    """Return the lazy result of `count_classes` for every chunk. Computing it writes the chunk."""
+def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool], tally: Tally) -> da.Array:
+    """Return the lazy result of `count_classes` for every chunk. Computing it writes and sums the chunk.
+
+    Parameters
+    ----------
+    spools
+        For the pixels, and for the QA values.
+    """
+    pixels, reasons = spools
+    is_class = tuple(class_band_of(str(name)) is not None for name in image.band.values)
     values = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     meta = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], spool=pixels, packing=PACKINGS[values.dtype.name],
-        aoi_id=aoi_id, chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
+        _put_values, values, qa[np.newaxis], sink=_Sink(pixels, tally, aoi_id, is_class),
+        chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
     count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
     counts: da.Array = da.map_blocks(
@@ -113,19 +131,36 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, pixels: Spool, reasons: Spoo
     return counts
 
 
-def _put_values(
-    values: np.ndarray, qa: np.ndarray, spool: Spool, packing: Packing, aoi_id: str, block_info: Any
-) -> np.ndarray:
-    """Write values of some bands; return a mask that is True where any of them is nodata."""
-    is_nodata = packing.holes(values)
+@dataclass(frozen=True)
+class _Sink:
+    """Where the pixels of an image go. `is_class`: for each band, whether it contains classes."""
+
+    spool: Spool
+    tally: Tally
+    aoi_id: str
+    is_class: tuple[bool, ...]
+
+
+def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any) -> np.ndarray:
+    """Write and sum values of some bands; return a mask that is True where any of them is nodata.
+
+    Bands of classes are not in the mask, so that the QA image does not depend on them. If there are no other bands,
+    the mask is that of the QA values.
+    """
+    is_nodata = PACKINGS[values.dtype.name].holes(values)
     if (~is_nodata & (qa == QA.OUTSIDE)).any():
         raise OutputError(
-            f"the cube of {aoi_id}",
+            f"the cube of {sink.aoi_id}",
             "has values outside its area of interest, so it was changed after open_cube",
             "Write a cube of open_cube, or use its .rio.to_raster",
         )
-    spool.put(values, *_chunk_origin(block_info))
-    return np.asarray(is_nodata.any(axis=0, keepdims=True))
+    origin = _chunk_origin(block_info)
+    sink.spool.put(values, *origin)
+    sink.tally.add(values, ~is_nodata, *origin)
+    if all(sink.is_class):
+        return np.asarray(qa != QA.CLEAR)
+    is_class = np.array(sink.is_class[origin[0] : origin[0] + len(values)])
+    return np.asarray(is_nodata[~is_class].any(axis=0, keepdims=True))
 
 
 def _put_qa(is_nodata: np.ndarray, qa: np.ndarray, spool: Spool, block_info: Any) -> np.ndarray:

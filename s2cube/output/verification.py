@@ -1,17 +1,18 @@
-"""Compare the files of an output with the sizes and checksums in their Items."""
+"""Compare the files of an output with the sizes and checksums in their Items and collections."""
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
 from s2cube.output._items_table import read_items_table
+from s2cube.output._timeline import Listed, checksum, listed_timeline
 from s2cube.output.catalog import write_catalog
 from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
-from s2cube.storage.layout import ITEMS, slice_file, slice_folder
+from s2cube.storage.layout import ITEMS, SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 
@@ -50,7 +51,7 @@ class Findings:
     Parameters
     ----------
     checked
-        Number of files that Items name, plus the number of Items that cannot be read.
+        Number of files that Items name, of timelines that collections name, and of Items that cannot be read.
     flaws
         Sorted by name.
     """
@@ -79,7 +80,7 @@ class Watch(Protocol):
 
 
 def verify(output: Output, watch: Watch | None = None) -> Findings:
-    """Read every file that an Item names, and compare it with the size and checksum in the Item.
+    """Read every file that an Item names, and every timeline; compare them with their recorded sizes and checksums.
 
     The table of all Items must have a row for each, unless a run is writing them now.
 
@@ -103,14 +104,21 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         for count, found in threads.imap_unordered(lambda each: _check_slice(output, *each, sizes, watch), items):
             checked += count
             flaws += found
-        if table_flaw := _table_flaw(output, items):
-            checked += 1
-            flaws.append(table_flaw)
+    for aoi_id in dict.fromkeys(aoi_id for aoi_id, _ in items):
+        count, found = _check_timeline(output, aoi_id)
+        checked += count
+        flaws += found
+    if table_flaw := _table_flaw(output, items):
+        checked += 1
+        flaws.append(table_flaw)
     return Findings(checked, tuple(sorted(flaws, key=lambda flaw: flaw.name)))
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
-    """Verify an output, and delete the Items of missing or broken files, so that the next run recomputes their slices.
+    """Verify an output, and repair it.
+
+    Items of missing or broken files are deleted, so that the next run recomputes their slices. Missing or broken
+    timelines are drawn again.
 
     A table that is broken is written again.
 
@@ -127,14 +135,18 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         return verify(output, watch)  # the output is empty, and `held` would create a file there
     with held(output, ends_as=None) as lease:
         findings = verify(lease.output, watch)
-        flawed = {*findings.of("missing"), *findings.of("broken")}
-        slices = sorted({tuple(name_.split("/")[:2]) for name_ in flawed - {ITEMS}})
-        for aoi_id, slice_id in slices:
+        flawed = findings.of("missing") + findings.of("broken")
+        files = [name_.split("/") for name_ in flawed if name_ != ITEMS]
+        for aoi_id, slice_id in sorted({(file[0], file[1]) for file in files if len(file) == SLICE_DEPTH}):
             lease.check()
             lease.output.destination.remove(slice_file(aoi_id, slice_id))
             log.warning("%s: its Item was deleted; the next run recomputes the slice", slice_id)
+        for aoi_id in {file[0] for file in files if len(file) < SLICE_DEPTH}:
+            lease.check()
+            lease.output.destination.remove(timeline_file(aoi_id))
+            log.warning("%s: its timeline is drawn again", aoi_id)
         if flawed:
-            write_catalog(lease.output, None if ITEMS in flawed else {aoi_id for aoi_id, _ in slices})
+            write_catalog(lease.output, None if ITEMS in flawed else {file[0] for file in files})
     return findings
 
 
@@ -174,6 +186,38 @@ def _table_flaw(output: Output, items: Sequence[tuple[str, str]]) -> Flaw | None
     if missing := {*items} - {(each["collection"], each["id"]) for each in table}:
         return Flaw("broken", ITEMS, f"has no row for {len(missing)} Items, such as {min(missing)[1]}")
     return None
+
+
+def _check_timeline(output: Output, aoi_id: str) -> tuple[int, list[Flaw]]:
+    """Count the timeline of an AOI, if its collection names one, and describe its flaws."""
+    flaws = list[Flaw]()
+    for _ in range(_CHECKS):
+        collection = output.destination.read(collection_file(aoi_id))
+        listed = listed_timeline(collection)
+        if listed is None:
+            return 0, []
+        flaws = list(_timeline_flaws(output, timeline_file(aoi_id), listed))
+        if not flaws or output.destination.read(collection_file(aoi_id)) == collection:
+            break
+    return 1, flaws
+
+
+def _timeline_flaws(output: Output, name: str, listed: Listed) -> Iterator[Flaw]:
+    try:
+        content = b"".join(output.destination.chunks(name))
+    except FileNotFoundError:
+        yield Flaw("missing", name, "is missing")
+        return
+    except OutputError as error:
+        yield Flaw("broken", name, error.problem)
+        return
+    except OSError as error:
+        yield Flaw("broken", name, f"cannot be read ({error.strerror or error})")
+        return
+    if len(content) != listed.size:
+        yield Flaw("broken", name, f"has {len(content)} bytes, not {listed.size}")
+    elif checksum(content) != listed.checksum:
+        yield Flaw("broken", name, "differs from its checksum")
 
 
 def _find_flaw(

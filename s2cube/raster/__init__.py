@@ -1,4 +1,4 @@
 """Decode bytes to pixels, and resample pixels to cells of a grid.
 
-Other wings may use: `assumed`, `cells`, `lattice`, `placement`, `reader`, `tiff`.
+Other wings may use: `assumed`, `cells`, `gdal_file`, `lattice`, `placement`, `reader`, `tiff`.
 """

@@ -18,7 +18,7 @@ from s2cube.errors import AssetReadError, SceneError, SliceError
 from s2cube.fetch.cache import Span
 from s2cube.fetch.session import temporary_array
 from s2cube.fetch.store import Access, read_error
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.raster._geotiff import Unsupported, epsg
 from s2cube.raster._resample import choose_level, sample_classes, sum_areas, window_under
 from s2cube.raster._tiles import Changed, TiledRaster, forget, header

@@ -11,7 +11,7 @@ from s2cube.errors import AssetMissingError, AssetReadError, SceneError, SliceEr
 from s2cube.scenes._level import check_level
 from s2cube.scenes.provider import offset_dn, provider
 from s2cube.scenes.scene import acquired, crs_code, footprint, granule, processed
-from s2cube.sentinel2 import BAND_ASSETS, COMMON_NAMES, EO2_NAMES, LAYER_ASSETS, canonical_bands
+from s2cube.sentinel2 import BAND_ASSETS, COMMON_NAMES, EO2_NAMES, LAYER_ASSETS, canonical_bands, reflectance_bands
 from s2cube.stac.members import REMEDY, check_readable, unreadable_members
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
@@ -67,11 +67,17 @@ def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
     AssetReadError
         If the format of an asset is not supported.
     """
-    keys = [band_key(item, band) for band in canonical_bands(config.bands)]
-    keys += [layer_key(item, layer) for layer in config.mask]
+    keys = [band_key(item, band) for band in canonical_bands(reflectance_bands(config.bands))]
+    keys += [layer_key(item, layer) for layer in layers_read(config)]
     known = provider(item)
     keys += [known.blue_key] if known else []
     return list(dict.fromkeys([*keys, *(key for key in LAYER_ASSETS["scl"] if key in item.assets)]))
+
+
+def layers_read(config: CubeSection) -> tuple[str, ...]:
+    """Return the layers that a cube is made of: those of its masks, and the scene classification if it is a band."""
+    is_band = "scl" in canonical_bands(config.bands)
+    return tuple(dict.fromkeys((*config.mask, *(["scl"] if is_band else []))))
 
 
 def band_key(item: pystac.Item, band: str) -> str:
@@ -102,7 +108,8 @@ def layer_key(item: pystac.Item, layer: str) -> str:
         If the format of the asset is not supported.
     """
     keys = LAYER_ASSETS[layer]
-    alternative = "--mask none, without --max-aoi-cloud" if layer == "scl" else "--mask scl, or none"
+    without_scl = "--mask none, without --max-aoi-cloud and without scl in --bands"
+    alternative = without_scl if layer == "scl" else "--mask scl, or none"
     return _find_key(item, keys) or _raise_missing(item, keys, alternative)
 
 

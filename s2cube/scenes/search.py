@@ -1,4 +1,4 @@
-"""Search a catalogue for the scenes of an area of interest."""
+"""Search an open catalogue for the scenes of an area of interest."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator
@@ -31,65 +31,6 @@ _UNKNOWN = datetime.max.replace(tzinfo=UTC)
 """Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
 _SAME_PASS = timedelta(minutes=1)
 """Maximum time difference between two processings of one granule. Known differences are milliseconds."""
-
-
-def search_items(
-    aoi: AOI,
-    *,
-    stac: str = "https://earth-search.aws.element84.com/v1",
-    collection: str = "sentinel-2-l2a",
-    datetime: str | TimeRange | None = None,
-    max_cloud: float = 100,
-    max_items: int | None = None,
-) -> list[pystac.Item]:
-    """Find the scenes that intersect an area of interest.
-
-    If a server ignores a part of the question, s2cube filters the answer. Failed requests for pages are retried with
-    increasing pauses. If a page still fails, an error is raised: the list is always complete.
-
-    Parameters
-    ----------
-    aoi
-        Area of interest. The search uses its geometry, not its bounding box.
-    stac
-        URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
-        stac-geoparquet file.
-    collection
-        Id of the collection.
-    datetime
-        ``A/B``. A and B are each a year, month, day or second in UTC, or ``..`` for an open end; None for all. A date
-        means the solar day of the area: UTC + longitude / 15 h.
-    max_cloud
-        Maximum cloud cover of a scene, percent. If it is below 100, scenes without a cloud cover are removed. If a
-        granule has several processings, the cloud cover of the newest is used.
-    max_items
-        Maximum number of granules. The newest granules are kept, each in its newest processing. None for all.
-
-    Returns
-    -------
-    list of pystac.Item
-        Sorted by time (oldest first) and id, with absolute asset hrefs. Scenes with an invalid item are included; an
-        image of such a scene fails.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is not valid.
-    SearchError
-        If the catalogue cannot be read or has no such collection.
-
-    Examples
-    --------
-    The files are those of the command ``s2cube demo``.
-
-    >>> import s2cube
-    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
-    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
-    >>> [item.id for item in items][:2]
-    ['S2A_14TNL_20220520_0_L2A', 'S2A_14TPL_20220520_0_L2A']
-    """
-    config = SearchSection.of_arguments(locals())
-    return drop_unrequested(find_scenes(aoi, config, open_catalogue(config)), aoi, config)
 
 
 def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
@@ -158,7 +99,7 @@ def find_scenes(
     if config.max_cloud_percent < 100:
         clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
         scenes = [item for each in clear for item in (each.scene, *each.older)]
-    return sorted(scenes, key=_sort_key)
+    return sorted(scenes, key=sort_key)
 
 
 def drop_unrequested(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
@@ -167,7 +108,7 @@ def drop_unrequested(found: list[pystac.Item], aoi: AOI, config: SearchSection) 
     within = [item for item in found if not exact or _is_within(item, exact)]
     if config.max_items is None:
         return within
-    return sorted((each.scene for each in find_granules(within)), key=_sort_key)[-config.max_items :]
+    return sorted((each.scene for each in find_granules(within)), key=sort_key)[-config.max_items :]
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
@@ -210,7 +151,7 @@ def _as_search_errors(config: SearchSection) -> Iterator[None]:
         raise SearchError(config.stac, problem, "Report it to the operator of the catalogue") from error
 
 
-def _sort_key(item: pystac.Item) -> tuple[datetime, str]:
+def sort_key(item: pystac.Item) -> tuple[datetime, str]:
     """Return time and id, the sort key of scenes; see `_UNKNOWN`."""
     try:
         return acquired(item), item.id
@@ -253,7 +194,7 @@ def _newest_matching(
     earliest = complete_from = _UNKNOWN
     in_order = True
     for item in found:
-        time, _ = _sort_key(item)
+        time, _ = sort_key(item)
         in_order &= time <= earliest
         if in_order and time < complete_from and _are_enough(matching, aoi, config):
             return
@@ -272,7 +213,7 @@ def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bo
     exact = config.datetime and config.datetime.at(aoi.lon)
     counted = 0
     for each in find_granules(items):
-        time, _ = _sort_key(each.scene)
+        time, _ = sort_key(each.scene)
         full = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
         counted += full and _is_clear(each.scene, config)
     return counted >= enough

@@ -1,13 +1,13 @@
-"""Open a STAC API, an ItemCollection, an Item, a static catalogue or stac-geoparquet; save items."""
+"""Open a STAC API, an ItemCollection, an Item, a static catalogue or stac-geoparquet; read and save items."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pystac
 
-from s2cube.errors import OutputError, SearchError
+from s2cube.errors import ConfigError, OutputError, SearchError
 from s2cube.fetch.addresses import is_local, local_path
 from s2cube.stac._document import Document
 from s2cube.stac._items import from_features
@@ -17,6 +17,14 @@ from s2cube.stac.catalogue_io import TIMEOUT_S, CatalogueIO, Request, check_file
 
 _PARQUET = (".parquet", ".geoparquet")
 _JSON = (".json", ".geojson")
+
+ItemsLike: TypeAlias = (
+    str | Path | pystac.Item | pystac.ItemCollection | Mapping[str, Any] | Iterable[pystac.Item | Mapping[str, Any]]
+)
+_TAKEN = (
+    "Give a list of pystac Items or of their dicts, an ItemCollection, one Item, or the path of an ItemCollection or "
+    "of a stac-geoparquet file"
+)
 
 
 def open_source(stac: str, timeout_s: float = TIMEOUT_S) -> Api | Iterator[pystac.Item]:
@@ -67,13 +75,58 @@ def _features(root: Document) -> list[Any]:
     return features
 
 
-def save_items(items: Iterable[pystac.Item], path: Path) -> None:
+def to_items(items: ItemsLike) -> list[pystac.Item]:
+    """Return the scenes that a user gives as pystac Items.
+
+    Parameters
+    ----------
+    items
+        Items or their dicts in any iterable; an ItemCollection of pystac or as a dict; one Item; or the path of an
+        ItemCollection, an Item, a static catalogue or a stac-geoparquet file. Relative hrefs of a dict are relative to
+        the current folder.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
+    SearchError
+        If the file cannot be read.
+    """
+    if isinstance(items, str | Path):
+        source = open_source(str(items))
+        if isinstance(source, Api):
+            raise ConfigError("items", f"{items} is a STAC API, not scenes", "Search it by s2cube.search(…, stac=…)")
+        return list(source)
+    if isinstance(items, pystac.Item):
+        return [items]
+    if isinstance(items, Mapping):
+        if items.get("type") not in ("Feature", "FeatureCollection"):
+            raise ConfigError("items", "are a dict that is neither an Item nor an ItemCollection", _TAKEN)
+        features = items.get("features") if items["type"] == "FeatureCollection" else [items]
+        if not isinstance(features, list | tuple):
+            raise ConfigError("items", "are an ItemCollection whose features are not a list", _TAKEN)
+        return [_to_item(each, position) for position, each in enumerate(features, start=1)]
+    if not isinstance(items, Iterable) or isinstance(items, bytes):
+        raise ConfigError("items", f"are of the type {type(items).__name__}, not scenes", _TAKEN)
+    return [_to_item(each, position) for position, each in enumerate(items, start=1)]
+
+
+def _to_item(item: object, position: int) -> pystac.Item:
+    if isinstance(item, pystac.Item):
+        return item
+    if isinstance(item, Mapping):
+        (converted,) = from_features([dict(item)], str(Path("items.json").absolute()))
+        return converted
+    raise ConfigError("items", f"contain a {type(item).__name__} at position {position}, not a scene", _TAKEN)
+
+
+def save_items(items: ItemsLike, path: str | Path) -> None:
     """Write scenes as an ItemCollection (``.json``, ``.geojson``) or as stac-geoparquet (``.parquet``).
 
     Parameters
     ----------
     items
-        Scenes, as `search` returns them.
+        Scenes, as `search` returns them, or anything else that `open_cube` takes.
     path
         File to write. Its suffix selects the format. The setting ``stac`` accepts this file.
 
@@ -81,24 +134,26 @@ def save_items(items: Iterable[pystac.Item], path: Path) -> None:
     ------
     OutputError
         If the name has another suffix, or if the file cannot be written.
+    ConfigError
+        If `items` are not scenes.
 
     Examples
     --------
     The files are those of the command ``s2cube demo``.
 
-    >>> from pathlib import Path
     >>> import s2cube
-    >>> aoi = s2cube.read_aoi("s2cube-demo/archive/aoi.geojson")
+    >>> aoi = "s2cube-demo/archive/aoi.geojson"
     >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05")
-    >>> s2cube.save_items(items, Path("scenes.geojson"))
+    >>> s2cube.save_items(items, "scenes.geojson")
     >>> [item.id for item in s2cube.search(aoi, stac="scenes.geojson")] == [item.id for item in items]
     True
     """
+    path = Path(path)
     if path.suffix not in _PARQUET + _JSON:
         raise OutputError(
             str(path), "has an ending that is not a format for scenes", "Use .geojson, .json, .parquet or .geoparquet"
         )
-    content = pystac.ItemCollection(items).to_dict()
+    content = pystac.ItemCollection(to_items(items)).to_dict()
     try:
         if path.suffix in _PARQUET:
             _write_geoparquet(content["features"], path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from s2cube.config.stores import Stores
 from s2cube.errors import OutputError, WriteError, redact
 from s2cube.fetch.object_store import interruptible, store_to_write
 from s2cube.storage.layout import OWN
@@ -21,9 +22,16 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bucket:
-    """A folder of an object store, or the complete bucket."""
+    """A folder of an object store, or the complete bucket.
+
+    Parameters
+    ----------
+    stores
+        See `store_to_write`.
+    """
 
     address: str
+    stores: Stores = ()
 
     @property
     def is_shared(self) -> bool:
@@ -136,7 +144,7 @@ class Bucket:
 
     @property
     def _store(self) -> "obstore.store.ObjectStore":
-        return store_to_write(self.address)
+        return store_to_write(self.address, self.stores)
 
     @contextmanager
     def _named_errors(self, name: str, verb: str = "written") -> Iterator[None]:

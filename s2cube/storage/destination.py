@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from s2cube.config.stores import Stores
 from s2cube.errors import OutputError
 from s2cube.fetch.addresses import STORE_SCHEMES
 from s2cube.storage._bucket import Bucket
@@ -93,8 +94,13 @@ class Destination(Protocol):
         """
 
 
-def destination_at(out: str | Path) -> Destination:
+def destination_at(out: str | Path, stores: Stores = ()) -> Destination:
     """Return the folder or bucket at a path or address.
+
+    Parameters
+    ----------
+    stores
+        Settings of stores at s3:// addresses, for an output that is only read. A run writes with the AWS variables.
 
     Raises
     ------
@@ -112,4 +118,4 @@ def destination_at(out: str | Path) -> Destination:
     if match[1].lower() not in STORE_SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or unsafe:
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in STORE_SCHEMES)
         raise OutputError(text, "s2cube cannot write there", f"Set --out to a local folder or one of {known}")
-    return Bucket(text)
+    return Bucket(text, stores)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -16,12 +16,17 @@ DATA = "data"
 
 QA_IMAGE = "qa"
 PICTURE = "thumbnail"
+STYLE = "style"
+QA_STYLE = "qa_style"
 
-SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png"}
-"""End of the file name of each asset. The name of the slice comes before it."""
+SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", QA_STYLE: "_qa.qml"}
+"""End of the file name of each asset. The name of the slice comes before it. An Item need not have all assets."""
 
 RECIPE = "s2cube:recipe"
 """Property of an Item: digest of everything that determines its pixels."""
+
+NAME = "s2cube:name"
+"""Property of an Item: name of an image that was computed from a cube. Such an image has no recipe."""
 
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
@@ -60,8 +65,12 @@ class ImageItem:
 
     Parameters
     ----------
+    aoi, slice
+        Ids.
     recipe, bands
-        See `TimeSlice`; names of bands in the order of the COG.
+        See `TimeSlice`; names of bands in the order of the COG. An image that was computed from a cube has no recipe.
+    name
+        Name of an image that was computed from a cube. Empty for an image of a run.
     scenes
         Ids of the scenes that were used for the image.
     properties
@@ -74,8 +83,14 @@ class ImageItem:
         GeoJSON, EPSG:4326.
     document
         The complete Item as JSON.
+    dtype
+        Data type of all bands of the COG; empty if the Item does not contain it.
+    derived_from
+        Addresses of the Items of its scenes.
     """
 
+    aoi: str
+    slice: str
     recipe: str
     bands: tuple[str, ...]
     scenes: tuple[str, ...]
@@ -84,21 +99,28 @@ class ImageItem:
     checksums: Mapping[str, str] = field(default_factory=dict)
     geometry: Mapping[str, Any] = field(default_factory=dict)
     document: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = ""
+    derived_from: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def time(self) -> datetime:
         """Acquisition of the earliest scene, UTC."""
         return datetime.fromisoformat(self.properties["datetime"])
 
-    def flaw(self, sizes: Mapping[str, int]) -> str:
+    def flaw(self, sizes: Mapping[str, int], suffix: str = "") -> str:
         """Return a text about the first file that is missing or has another size; empty if there is none.
 
         Parameters
         ----------
         sizes
             Sizes of the files in the output, bytes, by name.
+        suffix
+            End of the names of the files to check; all by default.
         """
         for name, size in self.files.items():
+            if not name.endswith(suffix):
+                continue
             if name not in sizes:
                 return f"{name} is missing"
             if size not in (None, sizes[name]):
@@ -106,22 +128,23 @@ class ImageItem:
         return ""
 
 
-def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
+def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) -> ImageItem:
     """Read the Item of a slice.
 
     It checks all members that s2cube reads, and all members that other programs need to read the Item.
+
+    Parameters
+    ----------
+    content
+        JSON, or the value of JSON.
 
     Raises
     ------
     ValueError
         If it is not an Item of this slice, written by s2cube. The message explains the problem.
     """
-    raw = from_json(content, allow_inf_nan=False)
-    try:
-        item = _Item.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
+    raw = from_json(content, allow_inf_nan=False) if isinstance(content, bytes) else content
+    item = validated(_Item, raw)
     if (item.collection, item.id) != (aoi_id, slice_id):
         raise ValueError("its id or collection belongs to another slice")
     files, checksums = {}, {}
@@ -133,9 +156,12 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
             checksums[name] = asset.checksum
     if DATA not in item.assets:
         raise ValueError(f"assets: there is no {DATA}")
-    facts = item.properties
+    facts, dtypes = item.properties, item.assets[DATA].dtypes
     return ImageItem(
+        aoi=aoi_id,
+        slice=slice_id,
         recipe=facts.recipe,
+        name=facts.name,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
         properties=raw["properties"],
@@ -143,7 +169,27 @@ def read_item(content: bytes, aoi_id: str, slice_id: str) -> ImageItem:
         checksums=checksums,
         geometry=raw["geometry"],
         document=raw,
+        dtype=dtypes.pop() if len(dtypes) == 1 else "",
+        derived_from=tuple(link.href for link in item.links if link.rel == "derived_from"),
     )
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validated(model: type[_Model], content: object) -> _Model:
+    """Read a part of an Item.
+
+    Raises
+    ------
+    ValueError
+        If it is not valid. The message names the member.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
 
 
 def _check_instant(text: str) -> str:
@@ -189,13 +235,26 @@ class _MultiPolygon(_Part):
 
 class _Band(_Part):
     name: str
+    data_type: str = ""
+
+
+class _Raster(_Part):
+    data_type: str = ""
 
 
 class _Asset(_Part):
     href: str
     bands: list[_Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
+    data_type: str = ""
+    rasters: list[_Raster] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
+
+    @property
+    def dtypes(self) -> set[str]:
+        """Data types of the bands. STAC 1.1 has them in `bands` or in the asset, STAC 1.0 in `raster:bands`."""
+        of_bands = [each.data_type for each in self.bands] + [each.data_type for each in self.rasters]
+        return {self.data_type, *of_bands} - {""}
 
 
 class _Link(_Part):
@@ -205,6 +264,7 @@ class _Link(_Part):
 
 class _Properties(_Part):
     datetime: Annotated[str, AfterValidator(_check_instant)]
+    name: str = Field("", alias=NAME)
     recipe: str = Field(alias=RECIPE)
     scenes: list[str] = Field([], alias=SCENES)
 

@@ -3,8 +3,8 @@
 ::
 
     catalog.json items.parquet
-    <aoi>/collection.json
-    <aoi>/<slice>/<slice>.tif _qa.tif .png .json
+    <aoi>/collection.json timeline.png
+    <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     failures.jsonl
     .s2cube/run overwrite lock parts/ run.log
 """
@@ -41,11 +41,16 @@ def collection_file(aoi_id: str) -> str:
     return f"{aoi_id}/collection.json"
 
 
+def timeline_file(aoi_id: str) -> str:
+    """Return the name of the picture of all days of an AOI."""
+    return f"{aoi_id}/timeline.png"
+
+
 def slice_folder(aoi_id: str, slice_id: str) -> str:
     """Return the name of the folder of a slice."""
     return f"{aoi_id}/{slice_id}"
 
 
 def slice_file(aoi_id: str, slice_id: str, suffix: str = ".json") -> str:
-    """Return the name of a file of a slice: the suffix is ``.tif``, ``_qa.tif``, ``.png`` or ``.json``."""
+    """Return the name of a file of a slice. The suffix is ``.json`` or one of `image_item.SUFFIXES`."""
     return f"{slice_folder(aoi_id, slice_id)}/{slice_id}{suffix}"

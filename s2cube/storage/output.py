@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from s2cube.config.stores import Stores
 from s2cube.errors import OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.storage.destination import Destination, destination_at
@@ -17,6 +18,9 @@ from s2cube.storage.layout import SLICE_DEPTH, slice_file, slice_folder
 from s2cube.storage.record import Fence
 
 log = logging.getLogger(__name__)
+
+_CHECKS = 3
+"""Maximum number of times that an Item is compared with its files. A run may replace them meanwhile."""
 
 SliceState = Literal["current", "outdated", "missing"]
 """State of a slice in an output: made by the same recipe, made by another recipe, or missing."""
@@ -36,15 +40,15 @@ class Output:
     run: str = ""
 
     @classmethod
-    def at(cls, out: str | Path) -> "Output":
-        """Return the output at a path or address.
+    def at(cls, out: str | Path, stores: Stores = ()) -> "Output":
+        """Return the output at a path or address; for `stores` see `destination_at`.
 
         Raises
         ------
         OutputError
             If s2cube does not write to such an address.
         """
-        return cls(destination_at(out))
+        return cls(destination_at(out, stores))
 
     def held_by(self, run: str) -> "Output":
         """Return the same output, with the run that holds its lease."""
@@ -102,9 +106,28 @@ class Output:
             return None
 
     def read_items(self, aoi_id: str, slice_ids: Iterable[str]) -> Iterator[ImageItem | None]:
-        """Read the Items of slices of an AOI in several threads; yield what `item` returns, in the order of the ids."""
+        """Read the Items of slices of an AOI, see `item`; yield them in the order of the ids."""
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
             yield from threads.map(partial(self.item, aoi_id), slice_ids)
+
+    def whole_item(self, aoi_id: str, slice_id: str, sizes: Mapping[str, int]) -> ImageItem | None:
+        """Read the Item of a slice, see `item`, and compare it with a listing of its rasters.
+
+        If they differ, a run may have replaced the slice after the listing. So the slice is listed again.
+
+        Raises
+        ------
+        OutputError
+            If a file is missing, or has another size than the Item says.
+        """
+        for _ in range(_CHECKS):
+            item = self.item(aoi_id, slice_id)
+            flaw = item.flaw(sizes, ".tif") if item else ""
+            if not flaw:
+                return item
+            sizes = self.sizes(slice_folder(aoi_id, slice_id))
+        remedy = "Run `s2cube verify --repair`, and then the job, which recomputes the slice"
+        raise OutputError(self.path(aoi_id, slice_id, ".json"), f"does not fit its files: {flaw}", remedy)
 
     def state(self, aoi_id: str, slice_id: str, recipe: str, bands: tuple[str, ...]) -> SliceState:
         """Compare a slice in the output with a recipe (see `TimeSlice`) and bands, including their order.

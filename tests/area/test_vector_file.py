@@ -126,14 +126,6 @@ def test_id_by_property(tmp_path: Path) -> None:
         s2cube.read_aois(path, "farmer")
 
 
-def test_layers_that_are_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for layer in ("north", "south"):
-        frame = geopandas.GeoDataFrame({"id": [layer]}, geometry=[SQUARE], crs="EPSG:4326")
-        frame.to_file(tmp_path / "two.gpkg", layer=layer)
-    assert s2cube.read_aoi(tmp_path / "two.gpkg").id == "north"
-    assert "south" in caplog.text
-
-
 BOWTIE = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
 
 

@@ -35,8 +35,10 @@ def test_what_a_run_leaves(s2cube_command: CommandLine, job: Job, tmp_path: Path
     days = [f"corner_{each.time:%Y%m%d}" for each in PASSES]
     assert [Path(path).stem for path in done.json["written"]] == days
     assert done.json["skipped"] == done.json["rejected"] == done.json["failed"] == []
-    of_slices = {f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", ".png", ".json")}
-    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json"}
+    of_slices = {
+        f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", "_qa.qml", ".png", ".json")
+    }
+    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json", "corner/timeline.png"}
     assert "6 slices written to out" in done.err
 
 
@@ -352,7 +354,7 @@ BAD = {
     "huge resolution": (["--resolution", "1000000"], "--resolution: Input should be less than or equal to 10000"),
     "deprecated CRS": (["--crs", "EPSG:2163"], "--crs: 'EPSG:2163' is deprecated by EPSG; use EPSG:9311"),
     "latitude first": (["--aoi", lambda folder: outline(folder, 41.1, -98.2)], "has coordinates that are not degrees"),
-    "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "save the file with longitude"),
+    "metres as degrees": (["--aoi", lambda folder: outline(folder, 567000, 4550000)], "give longitude first"),
     "no number": (["--resolution", "thirty"], "--resolution: Input should be a valid number"),
     "unknown CRS": (["--crs", "EPSG:99999"], "--crs: 'EPSG:99999' is not a CRS"),
     "CRS in degrees": (["--crs", "EPSG:4326"], "is not a projected CRS in metres"),

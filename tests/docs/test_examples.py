@@ -26,6 +26,18 @@ def demo_folder(archive: Archive, tmp_path: Path, scheduler: str, monkeypatch: p
 def test_examples(name: str) -> None:
     text = inspect.getdoc(getattr(s2cube, name)) or ""
     assert "Examples\n--------\n" in text
+    run_examples(text, name)
+
+
+@pytest.mark.usefixtures("demo_folder")
+def test_the_package_shows_each_public_name() -> None:
+    text = s2cube.__doc__ or ""
+    code = "".join(each.source for each in doctest.DocTestParser().get_examples(text))
+    assert [name for name in s2cube.__all__ if f"s2cube.{name}" not in code or f"`{name}`" not in text] == []
+    run_examples(text, "s2cube")
+
+
+def run_examples(text: str, name: str) -> None:
     test = doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, name, None, None)
     assert test.examples
     problems: list[str] = []

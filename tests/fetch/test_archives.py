@@ -27,7 +27,7 @@ from s2cube.fetch import _s3 as s3
 from s2cube.fetch import object_store as remote
 from s2cube.fetch._archives import ARCHIVES, BucketLocation, Keys, NoKeys, locate, output_location
 from s2cube.fetch.store import Access, fetch
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.storage._bucket import Bucket
 from support.cogs import noise, write_cog
 from support.network import Certificates, write_certificates

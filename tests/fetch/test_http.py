@@ -14,7 +14,7 @@ import pytest
 from s2cube.errors import AssetReadError
 from s2cube.fetch import http
 from s2cube.fetch.store import Access, fetch
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 from support.cogs import SPEC, WHOLE, means, noise, write_cog

@@ -24,7 +24,7 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import AssetReadError, ConfigError, S2CubeError, SearchError
 from s2cube.fetch import connections, http, object_store, retry, session
 from s2cube.fetch.store import Access, fetch
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.stac.source import open_source
 from support.cogs import noise, write_cog
 from support.network import Certificates, write_certificates

@@ -28,8 +28,8 @@ from s2cube.fetch import session
 from s2cube.fetch import tokens as sign
 from s2cube.fetch.store import Access, fetch
 from s2cube.fetch.tokens import PLANETARY_COMPUTER, token_server, unsigned
-from s2cube.raster._gdal_file import rasters
 from s2cube.raster.cells import CELLS, whole_means
+from s2cube.raster.gdal_file import rasters
 from s2cube.raster.reader import AssetReader
 from s2cube.stac.source import open_source, save_items
 from support.cogs import SPEC, WHOLE, means, noise, write_cog

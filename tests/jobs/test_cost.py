@@ -87,6 +87,27 @@ def test_plan_with_headers_is_exact(
         assert path != other or start >= stop or stop == 16384
 
 
+@pytest.mark.parametrize("mask", ["scl", "none"])
+def test_the_scene_classification_is_read_once(
+    served: Faulty, s2cube_command: CommandLine, tmp_path: Path, mask: str
+) -> None:
+    words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--json", "--datetime", "2022"]
+    words += ["--bands", "red,scl,qa", "--mask", mask]
+    foreseen = s2cube_command("plan", "--headers", *words).json
+    session.reset()
+    served.asked.clear()
+    done = s2cube_command("run", *words)
+    assert done.status == 0, done.err
+    assert {key: done.json[key] for key in ("requests", "bytes")} == books(served)
+    assert books(served) == {key: foreseen[key] for key in ("requests", "bytes")}
+    parts = sorted((each.path, each.start, each.stop) for each in served.reads if each.path.endswith("SCL.tif"))
+    assert len({path for path, *_ in parts}) > 1
+    for (path, _, stop), (other, start, _) in pairwise(parts):
+        assert path != other or start >= stop or stop == 16384
+    with rasterio.open(done.json["written"][0]) as cog:
+        assert cog.descriptions == ("red", "scl", "qa")
+
+
 @pytest.fixture
 def untagged(archive: Archive, tmp_path: Path) -> Path:
     """One scene; the overviews of its blue band may blend DN 0, for its file does not say that this is no data."""

@@ -27,7 +27,10 @@ from support.buckets import names
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Run, edit, file
 
-SUFFIXES = (".tif", "_qa.tif", ".png")
+SUFFIXES = (".tif", "_qa.tif", ".png", "_qa.qml")
+
+FILES = len(SUFFIXES) * len(DAYS) + 1
+"""With the timeline."""
 
 
 class TestItems:
@@ -36,7 +39,7 @@ class TestItems:
         for day in range(len(DAYS)):
             item = pystac.Item.from_file(str(whole / file(day, ".json")))
             assert "https://stac-extensions.github.io/file/v2.1.0/schema.json" in item.stac_extensions
-            assert set(item.assets) == {"data", "qa", "thumbnail"}
+            assert set(item.assets) == {"data", "qa", "thumbnail", "qa_style"}
             for asset in item.assets.values():
                 path = Path(asset.get_absolute_href() or "")
                 told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
@@ -131,15 +134,15 @@ class TestVerify:
         for words in (("verify", "out"), ("verify", "--out", "out"), ("verify",)):
             done = s2cube_command(*words, "--json")
             assert done.status == 0, done.err
-            assert done.json == {"checked": 3 * len(DAYS), "missing": [], "broken": [], "unverified": []}
-        assert "18 of 18 files are unchanged." in done.err
+            assert done.json == {"checked": FILES, "missing": [], "broken": [], "unverified": []}
+        assert "25 of 25 files are unchanged." in done.err
 
     @pytest.mark.parametrize("damage", [*SEEN_BY_A_RUN, flip])
     def test_finds_and_repairs(
         self, run: Run, s2cube_command: CommandLine, whole: Path, out: Path, damage: Callable[[Path], tuple[str, str]]
     ) -> None:
         kind, name = damage(out)
-        none: dict[str, object] = {"checked": 3 * len(DAYS), "missing": [], "broken": [], "unverified": []}
+        none: dict[str, object] = {"checked": FILES, "missing": [], "broken": [], "unverified": []}
         found = s2cube_command("verify", "out", "--json")
         assert found.status == 3
         assert found.json == none | {kind: [name]}
@@ -182,8 +185,8 @@ class TestVerify:
         done = s2cube_command("verify", "out", "--json", "-v")
         assert done.status == 0
         unverified = [*sorted(file(0, suffix) for suffix in SUFFIXES), file(1, "_qa.tif")]
-        assert done.json == {"checked": 18, "missing": [], "broken": [], "unverified": unverified}
-        assert "14 of 18 files are unchanged, 4 present, but without a checksum" in done.err
+        assert done.json == {"checked": FILES, "missing": [], "broken": [], "unverified": unverified}
+        assert "20 of 25 files are unchanged, 5 present, but without a checksum" in done.err
         assert f"{file(1, '_qa.tif')} has no SHA2-256 in its Item" in done.err
         (out / file(0)).unlink()
         assert s2cube_command("verify", "out", "--json").json["missing"] == [file(0)]
@@ -198,7 +201,7 @@ class TestVerify:
             return
         assert found.status == 3
         assert found.json["broken"] == [file(0, ".json")]
-        assert found.json["checked"] == 16
+        assert found.json["checked"] == FILES - len(SUFFIXES) + 1
         healed = run()
         assert [Path(path).stem for path in healed.json["written"]] == [DAYS[0]]
         assert f"{file(0, '.json')} cannot be read as an Item of s2cube (assets.data.file:checksum: " in healed.err
@@ -211,7 +214,7 @@ class TestVerify:
         (out / file(5, ".json")).unlink()
         done = s2cube_command("verify", "out", "--json", "--repair")
         assert done.status == 0
-        assert done.json["checked"] == 15
+        assert done.json["checked"] == FILES - len(SUFFIXES)
         assert (out / "x/y/y.json").exists()
 
     def test_what_the_disk_does_not_give_back_is_broken(
@@ -252,7 +255,7 @@ class TestVerify:
         monkeypatch.setattr(Folder, "chunks", replaced)
         findings = verification.verify(output)
         assert swapped
-        assert (findings.checked, findings.flaws) == (18, ())
+        assert (findings.checked, findings.flaws) == (FILES, ())
 
     def test_takes_no_lease_and_repair_does(self, s2cube_command: CommandLine, out: Path) -> None:
         (out / file(0)).unlink()
@@ -319,7 +322,7 @@ class TestVerify:
         assert verify.wait(60) == 0
         assert b"reading" in said
         assert b"\x1b[" in said
-        assert b"18 of 18 files are unchanged." in said
+        assert b"25 of 25 files are unchanged." in said
 
 
 @pytest.mark.usefixtures("keys")
@@ -335,7 +338,7 @@ class TestBucket:
         self, s2cube_command: CommandLine, bucket: str, s3: S3Store, tmp_path: Path, archive: Archive, corner: Path,
     ) -> None:  # fmt: skip
         assert s2cube_command("verify", bucket, "--json").json == {
-            "checked": 18, "missing": [], "broken": [], "unverified": [],
+            "checked": FILES, "missing": [], "broken": [], "unverified": [],
         }  # fmt: skip
         flipped = bytearray(obstore.get(s3, f"{tmp_path.name}/{file(0)}").bytes())
         flipped[100] ^= 1
@@ -344,7 +347,7 @@ class TestBucket:
         obstore.delete(s3, f"{tmp_path.name}/{file(2)}")
         found = s2cube_command("verify", "--out", bucket, "--json", "--repair")
         assert found.status == 3, found.err
-        assert found.json == {"checked": 18, "missing": [file(2)], "broken": [file(0), file(1)], "unverified": []}
+        assert found.json == {"checked": FILES, "missing": [file(2)], "broken": [file(0), file(1)], "unverified": []}
         assert {file(day, ".json") for day in (3, 4, 5)} == {
             name for name in names(s3, tmp_path.name) if name.endswith(".json") and name.count("/") == 2
         }

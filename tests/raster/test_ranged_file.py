@@ -15,8 +15,8 @@ from rasterio.windows import Window
 
 from s2cube.errors import AssetReadError
 from s2cube.fetch.store import Access, Part
-from s2cube.raster._gdal_file import rasters
 from s2cube.raster._ranged_file import RangedFile
+from s2cube.raster.gdal_file import rasters
 from support.cogs import noise
 from support.scenes import write_band
 from support.servers import Asked, Faulty, answer, faulty

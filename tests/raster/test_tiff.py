@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from s2cube.errors import AssetReadError
 from s2cube.fetch.store import Access
-from s2cube.raster import _gdal_file as gdal_file
+from s2cube.raster import gdal_file
 from s2cube.raster._geotiff import Unsupported
 from s2cube.raster._tiles import TiledRaster
 from s2cube.raster.tiff import read_header

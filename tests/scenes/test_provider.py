@@ -291,8 +291,10 @@ def test_two_projections() -> None:
 
 def test_bands_by_any_catalogues_name() -> None:
     assert canonical_bands(("blue", "B02", "B02_10m", "B8A")) == ("blue", "blue", "blue", "nir08")
-    with pytest.raises(ConfigError, match="band 'scl': no such band. Known: coastal, blue"):
-        canonical_bands(("blue", "scl"))
+    assert canonical_bands(("scl", "SCL", "SCL_20m", "qa", "QA")) == ("scl", "scl", "scl", "qa", "qa")
+    for unknown in ("teal", "cloud", "qa60", "Scl"):
+        with pytest.raises(ConfigError, match=f"band '{unknown}': no such band. Known: coastal, blue.*, scl, qa"):
+            canonical_bands(("blue", unknown))
 
 
 def test_missing_assets_name_the_way_out() -> None:

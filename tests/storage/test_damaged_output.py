@@ -122,7 +122,7 @@ class TestItems:
         made = Output.at("out").item("corner", DAYS[0])
         assert made
         assert made.properties["mine"] == [{"a": 1e300}, None, "\u2028"]
-        assert set(made.files) == {file(0), file(0, "_qa.tif"), file(0, ".png")}
+        assert set(made.files) == {file(0, suffix) for suffix in (".tif", "_qa.tif", "_qa.qml", ".png")}
 
     def test_what_an_item_says(self, whole: Path) -> None:
         made = Output.at(whole).item("corner", DAYS[2])

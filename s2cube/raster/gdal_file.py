@@ -51,7 +51,7 @@ class GdalRaster:
     def blocks(self, window: Window) -> Iterator[Block]:
         """Yield the pixels of a window in stripes of whole rows. The size of a stripe is limited."""
         rows = max(1, _BLOCK_PIXELS // window.width)
-        with _opened(self.href, self.access, self.driver, self.overview) as (file, check):
+        with opened(self.href, self.access, self.driver, self.overview) as (file, check):
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]
             for top in range(window.row_off, window.row_off + window.height, rows):
                 height = min(rows, window.row_off + window.height - top)
@@ -80,7 +80,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
         If the file cannot be read, or is not one band of integers on a known grid.
     """
     try:
-        with _opened(href, access, driver, None) as (file, _):
+        with opened(href, access, driver, None) as (file, _):
             if file.count != 1:
                 raise read_error(href, f"has {file.count} bands, not one")
             if file.crs is None or file.transform.is_identity:
@@ -91,7 +91,7 @@ def rasters(href: str, access: Access, driver: str) -> list[GdalRaster]:
             skips_zeros = file.nodata == 0 and MaskFlags.per_dataset not in file.mask_flag_enums[0]
             lattices = [Lattice(file.crs, file.transform, *file.shape)]
         for position in range(len(factors)):
-            with _opened(href, access, driver, position) as (file, _):
+            with opened(href, access, driver, position) as (file, _):
                 lattices.append(Lattice(file.crs, file.transform, *file.shape))
     except S2CubeError:
         raise
@@ -111,10 +111,18 @@ def cause(error: BaseException) -> BaseException:
 
 
 @contextmanager
-def _opened(
+def opened(
     href: str, access: Access, driver: str, overview: int | None
 ) -> Iterator[tuple[rasterio.DatasetReader, Callable[[], None]]]:
-    """Open a file. Yield it and a function that raises the original read error, which GDAL replaces by its own."""
+    """Open a level of a file. Yield it and a function that raises the original read error: GDAL replaces it by its own.
+
+    Parameters
+    ----------
+    driver
+        See `rasters`.
+    overview
+        Number of the overview; None for full resolution.
+    """
     options = {"driver": driver, "sharing": False} | ({} if overview is None else {"overview_level": overview})
     with rasterio.Env(**_OPTIONS):
         if not is_remote(href):

@@ -1,0 +1,91 @@
+"""Search a catalogue for the scenes of areas of interest, from Python."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pystac
+
+from s2cube.area.areas import read_aois
+from s2cube.config.sections import SearchSection
+from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue, sort_key
+
+if TYPE_CHECKING:
+    from s2cube.area.areas import AreaLike
+    from s2cube.config.times import TimesLike
+
+
+def search_items(  # noqa: PLR0913  one parameter per setting, so that editors complete them
+    aoi: "AreaLike",
+    *,
+    crs: object = None,
+    stac: str | Path = "https://earth-search.aws.element84.com/v1",
+    collection: str = "sentinel-2-l2a",
+    datetime: "TimesLike" = None,
+    max_cloud: float = 100,
+    max_items: int | None = None,
+) -> list[pystac.Item]:
+    """Find the scenes that intersect areas of interest.
+
+    If a server ignores a part of the question, s2cube filters the answer. Failed requests for pages are retried with
+    increasing pauses. If a page still fails, an error is raised: the list is always complete.
+
+    Parameters
+    ----------
+    aoi
+        One or several areas of interest: anything that `read_aois` takes. The search uses their geometries, not their
+        bounding boxes. A scene that intersects several areas is returned once.
+    crs
+        CRS of a geometry that has none of its own; default: degrees (EPSG:4326).
+    stac
+        URL of a STAC API; or URL or path of an ItemCollection, an Item or a static catalogue; or path of a
+        stac-geoparquet file.
+    collection
+        Id of the collection.
+    datetime
+        ``A/B``. A and B are each a year, month, day or second in UTC, or ``..`` for an open end; None for all. Also a
+        date, a datetime (of numpy or pandas, too), or a pair of them, in which None is an open end. A date, and a
+        datetime at 00:00:00, mean the solar day of the area: UTC + longitude / 15 h. Any other datetime is an instant,
+        in UTC if it has no time zone.
+    max_cloud
+        Maximum cloud cover of a scene, percent. If it is below 100, scenes without a cloud cover are removed. If a
+        granule has several processings, the cloud cover of the newest is used.
+    max_items
+        Maximum number of granules of each area. The newest granules are kept, each in its newest processing. None for
+        all.
+
+    Returns
+    -------
+    list of pystac.Item
+        Sorted by time (oldest first) and id, with absolute asset hrefs. Scenes with an invalid item are included; an
+        image of such a scene fails.
+
+    Raises
+    ------
+    AOIError
+        If the area cannot be used; see `read_aois`.
+    ConfigError
+        If a setting is not valid.
+    SearchError
+        If the catalogue cannot be read or has no such collection.
+
+    Examples
+    --------
+    The files are those of the command ``s2cube demo``.
+
+    >>> import s2cube
+    >>> aoi = "s2cube-demo/archive/aoi.geojson"
+    >>> items = s2cube.search(aoi, stac="s2cube-demo/archive/items.json", datetime="2022-05/2022-06")
+    >>> [item.id for item in items][:2]
+    ['S2A_14TNL_20220520_0_L2A', 'S2A_14TPL_20220520_0_L2A']
+    """
+    config = SearchSection.of_arguments(locals())
+    aois = read_aois(aoi, crs=crs)
+    catalogue = open_catalogue(config)
+    found = [item for each in aois for item in drop_unrequested(find_scenes(each, config, catalogue), each, config)]
+    return found if len(aois) == 1 else sorted(_distinct(found), key=sort_key)
+
+
+def _distinct(items: Iterable[pystac.Item]) -> list[pystac.Item]:
+    """Return each scene once. Areas may share scenes, and two different scenes may share an id."""
+    return list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in items}.values())
