@@ -52,15 +52,15 @@ def test_overviews_have_classes_that_are_there(written: dict[str, Path], image: 
 
 def test_the_item_has_the_classes(written: dict[str, Path]) -> None:
     item = json.loads(written["int16-3"].with_suffix(".json").read_text())
-    scl, blue, qa = item["assets"]["data"]["raster:bands"]
+    scl, blue, qa = item["assets"]["data"]["bands"]
     assert [each["value"] for each in scl["classification:classes"]] == list(SCENE_CLASSES)
     assert [each["name"] for each in qa["classification:classes"]] == [
         each.name for value, each in QA_CLASSES.items() if value != 255
     ]
-    assert (blue["scale"], blue["unit"]) == (0.0001, "1")
-    assert not {"scale", "offset", "unit"} & (scl.keys() | qa.keys())
+    assert (blue["raster:scale"], blue["unit"]) == (0.0001, "1")
+    assert not {"raster:scale", "raster:offset", "unit"} & (scl.keys() | qa.keys())
     assert "classification:classes" not in blue
-    assert [band["name"] for band in item["assets"]["data"]["eo:bands"]] == list(BANDS)
+    assert [band["name"] for band in item["assets"]["data"]["bands"]] == list(BANDS)
 
 
 def test_an_output_is_opened_with_the_same_classes(written: dict[str, Path]) -> None:
