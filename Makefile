@@ -40,15 +40,18 @@ $(VENV)/bin/python:
 	  { echo "This Python cannot create virtual environments (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+	@echo "installing s2cube in $(VENV) (about a minute)"
+	@$(PIP) --editable .
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed
-	$(PIP) --editable '.[test]'
+	@echo "installing the tools of the tests in $(VENV) (some minutes)"
+	@$(PIP) --editable '.[test]'
 	@touch $@
 
 $(VENV)/docs-installed: $(VENV)/installed
-	$(PIP) --editable '.[docs]'
+	@echo "installing the tools of the documentation in $(VENV) (about a minute)"
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 clean:

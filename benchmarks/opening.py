@@ -1,9 +1,9 @@
-"""Measure how long `open_output` takes for many images, with and without the table of all Items.
+"""Measure the processor time of `open_output` for many images, with and without the table of all Items.
 
     python benchmarks/opening.py [IMAGES]
 
-Each image is a link to the files of one image, and has its own Item. The times are medians of five rounds, in a process
-that has opened an output before.
+Each image is a link to the files of one image, and has its own Item. The values are medians of five rounds, in a
+process that has opened an output before.
 """
 
 import json
@@ -15,10 +15,9 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
-from s2cube.output.items_table import ItemRows
-
 import s2cube
 from s2cube.demo.archive import write_archive
+from s2cube.output._items_table import ItemRows
 from s2cube.storage.output import Output
 
 ROUNDS = 5
@@ -57,9 +56,9 @@ def _copy(image: Path, out: Path, day: date) -> dict[str, object]:
 def _seconds(out: Path) -> float:
     times = []
     for _ in range(ROUNDS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         s2cube.open_output(out)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     return statistics.median(times)
 
 

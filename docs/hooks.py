@@ -30,7 +30,7 @@ def settings() -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """Write, for each command, its description and its flags."""
+    """Write, for each command, its description, its flags and examples."""
     setting_flags = [_flag(field.alias or name) for name, field in _fields()]
     for name in (each for each in app if not each.startswith("-")):
         command = app[name]
@@ -45,6 +45,8 @@ def commands() -> Iterator[str]:
             yield f"{quantity} [settings](settings.md) are flags of this command{names}.\n"
         rows = [(", ".join(f"`{name}`" for name in each.names), str(each.parameter.help)) for each in arguments]
         yield from _table(("flag", "meaning"), rows)
+        heading, *examples = str(command.help_epilogue).splitlines()
+        yield "\n".join(("", heading, "", "```sh", *examples, "```"))
 
 
 def python() -> Iterator[str]:

@@ -220,7 +220,8 @@ def job(archive: Archive, small_aoi: Path, scheduler: str) -> Job:
     usual = {"--aoi": small_aoi, "--stac": archive.items, "--scheduler": scheduler, "--out": "out"}
 
     def words(*given: object, command: str = "run") -> list[object]:
-        return [command, "--json", *given, *(word for flag in usual.items() if flag[0] not in given for word in flag)]
+        flags = usual.items() if command != "search" else list(usual.items())[:2]
+        return [command, "--json", *given, *(word for flag in flags if flag[0] not in given for word in flag)]
 
     return words
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,12 @@ def test_architecture_names_every_file() -> None:
     assert said == {wing.name: {path.stem for path in wing.glob("*.py")} - {"__init__"} for wing in wings}
     for path in re.findall(r"`(\w+/\w+\.py)`", text):
         assert (ROOT / "s2cube" / path).exists() or (ROOT / path).exists(), path
+
+
+def test_make_demo_tells_that_it_installs(tmp_path: Path) -> None:
+    words = ["make", "--dry-run", "demo", f"VENV={tmp_path}/venv"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    told, installed = (next(n for n, line in enumerate(lines) if text in line) for text in ("installing", "--editable"))
+    assert f"installing s2cube in {tmp_path}/venv (about a minute)" in lines[told]
+    assert told < installed

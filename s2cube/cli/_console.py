@@ -120,3 +120,8 @@ def add_row(table: Table, *facts: object) -> None:
 def megabytes(size: int) -> str:
     """Write a number of bytes as megabytes (10⁶ bytes), with one decimal."""
     return f"{size / 1e6:.1f}"
+
+
+def local_time(instant: str) -> str:
+    """Write an instant (RFC 3339) as the time of this machine, to the second, with its offset from UTC."""
+    return datetime.fromisoformat(instant).astimezone().isoformat(" ", "seconds")

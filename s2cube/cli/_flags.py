@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 from rich.progress import Progress, ProgressColumn
@@ -13,36 +14,47 @@ from rich.progress import Progress, ProgressColumn
 from s2cube.cli._console import LEVELS, JsonLogHandler, TextLogHandler, json_line, log, stderr_console
 from s2cube.config.loading import load_config, settings
 from s2cube.config.sections import JobConfig
+from s2cube.config.wording import placeholder
+
+_SEARCH = ("job.aoi*", "search.*", "read.timeout")
+"""Settings that a search uses: patterns of SECTION.KEY."""
 
 
-def _flag_fields() -> Iterator[tuple[str, Any, Any]]:
+def _flag_fields(patterns: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     groups = {
         section: Group.create_ordered(section, help=getattr(holder.annotation, "__doc__", ""))
         for section, holder in JobConfig.model_fields.items()
     }
     for section, key, setting in settings():
+        if not any(fnmatchcase(f"{section}.{key}", pattern) for pattern in patterns):
+            continue
         flag_type: Any = bool if setting.annotation is bool else str
         text = setting.description or ""
         # Not by equality alone: 0 equals False.
         if setting.default not in (None, ()) and setting.default is not False:
             default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
             text = f"{text} Default: {default}."
-        if choices := [value for value in get_args(setting.annotation) if isinstance(value, str)]:
-            text = f"{text} Choices: {', '.join(choices)}."
         # A key may be a keyword of Python, such as `class`. The name of a field may not, so it ends with `_`.
-        name = f"--{key.replace('_', '-')}"
-        # A box of degrees may begin with a minus sign.
-        parameter = Parameter(name, help=text, group=groups[section], allow_leading_hyphen=key == "aoi")
-        annotation = Annotated[flag_type | None, parameter]
-        yield f"{key}_", annotation, field(default=None)
+        name, metavar = f"--{key.replace('_', '-')}", None if flag_type is bool else placeholder(setting)
+        parameter = Parameter(name, help=text, group=groups[section], metavar=metavar)
+        yield f"{key}_", Annotated[flag_type | None, parameter], field(default=None)
+
+
+def _flags(*patterns: str) -> Any:
+    """Make a dataclass with a flag for each setting that a command takes."""
+    made = make_dataclass("Flags", list(_flag_fields(patterns)), frozen=True)
+    made.__module__ = __name__
+    return Annotated[made | None, Parameter(name="*")]
 
 
 if TYPE_CHECKING:
     Flags = Any
+    AllFlags = Any
+    SearchFlags = Any
 else:
     # The fields are generated from the models of the settings. A new setting is added only there.
-    Flags = make_dataclass("Flags", list(_flag_fields()), frozen=True)
-    Flags.__module__ = __name__
+    Flags = Any
+    AllFlags, SearchFlags = _flags("*"), _flags(*_SEARCH)
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,13 @@ class Console:
             print(json_line(content), flush=True)
 
 
-ConfigFile = Annotated[Path | None, Parameter(help="TOML FILE with settings. Default: ./s2cube.toml, if it exists.")]
-OutputAddress = Annotated[
-    str | None, Parameter("--out", help="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER. Default: out.")
+ConfigFile = Annotated[
+    Path | None, Parameter(metavar="FILE", help="TOML FILE with settings. Default: ./s2cube.toml, if it exists.")
 ]
-SettingFlags = Annotated[Flags | None, Parameter(name="*")]
+OutputAddress = Annotated[
+    str | None,
+    Parameter("--out", help="Output DIR, or s3://, gs:// or az://BUCKET/FOLDER. Default: out."),
+]
 ConsoleFlags = Annotated[Console | None, Parameter(name="*")]
 
 

@@ -1,5 +1,6 @@
 """Commands that compute slices: run, submit and demo."""
 
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,22 +11,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from s2cube.cli import _plan
 from s2cube.cli._console import print_notice
 from s2cube.cli._flags import (
+    AllFlags,
     ConfigFile,
     Console,
     ConsoleFlags,
-    SettingFlags,
     command_line,
     load_settings,
     set_up_console,
 )
-from s2cube.cli._reports import SliceBar, report_summary
+from s2cube.cli._reports import SliceBar, how_to_continue, report_summary
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
 
 
 def run(
     *,
-    flags: SettingFlags = None,
+    flags: AllFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Plan only: read no pixel and write nothing.")] = False,
@@ -38,7 +39,7 @@ def run(
     return _run(load_settings(flags, config), console)
 
 
-def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+def submit(*, flags: AllFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
     """Run the job in the background, on a Dask cluster; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
@@ -55,7 +56,7 @@ def submit(*, flags: SettingFlags = None, config: ConfigFile = None, console: Co
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(help="Folder for the archive and the images.")] = Path("s2cube-demo"),
+    out: Annotated[Path, Parameter(metavar="DIR", help="DIR for the archive and the images.")] = Path("s2cube-demo"),
     console: ConsoleFlags = None,
 ) -> int:
     """Write a small simulated Sentinel-2 archive and run a job on it, offline."""
@@ -80,10 +81,11 @@ def _run(config: JobConfig, console: Console) -> int:
         bar = SliceBar(progress)
         try:
             summary = pipeline.run(config, bar)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupted:
             if bar.total:
                 print_notice(bar.summary)
-            raise
+            # The command line prints the arguments after the number of the signal.
+            raise KeyboardInterrupt(*(interrupted.args or (signal.SIGINT,)), how_to_continue(config)) from None
     report_summary(summary, config)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0

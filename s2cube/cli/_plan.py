@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
+from s2cube.cli._flags import AllFlags, ConfigFile, ConsoleFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
     report_areas_without_scenes,
     report_changes,
@@ -18,7 +18,7 @@ from s2cube.cli._reports import (
 )
 
 if TYPE_CHECKING:
-    from s2cube.jobs.job import Job
+    from s2cube.jobs.job import Forecasts, Job
     from s2cube.jobs.results import Cost
 
 HeadersFlag = Annotated[
@@ -28,7 +28,7 @@ HeadersFlag = Annotated[
 
 def plan(
     *,
-    flags: SettingFlags = None,
+    flags: AllFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,
@@ -42,15 +42,15 @@ def plan(
     job = plan_job(settings, Output.at(settings.job.out))
     report_areas_without_scenes(job)
     forecasts = forecast(job, headers)
-    job, costs = job.without(forecasts.unusable), forecasts.costs
+    job = job.without(forecasts.unusable)
     report_unusable(job)
     report_changes(job)
     report_older_items(job)
     if not console.json:
-        table_console().print(_table(job, costs))
+        table_console().print(_table(job, forecasts.costs))
     unusable = f", {len(job.unusable)} that cannot be computed" if job.unusable else ""
     print_notice(f"{len(job.todo)} slices to do, {len(job.skipped)} done{unusable}.")
-    total = _total(costs, headers)
+    total = _total(forecasts, headers)
     report_cost(total)
     console.print_json(
         {"todo": [task.id for task in job.todo], "skipped": list(job.skipped)}
@@ -62,27 +62,38 @@ def plan(
 
 
 def _table(job: "Job", costs: Mapping[str, "Cost"]) -> Table:
-    table = Table("slice", "time (UTC)", "state", "requests", "MB", "scenes", box=None, pad_edge=False)
+    shares = any(cost.shared_with for cost in costs.values())
+    heads = ["slice", "time (UTC)", "state", "requests", "MB", *(["shares files with"] if shares else []), "scenes"]
+    table = Table(*heads, box=None, pad_edge=False)
     for each in job.plans:
         for time_slice in each.slices:
             cost = costs.get(time_slice.id)
-            traffic = (str(cost.traffic.requests), megabytes(cost.traffic.bytes)) if cost else ("", "")
+            facts = [str(cost.traffic.requests), megabytes(cost.traffic.bytes)] if cost else ["", ""]
+            facts += [_others(cost.shared_with if cost else ())] if shares else []
             state = "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
-            add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *traffic, scenes)
+            add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *facts, scenes)
     for unusable in job.unusable:
         time = f"{unusable.time:%Y-%m-%d %H:%M}" if unusable.time else ""
-        add_row(table, unusable.id, time, "cannot be computed", "", "", " ".join(unusable.scenes))
+        facts = [""] * (len(heads) - 4)
+        add_row(table, unusable.id, time, "cannot be computed", *facts, " ".join(unusable.scenes))
     return table
 
 
-def _total(costs: Mapping[str, "Cost"], exact: bool) -> dict[str, Any]:
-    from s2cube.fetch.traffic import Traffic
+def _others(ids: tuple[str, ...]) -> str:
+    return f"{ids[0]} and {len(ids) - 1} more" if ids[1:] else "".join(ids)
 
+
+def _total(forecasts: "Forecasts", exact: bool) -> dict[str, Any]:
+    costs = forecasts.costs
     return {
-        **asdict(sum((cost.traffic for cost in costs.values()), Traffic())),
+        **asdict(forecasts.total),
         "exact": exact,
         "peak_bytes": max((cost.peak_bytes for cost in costs.values()), default=0),
         "output_bytes": sum(cost.output_bytes for cost in costs.values()),
         "by_gdal": sum(cost.by_gdal for cost in costs.values()),
+        "processes": forecasts.processes,
+        "requests_at_most": forecasts.at_most.requests,
+        "bytes_at_most": forecasts.at_most.bytes,
+        "shared_with": {slice_id: list(cost.shared_with) for slice_id, cost in costs.items() if cost.shared_with},
     }

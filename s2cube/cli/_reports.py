@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
-from s2cube.cli._console import log, megabytes, print_notice
+from s2cube.cli._console import local_time, log, megabytes, print_notice
 from s2cube.config.sections import JobConfig
 from s2cube.errors import redact
 
@@ -42,7 +42,7 @@ class SliceBar:
     def summary(self) -> str:
         """Progress of the run as text."""
         failed = f", {self.failed} FAILED" if self.failed else ""
-        return f"{self.written} of {self.total} slices are done{failed}"
+        return f"{self.written} of {self.total} slices written{failed}"
 
 
 class ByteBar:
@@ -122,6 +122,16 @@ def no_scene_message(config: JobConfig) -> str:
     )
 
 
+def how_to_continue(config: JobConfig) -> str:
+    """Describe what the next run does after this one was stopped."""
+    if config.job.overwrite:
+        return (
+            "written slices remain, and the same command recomputes the others; "
+            "a run without --overwrite leaves the old images of the others as they are"
+        )
+    return "written slices remain, and the same command continues from there"
+
+
 def report_summary(summary: "Summary", config: JobConfig) -> None:
     """Report the results of a run."""
     parts = [f"{len(summary.written)} slices written to {config.job.out}"]
@@ -141,9 +151,13 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         parts[0] = "Nothing new to do"
     print_notice("; ".join(parts) + ".")
     if summary.requests:
+        needed, expected = summary.expected, []
+        for key, write in (("requests", str), ("bytes", megabytes)):
+            least, most = write(needed[key]), write(needed[f"{key}_at_most"])
+            expected.append(least if least == most else f"{least} to {most}")
         print_notice(
             f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. Forecast from the items: "
-            f"{summary.expected['requests']} requests and {megabytes(summary.expected['bytes'])} MB."
+            f"{expected[0]} requests and {expected[1]} MB."
         )
 
 
@@ -154,24 +168,35 @@ def report_cost(total: dict[str, Any]) -> None:
         by_gdal = f", without what GDAL will read from {total['by_gdal']} files" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
-            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}; "
+            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
             f"about {peak} MB of memory per worker process; and at most {written} MB of output."
         )
+
+
+def _if_shared(total: dict[str, Any]) -> str:
+    """Describe how much more is read if several processes read the same files."""
+    if (total["requests_at_most"], total["bytes_at_most"]) == (total["requests"], total["bytes"]):
+        return ""
+    processes = f"{total['processes']} processes" if total["processes"] else "many processes"
+    return (
+        f" in one worker process, and at most {total['requests_at_most']} requests and "
+        f"{megabytes(total['bytes_at_most'])} MB in {processes}, because each reads the files that slices share"
+    )
 
 
 def report_record(record: "Record") -> None:
     """Report the progress or the end of a run, and a later run that ended before it wrote anything."""
     progress, is_running = record.progress, record.state == "running"
-    parts = [f"{progress.written} of {progress.total} slices done"]
+    parts = [f"{progress.written} of {progress.total} slices written"]
     parts += [f"{progress.failed} FAILED"] if progress.failed else []
     parts += [f"{progress.rejected} rejected"] if progress.rejected else []
     parts += [f"{progress.skipped} existed already"] if progress.skipped else []
     parts += [f"{progress.running} running"] if is_running else []
     if is_running and record.left_s is not None:
         parts.append(f"{60 * record.pace:.1f} slices per minute, {timedelta(seconds=round(record.left_s))} left")
-    print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {record.started})")
+    print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {local_time(record.started)})")
     if later := record.attempt:
-        print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {later.started})")
+        print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {local_time(later.started)})")
 
 
 def report_findings(findings: "Findings", repaired: bool) -> None:

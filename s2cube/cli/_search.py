@@ -6,37 +6,48 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from s2cube.cli._console import print_notice, table_console
-from s2cube.cli._flags import ConfigFile, ConsoleFlags, SettingFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, SearchFlags, load_settings, set_up_console
 from s2cube.cli._reports import no_scene_message
 
 
 def search(
     *,
-    flags: SettingFlags = None,
+    flags: SearchFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
-    save: Annotated[Path | None, Parameter(help="Write the scenes to a FILE.geojson or FILE.parquet.")] = None,
+    save: Annotated[
+        Path | None, Parameter(metavar="FILE", help="Write the scenes to a FILE.geojson or FILE.parquet.")
+    ] = None,
 ) -> int:
     """List the scenes that a job would use; --save writes them to a file that --stac reads."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
     from s2cube.area.areas import areas_of_job
-    from s2cube.cli._table import table_of_scenes
+    from s2cube.cli._table import Found, facts_of_scene, in_order_of_time, table_of_scenes
     from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
     from s2cube.stac.source import save_items
 
     criteria = settings.search
     aois = areas_of_job(settings.job)
     catalogue = open_catalogue(criteria, settings.read.timeout_s)
-    found = [item for aoi in aois for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria)]
-    # Areas may share scenes, and two different scenes may share an id.
-    scenes = list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in found}.values())
+    found: dict[str, Found] = {}
+    for aoi in aois:
+        for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria):
+            # Areas may share scenes, and two different scenes may share an id.
+            key = repr((item.id, item.properties.get("datetime"), item.bbox))
+            found.setdefault(key, Found(item, [])).aois.append(aoi.id)
+    listed = in_order_of_time(found.values())
+    scenes = [each.item for each in listed]
     if save:
         save_items(scenes, save)
         print_notice(f"{len(scenes)} scenes written to {save}")
     elif not console.json:
-        table_console().print(table_of_scenes(scenes))
-    if not scenes:
+        table_console().print(table_of_scenes(listed))
+    if scenes:
+        print_notice(f"{len(scenes)} scenes{f' of {len(aois)} areas' if aois[1:] else ''}.")
+    else:
         print_notice(no_scene_message(settings))
-    console.print_json({"scenes": [item.id for item in scenes]})
+    console.print_json(
+        {"scenes": [item.id for item in scenes], "count": len(scenes), "found": list(map(facts_of_scene, listed))}
+    )
     return 0

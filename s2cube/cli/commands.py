@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 
@@ -15,6 +15,7 @@ from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._inspection import status, verify
 from s2cube.cli._job import demo, run, submit
+from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
 from s2cube.cli._search import search
 from s2cube.errors import S2CubeError, SliceError, UsageError
@@ -28,10 +29,28 @@ app = App(
     version=f"s2cube {s2cube.__version__} (distribution {s2cube.DISTRIBUTION})",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    help_format="plaintext",
     default_parameter=Parameter(show_default=False),
 )
-for _command in (run, plan, search, submit, status, verify, demo):
-    app.command(_command)
+EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
+    run: (
+        "s2cube run --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60 --out out",
+        "s2cube run --aoi fields.gpkg --datetime 2024 --bands red,nir --resolution 20",
+    ),
+    plan: ("s2cube plan --aoi fields.gpkg --datetime 2024-05/2024-09 --headers",),
+    search: (
+        "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",
+        "s2cube search --aoi fields.gpkg --datetime 2024 --save scenes.geojson",
+    ),
+    submit: ("s2cube submit --aoi fields.gpkg --scheduler tcp://host:8786 --out s3://bucket/a",),
+    status: ("s2cube status out --watch",),
+    verify: ("s2cube verify out", "s2cube verify s3://bucket/a --repair"),
+    demo: ("s2cube demo --out s2cube-demo",),
+}
+"""The commands, each with examples for its help."""
+
+for _command, _lines in EXAMPLES.items():
+    app.command(_command, help_epilogue="\n".join(("Examples:" if _lines[1:] else "Example:", *_lines)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,17 +94,19 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _run_command(arguments: Sequence[str]) -> int:
     try:
-        return app(arguments, exit_on_error=False, print_error=False) or 0
+        words = join_negative_values(arguments)
+        return app(words, exit_on_error=False, print_error=False) or 0
     except CycloptsError as error:
-        print_failure(f"{error} Try s2cube --help.")
+        print_failure(str(explain_mistake(error, app, words)))
         return UsageError.exit_status
     except S2CubeError as error:
         print_failure(str(error))
         # Exit status 3 would mean that the other slices are written. Here the command has failed.
         return S2CubeError.exit_status if isinstance(error, SliceError) else error.exit_status
     except KeyboardInterrupt as interrupted:
-        print_failure("stopped; written slices remain, and the next run continues from there")
-        return _SIGNALLED + (interrupted.args[0] if interrupted.args else signal.SIGINT)
+        signum, *advice = interrupted.args or (signal.SIGINT,)
+        print_failure("; ".join(("stopped", *advice)))
+        return _SIGNALLED + int(signum)
     except Exception as error:  # noqa: BLE001  users get one line instead of a traceback
         print_failure(f"unexpected {type(error).__name__}: {error} (-vv shows where)")
         return S2CubeError.exit_status

@@ -66,13 +66,17 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
         distributed.secede()
         yield distributed.get_client()
     elif config.scheduler is not None:
+        log.info("connecting to %s", config.scheduler)
         with _connect(config.scheduler, config) as client:
             yield client
     elif config.cluster_class is not None:
+        log.info("starting %s with %s workers", config.cluster_class, config.workers)
         with _start_class(config) as cluster, cluster.get_client() as client:
             cluster.scale(config.workers)
             yield client
     else:
+        workers = min(config.workers_on(CPU_COUNT), tasks)
+        log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
         with _start_here(config, tasks) as cluster, Client(cluster) as client:
             try:
                 yield client

@@ -94,6 +94,7 @@ class Stream(Generic[_Task, _Result]):
         self._attempts: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
         self._workers: dict[str, int] = {}
+        self._is_waiting = False
         self._checked_s = self._alive_s = self._warned_s = time.monotonic() - _TICK_S
 
     @property
@@ -147,6 +148,9 @@ class Stream(Generic[_Task, _Result]):
         elif now_s - self._warned_s > _WARN_EVERY_S:
             self._warned_s = now_s
             log.warning("no worker for %.0f s: waiting for one", now_s - self._alive_s)
+        elif not self._is_waiting:
+            log.info("waiting for workers of %s", self._name)
+        self._is_waiting = not workers
 
     def _submit(self) -> None:
         now_s = time.monotonic()
@@ -173,9 +177,18 @@ class Stream(Generic[_Task, _Result]):
             raise self._error(f"has lost {name} {_MOST_LOSSES} times", "Check the cluster, then run again")
         self._waiting.appendleft((name, task))
 
-    def _error(self, problem: str, remedy: str) -> ClusterError:
+    @property
+    def _name(self) -> str:
+        """The class of the cluster, such as SLURMCluster, if this process started it; otherwise the address."""
+        return type(self._client.cluster).__name__ if self._client.cluster else self._address
+
+    @property
+    def _address(self) -> str:
         scheduler = self._client.scheduler
-        return ClusterError(str(scheduler.address if scheduler else "the scheduler"), problem, remedy)
+        return str(scheduler.address if scheduler else "the scheduler")
+
+    def _error(self, problem: str, remedy: str) -> ClusterError:
+        return ClusterError(self._address, problem, remedy)
 
 
 def _take_result(future: "Future[Any]") -> Any:

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from s2cube.config._explain import explain
 from s2cube.config.paths import expand_user
 from s2cube.config.sections import JobConfig, Section
+from s2cube.config.wording import explain
 from s2cube.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "S2CUBE_"
@@ -73,7 +73,9 @@ def load_config(
     try:
         return JobConfig.model_validate(merged)
     except ValidationError as error:
-        raise explain(error, lambda loc: origins[str(loc[0]), str(loc[1])] if loc[1:] else f"[{loc[0]}]") from None
+        raise explain(
+            error, JobConfig, lambda loc: origins[str(loc[0]), str(loc[1])] if loc[1:] else f"[{loc[0]}]"
+        ) from None
 
 
 _Setting = tuple[str, str, object, str]

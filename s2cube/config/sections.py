@@ -2,8 +2,9 @@
 
 Every setting is defined once, as a field below. It has the same key in the TOML file (in its section), in the
 environment (``S2CUBE_<SECTION>__<KEY>``) and on the command line (``--<key>``). A flag overrides the environment, the
-environment overrides the file, and the file overrides the default. Public functions repeat keys and defaults in their
-signatures. A test compares them with these fields.
+environment overrides the file, and the file overrides the default. The first word in capitals of a description is the
+placeholder of the value in help. Public functions repeat keys and defaults in their signatures. A test compares them
+with these fields.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from s2cube.config._explain import explain
 from s2cube.config._parsers import (
     check_bands,
     check_crs,
@@ -41,6 +41,7 @@ from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offse
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.times import TimeRange, parse_times
+from s2cube.config.wording import explain
 
 _THREADS_PER_CORE = 2
 
@@ -70,7 +71,7 @@ class Section(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            raise explain(error, lambda loc: str(loc[0])) from None
+            raise explain(error, cls, lambda loc: str(loc[0]) if loc else cls.__name__) from None
 
     @classmethod
     def of_arguments(cls, arguments: Mapping[str, Any]) -> Self:
@@ -108,7 +109,7 @@ class JobSection(Section):
     max_aoi_cloud_percent: _Percent | None = Field(
         None,
         alias="max_aoi_cloud",
-        description="Reject slices with more cloud in the AOI, PERCENT of the observed area. Their bands are not read.",
+        description="Reject slices with more cloud in the area, PERCENT of what is observed; bands are not read.",
     )
 
 
@@ -121,7 +122,7 @@ class SearchSection(Section):
     )
     collection: str = Field("sentinel-2-l2a", description="ID of the collection.")
     datetime: Annotated[TimeRange | None, BeforeValidator(parse_times)] = Field(
-        None, description="A/B, each a year, month, day or second in UTC, or .. for an open end; default: all."
+        None, description="DATES: A/B, each a year, month, day or second in UTC, or .. for an open end; default: all."
     )
     max_cloud_percent: float = Field(
         100, alias="max_cloud", ge=0, le=100, description="Maximum cloud cover of a scene, PERCENT."
@@ -134,7 +135,7 @@ class CubeSection(Section):
 
     bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
         ("red", "green", "blue", "nir", "swir16"),
-        description="Bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
+        description="NAMES of bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -149,10 +150,10 @@ class CubeSection(Section):
     )
     mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_no_layers), BeforeValidator(split_names)] = Field(
         ("scl",),
-        description="none, or any of scl (scene classification), cloud, snow (probabilities), qa60: comma-separated.",
+        description="none, or LAYERS: scl (scene classification), cloud, snow (probabilities), qa60; comma-separated.",
     )
     mask_classes: Annotated[tuple[Annotated[int, Field(ge=0, le=11)], ...], BeforeValidator(split_names)] = Field(
-        (0, 1, 3, 8, 9, 10), description="Scene classes, 0 to 11, that --mask scl masks."
+        (0, 1, 3, 8, 9, 10), description="Scene CLASSES, 0 to 11, comma-separated, that --mask scl masks."
     )
     max_cloud_probability: _Percent = Field(40, description="Maximum that --mask cloud keeps, PERCENT.")
     max_snow_probability: _Percent = Field(40, description="Maximum that --mask snow keeps, PERCENT.")
@@ -173,7 +174,11 @@ class ReadSection(Section):
     """Reading of files."""
 
     timeout_s: float = Field(
-        60, alias="timeout", gt=0, le=3600, description="Time limit of a request for a part of a file, SECONDS."
+        60,
+        alias="timeout",
+        gt=0,
+        le=3600,
+        description="Time limit of a request, to a catalogue or for a part of a file, SECONDS.",
     )
     retries: int = Field(
         5, ge=0, le=20, description="Retry a failed request up to N times if the error may be temporary."
@@ -183,7 +188,7 @@ class ReadSection(Section):
     )
     stores: Annotated[Stores, BeforeValidator(parse_stores)] = Field(
         (),
-        description="Endpoint, region and key names of s3:// stores by prefix: TOML table, or JSON; no secret keys.",
+        description="Endpoint, region and key names of s3:// stores by prefix, JSON or a TOML table; no secret keys.",
     )
 
 
@@ -204,8 +209,10 @@ class OutputSection(Section):
     @classmethod
     def _check_level(cls, level: int | None, others: ValidationInfo) -> int | None:
         compress = others.data.get("compress", "deflate")
-        if level is not None and level > {"deflate": 12, "zstd": 22}.get(compress, 0):
-            raise ValueError(f"{compress} has no level {level}")
+        highest = {"deflate": 12, "zstd": 22}.get(compress, 0)
+        if level is not None and level > highest:
+            remedy = f"Give a level from 1 to {highest}" if highest else "Remove the level"
+            raise ValueError(f"{compress} has no level {level}", remedy)
         return level
 
 
@@ -219,7 +226,7 @@ class ClusterSection(Section):
         None, alias="class", description="Dotted NAME of a Dask cluster class, such as dask_jobqueue.SLURMCluster."
     )
     options: Annotated[dict[str, Any] | None, BeforeValidator(parse_json_table)] = Field(
-        None, description="Arguments of the cluster class: a TOML table, or JSON."
+        None, description="Arguments of the cluster class, JSON or a TOML table."
     )
     workers: int | None = Field(
         None, ge=1, description="Number of worker processes; default on this machine: one per core."
@@ -237,11 +244,11 @@ class ClusterSection(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.scheduler and self.cluster_class:
-            raise ValueError("scheduler and class exclude each other")
+            raise ValueError("scheduler and class exclude each other", "Remove one of them")
         if self.options and not self.cluster_class:
-            raise ValueError("options need a class")
+            raise ValueError("options need a class", "Set --class")
         if self.cluster_class and not self.workers:
-            raise ValueError("a class needs the number of workers")
+            raise ValueError("a class needs the number of workers", "Set --workers")
         return self
 
     def workers_on(self, cores: int) -> int:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from s2cube.config.wording import problem_of
+
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -81,7 +83,7 @@ def _store(prefix: object, settings: object) -> Store:
         store = Store.model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{prefix}: {first['loc'][0]}: {first['msg']}") from None
+        raise ValueError(f"{prefix}: {first['loc'][0]}: its value {problem_of(first)}") from None
     if store.keys is not None and not _NAME.fullmatch(store.keys):
         raise ValueError(f"{prefix}: keys must be the prefix of the variables' names, such as CDSE")
     if store.anonymous and store.keys:

@@ -56,7 +56,8 @@ def _write_scene(folder: Path, tile: str, overflight: Pass) -> dict[str, Any]:
     (folder / scene).mkdir(parents=True, exist_ok=True)
     assets = {}
     for key, name, geobox, pixels in _layers(tile, overflight):
-        _write_cog(pixels, geobox, folder / scene / f"{name}.tif")
+        path = folder / scene / f"{name}.tif"
+        _write_cog(pixels, geobox, path)
         layer: dict[str, Any] = {"nodata": 0, "data_type": pixels.dtype.name, "spatial_resolution": geobox.resolution.x}
         if key != "scl":
             # From baseline 04.00 on, Earth Search writes -0.1, even if the offset is already applied to the pixels.
@@ -68,6 +69,7 @@ def _write_scene(folder: Path, tile: str, overflight: Pass) -> dict[str, Any]:
             "proj:shape": list(geobox.shape),
             "proj:transform": list(geobox.affine)[:6],
             "raster:bands": [layer],
+            "file:size": path.stat().st_size,
         }
     return _item(scene, tile, overflight, assets)
 
@@ -84,7 +86,7 @@ def _item(scene: str, tile: str, overflight: Pass, assets: dict[str, Any]) -> di
     classes = scene_classes(granule_geobox(tile, SCL_RESOLUTION_M), overflight)
     stamp = f"{overflight.time:%Y%m%dT%H%M%S}"
     footprint = granule_geobox(tile, 10).extent.to_crs("EPSG:4326")
-    extensions = ("eo/v1.1.0", "projection/v1.1.0", "raster/v1.1.0", "grid/v1.0.0")
+    extensions = ("eo/v1.1.0", "projection/v1.1.0", "raster/v1.1.0", "grid/v1.0.0", "file/v2.1.0")
     return {
         "type": "Feature",
         "stac_version": "1.0.0",

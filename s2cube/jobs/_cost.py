@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Hashable
+from collections.abc import Container, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -23,12 +23,120 @@ from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._memory import PROCESS_BYTES, of_slice
 from s2cube.jobs.results import Cost
-from s2cube.raster.assumed import FULL_RESOLUTION_SHARE, assumed_levels
+from s2cube.raster.assumed import FULL_RESOLUTION_SHARE, assumed_levels, declared_bytes
 from s2cube.raster.lattice import Lattice
 from s2cube.raster.placement import placement
 from s2cube.raster.reader import AssetReader
 from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
+
+
+class NeededFile(NamedTuple):
+    """What a slice needs of a file: its header, and runs of tiles. A run is fetched by one request."""
+
+    url: str
+    header: Traffic
+    runs: list[list[Span]]
+
+
+@dataclass
+class _Usage:
+    """What all slices need of one file.
+
+    Parameters
+    ----------
+    slices
+        Number of slices that need the file.
+    tiles
+        Sum of what each slice needs without the header, as if no other slice had fetched a tile.
+    most_requests
+        Maximum number of these requests: tiles that are already fetched may split a request for n tiles into n / 2.
+    gaps_bytes
+        Bytes between tiles that these requests include.
+    uses
+        Bytes of each tile, and the number of slices that need it.
+    """
+
+    header: Traffic
+    slices: int = 0
+    tiles: Traffic = field(default_factory=Traffic)
+    most_requests: int = 0
+    gaps_bytes: int = 0
+    uses: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, part: list[Span]) -> None:
+        """Add a request of a slice."""
+        request = _request(part)
+        self.tiles += request
+        self.most_requests += math.ceil(len(part) / 2)
+        self.gaps_bytes += request.bytes - sum(span.size for span in part)
+        for span in part:
+            self.uses[span.key] = span.size, self.uses.get(span.key, (0, 0))[1] + 1
+
+    def at_most(self, processes: int) -> Traffic:
+        """Return the maximum if several processes compute the slices. A process fetches a tile only once."""
+        if self.slices == 1:
+            return self.header + self.tiles
+        headers = min(self.slices, processes)
+        fetched = [(size, min(slices, processes)) for size, slices in self.uses.values()]
+        return Traffic(
+            headers * self.header.requests + min(self.most_requests, sum(times for _, times in fetched)),
+            headers * self.header.bytes
+            + min(self.tiles.bytes, self.gaps_bytes + sum(size * times for size, times in fetched)),
+        )
+
+
+class Sharing:
+    """Counts what slices fetch, slice by slice. Parts of files that slices share are fetched once per process."""
+
+    def __init__(self) -> None:
+        self._first: dict[Hashable, str] = {}
+        self._usages: dict[str, _Usage] = {}
+
+    def add(self, slice_id: str, files: Iterable[NeededFile]) -> tuple[Traffic, tuple[str, ...]]:
+        """Add a slice.
+
+        Returns
+        -------
+        Traffic
+            What the slice fetches if one process computes all slices in this order.
+        tuple of str
+            Slices before it that fetch other parts of its files, which it needs.
+        """
+        traffic, others, mine = Traffic(), set[str](), set[Hashable]()
+        for file in files:
+            usage = self._usages.setdefault(file.url, _Usage(file.header))
+            if file.url not in mine:
+                mine.add(file.url)
+                usage.slices += 1
+                traffic += Traffic() if file.url in self._first else file.header
+                others.add(self._first.setdefault(file.url, slice_id))
+            for run in file.runs:
+                for part in _split(run, mine):
+                    usage.add(part)
+                traffic = sum(map(_request, _split(run, self._first)), traffic)
+                others.update(self._first.setdefault(span.key, slice_id) for span in run)
+                mine.update(span.key for span in run)
+        return traffic, tuple(sorted(others - {slice_id}))
+
+    def at_most(self, processes: int) -> Traffic:
+        """Return the maximum for all slices so far, if several processes compute them, in any order."""
+        return sum((usage.at_most(processes) for usage in self._usages.values()), Traffic())
+
+
+def _split(run: list[Span], fetched: Container[Hashable]) -> list[list[Span]]:
+    """Split a run at tiles that are already fetched, and leave them out."""
+    parts: list[list[Span]] = [[]]
+    for span in run:
+        if span.key in fetched:
+            parts.append([])
+        else:
+            parts[-1].append(span)
+    return [part for part in parts if part]
+
+
+def _request(part: list[Span]) -> Traffic:
+    return Traffic(1, part[-1].stop - part[0].start)
 
 
 class _Grid(NamedTuple):
@@ -53,13 +161,13 @@ class Forecast:
     Parameters
     ----------
     headers
-        Read the headers of all files. Requests and bytes are then exact, unless a slice fails or is rejected.
+        Read the headers of all files. Requests and bytes are then exact if one process computes the slices, unless a
+        slice fails or is rejected.
     """
 
     config: JobConfig
     headers: bool
-    _fetched: set[Hashable] = field(default_factory=set)
-    _known_urls: set[str] = field(default_factory=set)
+    _sharing: Sharing = field(default_factory=Sharing)
 
     def of(self, task: Task) -> Cost:
         """Predict the cost of a task.
@@ -76,12 +184,13 @@ class Forecast:
         readers = [self._reader(each) for each in files]
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
             runs_of_files = list(threads.map(_runs, readers, files))
-        traffic = Traffic()
-        for reader, runs in zip(readers, runs_of_files, strict=True):
-            if reader.url not in self._known_urls:
-                self._known_urls.add(reader.url)
-                traffic += reader.access.usage.traffic if self.headers else Traffic(1, HEADER_BYTES)
-            traffic = sum(map(self._count, runs or ()), traffic)
+        traffic, shared_with = self._sharing.add(
+            task.id,
+            (
+                NeededFile(reader.url, self._header(reader, file), runs or [])
+                for reader, file, runs in zip(readers, files, runs_of_files, strict=True)
+            ),
+        )
         threads_per_process = self.config.cluster.threads_on(os.cpu_count() or 1)
         cells, pixel_bytes = math.prod(grid.geobox.shape), np.dtype(config.dtype).itemsize
         return Cost(
@@ -89,7 +198,17 @@ class Forecast:
             peak_bytes=PROCESS_BYTES + threads_per_process * of_slice(grid, config),
             output_bytes=math.ceil(cells * (len(config.bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE),
             by_gdal=sum(runs is None for runs in runs_of_files),
+            shared_with=shared_with,
         )
+
+    def at_most(self, processes: int) -> Traffic:
+        """Predict the maximum for all tasks so far, if several processes compute them. Each has its own cache."""
+        return self._sharing.at_most(processes)
+
+    def _header(self, reader: AssetReader, file: Read) -> Traffic:
+        if self.headers:
+            return reader.access.usage.traffic
+        return Traffic(1, min(HEADER_BYTES, declared_bytes(file.asset) or HEADER_BYTES))
 
     def _reader(self, file: Read) -> AssetReader:
         read, spec = self.config.read, _Grid.of(file.geobox)
@@ -102,18 +221,6 @@ class Forecast:
             grid = Lattice(CRS.from_epsg(spec.epsg), spec.transform, *spec.shape)
             reader.assume(assumed_levels(file.scene, file.key, file.name, grid, access))
         return reader
-
-    def _count(self, run: list[Span]) -> Traffic:
-        """Count the requests and bytes of a run of tiles. Tiles that are already fetched are skipped: they split it."""
-        parts: list[list[Span]] = [[]]
-        for span in run:
-            if span.key in self._fetched:
-                parts.append([])
-            else:
-                parts[-1].append(span)
-        self._fetched.update(span.key for span in run)
-        sizes = [part[-1].stop - part[0].start for part in parts if part]
-        return Traffic(len(sizes), sum(sizes))
 
 
 def _runs(reader: AssetReader, file: Read) -> list[list[Span]] | None:

@@ -1,6 +1,7 @@
 """Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +11,7 @@ from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError, SliceError
+from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.output.comparison import Comparison, compare
@@ -88,14 +90,18 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
     catalogue = open_catalogue(config.search, config.read.timeout_s)
     digest, sizes = job_digest(config, aois), output.sizes()
     overwritten = _overwritten(config, output, digest)
+    of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     compared: list[tuple[Task, Comparison]] = []
     for aoi in aois:
         items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
         plan = narrow(make_plan(items, aoi, config.cube), config.search)
-        log.info("%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+        log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
         plans.append(plan)
         compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
+    if len(plans) > 1:
+        log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:
         done = {each.slice.id for _, each in compared if each.is_same and each.slice.id in overwritten}
@@ -113,6 +119,15 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
         changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
         older=tuple((task.aoi.id, task.id) for task, each in compared if task.id in done and each.is_older),
     )  # fmt: skip
+
+
+def _warn_of_flaws(flawed: list[Comparison]) -> None:
+    """Report images whose files are damaged: in one line, and in a line for each that loses scenes."""
+    for each in (each for each in flawed if each.lost):
+        log.warning("%s: %s", each.slice.id, each.flaw)
+    if whole := [each for each in flawed if not each.lost]:
+        others = f" ({len(whole) - 1} others for such a reason, too)" if whole[1:] else ""
+        log.warning("%s: %s%s", whole[0].slice.id, whole[0].flaw, others)
 
 
 def _check_names(plans: list[Plan]) -> None:
@@ -177,10 +192,25 @@ def without_overwritten(job: Job) -> Job:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable."""
+    """The cost of each slice of a job, by id, and the slices that the forecast found to be unusable.
+
+    Parameters
+    ----------
+    processes
+        Number of worker processes of the run; None if it is not known.
+    at_most
+        Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
+    """
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
+    processes: int | None = None
+    at_most: Traffic = field(default_factory=Traffic)
+
+    @property
+    def total(self) -> Traffic:
+        """Sum of the slices, if one process computes them."""
+        return sum((cost.traffic for cost in self.costs.values()), Traffic())
 
 
 def forecast(job: Job, headers: bool) -> Forecasts:
@@ -202,4 +232,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
-    return Forecasts(costs, tuple(unusable))
+    cluster = job.config.cluster
+    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
+    found = Forecasts(costs, tuple(unusable), processes)
+    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))

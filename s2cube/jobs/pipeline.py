@@ -97,7 +97,8 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
     for each in watches:
         each.begin(job)
-    expected = sum((cost.traffic for cost in forecasts.costs.values()), Traffic())
+    at_most = {f"{key}_at_most": value for key, value in asdict(forecasts.at_most).items()}
+    expected = asdict(forecasts.total) | at_most
     results = []
     with closing(_make_slices(job, lease)) as final_results:
         for result in final_results:
@@ -155,7 +156,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             yield recorder.record(task, result, stream.running)
 
 
-def _summary(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Summary:
+def _summary(job: Job, results: Iterable[SliceResult], expected: dict[str, int]) -> Summary:
     ordered = sorted(results, key=lambda result: result.slice)
     traffic = sum((result.traffic for result in ordered), Traffic())
     return Summary(
@@ -169,5 +170,5 @@ def _summary(job: Job, results: Iterable[SliceResult], expected: Traffic) -> Sum
         ],
         requests=traffic.requests,
         bytes=traffic.bytes,
-        expected=asdict(expected),
+        expected=expected,
     )

@@ -20,12 +20,15 @@ class Cost:
         Maximum size of the files of the slice: their size without compression.
     by_gdal
         Number of files that GDAL will read. Their requests and bytes are not predicted.
+    shared_with
+        Ids of earlier slices that fetch parts of files that this slice needs, too. `traffic` does not include them.
     """
 
     traffic: Traffic
     peak_bytes: int
     output_bytes: int
     by_gdal: int
+    shared_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Summary:
     requests, bytes
         Requests and bytes of reading; see `SliceResult.traffic`.
     expected
-        Requests and bytes that were predicted from the items.
+        Requests and bytes that were predicted from the items, for one worker process. `requests_at_most` and
+        `bytes_at_most` are the maxima for the workers of the run: each process fetches shared parts of files itself.
     """
 
     written: list[str]

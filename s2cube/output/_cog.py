@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
-from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.cube.packing import packing_of
 from s2cube.output._spool import Spool
 from s2cube.output._statistics import Tally
 from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, PixelClass, band_of, classes_in
@@ -42,8 +42,8 @@ def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, sett
     Parameters
     ----------
     image
-        Dims (band, y, x), int16 or float32, packed as in `PACKINGS`, with the coordinates `band` and `time`. Its values
-        are not read.
+        Dims (band, y, x), packed as `packing_of` says, with the coordinates `band` and, if it is of one time, `time`.
+        Its values are not read.
     pixels
         The pixels to write.
     tally
@@ -66,15 +66,19 @@ def write_cog(image: xr.DataArray, pixels: Spool, tally: Tally, path: Path, sett
         source.colorinterp = tuple(map(_colour, names))
         for number, tags in enumerate(tally.gdal_tags(height * width), 1):
             source.update_tags(number, **tags, **_class_tags(classes[number - 1]))
-        source.scales = tuple(1.0 if each else PACKINGS[image.dtype.name].scale for each in classes)
-        source.units = tuple("" if each else UNIT for each in classes)
-        source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
+        packing = packing_of(image)
+        source.scales = tuple(1.0 if each else packing.scale for each in classes)
+        if packing.unit:
+            source.units = tuple("" if each else packing.unit for each in classes)
+        if "time" in image.coords:
+            source.update_tags(TIFFTAG_DATETIME=image.time.dt.strftime("%Y:%m:%d %H:%M:%S").item())
     # A predictor stores the differences between neighbouring pixels. They are small, so they compress better.
     predictor = "floating_point" if image.dtype.kind == "f" else "standard"
     options = _compression(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
-    # A file has one method for the overviews of all its bands. A mean of classes could be another class.
-    resampling = "mode" if all(classes) else "nearest" if any(classes) else "average"
-    _copy(pixels, path, **options, overview_resampling=resampling)
+    # A file has one method for the overviews of all its bands. A mean of classes could be another class. Computed
+    # values of 8 bits are usually classes, too.
+    resampling = "nearest" if any(classes) or image.dtype.itemsize == 1 else "average"
+    _copy(pixels, path, **options, overview_resampling="mode" if all(classes) else resampling)
 
 
 def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:

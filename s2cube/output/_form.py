@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s2cube.cube.packing import Packing
 from s2cube.output._statistics import BandStatistics
 from s2cube.sentinel2 import QA, QA_CLASSES, PixelClass, classes_in, common_name, platforms
 from s2cube.storage.image_item import ITEM_VERSION
@@ -50,42 +49,48 @@ class Raster:
         Names, in the order of the file. The name of an index is as good as that of a band.
     dtype
         Name of the data type.
-    packing
-        Scale and nodata of the values.
+    scale
+        Factor of the values.
+    nodata
+        None if every pixel has a value.
     unit
-        UDUNITS symbol of the unit.
+        UDUNITS symbol of the unit; None if it is unknown.
     crs
         Code, such as ``EPSG:32614``.
     shape
         Rows, columns.
     transform
         Six numbers, in the order of `affine.Affine`.
+    cell_m
+        Size of a cell, metres; None if the grid is in degrees.
     statistics
         One per band, or none.
     """
 
     bands: Sequence[str]
     dtype: str
-    packing: Packing
-    unit: str
+    scale: float
+    nodata: float | None
+    unit: str | None
     crs: str
     shape: tuple[int, int]
     transform: Sequence[float]
+    cell_m: float | None
     statistics: Sequence[BandStatistics] = ()
 
 
 def raster_properties(raster: Raster, scenes: Iterable[str]) -> dict[str, Any]:
     """Return the properties of an Item that follow from its raster, and the platform if all scenes have the same."""
     rows, columns = raster.shape
-    width_m, _, west, _, height_m, north = raster.transform
+    width, _, west, _, height, north = raster.transform
     found = platforms(scenes)
     return {
         **({"platform": found[0]} if len(found) == 1 else {}),
-        "gsd": width_m,
+        **({"gsd": raster.cell_m} if raster.cell_m else {}),
         "proj:code": raster.crs,
         "proj:shape": [rows, columns],
         "proj:transform": list(raster.transform),
-        "proj:bbox": [west, north + rows * height_m, west + columns * width_m, north],
+        "proj:bbox": [west, north + rows * height, west + columns * width, north],
         **_renders(raster),
         ITEM_VERSION: VERSION,
     }
@@ -162,20 +167,20 @@ def item_assets(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[str, Any]:
-    nodata = raster.packing.nodata
+    nodata = raster.nodata
     common = common_name(name)
     found = {key: value for key, value in vars(statistics).items() if value is not None} if statistics else {}
     classes = [_class(*each) for each in classes_in(name).items()]
-    scale = {"raster:scale": raster.packing.scale, "raster:offset": 0}
+    scale = {"raster:scale": raster.scale, "raster:offset": 0}
     return {
         "name": name,
         **({"eo:common_name": common} if common else {}),
         "data_type": raster.dtype,
-        "nodata": "nan" if math.isnan(nodata) else nodata,
-        **({} if classes else {"unit": raster.unit}),
+        **({} if nodata is None else {"nodata": "nan" if math.isnan(nodata) else nodata}),
+        **({"unit": raster.unit} if raster.unit and not classes else {}),
         **({"statistics": found} if found else {}),
         **({"classification:classes": classes} if classes else scale),
-        "raster:spatial_resolution": raster.transform[0],
+        **({"raster:spatial_resolution": raster.cell_m} if raster.cell_m else {}),
     }
 
 
@@ -198,7 +203,7 @@ def _renders(raster: Raster) -> dict[str, Any]:
     if not numbers.keys() >= {*_NATURAL}:
         return {}
     bands = [numbers[each] for each in _NATURAL]
-    limit = [0, round(_WHITE / raster.packing.scale, 6)]
+    limit = [0, round(_WHITE / raster.scale, 6)]
     natural = {
         "title": "Natural colours",
         "assets": ["data"],

@@ -18,7 +18,7 @@ from s2cube import __version__
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
-from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.cube.packing import nodata_of, packing_of
 from s2cube.output._form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
@@ -28,6 +28,7 @@ from s2cube.storage.image_item import (
     DATA_VERSION,
     DROPPED,
     GROUND,
+    NAME,
     OFFSETS,
     PICTURE,
     QA_IMAGE,
@@ -42,6 +43,9 @@ from s2cube.storage.image_item import (
 )
 
 _QA_TITLE = "Why each pixel is, or is not, there"
+
+_DEGREE_M = 111_000
+"""Length of a degree of latitude, metres."""
 
 
 def slice_item(
@@ -74,26 +78,29 @@ def slice_item(
         `offset_doubts`, `settings`, `search`, `ground` and `data_version` describe the input and how it was processed.
         A `derived_from` link points to every source item that has an address.
     """
-    outline, tolerance_m = _outline(facts.outline_lonlat, image.odc.geobox.resolution.x)
+    outline, tolerance_m = _outline(facts.outline_lonlat, _cell_m(image) or _DEGREE_M * image.odc.geobox.resolution.x)
     found = _Found(doubted, clear_percent(counts), tolerance_m)
     item = pystac.Item(
         facts.slice,
         shapely.geometry.mapping(outline),
         list(bounds_lonlat(outline)),
         facts.time,
-        _properties(facts, found),
+        _derived_properties(facts, found) if facts.name else _properties(facts, found),
+        start_datetime=facts.interval and facts.interval[0],
+        end_datetime=facts.interval and facts.interval[1],
         collection=facts.aoi,
     )
     raster = _raster(image, statistics)
     item.properties |= raster_properties(raster, facts.scenes)
-    cloud = cloud_percent(counts) if _masks_cloud(facts.provenance.settings) else None
+    cloud = cloud_percent(counts) if facts.is_explained and _masks_cloud(facts.provenance.settings) else None
     if cloud is not None:
         item.properties["eo:cloud_cover"] = cloud
     hrefs = {key: f"./{facts.slice}{suffix}" for key, suffix in SUFFIXES.items()}
-    item.add_asset(DATA, pystac.Asset(hrefs[DATA], "Reflectance", None, pystac.MediaType.COG, ["data", "reflectance"]))
+    title, roles = ("Computed values", ["data"]) if facts.name else ("Reflectance", ["data", "reflectance"])
+    item.add_asset(DATA, pystac.Asset(hrefs[DATA], title, None, pystac.MediaType.COG, roles))
     item.add_asset(QA_IMAGE, pystac.Asset(hrefs[QA_IMAGE], _QA_TITLE, None, pystac.MediaType.COG, ["data-mask"]))
     item.add_asset(PICTURE, pystac.Asset(hrefs[PICTURE], "Picture", None, pystac.MediaType.PNG, ["thumbnail"]))
-    if image_style(tuple(map(str, image.band.values))):
+    if image_style(tuple(map(str, image.band.values)), packing_of(image)):
         item.add_asset(STYLE, pystac.Asset(hrefs[STYLE], "Style for QGIS", None, "text/xml", ["style"]))
     item.add_asset(
         QA_STYLE, pystac.Asset(hrefs[QA_STYLE], "Style of the QA image for QGIS", None, "text/xml", ["style"])
@@ -159,21 +166,35 @@ def _properties(facts: SliceFacts, found: _Found) -> dict[str, Any]:
     return properties | ({SEARCH: dict(provenance.search)} if provenance.search else {})
 
 
+def _derived_properties(facts: SliceFacts, found: _Found) -> dict[str, Any]:
+    """Return the properties of an image that was computed from a cube. Properties that are not known are left out."""
+    properties, own = _properties(facts, found), {RECIPE, "s2cube:offset_doubts"}
+    unknown = set() if facts.provenance.settings else {SETTINGS, DATA_VERSION, GROUND}
+    return {key: value for key, value in properties.items() if key not in own | unknown} | {NAME: facts.name}
+
+
 def _outline(area: BaseGeometry, cell_m: float) -> tuple[BaseGeometry, float]:
     """Simplify an outline by at most a tenth of a cell, for RFC 7946; return it and the tolerance (m)."""
     outline, tolerance_m = compact(unwrap(area), cell_m / 10)
     return shapely.orient_polygons(split(outline)), tolerance_m
 
 
+def _cell_m(image: xr.DataArray) -> float | None:
+    """Return the size of a cell, metres. None if the grid is in degrees, because it then depends on the place."""
+    geobox = image.odc.geobox
+    return None if geobox.crs.geographic else geobox.resolution.x
+
+
 def _raster(image: xr.DataArray, statistics: Sequence[BandStatistics]) -> Raster:
-    geobox, dtype = image.odc.geobox, image.dtype.name
+    geobox, packing = image.odc.geobox, packing_of(image)
     names = [str(name) for name in image.band.values]
     return Raster(
-        names, dtype, PACKINGS[dtype], UNIT, f"EPSG:{geobox.crs.epsg}", tuple(geobox.shape),
-        list(geobox.affine)[:6], statistics,
+        names, image.dtype.name, packing.scale, nodata_of(image), packing.unit, f"EPSG:{geobox.crs.epsg}",
+        tuple(geobox.shape), list(geobox.affine)[:6], _cell_m(image), statistics,
     )  # fmt: skip
 
 
 def _masks_cloud(settings: Mapping[str, Any]) -> bool:
-    by_class = "scl" in settings["mask"] and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
-    return by_class or bool({"cloud", "qa60"} & set(settings["mask"]))
+    layers = settings.get("mask", ())
+    by_class = "scl" in layers and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
+    return by_class or bool({"cloud", "qa60"} & set(layers))

@@ -5,14 +5,15 @@ QGIS applies a ``.qml`` file by itself, if it is beside a raster and has its nam
 
 from xml.etree import ElementTree
 
+from s2cube.cube.packing import Packing
 from s2cube.output._picture import BRIGHTEST_REFLECTANCE, TRUE_COLOUR
 from s2cube.sentinel2 import QA, QA_CLASSES, band_of
 
 _DOCTYPE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
-def image_style(bands: tuple[str, ...]) -> bytes | None:
-    """Return a style with the colours of the picture; None if the image does not have red, green and blue.
+def image_style(bands: tuple[str, ...], packing: Packing | None = None) -> bytes | None:
+    """Return a style with the colours of the picture; None if it does not have reflectance of red, green and blue.
 
     Without it, QGIS stretches each band between the smallest and the largest value of the image, so that the colours of
     different dates cannot be compared. The limits are reflectance: QGIS applies the scale of the file.
@@ -21,9 +22,11 @@ def image_style(bands: tuple[str, ...]) -> bytes | None:
     ----------
     bands
         Names of the bands, in the order of the image. They may be in the spelling of any catalogue.
+    packing
+        Packing of the image. None for reflectance.
     """
     names = [band_of(name) for name in bands]
-    if not set(TRUE_COLOUR) <= set(names):
+    if not set(TRUE_COLOUR) <= set(names) or (packing and not packing.unit):
         return None
     numbers = {f"{name}Band": str(names.index(name) + 1) for name in TRUE_COLOUR}
     root, renderer = _style("multibandcolor", numbers)

@@ -16,7 +16,7 @@ import xarray as xr
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.windows import Window
 
-from s2cube.cube.packing import PACKINGS
+from s2cube.cube.packing import nodata_of
 
 _IN_MEMORY_BYTES = 64 << 20
 """A larger raster is a file on disk. Five bands of 50 x 50 km at 30 m are in memory. A file is a little slower than
@@ -99,10 +99,10 @@ def open_spool(folder: Path, **layout: Any) -> Iterator[Spool]:
 
 
 def layout_of(image: xr.DataArray) -> dict[str, Any]:
-    """Return the layout of a spool for an image, (band, y, x), int16 or float32."""
+    """Return the layout of a spool for an image, (band, y, x)."""
     count, height, width = image.shape
     dtype = image.dtype.name
     return {
         "count": count, "height": height, "width": width, "dtype": dtype,
-        "crs": image.rio.crs, "transform": image.rio.transform(), "nodata": PACKINGS[dtype].nodata,
+        "crs": image.rio.crs, "transform": image.rio.transform(), "nodata": nodata_of(image),
     }  # fmt: skip

@@ -11,6 +11,9 @@ import numpy as np
 _PART_VALUES = 1 << 18
 """Number of values that are summed at a time, so that the temporary arrays are small."""
 
+_LARGEST = 1e150
+"""Values beyond this, which only float64 has, are left out like infinite ones: their squares have no number."""
+
 _MANTISSA_BITS = 24
 """Number of significant bits of a float32."""
 
@@ -76,7 +79,7 @@ class Tally:
         Parameters
         ----------
         values
-            int16 or float32. Infinite values are left out.
+            Any integers or floats. Infinite values are left out.
         is_valid
             True where a value is valid.
         """
@@ -131,20 +134,35 @@ def _add(parts: Iterable[_Sums]) -> _Sums:
 
 
 def _sum_exactly(values: np.ndarray) -> _Sums:
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    finite = values
+    if values.dtype.kind == "f":
+        finite = values[np.abs(values) < (_LARGEST if values.dtype == "float64" else np.inf)]
     parts = (finite[first : first + _PART_VALUES] for first in range(0, finite.size, _PART_VALUES))
     return _add(_sum_part(part) for part in parts)
 
 
 def _sum_part(values: np.ndarray) -> _Sums:
-    total, squares = _sum_floats(values) if values.dtype.kind == "f" else _sum_integers(values)
+    if values.dtype == "float32":
+        total, squares = _sum_floats(values)
+    elif values.dtype.kind == "f":
+        total, squares = _sum_wide(values)
+    else:
+        total, squares = _sum_integers(values)
     # Adding 0 turns -0 into 0. Which of them is the minimum would depend on the order.
     return _Sums(values.size, float(values.min()) + 0.0, float(values.max()) + 0.0, total, squares)
 
 
 def _sum_integers(values: np.ndarray) -> tuple[Fraction, Fraction]:
+    if values.dtype.itemsize > 2:
+        return _sum_wide(values)
     wide = values.astype("int64")
     return Fraction(int(wide.sum())), Fraction(int(wide @ wide))
+
+
+def _sum_wide(values: np.ndarray) -> tuple[Fraction, Fraction]:
+    """Sum numbers of more than 24 bits. The squares are rounded to float64, and so are integers beyond 53 bits."""
+    exact = values.astype("float64")
+    return Fraction(math.fsum(exact)), Fraction(math.fsum(exact**2))
 
 
 def _sum_floats(values: np.ndarray) -> tuple[Fraction, Fraction]:
@@ -175,7 +193,7 @@ def _statistics(sums: _Sums, cells: int) -> BandStatistics:
         return BandStatistics(None, None, None, None, valid_percent)
     mean = sums.total / sums.count
     variance = sums.squares / sums.count - mean**2
-    return BandStatistics(sums.minimum, sums.maximum, float(mean), math.sqrt(variance), valid_percent)
+    return BandStatistics(sums.minimum, sums.maximum, float(mean), math.sqrt(max(float(variance), 0.0)), valid_percent)
 
 
 def _text(value: float | None) -> str:

@@ -103,7 +103,9 @@ def stored_cube(
         If an image has no QA image, or if its values cannot become this dtype.
     """
     first = items[0]
-    if (first.dtype, dtype) not in _CONVERSIONS:
+    # The scale of other images is not that of reflectance.
+    allowed = {("float32", "float32")} if first.name else _CONVERSIONS
+    if (first.dtype, dtype) not in allowed:
         problem = f"is {first.dtype or 'of an unknown type'}, not {dtype}"
         raise OutputError(output.path(first.aoi, first.slice), problem, "Choose another dtype")
     bands = wanted or first.bands
@@ -158,7 +160,9 @@ def _slice_facts(item: StoredItem, dtype: str) -> SliceFacts:
         recipe, facts.data_version, settings, facts.search, facts.ground, facts.offset_dn, dropped, item.derived_from
     )
     outline = shapely.geometry.shape(dict(item.geometry))
-    return SliceFacts(item.aoi, outline, item.slice, item.time, item.scenes, provenance)
+    interval = item.interval if item.properties["datetime"] is None else None
+    time = None if interval else item.time
+    return SliceFacts(item.aoi, outline, item.slice, time, item.scenes, provenance, item.name, interval)
 
 
 def _lazy(

@@ -103,7 +103,7 @@ def _extent(images: Collection[ImageItem]) -> pystac.Extent:
     # If a box crosses the antimeridian, the extent that pystac computes spans the globe.
     outlines = shapely.get_parts([shapely.geometry.shape(dict(each.geometry)) for each in images])
     bounds = bounds_lonlat(shapely.MultiPolygon(list(outlines)))
-    times = [each.time for each in images]
+    times = [time for each in images for time in each.interval]
     return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.TemporalExtent([[min(times), max(times)]]))
 
 

@@ -1,6 +1,5 @@
 """Compare existing images with a plan, and describe what has changed since they were written."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +11,6 @@ from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
 from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
-
-log = logging.getLogger(__name__)
 
 _FIRST_DATA_VERSION = 1
 """Data version of an Item without this property."""
@@ -35,6 +32,8 @@ class Comparison:
         Ids of scenes of the image that the search does not find any more.
     is_older
         Whether the Item of the image has an older form, see `renewal.is_older`.
+    flaw
+        Why an image with an Item is not there: a file that is missing or has another size. Empty if it is there.
     """
 
     slice: TimeSlice
@@ -43,6 +42,7 @@ class Comparison:
     others: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     is_older: bool = False
+    flaw: str = ""
 
     @property
     def is_same(self) -> bool:
@@ -83,10 +83,14 @@ def _compare(
     lost = {*existing.scenes} - found - {dropped.scene for dropped in each.dropped}
     if flaw := existing.flaw(sizes):
         without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
-        log.warning("%s: will be recomputed%s: %s", each.id, without, flaw)
-        return Comparison(each)
+        return Comparison(each, lost=tuple(sorted(lost)), flaw=f"will be recomputed{without}: {flaw}")
     if (existing.recipe, existing.bands) == (each.recipe, config.bands):
         return Comparison(each, is_there=True)
+    if existing.name:
+        was = (
+            f"an image '{existing.name}' has its name, which write_cogs wrote of values that were computed from a cube"
+        )
+        return Comparison(each, is_there=True, others=(was,))
     settings = _changed_settings(existing, plan, config)
     others = list(_other_changes(existing, found))
     if not settings and not others:

@@ -15,7 +15,7 @@ from s2cube.config.sections import OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.mask import final_qa
 from s2cube.cube.offset_check import OffsetCheck
-from s2cube.cube.packing import PACKINGS
+from s2cube.cube.packing import Packing, packing_of
 from s2cube.errors import OutputError, WriteError
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
@@ -69,7 +69,7 @@ def write_files(
         with open_spool(folder, **layout) as pixels, open_spool(folder, **layout | _QA_LAYOUT) as reasons:
             with pixels.filling(), reasons.filling():
                 counts, tallies = _sum(
-                    _write_lazily(image, facts.aoi, (pixels, reasons), tally),
+                    _write_lazily(image, "" if facts.name else facts.aoi, (pixels, reasons), tally),
                     check.tallies() if check else None,
                     readers,
                 )
@@ -77,8 +77,8 @@ def write_files(
             names = tuple(compress(facts.scenes, doubts))
             write_cog(image, pixels, tally, folder / f"{slice_id}.tif", settings)
             write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
-            write_picture(bands, pixels, folder / f"{slice_id}.png")
-        if style := image_style(bands):
+            write_picture(bands, pixels, folder / f"{slice_id}.png", packing_of(image))
+        if style := image_style(bands, packing_of(image)):
             (folder / f"{slice_id}{SUFFIXES[STYLE]}").write_bytes(style)
         (folder / f"{slice_id}{SUFFIXES[QA_STYLE]}").write_bytes(qa_style())
         item = slice_item(image, facts, counts, names, tally.statistics(aoi_cells(counts)))
@@ -112,6 +112,9 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
 
     Parameters
     ----------
+    aoi_id
+        The area outside of which there may be no value. Empty if values may be everywhere, because they were computed
+        from a cube.
     spools
         For the pixels, and for the QA values.
     """
@@ -121,7 +124,7 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
     qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
     meta = np.empty((0, 0, 0), bool)
     holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], sink=_Sink(pixels, tally, aoi_id, is_class),
+        _put_values, values, qa[np.newaxis], sink=_Sink(pixels, tally, aoi_id, packing_of(image), is_class),
         chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
     count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
@@ -133,11 +136,20 @@ def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool],
 
 @dataclass(frozen=True)
 class _Sink:
-    """Where the pixels of an image go. `is_class`: for each band, whether it contains classes."""
+    """Where the pixels of an image go, and what they are.
+
+    Parameters
+    ----------
+    aoi_id
+        See `_write_lazily`.
+    is_class
+        For each band, whether it contains classes.
+    """
 
     spool: Spool
     tally: Tally
     aoi_id: str
+    packing: Packing
     is_class: tuple[bool, ...]
 
 
@@ -147,12 +159,12 @@ def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any
     Bands of classes are not in the mask, so that the QA image does not depend on them. If there are no other bands,
     the mask is that of the QA values.
     """
-    is_nodata = PACKINGS[values.dtype.name].holes(values)
-    if (~is_nodata & (qa == QA.OUTSIDE)).any():
+    is_nodata = sink.packing.holes(values)
+    if sink.aoi_id and (~is_nodata & (qa == QA.OUTSIDE)).any():
         raise OutputError(
             f"the cube of {sink.aoi_id}",
             "has values outside its area of interest, so it was changed after open_cube",
-            "Write a cube of open_cube, or use its .rio.to_raster",
+            "Give the images a name, because they are not those of a run: write_cogs(cube, out, name='filled')",
         )
     origin = _chunk_origin(block_info)
     sink.spool.put(values, *origin)

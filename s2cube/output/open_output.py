@@ -137,9 +137,10 @@ def _kind(item: StoredItem, wanted: tuple[str, ...]) -> str:
     """Describe what all images of a cube have in common."""
     facts, bands = item.facts, wanted if wanted and {*wanted} <= {*item.bands} else item.bands
     (rows, columns), (side, _, left, _, _, top) = facts.shape, facts.transform
+    name = f"name {item.name}, " if item.name else ""
     return (
-        f"bands {','.join(bands)} as {item.dtype}, {rows} x {columns} cells of {side:g} m at {left:.12g}, {top:.12g} "
-        f"in {facts.crs}, polygon {facts.ground[:8] or 'unknown'}"
+        f"{name}bands {','.join(bands)} as {item.dtype}, {rows} x {columns} cells of {side:g} m at {left:.12g}, "
+        f"{top:.12g} in {facts.crs}, polygon {facts.ground[:8] or 'unknown'}"
     )
 
 
@@ -164,6 +165,9 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
             try:
                 found = StoredItem.of(item)
             except ValueError as error:
+                if item.name:  # such an image may have any grid and dtype
+                    log.warning("%s is left out: %s", item.slice, error)
+                    continue
                 path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
                 raise OutputError(path, f"cannot be opened ({error})", remedy) from None
             yield found

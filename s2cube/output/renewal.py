@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from s2cube.cube.packing import PACKINGS, UNIT
+from s2cube.cube.packing import PACKINGS
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.output._form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.storage.image_item import DATA, ITEM_VERSION, QA_IMAGE, ImageItem
@@ -84,7 +84,11 @@ def _raster(item: ImageItem) -> Raster:
     transform = [float(each) for each in properties["proj:transform"][:6]]
     if len(transform) != 6:
         raise ValueError("proj:transform is too short")
-    return Raster(item.bands, dtype, PACKINGS[dtype], UNIT, properties["proj:code"], (rows, columns), transform)
+    packing = PACKINGS[dtype]
+    return Raster(
+        item.bands, dtype, packing.scale, packing.nodata, packing.unit, properties["proj:code"], (rows, columns),
+        transform, transform[0],
+    )  # fmt: skip
 
 
 def _is_replaced(extension: str, others: list[str]) -> bool:

@@ -50,17 +50,13 @@ def assumed_levels(scene: pystac.Item, key: str, name: str, grid: Lattice, acces
         If the item declares a CRS that does not exist.
     """
     asset = scene.assets[key]
-    pixel_m = NATIVE_M[name]
+    pixel_m = _pixel_m(asset) or NATIVE_M[name]
     high, wide = _shape(asset, round(_GRANULE_M / pixel_m))
     left, top = corner(asset) or _corner_around(grid)
     crs = _crs(scene, grid)
     dtype = np.dtype("u1" if name in LAYER_ASSETS else "u2")
-    file_bytes = asset.extra_fields.get("file:size")
-    per_pixel = (
-        file_bytes * FULL_RESOLUTION_SHARE / (high * wide)
-        if isinstance(file_bytes, int) and file_bytes > 0
-        else _BYTES_PER_PIXEL[dtype.str[1:]]
-    )
+    file_bytes = declared_bytes(asset)
+    per_pixel = file_bytes * FULL_RESOLUTION_SHARE / (high * wide) if file_bytes else _BYTES_PER_PIXEL[dtype.str[1:]]
     levels, at = [], HEADER_BYTES
     for factor in (1, *_OVERVIEW_FACTORS):
         height, width = math.ceil(high / factor), math.ceil(wide / factor)
@@ -73,6 +69,20 @@ def assumed_levels(scene: pystac.Item, key: str, name: str, grid: Lattice, acces
         levels.append(Level(Lattice(crs, transform, height, width), (tile, tile), offsets, sizes, strips=False))
     tiff = Tiff(asset.href, "", 0, Codec(dtype), tuple(levels))
     return [TiledRaster(tiff, level, access) for level in levels]
+
+
+def declared_bytes(asset: pystac.Asset) -> int | None:
+    """Return the size of a file that its item declares; None if it does not."""
+    size = asset.extra_fields.get("file:size")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _pixel_m(asset: pystac.Asset) -> float | None:
+    """Return the width of a pixel that the item declares; None if it is not one of Sentinel-2's files in metres."""
+    if corner(asset) is None:
+        return None
+    width_m: float = asset.extra_fields["proj:transform"][0]
+    return width_m if min(NATIVE_M.values()) <= width_m <= max(NATIVE_M.values()) else None
 
 
 def _crs(scene: pystac.Item, grid: Lattice) -> CRS:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from urllib.parse import urlsplit
 
 import pystac
 
@@ -46,6 +47,7 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
     SearchError
         If the catalogue cannot be read or has no such collection.
     """
+    log.info("searching %s", urlsplit(config.stac).hostname or config.stac)
     with _as_search_errors(config):
         source = open_source(config.stac, timeout_s)
         if isinstance(source, Iterator):

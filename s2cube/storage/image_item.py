@@ -4,9 +4,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from s2cube.storage.layout import slice_file
@@ -106,7 +116,14 @@ class ImageItem:
     @property
     def time(self) -> datetime:
         """Acquisition of the earliest scene, UTC."""
-        return datetime.fromisoformat(self.properties["datetime"])
+        return self.interval[0]
+
+    @property
+    def interval(self) -> tuple[datetime, datetime]:
+        """First and last time of the image, UTC. They are equal if it is of one time."""
+        first, last = (self.properties.get(f"{end}_datetime") for end in ("start", "end"))
+        instant = self.properties["datetime"]
+        return datetime.fromisoformat(first or instant), datetime.fromisoformat(last or instant)
 
     def flaw(self, sizes: Mapping[str, int], suffix: str = "") -> str:
         """Return a text about the first file that is missing or has another size; empty if there is none.
@@ -262,11 +279,30 @@ class _Link(_Part):
     href: str
 
 
+_Instant = Annotated[str, AfterValidator(_check_instant)]
+
+
 class _Properties(_Part):
-    datetime: Annotated[str, AfterValidator(_check_instant)]
+    datetime: _Instant | None
+    start: _Instant | None = Field(None, alias="start_datetime")
+    end: _Instant | None = Field(None, alias="end_datetime")
     name: str = Field("", alias=NAME)
-    recipe: str = Field(alias=RECIPE)
+    # Only an image with a name has no recipe.
+    recipe: str = Field("", alias=RECIPE, validate_default=True)
     scenes: list[str] = Field([], alias=SCENES)
+
+    @field_validator("recipe")
+    @classmethod
+    def _check_recipe(cls, recipe: str, others: ValidationInfo) -> str:
+        if not recipe and not others.data.get("name"):
+            raise ValueError("is missing")
+        return recipe
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.datetime is None and not (self.start and self.end):
+            raise ValueError("datetime is null, so start_datetime and end_datetime are needed")
+        return self
 
 
 class _Item(_Part):

@@ -164,7 +164,11 @@ class Lease:
                     raise self._busy(record_now)
                 return found
             time.sleep(1)
-        log.warning("%s: the run that %s started is dead; this run continues its work", self._address, record.where)
+        log.warning(
+            "%s: the run that %s started has failed (no heartbeat); this run continues its work",
+            self._address,
+            record.where,
+        )
         return before
 
     @property

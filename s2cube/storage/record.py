@@ -73,7 +73,7 @@ class Attempt:
     """
 
     where: str
-    started: str
+    started: Instant
     ended: str
 
 
@@ -151,13 +151,13 @@ class Record:
 
     @property
     def description(self) -> str:
-        """The state in words. A run may be dead although its record says ``running``."""
+        """The state, a `RunState`, with its reason. A run may have failed although its record says ``running``."""
         if self.is_open and not self.is_alive:
-            return f"dead (no heartbeat for {self._silence_s:.0f} s; run again to continue)"
+            return f"failed (no heartbeat for {self._silence_s:.0f} s; run again to continue)"
         if self.is_open and not self.has_begun:
             return "running (no slice has begun yet)"
-        if self.state == "done" and self.progress.failed:
-            return "ended with failures"
+        if self.state == "stopped":
+            return "stopped (run again to continue)"
         return f"{self.state} ({self.error})" if self.error else self.state
 
     @property

@@ -214,6 +214,7 @@ class TestFaults:
         status, _, err = run.end(40)
         assert status == 1
         assert f"{cluster.address}: has had no worker for 3 s. Start workers" in err
+        assert err.count(f"info: waiting for workers of {cluster.address}") == 1
 
     def test_a_frozen_worker_does_not_hold_up_others(
         self, cluster: DaskCluster, slow: Faulty, job: Job, expected: dict[str, bytes]
@@ -291,7 +292,7 @@ class TestFaults:
             assert status == told
             assert time.monotonic() - asked_s < 5
             if how != signal.SIGKILL:
-                assert "slices are done" in err
+                assert "slices written" in err
                 assert "stopped; written slices remain" in err
                 assert "Traceback" not in err
         slow.fault = lambda *_: None
@@ -403,6 +404,8 @@ class TestClasses:
     ) -> None:
         words = _without_scheduler(job(*BANDS, "--class", "dask_jobqueue.SLURMCluster", "--workers", "1"))
         ran = s2cube_command("run", *words, "--options", json.dumps(slurm_options))
+        assert "info: starting dask_jobqueue.SLURMCluster with 1 workers" in ran.err
+        assert ran.err.count("info: waiting for workers of SLURMCluster") == 1
         assert ran.status == 0, ran.err
         assert files(Path("out")) == expected
 

@@ -57,7 +57,7 @@ def test_every_source_spells_values_alike(tmp_path: Path) -> None:
 def test_the_error_names_who_said_it(tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text("[search]\nmax_cloud = 400\n")
-    with pytest.raises(ConfigError, match=r"job.toml: \[search\] max_cloud: .* less than or equal to 100"):
+    with pytest.raises(ConfigError, match=r"job.toml: \[search\] max_cloud: .* is more than 100"):
         load_config({}, {}, file)
     with pytest.raises(ConfigError, match="^S2CUBE_SEARCH__MAX_CLOUD: "):
         load_config({}, {"S2CUBE_SEARCH__MAX_CLOUD": "-1"}, file)

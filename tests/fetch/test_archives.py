@@ -193,7 +193,7 @@ class TestSettings:
             ('{"s3://b": {"endpoint": "host:9000"}}', "endpoint must be an http or https address"),
             ('{"s3://b": {"endpoint": "https://me:TOPSECRET@h"}}', "endpoint must not contain a user"),
             ('{"s3://b": {"endpoint": "https://h?key=TOPSECRET"}}', "endpoint must not contain a user"),
-            ('{"s3://b": {"anonymous": "TOPSECRET"}}', "anonymous: Input should be a valid boolean"),
+            ('{"s3://b": {"anonymous": "TOPSECRET"}}', "anonymous: its value is neither true nor false"),
         ],
     )  # fmt: skip
     def test_refused(self, text: str, told: str) -> None:

@@ -1,9 +1,10 @@
 """What plan foresees is what a run takes, by the books of a server."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import geopandas
@@ -20,6 +21,8 @@ from s2cube.cube.chunks import ReadGrid, read_grid
 from s2cube.demo.archive import Archive
 from s2cube.fetch import session
 from s2cube.fetch.cache import FileCache, Span
+from s2cube.fetch.traffic import Traffic
+from s2cube.jobs._cost import NeededFile, Sharing
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.time_slice import Plan
 from support.runs import FARM, CommandLine, in_this_process
@@ -106,6 +109,124 @@ def test_the_scene_classification_is_read_once(
         assert path != other or start >= stop or stop == 16384
     with rasterio.open(done.json["written"][0]) as cog:
         assert cog.descriptions == ("red", "scl", "qa")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_stays_within_the_plan_for_its_processes(
+    server_processes: None, s2cube_command: CommandLine, archive: Archive, tmp_path: Path, processes: int
+) -> None:
+    """Each process fetches the files that slices share, at most once."""
+    left, bottom, _, _ = FARM
+    fields = [shapely.box(left + 200 * n, bottom, left + 150 + 200 * n, bottom + 150) for n in range(8)]
+    frame = geopandas.GeoDataFrame({"id": list("abcdefgh")}, geometry=fields, crs="EPSG:32614")
+    frame.to_file(tmp_path / "fields.gpkg")
+    with faulty(archive.items.parent) as server:
+        words = [
+            "--aoi",
+            tmp_path / "fields.gpkg",
+            "--stac",
+            f"{server.url}/items.json",
+            "--json",
+            "--bands",
+            "blue,nir",
+        ]
+        words += ["--workers", processes, "--threads", 1]
+        foreseen = s2cube_command("plan", "--headers", *words)
+        server.asked.clear()
+        done = s2cube_command("run", *words)
+        taken = books(server)
+    assert done.status == 0, done.err
+    assert {key: done.json[key] for key in taken} == taken
+    for key in taken:
+        assert foreseen.json[key] <= taken[key] <= foreseen.json[f"{key}_at_most"]
+    assert foreseen.json["processes"] == processes
+    assert (f"at most {foreseen.json['requests_at_most']} requests" in foreseen.err) == (processes > 1)
+    assert foreseen.json["requests_at_most"] == processes * foreseen.json["requests"]
+    assert set(done.json["expected"]) == {"requests", "bytes", "requests_at_most", "bytes_at_most"}
+
+
+def test_plan_names_what_is_shared(served: Faulty, s2cube_command: CommandLine, tmp_path: Path) -> None:
+    words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--datetime", "2022-05"]
+    done = s2cube_command("plan", *words)
+    (line,) = (line for line in done.out.splitlines() if line.startswith("two_20220520"))
+    assert line.split()[3:7] == ["to", "do", "0", "0.0"]
+    assert "one_20220520" in line
+    assert "shares files with" in done.out
+    assert s2cube_command("plan", *words, "--json").json["shared_with"] == {"two_20220520": ["one_20220520"]}
+    alone = s2cube_command("plan", "--aoi", served.root / "aoi.geojson", "--stac", f"{served.url}/items.json")
+    assert "shares files with" not in alone.out
+
+
+def test_a_plan_from_items_is_near(served: Faulty, s2cube_command: CommandLine) -> None:
+    """The items name the sizes of their files."""
+    words = ["--aoi", served.root / "aoi.geojson", "--stac", f"{served.url}/items.json", "--json"]
+    near, exact = s2cube_command("plan", *words).json, s2cube_command("plan", *words, "--headers").json
+    assert near["requests"] == exact["requests"]
+    assert exact["bytes"] <= near["bytes"] <= 1.5 * exact["bytes"]
+
+
+def test_a_file_of_coarser_pixels_than_usual_is_foreseen(
+    served: Faulty, s2cube_command: CommandLine, archive: Archive, tmp_path: Path
+) -> None:
+    """A catalogue may have 60 m files only: the item declares their pixels."""
+    features = json.loads(archive.items.read_text())["features"][:1]
+    for asset in features[0]["assets"].values():
+        asset["href"] = f"{served.url}/{asset['href'].removeprefix('./')}"
+        asset["proj:shape"], asset["proj:transform"] = [100, 100], [60, 0, *asset["proj:transform"][2:4], -60, 4553580]
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    done = s2cube_command("plan", "--aoi", archive.aoi, "--stac", tmp_path / "items.json", "--bands", "blue", "--json")
+    # A header and a tile of each of the two files.
+    assert done.json["requests"] == 4
+
+
+@st.composite
+def needs(draw: st.DrawFn) -> list[list[tuple[str, list[int]]]]:
+    """Slices, each with the files that it needs, each with the tiles that it needs, which lie side by side."""
+    tiles = st.sets(st.integers(0, 7), min_size=1, max_size=5).map(sorted)
+    return draw(st.lists(st.lists(st.tuples(st.sampled_from("xy"), tiles), min_size=1, max_size=3), max_size=6))
+
+
+@given(needs(), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_no_order_and_no_number_of_processes_takes_more(
+    slices: list[list[tuple[str, list[int]]]], processes: int, chance: Random
+) -> None:
+    """Against a simulation: every process has its own set of tiles."""
+    sharing, header, size = Sharing(), Traffic(1, 16), 10
+    ordered = Traffic()
+    for index, files in enumerate(slices):
+        needed = [
+            NeededFile(url, header, [[Span((url, tile), tile * size, tile * size + size) for tile in tiles]])
+            for url, tiles in files
+        ]
+        ordered += sharing.add(str(index), needed)[0]
+    assert simulated(slices, [0] * len(slices), range(len(slices))) == ordered
+    order = list(range(len(slices)))
+    chance.shuffle(order)
+    taken = simulated(slices, [chance.randrange(processes) for _ in slices], order)
+    most = sharing.at_most(processes)
+    assert taken.requests <= most.requests
+    assert taken.bytes <= most.bytes
+
+
+def simulated(slices: list[list[tuple[str, list[int]]]], where: Sequence[int], order: Iterable[int]) -> Traffic:
+    """Fetch the tiles of slices, in an order, each slice in a process: a request ends before a tile that is there."""
+    requests = size = 0
+    there: set[tuple[int, str, int]] = set()
+    for index in order:
+        for url, tiles in slices[index]:
+            if (where[index], url, -1) not in there:
+                there.add((where[index], url, -1))
+                requests, size = requests + 1, size + 16
+            last = None
+            for tile in tiles:
+                if (where[index], url, tile) in there:
+                    last = None
+                    continue
+                there.add((where[index], url, tile))
+                requests, size = requests + (last is None), size + 10 * (1 if last is None else tile - last)
+                last = tile
+    return Traffic(requests, size)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from s2cube.storage.layout import FAILURES, OVERWRITE, RUN
 from s2cube.storage.lease import Lease, held, read_record
 from s2cube.storage.output import Output
 from s2cube.storage.progress import Progress
-from s2cube.storage.record import Record
+from s2cube.storage.record import Attempt, Record
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Outcome, Run, edit
 from support.servers import faulty
@@ -55,6 +55,7 @@ class TestOverwrite:
         stop.append(2)
         first = run("--overwrite")
         assert first.status == 130
+        assert "the same command recomputes the others; a run without --overwrite leaves the old images" in first.err
         begun = json.loads((out / OVERWRITE).read_text())
         assert len(begun["slices"]) == 2
         assert begun["total"] == len(DAYS)
@@ -271,7 +272,7 @@ class TestBeforeItBegins:
         assert asked.json["progress"]["written"] == len(DAYS)
         assert asked.json["attempt"] == attempt
         first, second = asked.err.splitlines()
-        assert first.startswith("done: 6 of 6 slices done (")
+        assert first.startswith("done: 6 of 6 slices written (")
         assert second.startswith("A later run wrote nothing: failed (")
 
         # The output is free, and the next run that makes something, or finds all there, has its own record.
@@ -309,7 +310,7 @@ class TestBeforeItBegins:
         assert run().status == 130
         asked = s2cube_command("status", "out")
         assert asked.status == 0
-        assert asked.err.startswith("done: 6 of 6 slices done (")
+        assert asked.err.startswith("done: 6 of 6 slices written (")
         assert "A later run wrote nothing: stopped" in asked.err
 
     def test_killed_while_it_searches(self, run: Run, s2cube_command: CommandLine, out: Path) -> None:
@@ -322,8 +323,8 @@ class TestBeforeItBegins:
             asked = s2cube_command("status", "out", "--json")
             assert asked.status == 0
             assert asked.json["progress"]["written"] == len(DAYS)
-            assert asked.err.startswith("done: 6 of 6 slices done (")
-            assert "A later run wrote nothing: dead (no heartbeat" in asked.err
+            assert asked.err.startswith("done: 6 of 6 slices written (")
+            assert "A later run wrote nothing: failed (no heartbeat" in asked.err
         assert run().status == 0
         assert "later" not in s2cube_command("status", "out").err
 
@@ -332,7 +333,7 @@ class TestBeforeItBegins:
             asked = s2cube_command("status", "out", "--json")
         assert asked.status == 0
         assert asked.json["alive"] is True
-        assert asked.err.startswith("running (no slice has begun yet): 0 of 0 slices done, ")
+        assert asked.err.startswith("running (no slice has begun yet): 0 of 0 slices written, ")
 
     def test_a_dead_run_that_a_failed_one_followed_holds_nobody_up(self, tmp_path: Path) -> None:
         """Who waits for a sign of life of the dead one is not to take its record, put back, for one."""
@@ -371,7 +372,7 @@ class TestTold:
         assert failed.status == 3
         asked = s2cube_command("status", "out", "--json")
         assert asked.status == 3
-        assert asked.err.startswith("ended with failures: 0 of 6 slices done, 6 FAILED (")
+        assert asked.err.startswith("done: 0 of 6 slices written, 6 FAILED (")
         assert asked.json["progress"]["written"] == 0
         assert asked.json["progress"]["failed"] == 6
 
@@ -386,7 +387,38 @@ class TestTold:
         monkeypatch.setattr("s2cube.jobs.pipeline._compute", some)
         done = run()
         assert done.status == 130
-        assert "1 of 6 slices are done, 1 FAILED" in done.err
+        assert "1 of 6 slices written, 1 FAILED" in done.err
+        assert "s2cube: stopped; written slices remain, and the same command continues from there" in done.err
+
+    def test_a_stopped_search_tells_of_no_slices(
+        self, s2cube_command: CommandLine, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stopped(*_: object) -> None:
+            raise KeyboardInterrupt(15)
+
+        monkeypatch.setattr("s2cube.scenes.search.open_source", stopped)
+        done = s2cube_command("search", "--aoi", archive.aoi)
+        assert done.status == 143
+        assert done.err.splitlines()[-1] == "s2cube: stopped"
+
+    def test_status_gives_the_time_of_this_machine(
+        self, s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """JSON stays in UTC."""
+        later = Attempt("x:2", "2024-07-01T00:00:00Z", "failed")
+        record = Record("a", "stopped", "x:1", "m", 1, "2024-01-31T22:30:00Z", "2024-01-31T23:00:00Z", attempt=later)
+        Output.at(Path("out")).destination.prepare()
+        Output.at(Path("out")).destination.put(RUN, record.to_json())
+        monkeypatch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        asked = s2cube_command("status", "out", "--json")
+        monkeypatch.undo()
+        time.tzset()
+        assert asked.err.splitlines() == [
+            "stopped (run again to continue): 0 of 0 slices written (x:1, began 2024-01-31 23:30:00+01:00)",
+            "A later run wrote nothing: failed (x:2, began 2024-07-01 02:00:00+02:00)",
+        ]
+        assert (asked.json["started"], asked.json["state"]) == ("2024-01-31T22:30:00Z", "stopped")
 
     def test_a_record_of_a_rate(self) -> None:
         made = Progress(total=10, written=1, failed=1, began="2020-01-01T00:00:00Z")

@@ -130,7 +130,7 @@ def test_bytes_are_the_same_however_they_come(
         return s2cube.open_cube([item], aoi, bands=bands, dtype=dtype, resolution=10, **more)
 
     usual = files_of(cube(), tmp_path / "usual")
-    assert len(usual) == 4
+    assert len(usual) == (6 if "red" in bands else 5)
     assert files_of(cube().compute(), tmp_path / "computed") == usual
     assert files_of(cube().chunk(band=-1, y=700, x=333), tmp_path / "rechunked") == usual
     with monkeypatch.context() as patch:

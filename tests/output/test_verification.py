@@ -106,6 +106,15 @@ class TestRun:
         assert not (out / name).is_symlink()
         assert run().json["written"] == []
 
+    def test_many_damages_are_one_line(self, run: Run, out: Path) -> None:
+        for day in (1, 3, 4):
+            (out / file(day)).unlink()
+        healed = run()
+        assert len(healed.json["written"]) == 3
+        (line,) = (line for line in healed.err.splitlines() if "recomputed" in line)
+        said = f"{DAYS[1]}: will be recomputed: {file(1)} is missing (2 others for such a reason, too)"
+        assert line == f"warning: {said}"
+
     def test_lists_an_output_once(self, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """And once for the catalogue; whatever the number of slices."""
         calls = []
@@ -157,7 +166,7 @@ class TestVerify:
         linked = json.loads((out / "corner/collection.json").read_text())["links"]
         assert not [each for each in linked if item.name in each["href"]]
         assert len([each for each in linked if each["rel"] == "item"]) == len(DAYS) - 1
-        assert s2cube_command("status", "out").err.startswith("done: 6 of 6 slices done")
+        assert s2cube_command("status", "out").err.startswith("done: 6 of 6 slices written")
 
         assert [Path(path).stem for path in run().json["written"]] == [item.stem]
         assert s2cube_command("verify", "out", "--json").json == none

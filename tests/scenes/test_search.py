@@ -161,9 +161,35 @@ class TestFiles:
     def test_table(self, s2cube_command: CommandLine, archive: Archive) -> None:
         done = s2cube_command("search", "--stac", archive.items, "--aoi", archive.aoi)
         lines = done.out.splitlines()
-        assert lines[0].split() == ["scene", "time", "(UTC)", "cloud", "%", "tile", "baseline"]
-        assert len(lines) == 1 + sum(len(each.tiles) for each in PASSES)
-        assert lines[1].split() == ["S2A_14TNL_20210724_0_L2A", "2021-07-24", "17:19", "0.0", "MGRS-14TNL", "03.01"]
+        assert lines[0].split() == ["scene", "area", "time", "(UTC)", "cloud", "%", "tile", "baseline"]
+        number = sum(len(each.tiles) for each in PASSES)
+        assert len(lines) == 1 + number
+        facts = ["S2A_14TNL_20210724_0_L2A", "farm", "2021-07-24", "17:19", "0.0", "MGRS-14TNL", "03.01"]
+        assert lines[1].split() == facts
+        assert f"{number} scenes." in done.err
+
+    def test_scenes_of_several_areas_are_sorted_by_time(
+        self, s2cube_command: CommandLine, archive: Archive, tmp_path: Path
+    ) -> None:
+        """The east lies in one tile, the west in the other; a scene is one line, with all its areas."""
+        left, bottom = 565000, 4549000
+        fields = [shapely.box(left + n, bottom, left + n + 300, bottom + 300) for n in (5000, 0, 400, 800, 1200)]
+        ids = ["east", "w1", "w2", "w3", "w4"]
+        geopandas.GeoDataFrame({"id": ids}, geometry=fields, crs="EPSG:32614").to_file(tmp_path / "fields.gpkg")
+        words = ["search", "--stac", archive.items, "--aoi", tmp_path / "fields.gpkg"]
+        found = s2cube_command(*words, "--json").json
+        times = [each["datetime"] for each in found["found"]]
+        assert times == sorted(times)
+        assert found["count"] == len(times) == len(set(found["scenes"]))
+        assert [each["id"] for each in found["found"]] == found["scenes"]
+        first = found["found"][0]
+        assert first == {
+            "id": "S2A_14TNL_20210724_0_L2A", "aois": ["w1", "w2", "w3", "w4"], "datetime": "2021-07-24T17:19:31.000Z",
+            "cloud_percent": 0.0, "tile": "14TNL", "baseline": "03.01",
+        }  # fmt: skip
+        table = s2cube_command(*words)
+        assert "w1, w2, w3 and 1 more" in table.out.splitlines()[1]
+        assert f"{found['count']} scenes of 5 areas." in table.err
 
     @pytest.mark.parametrize("name", ["found.geojson", "found.json", "found.parquet"])
     def test_saved_scenes_are_a_catalogue_again(

@@ -109,8 +109,9 @@ class TestBucket:
             for each in Path(path).parent.iterdir():
                 name = f"run/a/corner/{each.parent.name}/{each.name}"
                 assert obstore.get(s3, name).bytes() == each.read_bytes(), name
-        assert bytes(obstore.get(s3, "run/a/catalog.json").bytes()) == Path("here/catalog.json").read_bytes()
-        assert len([name for name in names(s3, "run/a") if name[0] != "."]) == 4 * len(days) + 2
+        for name in ("catalog.json", "corner/collection.json", "corner/timeline.png"):
+            assert bytes(obstore.get(s3, f"run/a/{name}").bytes()) == Path("here", name).read_bytes()
+        assert len([name for name in names(s3, "run/a") if name[0] != "."]) == 5 * len(days) + 3
         (path, *_) = there.json["written"]
         with rasterio.Env(AWS_HTTPS="NO", AWS_VIRTUAL_HOSTING="FALSE", AWS_S3_ENDPOINT=s3.config["endpoint"][7:]):
             assert rio_cogeo.cog_validate(path)[0]
@@ -212,7 +213,7 @@ class TestFullDisk:
         for item in (small_disk / "out" / "corner").glob("*/*.json"):
             with rasterio.open(item.with_suffix(".tif")) as cog:
                 assert cog.read(1).max() > 0
-            assert len(list(item.parent.iterdir())) == 4
+            assert len(list(item.parent.iterdir())) == 5
         assert Path(first.json["written"][0]).with_suffix(".json").exists()
         assert not list((small_disk / "out" / ".s2cube").glob("parts/*/*"))
 

@@ -1,0 +1,301 @@
+"""Turn an array into images to write: the slices of an unchanged cube, or images that were computed from a cube."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import rioxarray  # noqa: F401  registers .rio
+import shapely
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from odc.geo.xr import xr_coords
+from shapely.geometry.base import BaseGeometry
+
+from s2cube.area.aoi import AOI
+from s2cube.area.names import file_name
+from s2cube.area.outline import in_crs
+from s2cube.config.times import TimeRange, solar_day
+from s2cube.cube._clip import clip
+from s2cube.cube.facts import (
+    NAME,
+    SOURCE,
+    SliceFacts,
+    acquired,
+    as_opened,
+    common_provenance,
+    is_in_group,
+    sources_of,
+)
+from s2cube.cube.packing import PACKINGS, Packing, set_packing
+from s2cube.errors import OutputError
+from s2cube.sentinel2 import QA
+
+Image = tuple[xr.DataArray, SliceFacts]
+"""Dims (band, y, x), lazy or computed, with the coordinate `qa`; and what its Item says."""
+
+_NODATA = -9999
+"""Nodata of signed integers whose nodata is not known. The cubes of open_cube have the same."""
+
+_CHUNK_CELLS = 2048
+"""Maximum side of a chunk of `_Derived.inside`."""
+
+_GIVE_A_NAME = "Give the images a name: write_cogs(cube, out, name='ndvi')"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user states about an array; None where its attributes and coordinates are used.
+
+    Parameters
+    ----------
+    name
+        Name of the images.
+    area
+        Area of interest.
+    times
+        Interval of the scenes that the array was computed from.
+    """
+
+    name: str | None = None
+    area: AOI | None = None
+    times: TimeRange | None = None
+
+
+def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
+    """Return the images of an array.
+
+    If the array is a cube of `open_cube` whose values are unchanged, or some of its times and bands, and nothing else
+    is stated, these are the images of a run. Otherwise they are images with a name, and without a recipe.
+
+    Raises
+    ------
+    OutputError
+        If the array has no regular grid, no name, no area or no time, or a data type that no file can have.
+    """
+    if given == Given() and (whole := as_opened(cube)) is not None:
+        return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
+    images = list(_Derived(_on_grid(cube), given).images())
+    for repeated, count in Counter(facts.slice for _, facts in images).items():
+        if count == 1:
+            continue
+        raise OutputError(
+            "the cube", f"has several images of the name {repeated}", "Write one image of a day at a time"
+        )
+    return images
+
+
+def _on_grid(cube: xr.DataArray) -> xr.DataArray:
+    """Name the dimensions of the grid y and x, move them to the end, and turn the image north up."""
+    remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
+    dims = cube.odc.spatial_dims
+    if not dims:
+        raise OutputError("the cube", f"has no grid; its dimensions are {', '.join(map(str, cube.dims))}", remedy)
+    down, across = map(str, dims)
+    coords = cube.coords
+    # odc-geo takes a grid from the first and the last coordinate.
+    for name in {down, across} & set(coords):
+        steps = np.diff(coords[name].values.astype(float))
+        if steps.size and (not steps[0] or not np.allclose(steps, steps[0], rtol=1e-3, atol=0)):
+            raise OutputError("the cube", f"is not on a regular grid: its coordinates {name} are uneven", remedy)
+    cube = cube.isel({
+        name: slice(None, None, -1)
+        for name, sign in ((down, -1), (across, 1))
+        if name in coords and cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
+    })  # fmt: skip
+    geobox = cube.odc.geobox
+    if not isinstance(geobox, GeoBox) or geobox.crs is None or not geobox.axis_aligned:
+        raise OutputError("the cube", "has no CRS, or its grid is rotated", remedy)
+    if geobox.crs.epsg is None:
+        raise OutputError("the cube", "has a CRS without an EPSG code", "Reproject it to one that has a code")
+    cube = cube.rename({down: "y", across: "x"}).transpose(..., "y", "x")
+    grid_coords = {str(name): value for name, value in xr_coords(geobox, dims=("y", "x")).items()}
+    return cube.drop_vars(set(grid_coords) & set(cube.coords)).assign_coords(grid_coords)
+
+
+@dataclass(frozen=True)
+class _Derived:
+    """An array on a regular grid, from `_on_grid`."""
+
+    cube: xr.DataArray
+    given: Given
+
+    def images(self) -> Iterator[Image]:
+        """Yield an image for each time, and for each label of any other dimension that an image does not have."""
+        packed, packing = _packed(self.cube)
+        if "band" not in packed.dims:
+            packed = packed.drop_vars("band", errors="ignore").expand_dims(band=[self._scalar_band or self.name])
+        packed = packed.transpose(..., "band", "y", "x")
+        leading = packed.dims[:-3]
+        labels = {dim: _labels(packed, dim) for dim in leading}
+        for index in np.ndindex(*packed.shape[:-3]):
+            image = packed.isel(dict(zip(leading, index, strict=True)))
+            at = zip(leading, index, strict=True)
+            facts = self._facts(image, {str(dim): labels[dim][number] for dim, number in at if dim != "time"})
+            yield self._image(image, facts.time, packing), facts
+
+    @cached_property
+    def name(self) -> str:
+        named = self.cube.name if self.cube.name not in (None, NAME) else None
+        text = str(self.given.name or named or self._scalar_band or "")
+        if not text:
+            raise OutputError(
+                "the cube", "was computed from a cube, or read from a file, and has no name", _GIVE_A_NAME
+            )
+        if file_name(text) != text or re.fullmatch(r"\d{8}", text):
+            problem = "is no name of images: use letters, digits, - and _, and not a date only"
+            raise OutputError(f"name '{text}'", problem, _GIVE_A_NAME)
+        return text
+
+    @cached_property
+    def area(self) -> AOI:
+        """The area of interest, as a whole."""
+        if self.given.area:
+            return self.given.area
+        id_, outline = (self.cube.attrs.get(key) for key in ("aoi", "aoi_wkt_lonlat"))
+        if not id_ or not outline:
+            remedy = "Copy the attributes (result.attrs = cube.attrs), or name the area: write_cogs(…, aoi=aoi)"
+            raise OutputError("the cube", "has lost its area: the attributes aoi and aoi_wkt_lonlat", remedy)
+        try:
+            area = AOI(str(id_), Geometry(shapely.from_wkt(str(outline)), "EPSG:4326"))
+        except (ValueError, shapely.errors.ShapelyError) as error:
+            raise OutputError("the cube", f"has an area that cannot be read ({error})", "Name it by aoi=") from None
+        if file_name(area.id) != area.id:
+            raise OutputError(f"the area '{area.id}' of the cube", "is not a file name", "Name the area by aoi=")
+        return area
+
+    @cached_property
+    def sources(self) -> dict[str, SliceFacts]:
+        """The slices that the array may be computed from."""
+        times = self.given.times
+        within = times and times.at(self.area.lon)
+        found = sources_of(self.cube).items()
+        return {key: each for key, each in found if not within or all(end in within for end in acquired(each))}
+
+    @cached_property
+    def geobox(self) -> GeoBox:
+        geobox: GeoBox = self.cube.odc.geobox
+        return geobox
+
+    @cached_property
+    def outline_lonlat(self) -> BaseGeometry:
+        """The part of the area that is on the grid."""
+        crs, extent = self.geobox.crs, self.geobox.extent.geom
+        assert crs is not None
+        outline = in_crs(self.area.geometry, crs).geom
+        if extent.covers(outline):
+            return self.area.geometry_lonlat.geom
+        part = outline.intersection(extent)
+        if not part.area:
+            problem = f"does not overlap its area {self.area.id}"
+            raise OutputError("the cube", problem, "Name the area that it shows: write_cogs(…, aoi=aoi)")
+        return AOI(self.area.id, Geometry(_polygons(part), crs)).geometry_lonlat.geom
+
+    @cached_property
+    def inside(self) -> da.Array:
+        """QA values that say only which cells are outside the area. They are for arrays without masks."""
+        clear = da.full(tuple(self.geobox.shape), QA.CLEAR, dtype="uint8", chunks=_CHUNK_CELLS)
+        (inside,) = clip(self.geobox, self.area.geometry, (clear, QA.OUTSIDE))
+        return inside
+
+    @property
+    def _scalar_band(self) -> str | None:
+        band = self.cube.coords.get("band")
+        return str(band.item()) if band is not None and band.ndim == 0 else None
+
+    def _facts(self, image: xr.DataArray, groups: Mapping[str, Any]) -> SliceFacts:
+        time = _time_of(image)
+        of_slice = str(image["slice"].item()) if time and "slice" in image.coords else ""
+        if of_slice:
+            sources = [self.sources[of_slice]] if of_slice in self.sources else []
+        else:
+            sources = [
+                each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
+            ]
+        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_") or (
+            solar_day(time, self.area.lon) if time else ""
+        )
+        names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
+        return SliceFacts(
+            self.area.id,
+            self.outline_lonlat,
+            "_".join(filter(None, [self.area.id, file_name(day), self.name, *map(file_name, names)])),
+            time,
+            tuple(dict.fromkeys(scene for each in sources for scene in each.scenes)),
+            common_provenance(sources),
+            name=self.name,
+            interval=None if time else self._interval(sources),
+            is_explained=_has_masks(image),
+        )
+
+    def _interval(self, sources: Sequence[SliceFacts]) -> tuple[datetime, datetime]:
+        if times := [end for each in sources for end in acquired(each)]:
+            return min(times), max(times)
+        within = self.given.times and self.given.times.at(self.area.lon)
+        if within and within.start and within.end and not sources_of(self.cube):
+            return within.start, within.end
+        problem = "has no time, and no scene that it was computed from is known"
+        remedy = "State the interval of its scenes, with a beginning and an end: write_cogs(…, datetime='2024-06')"
+        raise OutputError("the cube", problem, remedy)
+
+    def _image(self, image: xr.DataArray, time: datetime | None, packing: Packing) -> xr.DataArray:
+        coords: dict[Any, Any] = {
+            "band": np.array([str(each) for each in _labels(image, "band")], object),
+            **xr_coords(self.geobox, dims=("y", "x")),
+            "qa": (("y", "x"), image.qa.data.astype("uint8") if _has_masks(image) else self.inside),
+        }
+        if time:
+            coords["time"] = np.datetime64(time.replace(tzinfo=None), "ns")
+        made = xr.DataArray(image.data, dims=("band", "y", "x"), coords=coords)
+        set_packing(made, packing)
+        return made
+
+
+def _packed(cube: xr.DataArray) -> tuple[xr.DataArray, Packing]:
+    """Return an array of a dtype that a file can have, and its packing. NaN is nodata of floats."""
+    of_cube, filled = PACKINGS.get(cube.dtype.name), cube.encoding.get("_FillValue")
+    if cube.encoding.get("source") == SOURCE and of_cube and of_cube.holes(filled):
+        return cube, of_cube
+    kind, nodata = cube.dtype.kind, cube.attrs.get("_FillValue")
+    if kind == "b":
+        return cube.astype("uint8"), Packing(1, math.nan, "0 is false, 1 is true", unit=None)
+    if kind == "f":
+        floats = cube if nodata is None else cube.where(cube != nodata)
+        size = "float32" if cube.dtype.itemsize < 4 else "float64" if cube.dtype.itemsize > 8 else cube.dtype
+        return floats.astype(size), Packing(1, math.nan, "values of a cube", unit=None)
+    if kind not in "iu":
+        raise OutputError("the cube", f"has the dtype {cube.dtype}", "Convert it to numbers: cube.astype('float32')")
+    limits = np.iinfo(cube.dtype)
+    known = [each for each in (filled, nodata, _NODATA) if each is not None and limits.min <= each <= limits.max]
+    return cube, Packing(1, int(known[0]) if known else math.nan, "values of a cube", unit=None)
+
+
+def _labels(image: xr.DataArray, dim: Any) -> list[Any]:
+    """Return the labels of a dimension, or else numbers from 1."""
+    return image[dim].values.tolist() if dim in image.coords else list(range(1, image.sizes[dim] + 1))
+
+
+def _time_of(image: xr.DataArray) -> datetime | None:
+    time = image.coords.get("time")
+    if time is None or time.ndim or time.dtype.kind != "M" or np.isnat(time.values):
+        return None
+    instant: datetime = time.values.astype("datetime64[us]").item()
+    return instant.replace(tzinfo=UTC)
+
+
+def _has_masks(image: xr.DataArray) -> bool:
+    """Return whether an image still has the QA values of its cells. Means of QA values are none."""
+    qa = image.coords.get("qa")
+    return qa is not None and set(qa.dims) == {"y", "x"} and qa.dtype.kind in "iu"
+
+
+def _polygons(shape: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of an intersection, without the lines and points at which shapes only touch."""
+    return shapely.MultiPolygon([part for part in shapely.get_parts(shape) if part.area])
