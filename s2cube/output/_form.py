@@ -34,7 +34,7 @@ _LISTED = ("platform", "constellation", "instruments", "gsd", "proj:code", "proc
 _RANGES = ("eo:cloud_cover", "s2cube:clear_percent")
 """Properties whose range a collection gives."""
 
-_OF_ONE_IMAGE = ("href", "file:size", "file:checksum")
+_OF_ONE_IMAGE = ("href", "file:size", "file:checksum", "eo:bands", "raster:bands")
 _OF_ONE_BAND = ("statistics",)
 """Members that differ from image to image."""
 
@@ -162,7 +162,7 @@ def item_assets(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             ]
             before = found.setdefault(name, shared)
             if bands:
-                before["bands"] = _different([*(before["bands"] if before is not shared else ()), *bands])
+                before["bands"] = _different([*(before.get("bands", ()) if before is not shared else ()), *bands])
     return found
 
 
