@@ -27,6 +27,9 @@ _OWN = "s2cube:"
 _FREE = (SETTINGS, SEARCH, OFFSETS, DROPPED)
 """Properties that are always JSON, because a column has one type also if some of them are empty."""
 
+_UNFIT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError)
+"""Errors of Arrow (whose errors are subclasses) and of stac-geoparquet for an Item that no row can hold."""
+
 _MEMBERS = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """Members of an Item beside its properties."""
 
@@ -80,7 +83,17 @@ class ItemRows:
         documents
             Its Items as JSON.
         """
-        self._new[aoi_id] = _as_table(documents)
+        try:
+            self._new[aoi_id] = _as_table(documents)
+        except _UNFIT:
+            alone = {str(each["id"]): _table_or_none(each) for each in documents}
+            fitting, _ = _fitting(alone, self._output)
+            self._new.pop(aoi_id, None)
+            self._old.pop(aoi_id, None)
+            if fitting:
+                import pyarrow as pa
+
+                self._new[aoi_id] = pa.concat_tables(fitting.values(), promote_options="permissive")
 
     def write(self, aoi_ids: Sequence[str]) -> None:
         """Write the rows of AOIs to the file, completely or not at all. A file that would be the same is not written.
@@ -100,12 +113,18 @@ class ItemRows:
         import pyarrow as pa
         from stac_geoparquet.arrow import to_parquet
 
-        tables = [self._rows(each) for each in aoi_ids]
-        schema = pa.unify_schemas([each.schema for each in tables], promote_options="permissive")
-        reader = pa.RecordBatchReader.from_batches(schema, _batches(tables, schema))
+        known = self._new.keys() | self._old.keys()
+        tables, schema = _fitting({each: self._rows(each) for each in aoi_ids if each in known}, self._output)
+        reader = pa.RecordBatchReader.from_batches(schema, _batches(tables.values(), schema))
         with self._output.destination.staging() as folder:
             path = folder / ITEMS
-            to_parquet(reader, path, compression="zstd")
+            try:
+                to_parquet(reader, path, compression="zstd")
+            except (pa.ArrowException, *_UNFIT) as error:
+                # A row that somebody has changed must not make a run fail.
+                log.warning("%s/%s is not written (%s)", self._output.destination.address, ITEMS, error)
+                self._output.destination.remove(ITEMS)
+                return
             if path.read_bytes() != self._content:
                 self._output.destination.put(ITEMS, path)
 
@@ -114,6 +133,32 @@ class ItemRows:
             return self._new[aoi_id]
         assert self._table is not None
         return self._table.slice(*self._old[aoi_id])
+
+
+def _table_or_none(document: Mapping[str, Any]) -> "pa.Table | None":
+    try:
+        return _as_table([document])
+    except _UNFIT:
+        return None
+
+
+def _fitting(tables: Mapping[str, "pa.Table | None"], output: Output) -> tuple[dict[str, "pa.Table"], "pa.Schema"]:
+    """Return the tables whose columns have types that fit together, and their schema; warn about the others."""
+    import pyarrow as pa
+
+    fitting: dict[str, pa.Table] = {}
+    schema = pa.schema([])
+    for name, table in tables.items():
+        try:
+            if table is None:
+                raise ValueError
+            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+        except (pa.ArrowException, ValueError):
+            path = f"{output.destination.address}/{ITEMS}"
+            log.warning("%s: %s is left out, because a member has another type than in other Items", path, name)
+        else:
+            fitting[name] = table
+    return fitting, schema
 
 
 def _warn(output: Output, error: object) -> None:
@@ -200,7 +245,15 @@ def _for_columns(document: Mapping[str, Any], free: Container[str]) -> dict[str,
         if value is not None
     }
     # A column has one type, but nodata is a number or the text "nan".
-    return {**document, "properties": properties, "assets": _clean(document["assets"], float)}
+    columns = {**document, "properties": properties, "assets": _clean(document["assets"], float)}
+    return {name: _without_empty(value) for name, value in columns.items()}
+
+
+def _without_empty(value: Any) -> Any:
+    """Remove members that are empty objects, because Parquet has no type for them."""
+    if isinstance(value, dict):
+        return {key: _without_empty(each) for key, each in value.items() if each != {}}
+    return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 
 def _documents(table: "pa.Table") -> Iterator[dict[str, Any]]:

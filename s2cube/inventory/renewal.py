@@ -19,8 +19,13 @@ _FORMER = ("eo:bands", "raster:bands")
 
 def is_older(item: ImageItem) -> bool:
     """Return whether an Item has an older form than this version of s2cube writes, and can be rewritten."""
-    bands = item.document["assets"][DATA].get("raster:bands")
-    return item.properties.get(ITEM_VERSION, 1) == 1 and bool(bands) and bands[0].get("data_type") in PACKINGS
+    if item.properties.get(ITEM_VERSION, 1) != 1:
+        return False
+    try:
+        _raster(item)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return False  # a member that s2cube does not read otherwise was changed
+    return True
 
 
 def renew(output: Output, slices: Sequence[tuple[str, str]]) -> None:
@@ -75,8 +80,10 @@ def renewed(item: ImageItem) -> dict[str, Any]:
 def _raster(item: ImageItem) -> Raster:
     properties = item.properties
     dtype = item.document["assets"][DATA]["raster:bands"][0]["data_type"]
-    rows, columns = properties["proj:shape"]
-    transform = properties["proj:transform"][:6]
+    rows, columns = map(int, properties["proj:shape"])
+    transform = [float(each) for each in properties["proj:transform"][:6]]
+    if len(transform) != 6:
+        raise ValueError("proj:transform is too short")
     packing = PACKINGS[dtype]
     return Raster(
         item.bands, dtype, packing.scale, packing.nodata, packing.unit, properties["proj:code"], (rows, columns),

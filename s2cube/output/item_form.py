@@ -34,7 +34,7 @@ _LISTED = ("platform", "constellation", "instruments", "gsd", "proj:code", "proc
 _RANGES = ("eo:cloud_cover", "s2cube:clear_percent")
 """Properties whose range a collection gives."""
 
-_OF_ONE_IMAGE = ("href", "file:size", "file:checksum")
+_OF_ONE_IMAGE = ("href", "file:size", "file:checksum", "eo:bands", "raster:bands")
 _OF_ONE_BAND = ("statistics",)
 """Members that differ from image to image."""
 
@@ -142,7 +142,8 @@ def summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if values:
             found[name] = _different(each for value in values for each in _as_list(value))
     for name in _RANGES:
-        numbers = [each["properties"][name] for each in items if each["properties"].get(name) is not None]
+        values = [each["properties"].get(name) for each in items]
+        numbers = [each for each in values if isinstance(each, int | float)]
         if numbers:
             found[name] = {"minimum": min(numbers), "maximum": max(numbers)}
     bands = _different(band for asset in item_assets(items).values() for band in asset.get("bands", ()))
@@ -161,7 +162,7 @@ def item_assets(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             ]
             before = found.setdefault(name, shared)
             if bands:
-                before["bands"] = _different([*(before["bands"] if before is not shared else ()), *bands])
+                before["bands"] = _different([*(before.get("bands", ()) if before is not shared else ()), *bands])
     return found
 
 
