@@ -18,7 +18,7 @@ import pytest
 from obstore.store import S3Store
 
 from s2cube.demo.archive import Archive
-from s2cube.output import verification
+from s2cube.inventory import verification
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 from s2cube.storage.lease import held, read_record

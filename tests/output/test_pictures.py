@@ -12,9 +12,9 @@ from PIL import Image
 
 import s2cube
 from s2cube.demo.archive import PASSES, Archive
+from s2cube.inventory import _timeline
 from s2cube.inventory.catalog import write_catalog
 from s2cube.inventory.verification import repair, verify
-from s2cube.output import _timeline
 from s2cube.output._picture import write_picture
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output
