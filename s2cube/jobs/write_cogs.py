@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def write_cogs(
-    cube: "xr.DataArray", out: str | Path, *, compress: Compression = "deflate", compress_level: int | None = None
-) -> list[Path | str]:
+    cube: "xr.DataArray", out: str | Path, *, compress: Compression = "deflate", compress_level: int | None = None,
+    progress: bool = True,
+) -> list[Path | str]:  # fmt: skip
     """Compute a cube slice by slice and write each as a COG, a QA image, a picture and a STAC Item.
 
-    Slices that exist already in the output are replaced.
+    Slices that exist already in the output are replaced. If a Dask client is active, the workers of its cluster compute
+    and write the slices, as many at a time as they have memory for, and the pixels do not pass through this process.
+    If a worker cannot reach the output, it sends the finished files. Without a client, threads of this process compute
+    one slice after the other. The files are the same.
 
     Parameters
     ----------
@@ -36,6 +40,8 @@ def write_cogs(
         Compression of COGs: ``deflate``, ``zstd``, ``lzw`` or ``none``.
     compress_level
         Compression level: up to 12 for deflate, up to 22 for zstd. None: 4 for deflate, 3 for zstd.
+    progress
+        Whether a progress bar is shown, in a notebook or on stderr if it is a terminal.
 
     Returns
     -------
@@ -52,6 +58,11 @@ def write_cogs(
         If a disk is full, or a store refuses to write.
     ConfigError
         If a setting is not valid.
+    SliceError
+        If a source file cannot be read. Slices that are complete remain.
+    ClusterError
+        If the cluster of the active client has no worker, loses the workers of a slice again and again, or has another
+        version of s2cube.
 
     Examples
     --------
@@ -69,26 +80,28 @@ def write_cogs(
     if lack:
         raise OutputError("the cube", f"lacks {lack}", "Write a cube of open_cube, or use its .rio.to_raster")
     from s2cube.cube.facts import facts_of
-    from s2cube.jobs._memory import MOST_READERS
+    from s2cube.jobs._slices_on_client import write_images
     from s2cube.output.catalog import write_catalog
-    from s2cube.output.files import write_files
+    from s2cube.progress_bar import shown_bar
 
     # These coordinates are also lazy if the cube was rechunked.
     cube = cube.assign_coords({name: cube[name].compute() for name in ("slice", "scenes", "provenance")})
-    with held(Output.at(out)) as lease:
-        paths: list[Path | str] = []
-        lease.progress = Progress(total=cube.sizes["time"], began=timestamp())
-        for position in range(cube.sizes["time"]):
-            image = cube.isel(time=position)
-            facts = facts_of(image)
-            with lease.output.destination.staging() as folder:
-                write_files(image, facts, folder, chosen, MOST_READERS)
-                path = lease.output.publish(facts.aoi, facts.slice, folder)
-            file = slice_file(facts.aoi, facts.slice, ".tif")
-            paths.append(Path(out) / file if lease.output.destination.local(file) else path)
-            lease.progress = replace(lease.progress, written=len(paths))
+    images = [cube.isel(time=position) for position in range(cube.sizes["time"])]
+    facts = [facts_of(image) for image in images]
+    with held(Output.at(out)) as lease, shown_bar(progress) as bar:
+        written: dict[str, Path | str] = {}
+        lease.progress = Progress(total=len(facts), began=timestamp())
+        if bar:
+            bar.begin(lease.progress)
+        for result in write_images(cube, zip(images, facts, strict=True), lease.output, chosen):
+            file = slice_file(cube.attrs["aoi"], result.slice, ".tif")
+            is_local = lease.output.destination.local(file)
+            written[result.slice] = Path(out) / file if is_local else str(result.path)
+            lease.progress = replace(lease.progress, written=len(written))
+            if bar:
+                bar.advance(result)
         write_catalog(lease.output, {cube.attrs["aoi"]})
-    return paths
+    return [written[each.slice] for each in facts]
 
 
 def _lack(cube: "xr.DataArray") -> str:

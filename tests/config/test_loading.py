@@ -108,10 +108,15 @@ FUNCTIONS: dict[str, tuple[type[Section], ...]] = {
 OTHER_DEFAULTS = {("open_cube", "dtype"): "float32"}
 """A notebook computes with floats."""
 
+NO_SETTINGS = {"progress"}
+"""Keywords that are not settings of a job."""
+
 
 def keyword_parameters(name: str) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(getattr(s2cube, name)).parameters.items()
-    return {key: each for key, each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {
+        key: each for key, each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY and key not in NO_SETTINGS
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
