@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from s2cube.cli import _plan
 from s2cube.cli._console import print_notice
@@ -22,6 +21,7 @@ from s2cube.cli._flags import (
 from s2cube.cli._reports import SliceBar, how_to_continue, report_summary
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
+from s2cube.progress_bar import columns
 
 
 def run(
@@ -76,8 +76,7 @@ def demo(
 def _run(config: JobConfig, console: Console) -> int:
     from s2cube.jobs import pipeline
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with console.progress(*columns) as progress:
+    with console.progress(*columns()) as progress:
         bar = SliceBar(progress)
         try:
             summary = pipeline.run(config, bar)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
+from s2cube import progress_bar
 from s2cube.cli._console import local_time, log, megabytes, print_notice
 from s2cube.config.sections import JobConfig
 from s2cube.errors import redact
@@ -13,30 +14,18 @@ from s2cube.errors import redact
 if TYPE_CHECKING:
     from s2cube.inventory.verification import Findings
     from s2cube.jobs.job import Job
-    from s2cube.jobs.results import SliceResult, Summary
+    from s2cube.jobs.results import Summary
     from s2cube.scenes.time_slice import UnusableSlice
     from s2cube.storage.record import Record
 
 
-class SliceBar:
+class SliceBar(progress_bar.SliceBar):
     """Show the progress of a run, if stderr is a terminal."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.written = self.failed = self.total = 0
-
-    def begin(self, job: "Job") -> None:
+    def begin(self, job: "Job") -> None:  # type: ignore[override]  # the plan is reported, too
         """Report what is known before slices are computed, and set the total number of slices."""
         report_plan(job)
-        self.total = job.total
-        self._slices = self._progress.add_task("slices", total=self.total)
-
-    def advance(self, result: "SliceResult") -> None:
-        """Advance by one slice."""
-        self.written += bool(result.path)
-        self.failed += bool(result.failure)
-        description = f"slices, {self.failed} FAILED" if self.failed else "slices"
-        self._progress.update(self._slices, advance=1, description=description)
+        super().begin(job)
 
     @property
     def summary(self) -> str:

@@ -2,21 +2,20 @@
 
 import importlib
 import logging
-import os
 import pickle
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import dask.config
 import distributed
+from dask.base import get_scheduler
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, Security
+from distributed import Client, Future, Security
+from distributed.protocol.pickle import dumps
 
+from s2cube.cluster._local import kill_workers, main_hidden, start_here
 from s2cube.cluster._versions import check_versions
 from s2cube.config.sections import ClusterSection
 from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
@@ -28,9 +27,8 @@ _Result = TypeVar("_Result")
 
 _CONNECT_TIMEOUT_S = 10
 
-_WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
-"""Python below 3.11.9 may deadlock when a profiler inspects its threads (CPython issue 106883). The profile is not
-needed: it is lost when the cluster ends with the run."""
+_LARGE_CALL_BYTES = 1 << 20
+"""A larger call is not part of the graph that the scheduler receives, because Dask warns about large graphs."""
 
 _EXTRAS = {
     "dask_jobqueue": "jobqueue", "dask_gateway": "gateway", "dask_kubernetes": "kubernetes", "coiled": "coiled",
@@ -77,35 +75,12 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     else:
         workers = min(config.workers_on(CPU_COUNT), tasks)
         log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
-        with _start_here(config, tasks) as cluster, Client(cluster) as client:
+        with start_here(config, tasks) as cluster, Client(cluster) as client:
             try:
                 yield client
             except BaseException:
-                # Do not wait for unfinished slices: their results are not needed.
-                for nanny in cluster.workers.values():
-                    nanny.auto_restart = False
-                    if nanny.pid:
-                        os.kill(nanny.pid, signal.SIGKILL)
+                kill_workers(cluster)
                 raise
-
-
-def _start_here(config: ClusterSection, tasks: int) -> LocalCluster:
-    # A terminal sends Ctrl-C to all processes of a command. Workers must ignore it, because this process ends them.
-    # A process inherits the signal mask of the thread that starts it. The resource tracker removes the mask when it
-    # starts, so it is started first.
-    resource_tracker.ensure_running()
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with dask.config.set(_WORKER_SETTINGS):
-            return LocalCluster(
-                n_workers=min(config.workers_on(CPU_COUNT), tasks),
-                threads_per_worker=config.threads_on(CPU_COUNT),
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.CRITICAL,
-            )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
 def _is_worker() -> bool:
@@ -157,7 +132,8 @@ def _start_class(config: ClusterSection) -> Any:
     if not hasattr(cluster_class, "get_client"):
         raise ConfigError(f"--class {path}", "is not a class of Dask clusters", "Correct it")
     try:
-        return cluster_class(**(config.options or {}))
+        with main_hidden():
+            return cluster_class(**(config.options or {}))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"--class {path}", f"does not accept these options ({redact(str(error))})", "Correct them"
@@ -180,7 +156,40 @@ class _Call:
 
 def submit(client: Client, key: Any, function: Callable[[_Task], object], task: _Task) -> "Future[Any]":
     """Submit the call of a function with a task. Any worker may run it."""
-    return client.submit(pickle.loads, pickle.dumps(_Call(function, task)), key=key, pure=False)
+    call: Any = pickle.dumps(_Call(function, task))
+    if len(call) > _LARGE_CALL_BYTES:
+        call = client.scatter(call, hash=False)
+    return client.submit(pickle.loads, call, key=key, pure=False)
+
+
+def active_client() -> Client | None:
+    """Return the client by which Dask computes in this process; None if it computes in another way, or on a worker."""
+    owner = getattr(get_scheduler(), "__self__", None)
+    return owner if isinstance(owner, Client) and not _is_worker() else None
+
+
+def pickled(value: object) -> bytes:
+    """Pickle a value that may contain functions of the user's script or notebook.
+
+    Raises
+    ------
+    PicklingError, TypeError, AttributeError
+        If the value contains something that cannot be pickled.
+    """
+    content: bytes = dumps(value)
+    return content
+
+
+def has_futures(value: object) -> bool:
+    """Report whether a cluster keeps parts of a Dask collection, because it was persisted."""
+    return bool(distributed.futures_of(value))
+
+
+def compute_from_worker(value: _Result) -> _Result:
+    """Compute a Dask collection with futures, on the cluster of this worker; return the result to this worker."""
+    with distributed.worker_client() as client:
+        computed: _Result = client.compute(value, sync=True)
+        return computed
 
 
 def worker_memory_bytes() -> int | None:

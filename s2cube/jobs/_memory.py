@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from s2cube.cube.chunks import ReadGrid
 from s2cube.fetch.session import Budget, per_session
 from s2cube.scenes.assets import layers_read
 from s2cube.sentinel2 import canonical_bands
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MOST_READERS = 4
 """Maximum number of threads that read the files of a slice. Most of the time they wait for a server."""
@@ -22,6 +26,9 @@ PROCESS_BYTES = 500 << 20
 _CELL_BYTES, _STEP_BYTES, _CLASS_BYTES = 16, 3, 1
 """Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them. If the scene
 classification is also a band, its steps need more bytes."""
+
+_MOST_STEPS = 3
+"""Number of steps per side of a 30 m cell on the grid of masks, if it is the finest one."""
 
 _COPIES, _OVERVIEW_CELLS = 4, 6 << 20
 """While a small image is written, this number of its copies is in memory. Of a large image, this number of cells is in
@@ -54,15 +61,38 @@ def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
 
 
+def of_image(image: "xr.DataArray", scenes: int, readers: int = MOST_READERS) -> int:
+    """Estimate the memory (bytes) of an image of a notebook's cube, as `of_slice` does.
+
+    The cube does not contain the steps of its masks: as many steps as possible at 30 m are assumed.
+
+    Parameters
+    ----------
+    image
+        Lazy or computed, dims (band, y, x).
+    scenes
+        Number of scenes that the image is computed from.
+    """
+    longest = [max(lengths) for lengths in image.chunks or [(length,) for length in image.shape]]
+    reading = math.prod(longest) * max(1, scenes) * (_CELL_BYTES + _STEP_BYTES * _MOST_STEPS**2) * readers
+    bands, *shape = image.shape
+    return reading + bands * image.dtype.itemsize * min(math.prod(shape) * _COPIES, _OVERVIEW_CELLS)
+
+
 @contextmanager
-def share(grid: ReadGrid, config: CubeSection) -> Iterator[int]:
+def share(needed: Callable[[int], int]) -> Iterator[int]:
     """Wait until this worker has memory for a slice, and reserve it. Yield the number of threads that may read.
 
     A slice that does not fit even with one thread is computed alone.
+
+    Parameters
+    ----------
+    needed
+        Returns the memory (bytes) of the slice for a number of threads.
     """
     size, budget = _slice_memory()
-    readers = next((count for count in range(MOST_READERS, 1, -1) if of_slice(grid, config, count) <= size), 1)
-    with budget.acquire(of_slice(grid, config, readers)):
+    readers = next((count for count in range(MOST_READERS, 1, -1) if needed(count) <= size), 1)
+    with budget.acquire(needed(readers)):
         yield readers
 
 

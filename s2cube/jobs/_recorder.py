@@ -39,7 +39,7 @@ class Recorder:
             Number of slices that are being computed.
         """
         if result.files:
-            result = _write_files(task, result, self._lease.output)
+            result = put_files(task.aoi.id, result, self._lease.output)
         if result.failure:
             self._lease.output.failures.add([result.failure])
         before = self._lease.progress
@@ -100,8 +100,8 @@ def log_facts(task: Task) -> dict[str, Any]:
     return {"slice": task.id, "scenes": [scene.id for scene in task.scenes]}
 
 
-def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult:
-    """Write the files that a worker has returned because it cannot reach the output."""
+def put_files(aoi_id: str, result: SliceResult, output: Output) -> SliceResult:
+    """Put the files into the output that a worker has returned because it cannot reach the output."""
     with output.destination.staging() as folder:
         try:
             for name, content in result.files.items():
@@ -109,5 +109,5 @@ def _write_files(task: Task, result: SliceResult, output: Output) -> SliceResult
         except OSError as error:
             problem = f"cannot be written ({error.strerror or error})"
             raise WriteError(f"{folder}/{result.slice}", problem, "Free disk space there, then run again") from None
-        path = output.publish(task.aoi.id, result.slice, folder)
+        path = output.publish(aoi_id, result.slice, folder)
     return replace(result, path=path, files={})

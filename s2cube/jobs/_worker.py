@@ -1,6 +1,8 @@
 """Compute one task on a worker, from its scenes to its files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -47,22 +49,22 @@ def make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
 
 
 def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
-    can_write = _can_write(output)
+    is_reachable = can_write(output)
     if (
-        can_write
+        is_reachable
         and not config.job.overwrite
         and output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "current"
     ):
         # A worker has written the slice, but was lost before it returned the result.
         return SliceResult(task.id, path=output.path(task.aoi.id, task.id))
     from s2cube.cube.chunks import read_grid
-    from s2cube.jobs._memory import share
+    from s2cube.jobs._memory import of_slice, share
 
     access = read_access(config.read)
     try:
         grid = read_grid(task.geobox, task.scenes, config.cube.dilation_m)
-        with share(grid, config.cube) as readers:
-            result = _SliceComputation(task, config, grid, access, readers).run(output if can_write else None)
+        with share(partial(of_slice, grid, config.cube)) as readers:
+            result = _SliceComputation(task, config, grid, access, readers).run(output if is_reachable else None)
     except (SliceError, UsageError) as error:
         result = failed(task, error)
     except (OSError, MemoryError) as error:
@@ -73,7 +75,7 @@ def _make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
 
 
 @per_session(maxsize=4)
-def _can_write(output: Output) -> bool:
+def can_write(output: Output) -> bool:
     """Report whether this process can write to the output of a run. A folder may be on another machine.
 
     Raises
@@ -129,14 +131,7 @@ class _SliceComputation:
                 screened = cloud_screened = screened.persist(scheduler="threads", num_workers=self.readers)
             if reason := self._rejection(cloud_screened, limit):
                 return SliceResult(self.task.id, rejected=reason)
-        with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as name:
-            folder = Path(name)
-            doubtful = self._write(files, screened, folder)
-            if output:
-                path = output.publish(self.task.aoi.id, self.task.id, folder)
-                return SliceResult(self.task.id, path=path, doubtful=doubtful)
-            contents = {each.name: each.read_bytes() for each in folder.iterdir()}
-        return SliceResult(self.task.id, files=contents, doubtful=doubtful)
+        return deliver(partial(self._write, files, screened), self.task.aoi.id, self.task.id, output)
 
     @property
     def _per_slice(self) -> tuple[int, ...]:
@@ -178,6 +173,23 @@ class _SliceComputation:
         check = None if dn is None else OffsetCheck(dn, screened, offsets, canonical_bands(bands))
         facts = slice_facts(task, config)
         return write_files(image, facts, folder, self.config.output, self.readers, check)
+
+
+def deliver(write: Callable[[Path], tuple[str, ...]], aoi_id: str, slice_id: str, output: Output | None) -> SliceResult:
+    """Write the files of a slice, and put them into the output. Without an output, return their content.
+
+    Parameters
+    ----------
+    write
+        Writes the files to a folder; returns the ids of scenes whose offset is in doubt.
+    """
+    with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as name:
+        folder = Path(name)
+        doubtful = write(folder)
+        if output:
+            return SliceResult(slice_id, path=output.publish(aoi_id, slice_id, folder), doubtful=doubtful)
+        contents = {each.name: each.read_bytes() for each in folder.iterdir()}
+    return SliceResult(slice_id, files=contents, doubtful=doubtful)
 
 
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:

@@ -39,21 +39,28 @@ class Watch(Protocol):
         """Receive the final result of a slice."""
 
 
-def run(config: JobConfig, watch: Watch | None = None, *, aoi: "AreaLike | None" = None, crs: object = None) -> Summary:
+def run(
+    config: JobConfig, watch: Watch | None = None, *, aoi: "AreaLike | None" = None, crs: object = None,
+    progress: bool = True,
+) -> Summary:  # fmt: skip
     """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
 
-    A script must call this below ``if __name__ == "__main__":``, because worker processes import the script.
+    Without a scheduler, the run starts worker processes on this machine. They do not import the calling script, so it
+    needs no ``if __name__ == "__main__":``.
 
     Parameters
     ----------
     config
         All settings of the job.
     watch
-        Object whose methods are called when the slices are known and after each slice.
+        Object whose methods are called when the slices are known and after each slice. By default a progress bar is
+        shown.
     aoi
         Areas of interest instead of the file that the settings name: anything that `read_aois` takes.
     crs
         CRS of a geometry in `aoi` that has none of its own; default: degrees (EPSG:4326).
+    progress
+        Whether the progress bar is shown, in a notebook or on stderr if it is a terminal.
 
     Returns
     -------
@@ -76,18 +83,19 @@ def run(config: JobConfig, watch: Watch | None = None, *, aoi: "AreaLike | None"
     >>> import s2cube
     >>> archive = {"aoi": "s2cube-demo/archive/aoi.geojson", "stac": "s2cube-demo/archive/items.json"}
     >>> job = {"datetime": "2022-05", "bands": "red,nir", "resolution": 60, "out": "out"}
-    >>> if __name__ == "__main__":
-    ...     summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
-    ...     print([Path(path).name for path in summary.written], len(summary.failed))
-    ['farm_20220520.tif'] 0
+    >>> summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
+    >>> [Path(path).name for path in summary.written], len(summary.failed)
+    (['farm_20220520.tif'], 0)
     """
     if not isinstance(config, JobConfig):
         problem = f"is a {type(config).__name__}, not a JobConfig"
         raise ConfigError("the configuration", problem, "Make one by s2cube.load_config")
+    from s2cube.progress_bar import shown_bar
+
     layer = config.job.aoi_layer if isinstance(aoi, str | Path) else None
     aois = None if aoi is None else read_aois(aoi, config.job.aoi_id, crs=crs, layer=layer)
-    with held(Output.at(config.job.out)) as lease:
-        return run_job(plan_job(config, lease.output, aois), lease, watch)
+    with held(Output.at(config.job.out)) as lease, shown_bar(progress and watch is None) as bar:
+        return run_job(plan_job(config, lease.output, aois), lease, watch or bar)
 
 
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:

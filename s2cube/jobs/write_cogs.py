@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Compression
 from s2cube.config.sections import OutputSection
-from s2cube.config.times import TimeRange, timestamp
+from s2cube.config.times import TimeRange, parse_times, timestamp
 from s2cube.errors import ConfigError
 from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
@@ -16,7 +17,7 @@ from s2cube.storage.record import Progress
 if TYPE_CHECKING:
     import xarray as xr
 
-    from s2cube.area.aoi import AOI
+    from s2cube.area.areas import AreaLike
 
 
 def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors complete them
@@ -24,10 +25,11 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     out: str | Path,
     *,
     name: str | None = None,
-    aoi: "AOI | None" = None,
-    datetime: str | None = None,
+    aoi: "AreaLike | None" = None,
+    datetime: object = None,
     compress: Compression = "deflate",
     compress_level: int | None = None,
+    progress: bool = True,
 ) -> list[Path | str]:
     """Compute a cube, or what was computed from it, and write each image as a COG, a QA image, a picture and an Item.
 
@@ -39,7 +41,10 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     read. Its images have a name: ``<aoi>_<YYYYMMDD>_<name>``, or ``<aoi>_<name>`` if the array has no time. The labels
     of other dimensions follow: ``<aoi>_<name>_month06`` of ``groupby("time.month")``.
 
-    Images that exist already in the output are replaced.
+    Images that exist already in the output are replaced. If a Dask client is active, the workers of its cluster compute
+    and write the images, as many at a time as they have memory for, and the pixels do not pass through this process.
+    If a worker cannot reach the output, it sends the finished files. Without a client, threads of this process compute
+    one image after the other. The files are the same.
 
     Parameters
     ----------
@@ -53,7 +58,7 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
         Name of images that were computed from a cube. Default: the name of the array (``ndvi.rename("ndvi")``), or its
         only band. Letters, digits, ``-`` and ``_``.
     aoi
-        Area of interest of an array that has lost the attributes of `open_cube`.
+        Area of interest of an array that has lost the attributes of `open_cube`: anything that `read_aoi` takes.
     datetime
         Interval of the scenes that the array was computed from, UTC, if these are not all scenes of the cube: for
         example ``2022-06`` for ``cube.sel(time="2022-06").median("time")``. Forms as in `search`.
@@ -61,6 +66,10 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
         Compression of COGs: ``deflate``, ``zstd``, ``lzw`` or ``none``.
     compress_level
         Compression level: up to 12 for deflate, up to 22 for zstd. None: 4 for deflate, 3 for zstd.
+    progress
+        Whether a progress bar is shown, in a notebook or on stderr if it is a terminal.
+    progress
+        Whether a progress bar is shown, in a notebook or on stderr if it is a terminal.
 
     Returns
     -------
@@ -77,6 +86,11 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
         If a disk is full, or a store refuses to write.
     ConfigError
         If a setting is not valid.
+    SliceError
+        If a source file cannot be read. Slices that are complete remain.
+    ClusterError
+        If the cluster of the active client has no worker, loses the workers of a slice again and again, or has another
+        version of s2cube.
 
     Notes
     -----
@@ -107,27 +121,31 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     """
     chosen = OutputSection.of_arguments(locals())
     from s2cube.inventory.catalog import write_catalog
-    from s2cube.jobs._memory import MOST_READERS
-    from s2cube.output.files import write_files
+    from s2cube.jobs._slices_on_client import write_images
     from s2cube.products.derived import Given, images_of
+    from s2cube.progress_bar import shown_bar
 
-    images = images_of(cube, Given(name, aoi, _interval(datetime)))
-    with held(Output.at(out)) as lease:
-        paths: list[Path | str] = []
+    area = None if aoi is None else read_aoi(aoi)
+    images = images_of(cube, Given(name, area, _interval(datetime)))
+    with held(Output.at(out)) as lease, shown_bar(progress) as bar:
+        written: dict[str, Path | str] = {}
         lease.progress = Progress(total=len(images), began=timestamp())
-        for image, facts in images:
-            with lease.output.destination.staging() as folder:
-                write_files(image, facts, folder, chosen, MOST_READERS)
-                path = lease.output.publish(facts.aoi, facts.slice, folder)
-            file = slice_file(facts.aoi, facts.slice, ".tif")
-            paths.append(Path(out) / file if lease.output.destination.local(file) else path)
-            lease.progress = replace(lease.progress, written=len(paths))
-        write_catalog(lease.output, {facts.aoi for _, facts in images})
-    return paths
+        if bar:
+            bar.begin(lease.progress)
+        aois = {facts.slice: facts.aoi for _, facts in images}
+        for result in write_images(images, lease.output, chosen):
+            file = slice_file(aois[result.slice], result.slice, ".tif")
+            is_local = lease.output.destination.local(file)
+            written[result.slice] = Path(out) / file if is_local else str(result.path)
+            lease.progress = replace(lease.progress, written=len(written))
+            if bar:
+                bar.advance(result)
+        write_catalog(lease.output, set(aois.values()) if lease.follows_an_end else None)
+    return [written[facts.slice] for _, facts in images]
 
 
-def _interval(text: str | None) -> TimeRange | None:
+def _interval(value: object) -> TimeRange | None:
     try:
-        return None if text is None else TimeRange.parse(text)
+        return parse_times(value)
     except ValueError as error:
         raise ConfigError("datetime", str(error), "Correct the value") from None

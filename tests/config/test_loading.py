@@ -108,7 +108,10 @@ FUNCTIONS: dict[str, tuple[type[Section], ...]] = {
     "open_cube": (CubeSection, ReadSection),
     "write_cogs": (OutputSection,),
 }
-NO_SETTINGS = {("search", "crs"), ("open_cube", "aoi_crs"), ("open_cube", "chunks")}
+NO_SETTINGS = {
+    ("search", "crs"), ("open_cube", "aoi_crs"), ("open_cube", "chunks"), ("write_cogs", "name"), ("write_cogs", "aoi"),
+    ("write_cogs", "datetime"), ("write_cogs", "progress"),
+}  # fmt: skip
 """Parameters that only Python has."""
 
 OTHER_DEFAULTS = {("open_cube", "dtype"): "float32"}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,14 +216,14 @@ class TestShare:
         began = threading.Event()
 
         def make() -> None:
-            with memory.share(*large) as readers:
+            with memory.share(partial(memory.of_slice, *large)) as readers:
                 assert 1 <= readers < memory.MOST_READERS
                 began.set()
 
-        with memory.share(*small) as readers, memory.share(*small):
+        with memory.share(partial(memory.of_slice, *small)) as readers, memory.share(partial(memory.of_slice, *small)):
             assert readers == memory.MOST_READERS
         monkeypatch.setattr(memory, "_slice_memory", lambda: too_little)
-        with memory.share(*small) as readers:
+        with memory.share(partial(memory.of_slice, *small)) as readers:
             assert readers == 1
             thread = threading.Thread(target=make)
             thread.start()

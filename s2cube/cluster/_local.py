@@ -1,0 +1,90 @@
+"""Start a Dask cluster on this machine whose workers do not import the user's script."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Any
+
+import dask.config
+from dask.system import CPU_COUNT
+from distributed import LocalCluster, Nanny
+
+from s2cube.config.sections import ClusterSection
+
+_WORKER_SETTINGS = {"distributed.worker.profile.enabled": False}
+"""Python below 3.11.9 may deadlock when a profiler inspects its threads (CPython issue 106883). The profile is not
+needed: it is lost when the cluster ends with the run."""
+
+_ORIGIN = ("__file__", "__spec__")
+"""Attributes of the main module from which a new process learns what it must import."""
+
+_hiding = threading.Lock()
+_hidden: dict[str, Any] = {}
+_users = 0
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Start processes that do not import the main module of this process, for the duration of a block.
+
+    Python imports the user's script in every process that it spawns. The functions of s2cube do not need it. Without
+    the import a script may call `run` without ``if __name__ == "__main__":``, and workers start sooner.
+    """
+    global _users
+    main = vars(sys.modules["__main__"])
+    with _hiding:
+        if not _users:
+            _hidden.update({name: main[name] for name in _ORIGIN if name in main})
+            main.pop("__file__", None)
+            main["__spec__"] = None
+        _users += 1
+    try:
+        yield
+    finally:
+        with _hiding:
+            _users -= 1
+            if not _users:
+                main.update(_hidden)
+                _hidden.clear()
+
+
+class _Nanny(Nanny):
+    """Starts a worker process, also in place of one that has died, without the user's script."""
+
+    async def instantiate(self) -> Any:
+        with main_hidden():
+            return await super().instantiate()
+
+
+def start_here(config: ClusterSection, tasks: int) -> LocalCluster:
+    """Start a cluster on this machine, with at most one worker per task. Ctrl-C does not reach its processes."""
+    # A terminal sends Ctrl-C to all processes of a command. Workers must ignore it, because this process ends them.
+    # A process inherits the signal mask of the thread that starts it. The resource tracker removes the mask when it
+    # starts, so it is started first.
+    resource_tracker.ensure_running()
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with dask.config.set(_WORKER_SETTINGS):
+            return LocalCluster(
+                n_workers=min(config.workers_on(CPU_COUNT), tasks),
+                threads_per_worker=config.threads_on(CPU_COUNT),
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+                worker_class=_Nanny,
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+def kill_workers(cluster: LocalCluster) -> None:
+    """Kill the workers of a cluster of `start_here`. Their unfinished tasks are not needed."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.pid:
+            os.kill(nanny.pid, signal.SIGKILL)
