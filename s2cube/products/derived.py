@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from datetime import time as clock
 from functools import cached_property
 from typing import Any
 
@@ -144,9 +145,8 @@ class _Derived:
         named = self.cube.name if self.cube.name not in (None, NAME) else None
         text = str(self.given.name or named or self._scalar_band or "")
         if not text:
-            raise OutputError(
-                "the cube", "was computed from a cube, or read from a file, and has no name", _GIVE_A_NAME
-            )
+            problem = "was computed from a cube, or read from a file, and has no name"
+            raise OutputError("the cube", problem, _GIVE_A_NAME)
         if file_name(text) != text or re.fullmatch(r"\d{8}", text):
             problem = "is no name of images: use letters, digits, - and _, and not a date only"
             raise OutputError(f"name '{text}'", problem, _GIVE_A_NAME)
@@ -157,7 +157,7 @@ class _Derived:
         """The area of interest, as a whole."""
         if self.given.area:
             return self.given.area
-        id_, outline = (self.cube.attrs.get(key) for key in ("aoi", "aoi_wkt_lonlat"))
+        id_, outline = map(self.cube.attrs.get, ("aoi", "aoi_wkt_lonlat"))
         if not id_ or not outline:
             remedy = "Copy the attributes (result.attrs = cube.attrs), or name the area: write_cogs(…, aoi=aoi)"
             raise OutputError("the cube", "has lost its area: the attributes aoi and aoi_wkt_lonlat", remedy)
@@ -217,9 +217,7 @@ class _Derived:
             sources = [
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
             ]
-        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_") or (
-            solar_day(time, self.area.lon) if time else ""
-        )
+        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_") or (self._day(time) if time else "")
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,
@@ -232,6 +230,10 @@ class _Derived:
             interval=None if time else self._interval(sources),
             is_explained=_has_masks(image),
         )
+
+    def _day(self, time: datetime) -> str:
+        # `resample` labels a period by midnight. At another longitude, that is an hour of the day before or after.
+        return f"{time:%Y%m%d}" if time.time() == clock(0) else solar_day(time, self.area.lon)
 
     def _interval(self, sources: Sequence[SliceFacts]) -> tuple[datetime, datetime]:
         if times := [end for each in sources for end in acquired(each)]:
