@@ -37,6 +37,7 @@ from s2cube.cube.facts import (
 )
 from s2cube.cube.packing import PACKINGS, Packing, set_packing
 from s2cube.errors import OutputError
+from s2cube.products._regular_grid import on_regular_grid
 from s2cube.sentinel2 import QA
 
 Image = tuple[xr.DataArray, SliceFacts]
@@ -83,7 +84,7 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     """
     if given == Given() and (whole := as_opened(cube)) is not None:
         return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
-    images = list(_Derived(_on_grid(cube), given).images())
+    images = list(_Derived(on_regular_grid(cube), given).images())
     for repeated, count in Counter(facts.slice for _, facts in images).items():
         if count > 1:
             problem = f"has several images of the name {repeated}"
@@ -91,37 +92,9 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     return images
 
 
-def _on_grid(cube: xr.DataArray) -> xr.DataArray:
-    """Name the dimensions of the grid y and x, move them to the end, and turn the image north up."""
-    remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
-    dims = cube.odc.spatial_dims
-    if not dims:
-        raise OutputError("the cube", f"has no grid; its dimensions are {', '.join(map(str, cube.dims))}", remedy)
-    down, across = map(str, dims)
-    coords = cube.coords
-    # odc-geo takes a grid from the first and the last coordinate.
-    for name in {down, across} & set(coords):
-        steps = np.diff(coords[name].values.astype(float))
-        if steps.size and (not steps[0] or not np.allclose(steps, steps[0], rtol=1e-3, atol=0)):
-            raise OutputError("the cube", f"is not on a regular grid: its coordinates {name} are uneven", remedy)
-    cube = cube.isel({
-        name: slice(None, None, -1)
-        for name, sign in ((down, -1), (across, 1))
-        if name in coords and cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
-    })  # fmt: skip
-    geobox = cube.odc.geobox
-    if not isinstance(geobox, GeoBox) or geobox.crs is None or not geobox.axis_aligned:
-        raise OutputError("the cube", "has no CRS, or its grid is rotated", remedy)
-    if geobox.crs.epsg is None:
-        raise OutputError("the cube", "has a CRS without an EPSG code", "Reproject it to one that has a code")
-    cube = cube.rename({down: "y", across: "x"}).transpose(..., "y", "x")
-    grid_coords = {str(name): value for name, value in xr_coords(geobox, dims=("y", "x")).items()}
-    return cube.drop_vars(set(grid_coords) & set(cube.coords)).assign_coords(grid_coords)
-
-
 @dataclass(frozen=True)
 class _Derived:
-    """An array on a regular grid, from `_on_grid`."""
+    """An array on a regular grid, from `on_regular_grid`."""
 
     cube: xr.DataArray
     given: Given
@@ -172,8 +145,7 @@ class _Derived:
     @cached_property
     def sources(self) -> dict[str, SliceFacts]:
         """The slices that the array may be computed from."""
-        times = self.given.times
-        within = times and times.at(self.area.lon)
+        within = self.given.times and self.given.times.at(self.area.lon)
         found = sources_of(self.cube).items()
         return {key: each for key, each in found if not within or all(end in within for end in acquired(each))}
 
@@ -217,7 +189,9 @@ class _Derived:
             sources = [
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
             ]
-        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_") or (self._day(time) if time else "")
+        before = f"_{sources[0].name}" if of_slice and sources and sources[0].name else ""
+        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_").removesuffix(before)
+        day = day or (self._day(time) if time else "")
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,
