@@ -17,7 +17,7 @@ import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from odc.geo.xr import xr_coords
+from odc.geo.xr import spatial_dims, xr_coords
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.aoi import AOI
@@ -36,7 +36,7 @@ from s2cube.cube.facts import (
     sources_of,
 )
 from s2cube.cube.packing import PACKINGS, Packing, set_packing
-from s2cube.errors import OutputError
+from s2cube.errors import AOIError, OutputError
 from s2cube.sentinel2 import QA
 
 Image = tuple[xr.DataArray, SliceFacts]
@@ -94,20 +94,21 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
 def _on_grid(cube: xr.DataArray) -> xr.DataArray:
     """Name the dimensions of the grid y and x, move them to the end, and turn the image north up."""
     remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
-    dims = cube.odc.spatial_dims
-    if not dims:
-        raise OutputError("the cube", f"has no grid; its dimensions are {', '.join(map(str, cube.dims))}", remedy)
-    down, across = map(str, dims)
-    coords = cube.coords
+    # A part of a grid without coordinates could be anywhere.
+    dims = [str(name) for name in spatial_dims(cube, relaxed=True) or () if name in cube.coords]
+    if len(dims) != 2:
+        names = ", ".join(map(str, cube.dims))
+        raise OutputError("the cube", f"has no grid with coordinates; its dimensions are {names}", remedy)
+    (down, across), coords = dims, cube.coords
     # odc-geo takes a grid from the first and the last coordinate.
-    for name in {down, across} & set(coords):
+    for name in dims:
         steps = np.diff(coords[name].values.astype(float))
         if steps.size and (not steps[0] or not np.allclose(steps, steps[0], rtol=1e-3, atol=0)):
             raise OutputError("the cube", f"is not on a regular grid: its coordinates {name} are uneven", remedy)
     cube = cube.isel({
         name: slice(None, None, -1)
         for name, sign in ((down, -1), (across, 1))
-        if name in coords and cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
+        if cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
     })  # fmt: skip
     geobox = cube.odc.geobox
     if not isinstance(geobox, GeoBox) or geobox.crs is None or not geobox.axis_aligned:
@@ -162,18 +163,15 @@ class _Derived:
             remedy = "Copy the attributes (result.attrs = cube.attrs), or name the area: write_cogs(…, aoi=aoi)"
             raise OutputError("the cube", "has lost its area: the attributes aoi and aoi_wkt_lonlat", remedy)
         try:
-            area = AOI(str(id_), Geometry(shapely.from_wkt(str(outline)), "EPSG:4326"))
-        except (ValueError, shapely.errors.ShapelyError) as error:
+            return AOI(str(id_), Geometry(shapely.from_wkt(str(outline)), "EPSG:4326"))
+        except (ValueError, AOIError, shapely.errors.ShapelyError) as error:
             raise OutputError("the cube", f"has an area that cannot be read ({error})", "Name it by aoi=") from None
-        if file_name(area.id) != area.id:
-            raise OutputError(f"the area '{area.id}' of the cube", "is not a file name", "Name the area by aoi=")
-        return area
 
     @cached_property
     def sources(self) -> dict[str, SliceFacts]:
         """The slices that the array may be computed from."""
-        times = self.given.times
-        within = times and times.at(self.area.lon)
+        area, times = self.area, self.given.times
+        within = times and times.at(area.lon)
         found = sources_of(self.cube).items()
         return {key: each for key, each in found if not within or all(end in within for end in acquired(each))}
 
@@ -206,18 +204,19 @@ class _Derived:
     @property
     def _scalar_band(self) -> str | None:
         band = self.cube.coords.get("band")
-        return str(band.item()) if band is not None and band.ndim == 0 else None
+        return str(band.values.item()) if band is not None and band.ndim == 0 else None
 
     def _facts(self, image: xr.DataArray, groups: Mapping[str, Any]) -> SliceFacts:
         time = _time_of(image)
-        of_slice = str(image["slice"].item()) if time and "slice" in image.coords else ""
+        of_slice = str(image["slice"].values.item()) if time and "slice" in image.coords else ""
         if of_slice:
             sources = [self.sources[of_slice]] if of_slice in self.sources else []
         else:
             sources = [
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
             ]
-        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_") or (self._day(time) if time else "")
+        prefix = f"{self.cube.attrs.get('aoi', self.area.id)}_"
+        day = of_slice.removeprefix(prefix) if of_slice.startswith(prefix) else self._day(time) if time else ""
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,

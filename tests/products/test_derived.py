@@ -159,10 +159,11 @@ class TestTimes:
         for path in paths:
             assert item_of(path)["properties"]["s2cube:scenes"] == scenes_of(cube)
 
+    @pytest.mark.filterwarnings("ignore:All-NaN slice")
     def test_of_a_quantile(self, cube: xr.DataArray) -> None:
         quantiles = cube.quantile([0.25, 0.75], "time")
         paths = write(quantiles, name="q")
-        assert ids(paths) == ["farm_q_quantile0.25", "farm_q_quantile0.75"]
+        assert ids(paths) == ["farm_q_quantile0-25", "farm_q_quantile0-75"]
         np.testing.assert_array_equal(pixels(paths[1]), quantiles.sel(quantile=0.75))
 
 
@@ -227,7 +228,7 @@ class TestTypes:
             masked = file.read_masks(1) == 0
         np.testing.assert_array_equal(masked, median[0] == -9999)
         bands = item_of(path)["assets"]["data"]["bands"]
-        assert not any("raster:scale" in band or "unit" in band for band in bands)
+        assert [(band["raster:scale"], band["nodata"], "unit" in band) for band in bands] == [(1, -9999, False)] * 2
 
     @pytest.mark.parametrize("dtype", ["bool", "uint8"])
     def test_classes(self, ndvi: xr.DataArray, dtype: Any) -> None:
@@ -271,7 +272,7 @@ class TestFilesReadBack:
             paths = write(again)
         assert ids(paths) == [f"farm_{date}_ndvi" for date in DATES]
         np.testing.assert_array_equal(pixels(paths[1])[0], ndvi[1])
-        assert item_of(paths[1])["properties"]["s2cube:scenes"] == scenes_of(ndvi)[1:2]
+        assert item_of(paths[1])["properties"]["s2cube:scenes"] == scenes_of(ndvi, time=f"{PASSES[1].time:%Y-%m-%d}")
 
     def test_of_a_whole_cube(self, packed: xr.DataArray) -> None:
         packed.to_netcdf("cube.nc")
@@ -320,7 +321,7 @@ class TestLostAttributes:
         ("attrs", "said"),
         [
             ({"aoi_wkt_lonlat": "POLYGON"}, "area that cannot be read"),
-            ({"aoi": "../farm"}, "is not a file name"),
+            ({"aoi": "../farm"}, r"area that cannot be read .*not a safe file name.*aoi="),
             ({"provenance": "{}"}, r"attribute 'provenance' that open_cube did not write .*del cube\.attrs"),
         ],
     )
@@ -339,7 +340,7 @@ class TestRefused:
         with pytest.raises(OutputError, match=r"has no name\. Give the images a name: write_cogs"):
             write(ndvi)
 
-    @pytest.mark.parametrize("name", ["a b", "../x", "a/b", "20220614", "é"])
+    @pytest.mark.parametrize("name", ["a b", "../x", "a/b", "20220614", "-x", "CON"])
     def test_name(self, ndvi: xr.DataArray, name: str) -> None:
         with pytest.raises(OutputError, match="is no name of images: use letters"):
             write(ndvi, name=name)
@@ -347,11 +348,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda array: array.drop_vars("spatial_ref"), "has no CRS"),
+            (lambda array: array.drop_vars("spatial_ref").drop_attrs(), "has no CRS"),
             (lambda array: array.isel(x=[0, 1, 5, 6]), "not on a regular grid: its coordinates x are uneven"),
             (lambda array: array.isel(y=[0, 0, 0]), "not on a regular grid: its coordinates y are uneven"),
-            (lambda array: array.mean("x"), "has no grid"),
-            (lambda array: array.drop_vars(["x", "y"]), "has no|not on"),
+            (lambda array: array.mean("x"), "has no grid .* dimensions are time, y"),
+            (lambda array: array.drop_vars(["x", "y"]), "has no grid with coordinates"),
             (lambda array: array.rio.write_crs("+proj=aea +lat_1=3 +lat_2=7"), "CRS without an EPSG code"),
         ],
     )
