@@ -27,7 +27,7 @@ class BandStatistics:
     minimum, maximum, mean, stddev
         None if there is no valid value. `stddev` is that of the population.
     valid_percent
-        Share of valid values in the area of interest, percent.
+        Share of cells with a valid value, percent: of those in the area of interest, or of the raster.
     """
 
     minimum: float | None
@@ -88,15 +88,15 @@ class Tally:
             with self._lock:
                 self._parts[band + number, row, column] = sums
 
-    def statistics(self, aoi_cells: int) -> tuple[BandStatistics, ...]:
+    def statistics(self, cells: int) -> tuple[BandStatistics, ...]:
         """Return the statistics of each band.
 
         Parameters
         ----------
-        aoi_cells
-            Number of cells in the area of interest.
+        cells
+            Number of cells in the area of interest, or of the raster if values may be outside the area.
         """
-        return tuple(_statistics(sums, aoi_cells) for sums in self._by_band())
+        return tuple(_statistics(sums, cells) for sums in self._by_band())
 
     def gdal_tags(self, raster_cells: int) -> list[dict[str, str]]:
         """Return the statistics of each band as GDAL names them. A band without a valid value has none.

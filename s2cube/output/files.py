@@ -81,7 +81,9 @@ def write_files(
         if style := image_style(bands, packing_of(image)):
             (folder / f"{slice_id}{SUFFIXES[STYLE]}").write_bytes(style)
         (folder / f"{slice_id}{SUFFIXES[QA_STYLE]}").write_bytes(qa_style())
-        item = slice_item(image, facts, counts, names, tally.statistics(aoi_cells(counts)))
+        # Images that were computed from a cube may have values outside the area.
+        cells = int(counts.sum()) if facts.name else aoi_cells(counts)
+        item = slice_item(image, facts, counts, names, tally.statistics(cells))
         add_checksums(item, folder)
         content = item.to_dict(include_self_link=False, transform_hrefs=False)
         (folder / f"{slice_id}.json").write_bytes(stac_json(content))

@@ -4,7 +4,7 @@ import numpy as np
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
+from odc.geo.xr import spatial_dims, xr_coords
 
 from s2cube.errors import OutputError
 
@@ -18,20 +18,21 @@ def on_regular_grid(cube: xr.DataArray) -> xr.DataArray:
         If the array has no regular grid, or no CRS with an EPSG code.
     """
     remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
-    dims = cube.odc.spatial_dims
-    if not dims:
-        raise OutputError("the cube", f"has no grid; its dimensions are {', '.join(map(str, cube.dims))}", remedy)
-    down, across = map(str, dims)
-    coords = cube.coords
+    # A part of a grid without coordinates could be anywhere.
+    dims = [str(name) for name in spatial_dims(cube, relaxed=True) or () if name in cube.coords]
+    if len(dims) != 2:
+        names = ", ".join(map(str, cube.dims))
+        raise OutputError("the cube", f"has no grid with coordinates; its dimensions are {names}", remedy)
+    (down, across), coords = dims, cube.coords
     # odc-geo takes a grid from the first and the last coordinate.
-    for name in {down, across} & set(coords):
+    for name in dims:
         steps = np.diff(coords[name].values.astype(float))
         if steps.size and (not steps[0] or not np.allclose(steps, steps[0], rtol=1e-3, atol=0)):
             raise OutputError("the cube", f"is not on a regular grid: its coordinates {name} are uneven", remedy)
     cube = cube.isel({
         name: slice(None, None, -1)
         for name, sign in ((down, -1), (across, 1))
-        if name in coords and cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
+        if cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
     })  # fmt: skip
     geobox = cube.odc.geobox
     if not isinstance(geobox, GeoBox) or geobox.crs is None or not geobox.axis_aligned:

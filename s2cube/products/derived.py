@@ -36,7 +36,7 @@ from s2cube.cube.facts import (
     sources_of,
 )
 from s2cube.cube.packing import PACKINGS, Packing, set_packing
-from s2cube.errors import OutputError
+from s2cube.errors import AOIError, OutputError
 from s2cube.products._regular_grid import on_regular_grid
 from s2cube.sentinel2 import QA
 
@@ -103,7 +103,7 @@ class _Derived:
         """Yield an image for each time, and for each label of any other dimension that an image does not have."""
         packed, packing = _packed(self.cube)
         if "band" not in packed.dims:
-            packed = packed.drop_vars("band", errors="ignore").expand_dims(band=[self._scalar_band or self.name])
+            packed = packed.drop_vars("band", errors="ignore").expand_dims(band=[self._own_name or self.name])
         packed = packed.transpose(..., "band", "y", "x")
         leading = packed.dims[:-3]
         labels = {dim: _labels(packed, dim) for dim in leading}
@@ -115,8 +115,7 @@ class _Derived:
 
     @cached_property
     def name(self) -> str:
-        named = self.cube.name if self.cube.name not in (None, NAME) else None
-        text = str(self.given.name or named or self._scalar_band or "")
+        text = str(self.given.name or self._own_name)
         if not text:
             problem = "was computed from a cube, or read from a file, and has no name"
             raise OutputError("the cube", problem, _GIVE_A_NAME)
@@ -135,17 +134,15 @@ class _Derived:
             remedy = "Copy the attributes (result.attrs = cube.attrs), or name the area: write_cogs(…, aoi=aoi)"
             raise OutputError("the cube", "has lost its area: the attributes aoi and aoi_wkt_lonlat", remedy)
         try:
-            area = AOI(str(id_), Geometry(shapely.from_wkt(str(outline)), "EPSG:4326"))
-        except (ValueError, shapely.errors.ShapelyError) as error:
+            return AOI(str(id_), Geometry(shapely.from_wkt(str(outline)), "EPSG:4326"))
+        except (ValueError, AOIError, shapely.errors.ShapelyError) as error:
             raise OutputError("the cube", f"has an area that cannot be read ({error})", "Name it by aoi=") from None
-        if file_name(area.id) != area.id:
-            raise OutputError(f"the area '{area.id}' of the cube", "is not a file name", "Name the area by aoi=")
-        return area
 
     @cached_property
     def sources(self) -> dict[str, SliceFacts]:
         """The slices that the array may be computed from."""
-        within = self.given.times and self.given.times.at(self.area.lon)
+        area, times = self.area, self.given.times
+        within = times and times.at(area.lon)
         found = sources_of(self.cube).items()
         return {key: each for key, each in found if not within or all(end in within for end in acquired(each))}
 
@@ -176,13 +173,15 @@ class _Derived:
         return inside
 
     @property
-    def _scalar_band(self) -> str | None:
+    def _own_name(self) -> str:
+        """Name of an array without bands: that of the array, or else of the band that it was selected from."""
         band = self.cube.coords.get("band")
-        return str(band.item()) if band is not None and band.ndim == 0 else None
+        of_band = str(band.item()) if band is not None and band.ndim == 0 else ""
+        return of_band if self.cube.name in (None, NAME) else str(self.cube.name)
 
     def _facts(self, image: xr.DataArray, groups: Mapping[str, Any]) -> SliceFacts:
         time = _time_of(image)
-        of_slice = str(image["slice"].item()) if time and "slice" in image.coords else ""
+        of_slice = str(image["slice"].values.item()) if time and "slice" in image.coords else ""
         if of_slice:
             sources = [self.sources[of_slice]] if of_slice in self.sources else []
         else:
@@ -190,8 +189,9 @@ class _Derived:
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
             ]
         before = f"_{sources[0].name}" if of_slice and sources and sources[0].name else ""
-        day = of_slice.removeprefix(f"{self.cube.attrs.get('aoi')}_").removesuffix(before)
-        day = day or (self._day(time) if time else "")
+        prefix = f"{self.cube.attrs.get('aoi', self.area.id)}_"
+        is_own = of_slice.startswith(prefix)
+        day = of_slice.removeprefix(prefix).removesuffix(before) if is_own else self._day(time) if time else ""
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,

@@ -6,10 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import pystac
 import pytest
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import s2cube
 from s2cube.demo.archive import PASSES, Archive
@@ -23,32 +20,11 @@ from s2cube.storage.folder import Folder
 from s2cube.storage.image_item import read_item
 from s2cube.storage.output import Output
 from support.buckets import S3Store
+from support.items import SCHEMAS, STAC, validate
 from support.runs import CommandLine, edit, in_this_process
 
-STAC = Path(__file__).resolve().parents[1] / "support" / "stac"
-SCHEMAS = {
-    schema["$id"].removesuffix("#"): schema
-    for schema in (json.loads(path.read_text()) for path in sorted((STAC / "extensions").glob("*.json")))
-}
-CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 OLD = (STAC / "item_of_the_first_form.json").read_bytes()
 DAYS = [f"farm_{each.time:%Y%m%d}" for each in PASSES]
-
-
-def validate(document: dict[str, Any], kind: str) -> None:
-    JsonSchemaSTACValidator().validate_core(document, pystac.STACObjectType(kind), "1.1.0")
-    assert len(document["stac_extensions"]) == len({*document["stac_extensions"]})
-    for address in document["stac_extensions"]:
-        if address != CLASSIFICATION:
-            jsonschema.validate(document, SCHEMAS[address])
-    members = json.dumps(document)
-    assert '"eo:bands"' not in members
-    assert '"raster:bands"' not in members
-    for prefix in ("eo", "file", "processing", "proj", "raster"):
-        named = any(
-            f"/{'projection' if prefix == 'proj' else prefix}/v" in each for each in document["stac_extensions"]
-        )
-        assert named == (f'"{prefix}:' in members), prefix
 
 
 def documents(out: Path) -> list[dict[str, Any]]:
