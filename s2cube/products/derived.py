@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from odc.geo.xr import spatial_dims, xr_coords
+from odc.geo.xr import xr_coords
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.aoi import AOI
@@ -37,6 +37,7 @@ from s2cube.cube.facts import (
 )
 from s2cube.cube.packing import PACKINGS, Packing, set_packing
 from s2cube.errors import AOIError, OutputError
+from s2cube.products._grid import on_grid
 from s2cube.sentinel2 import QA
 
 Image = tuple[xr.DataArray, SliceFacts]
@@ -47,6 +48,9 @@ _NODATA = -9999
 
 _CHUNK_CELLS = 2048
 """Maximum side of a chunk of `_Derived.inside`."""
+
+_A_SECOND = timedelta(seconds=1)
+"""Files may round times."""
 
 _GIVE_A_NAME = "Give the images a name: write_cogs(cube, out, name='ndvi')"
 
@@ -79,11 +83,13 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     Raises
     ------
     OutputError
-        If the array has no regular grid, no name, no area or no time, or a data type that no file can have.
+        If it is no array, or an empty one. If it has no regular grid, no name, no area or no time, or a data type that
+        no file can have.
     """
+    _check(cube)
     if given == Given() and (whole := as_opened(cube)) is not None:
         return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
-    images = list(_Derived(_on_grid(cube), given).images())
+    images = list(_Derived(on_grid(cube), given).images())
     for repeated, count in Counter(facts.slice for _, facts in images).items():
         if count > 1:
             problem = f"has several images of the name {repeated}"
@@ -91,38 +97,21 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     return images
 
 
-def _on_grid(cube: xr.DataArray) -> xr.DataArray:
-    """Name the dimensions of the grid y and x, move them to the end, and turn the image north up."""
-    remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
-    # A part of a grid without coordinates could be anywhere.
-    dims = [str(name) for name in spatial_dims(cube, relaxed=True) or () if name in cube.coords]
-    if len(dims) != 2:
-        names = ", ".join(map(str, cube.dims))
-        raise OutputError("the cube", f"has no grid with coordinates; its dimensions are {names}", remedy)
-    (down, across), coords = dims, cube.coords
-    # odc-geo takes a grid from the first and the last coordinate.
-    for name in dims:
-        steps = np.diff(coords[name].values.astype(float))
-        if steps.size and (not steps[0] or not np.allclose(steps, steps[0], rtol=1e-3, atol=0)):
-            raise OutputError("the cube", f"is not on a regular grid: its coordinates {name} are uneven", remedy)
-    cube = cube.isel({
-        name: slice(None, None, -1)
-        for name, sign in ((down, -1), (across, 1))
-        if cube.sizes[name] > 1 and sign * float(coords[name][-1] - coords[name][0]) < 0
-    })  # fmt: skip
-    geobox = cube.odc.geobox
-    if not isinstance(geobox, GeoBox) or geobox.crs is None or not geobox.axis_aligned:
-        raise OutputError("the cube", "has no CRS, or its grid is rotated", remedy)
-    if geobox.crs.epsg is None:
-        raise OutputError("the cube", "has a CRS without an EPSG code", "Reproject it to one that has a code")
-    cube = cube.rename({down: "y", across: "x"}).transpose(..., "y", "x")
-    grid_coords = {str(name): value for name, value in xr_coords(geobox, dims=("y", "x")).items()}
-    return cube.drop_vars(set(grid_coords) & set(cube.coords)).assign_coords(grid_coords)
+def _check(cube: object) -> None:
+    if not isinstance(cube, xr.DataArray):
+        remedy = "Pass a DataArray, for example one variable of a Dataset: write_cogs(dataset['ndvi'], out)"
+        raise OutputError("the cube", f"is a {type(cube).__name__}", remedy)
+    if empty := [str(dim) for dim, size in cube.sizes.items() if not size]:
+        problem = f"is empty: its dimension {', '.join(empty)} has the size 0"
+        raise OutputError("the cube", problem, "Correct the selection of times, bands or pixels")
+    for band, count in Counter(map(str, _labels(cube, "band") if "band" in cube.dims else ())).items():
+        if count > 1:
+            raise OutputError("the cube", f"has {count} bands of the name {band}", "Give each band its own name")
 
 
 @dataclass(frozen=True)
 class _Derived:
-    """An array on a regular grid, from `_on_grid`."""
+    """An array on a regular grid, from `on_grid`."""
 
     cube: xr.DataArray
     given: Given
@@ -208,7 +197,7 @@ class _Derived:
 
     def _facts(self, image: xr.DataArray, groups: Mapping[str, Any]) -> SliceFacts:
         time = _time_of(image)
-        of_slice = str(image["slice"].values.item()) if time and "slice" in image.coords else ""
+        of_slice = self._slice_of(image, time)
         if of_slice:
             sources = [self.sources[of_slice]] if of_slice in self.sources else []
         else:
@@ -229,6 +218,14 @@ class _Derived:
             interval=None if time else self._interval(sources),
             is_explained=_has_masks(image),
         )
+
+    def _slice_of(self, image: xr.DataArray, time: datetime | None) -> str:
+        """Return the id of the slice of an image; empty if it has none, or if it has another time, as of `interp`."""
+        if not time or "slice" not in image.coords:
+            return ""
+        of_slice = str(image["slice"].values.item())
+        ends = acquired(self.sources[of_slice]) if of_slice in self.sources else (time,)
+        return of_slice if min(ends) - _A_SECOND <= time <= max(ends) + _A_SECOND else ""
 
     def _day(self, time: datetime) -> str:
         # `resample` labels a period by midnight. At another longitude, that is an hour of the day before or after.
