@@ -118,22 +118,25 @@ def describe(cube: xr.DataArray, facts: Sequence[SliceFacts]) -> xr.DataArray:
 
     The attribute `provenance` is a JSON text: what all slices have in common, and under `slices` by id what differs.
     """
-    packing = PACKINGS[cube.dtype.name]
-    # Zarr 3 has no standard for texts of a fixed length, so the texts are objects.
+    packing = PACKINGS.get(cube.dtype.name)
+    # Zarr 3 has no standard for texts of a fixed length. Dask cannot choose chunks for objects.
+    encoding = {"dtype": np.dtypes.StringDType()}
+    slices, scenes = [each.slice for each in facts], ["\n".join(each.scenes) for each in facts]
     cube = cube.assign_coords(
-        slice=("time", np.array([each.slice for each in facts], object)),
-        scenes=("time", np.array(["\n".join(each.scenes) for each in facts], object)),
+        slice=("time", np.array(slices), {}, encoding), scenes=("time", np.array(scenes), {}, encoding)
     )
-    cube.name = NAME
+    cube.name = facts[0].name or NAME
     # xarray copies attributes to results that are computed from the cube. So attributes must be valid for results, too:
     # no scale, no nodata (readers would apply them to a saved index), no units.
     cube.attrs = {
         "aoi": facts[0].aoi,
         "aoi_wkt_lonlat": facts[0].outline_lonlat.wkt,
         "grid": f"{cube.sizes['y']}x{cube.sizes['x']}",
-        "opened_as": f"{cube.dtype.name}: {packing.description}",
+        "opened_as": f"{cube.dtype.name}: {packing.description if packing else 'computed from a cube'}",
         "provenance": _provenance_text(facts),
     }
+    if packing is None:
+        return cube
     cube.encoding["source"] = SOURCE
     return cube.rio.write_nodata(packing.nodata, encoded=True)
 

@@ -95,7 +95,7 @@ def stored_cube(
     wanted
         Names of the bands of the cube; none for all.
     dtype
-        Data type of the cube.
+        Data type of a cube of reflectance. Values that were computed from a cube keep their own data type.
 
     Raises
     ------
@@ -103,21 +103,31 @@ def stored_cube(
         If an image has no QA image, or if its values cannot become this dtype.
     """
     first = items[0]
-    # The scale of other images is not that of reflectance.
-    allowed = {("float32", "float32")} if first.name else _CONVERSIONS
-    if (first.dtype, dtype) not in allowed:
+    dtype = first.dtype if first.name else dtype
+    if not first.dtype or not (first.name or (first.dtype, dtype) in _CONVERSIONS):
         problem = f"is {first.dtype or 'of an unknown type'}, not {dtype}"
-        raise OutputError(output.path(first.aoi, first.slice), problem, "Choose another dtype")
+        raise OutputError(output.path(first.aoi, first.slice), problem, "Choose another dtype, or open it by rasterio")
     bands = wanted or first.bands
     source = _Source(output, access)
     values = _lazy(_read_pixels, [source.pixels(each, bands) for each in items], (len(bands),), dtype)
     reasons = _lazy(_read_reasons, [source.reasons(each) for each in items], (), "uint8")
     geobox = GeoBox(first.facts.shape, Affine(*first.facts.transform), first.facts.crs)
-    cube = labelled(values, reasons, bands, geobox, [each.time for each in items])
+    cube: xr.DataArray = labelled(values, reasons, bands, geobox, [each.time for each in items])
     cube = describe(cube, [_slice_facts(each, dtype) for each in items])
-    # For integers, rioxarray does not read nodata from the encoding.
-    cube.rio.set_nodata(PACKINGS[dtype].nodata)
+    nodata = _nodata(first) if first.name else PACKINGS[dtype].nodata
+    if nodata is not None:
+        cube = cube.rio.write_nodata(nodata, encoded=True)
+        # For integers, rioxarray does not read nodata from the encoding.
+        cube.rio.set_nodata(nodata)
     return cube
+
+
+def _nodata(item: StoredItem) -> float | None:
+    """Return the nodata value of an image that was computed from a cube; None if every pixel has a value."""
+    if np.dtype(item.dtype).kind == "f":
+        return float("nan")
+    nodata = item.document["assets"][DATA]["bands"][0].get("nodata")
+    return int(nodata) if isinstance(nodata, int | float) else None
 
 
 @dataclass(frozen=True)

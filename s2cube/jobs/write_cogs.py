@@ -68,8 +68,6 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
         Compression level: up to 12 for deflate, up to 22 for zstd. None: 4 for deflate, 3 for zstd.
     progress
         Whether a progress bar is shown, in a notebook or on stderr if it is a terminal.
-    progress
-        Whether a progress bar is shown, in a notebook or on stderr if it is a terminal.
 
     Returns
     -------

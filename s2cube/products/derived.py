@@ -37,7 +37,7 @@ from s2cube.cube.facts import (
 )
 from s2cube.cube.packing import PACKINGS, Packing, set_packing
 from s2cube.errors import AOIError, OutputError
-from s2cube.products._grid import on_grid
+from s2cube.products._regular_grid import on_regular_grid
 from s2cube.sentinel2 import QA
 
 Image = tuple[xr.DataArray, SliceFacts]
@@ -89,7 +89,7 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     _check(cube)
     if given == Given() and (whole := as_opened(cube)) is not None:
         return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
-    images = list(_Derived(on_grid(cube), given).images())
+    images = list(_Derived(on_regular_grid(cube), given).images())
     for repeated, count in Counter(facts.slice for _, facts in images).items():
         if count > 1:
             problem = f"has several images of the name {repeated}"
@@ -111,7 +111,7 @@ def _check(cube: object) -> None:
 
 @dataclass(frozen=True)
 class _Derived:
-    """An array on a regular grid, from `on_grid`."""
+    """An array on a regular grid, from `on_regular_grid`."""
 
     cube: xr.DataArray
     given: Given
@@ -204,8 +204,10 @@ class _Derived:
             sources = [
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
             ]
+        before = f"_{sources[0].name}" if of_slice and sources and sources[0].name else ""
         prefix = f"{self.cube.attrs.get('aoi', self.area.id)}_"
-        day = of_slice.removeprefix(prefix) if of_slice.startswith(prefix) else self._day(time) if time else ""
+        day = of_slice.removeprefix(prefix).removesuffix(before) if of_slice.startswith(prefix) else ""
+        day = day or (self._day(time) if time else "")
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,

@@ -351,7 +351,7 @@ def test_a_disk_that_is_full_at_home_is_named(monkeypatch: pytest.MonkeyPatch, t
     with held(Output.at(tmp_path)) as lease, monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(WriteError, match=r"corner_1: cannot be written \(No space left on device\)"):
-            Recorder(lease).record(None, brought, running=0)  # type: ignore[arg-type]
+            Recorder(lease).record(SimpleNamespace(aoi=SimpleNamespace(id="corner")), brought, running=0)  # type: ignore[arg-type]
 
 
 def test_nobody_there(s2cube_command: CommandLine, job: Job) -> None:

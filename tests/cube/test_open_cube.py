@@ -96,11 +96,9 @@ class TestCube:
             assert cog.descriptions == ("swir16",)
             np.testing.assert_array_equal(cog.read(1), cube.isel(time=1).sel(band="swir16").values)
 
-    def test_something_else_is_not_written(self, cube: xr.DataArray, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="lacks .*slice"):
-            s2cube.write_cogs(cube.drop_vars("slice"), tmp_path / "x")
-        for other in (cube * 2, cube.astype("float64"), cube.isel(x=slice(0, 50)), cube.isel(time=0)):
-            with pytest.raises(OutputError, match="the cube: lacks"):
+    def test_something_else_needs_a_name(self, cube: xr.DataArray, tmp_path: Path) -> None:
+        for other in (cube.drop_vars("slice"), cube * 2, cube.astype("float64"), cube.isel(x=slice(0, 50))):
+            with pytest.raises(OutputError, match="was computed from a cube, or read from a file, and has no name"):
                 s2cube.write_cogs(other, tmp_path / "x")
         assert not (tmp_path / "x").exists()
 

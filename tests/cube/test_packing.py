@@ -1,5 +1,6 @@
 """What is computed from a cube and saved comes back with the values that it had in memory, whatever saves and reads."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -352,43 +353,56 @@ class TestWriteCogs:
         for number, same in enumerate([cube, cube.compute(), cube.persist(), cube.chunk(x=7), cube.copy(deep=True)]):
             s2cube.write_cogs(same, tmp_path / str(number))
             files.append([path.read_bytes() for path in sorted((tmp_path / str(number)).glob("field/*/*"))])
-        assert len(files[0]) == 8
+        assert len(files[0]) == 10
         assert all(each == files[0] for each in files)
 
     @pytest.mark.parametrize("dtype", ["float32", "int16"])
     @pytest.mark.parametrize(
         "what", ["masked", "scaled", "unchanged", "clipped", "filled", "float32", "int32", "greater", "field"]
     )
-    def test_what_is_computed_is_refused(
+    def test_what_is_computed_is_no_image_of_a_run(
         self, computed: dict[str, xr.DataArray], tmp_path: Path, dtype: Dtype, what: str
     ) -> None:
-        with pytest.raises(OutputError, match=r"the cube: lacks .*of open_cube|a part of its grid"):
-            s2cube.write_cogs(DERIVED[what](computed[dtype]), tmp_path / "x")
+        """It needs a name, and has its own values without the scale of reflectance."""
+        derived = DERIVED[what](computed[dtype])
+        with pytest.raises(OutputError, match=r"the cube: was computed from a cube, .* has no name"):
+            s2cube.write_cogs(derived, tmp_path / "x")
         assert not (tmp_path / "x").exists()
+        for path, image in zip(s2cube.write_cogs(derived, tmp_path / "x", name="own"), derived, strict=True):
+            assert path.stem.endswith("_own")
+            assert "s2cube:recipe" not in json.loads(path.with_suffix(".json").read_text())["properties"]
+            with rasterio.open(path) as file:
+                assert set(file.scales) == {1}
+                np.testing.assert_array_equal(file.read(), image.values)
 
     @pytest.mark.parametrize("store", ["netCDF 4", "Zarr 2", "Zarr 3"])
     @pytest.mark.parametrize(("dtype", "what"), [("int16", "masked"), ("float32", "scaled"), ("int16", "cube")])
-    def test_what_is_read_from_a_file_is_refused(
+    def test_what_is_read_from_a_file_is_no_image_of_a_run(
         self, computed: dict[str, xr.DataArray], tmp_path: Path, store: str, dtype: Dtype, what: str
     ) -> None:
         """It has the encoding that any file of floats gives, so nothing says that it is reflectance."""
         back = STORES[store](DERIVED[what](computed[dtype]), tmp_path)
-        with pytest.raises(OutputError, match="computed from one or read from a file"):
+        back.name = None
+        with pytest.raises(OutputError, match="computed from a cube, or read from a file"):
             s2cube.write_cogs(back, tmp_path / "x")
+        assert len(s2cube.write_cogs(back, tmp_path / "x", name="back")) == back.sizes["time"]
 
-    def test_another_dtype_with_the_same_encoding_is_refused(
+    def test_another_dtype_with_the_same_encoding_is_no_image_of_a_run(
         self, computed: dict[str, xr.DataArray], tmp_path: Path
     ) -> None:
         for one, other in (("int16", "float32"), ("float32", "int16")):
             mixed = computed[one].copy(data=computed[other].values)
-            with pytest.raises(OutputError, match="lacks the encoding of open_cube"):
+            with pytest.raises(OutputError, match="has no name"):
                 s2cube.write_cogs(mixed, tmp_path / "x")
 
     @pytest.mark.parametrize("axis", ["x", "y"])
-    def test_rows_and_columns_in_another_order_are_refused(
+    def test_rows_and_columns_in_another_order_are_turned(
         self, computed: dict[str, xr.DataArray], tmp_path: Path, axis: str
     ) -> None:
         """rioxarray's transform of it is none: the origin is the new one, the direction is the old one."""
-        turned = computed["float32"].isel({axis: slice(None, None, -1)})
-        with pytest.raises(OutputError, match="lacks the order of rows and columns"):
-            s2cube.write_cogs(turned, tmp_path / "x")
+        cube = computed["float32"]
+        turned = cube.isel({axis: slice(None, None, -1)})
+        for path, image in zip(s2cube.write_cogs(turned, tmp_path / "x", name="turned"), cube, strict=True):
+            with rasterio.open(path) as file:
+                assert file.transform == cube.odc.geobox.affine
+                np.testing.assert_array_equal(file.read(), image.values)

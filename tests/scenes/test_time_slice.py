@@ -123,7 +123,8 @@ def test_a_date_holds_the_instants_of_its_solar_day(instant: datetime, other: da
     assert begin <= utc < begin + timedelta(days=1)
     assert solar_day(begin + timedelta(seconds=1), lon) == solar_day(utc, lon)
     # Instants touch whole days, and no more of them than they must.
-    wide = TimeRange.parse(f"{utc:%Y-%m-%dT%H:%M:%SZ}").whole_days_at(lon)
+    second = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
+    wide = TimeRange.parse(f"{second}/{second}").whole_days_at(lon)
     assert wide.start is not None
     assert wide.end is not None
     assert wide.end - wide.start == timedelta(days=1, microseconds=-1)

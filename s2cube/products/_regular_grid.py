@@ -1,6 +1,7 @@
-"""Bring an array that was computed from a cube into the form of a cube's grid."""
+"""Bring an array into the form of an image: on a regular grid, north up."""
 
 import numpy as np
+import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import spatial_dims, xr_coords
@@ -8,13 +9,13 @@ from odc.geo.xr import spatial_dims, xr_coords
 from s2cube.errors import OutputError
 
 
-def on_grid(cube: xr.DataArray) -> xr.DataArray:
+def on_regular_grid(cube: xr.DataArray) -> xr.DataArray:
     """Name the dimensions of the grid y and x, move them to the end, and turn the image north up.
 
     Raises
     ------
     OutputError
-        If the array has no regular grid with coordinates and a CRS of a code.
+        If the array has no regular grid with coordinates, or no CRS with an EPSG code.
     """
     remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
     # A part of a grid without coordinates could be anywhere.
