@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import odc.geo.xr  # noqa: F401  registers .odc
 import pystac
 import rioxarray  # noqa: F401  registers .rio
 import shapely

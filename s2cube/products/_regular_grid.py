@@ -15,11 +15,12 @@ def on_regular_grid(cube: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     OutputError
-        If the array has no regular grid, or no CRS with an EPSG code.
+        If the array has no regular grid with coordinates, or no CRS with an EPSG code.
     """
     remedy = "Keep the coordinates of its pixels, evenly spaced, and its CRS: cube.rio.write_crs('EPSG:N')"
     # A part of a grid without coordinates could be anywhere.
-    dims = [str(name) for name in spatial_dims(cube, relaxed=True) or () if name in cube.coords]
+    found = spatial_dims(cube, relaxed=True) or ()
+    dims = [str(name) for name in found if name in cube.coords and cube[name].dtype.kind in "iuf"]
     if len(dims) != 2:
         names = ", ".join(map(str, cube.dims))
         raise OutputError("the cube", f"has no grid with coordinates; its dimensions are {names}", remedy)

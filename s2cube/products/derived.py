@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from functools import cached_property
 from typing import Any
@@ -49,6 +49,9 @@ _NODATA = -9999
 _CHUNK_CELLS = 2048
 """Maximum side of a chunk of `_Derived.inside`."""
 
+_A_SECOND = timedelta(seconds=1)
+"""Files may round times."""
+
 _GIVE_A_NAME = "Give the images a name: write_cogs(cube, out, name='ndvi')"
 
 
@@ -80,8 +83,10 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     Raises
     ------
     OutputError
-        If the array has no regular grid, no name, no area or no time, or a data type that no file can have.
+        If it is no array, or an empty one. If it has no regular grid, no name, no area or no time, or a data type that
+        no file can have.
     """
+    _check(cube)
     if given == Given() and (whole := as_opened(cube)) is not None:
         return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
     images = list(_Derived(on_regular_grid(cube), given).images())
@@ -90,6 +95,18 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
             problem = f"has several images of the name {repeated}"
             raise OutputError("the cube", problem, "Write one image of a day at a time")
     return images
+
+
+def _check(cube: object) -> None:
+    if not isinstance(cube, xr.DataArray):
+        remedy = "Pass a DataArray, for example one variable of a Dataset: write_cogs(dataset['ndvi'], out)"
+        raise OutputError("the cube", f"is a {type(cube).__name__}", remedy)
+    if empty := [str(dim) for dim, size in cube.sizes.items() if not size]:
+        problem = f"is empty: its dimension {', '.join(empty)} has the size 0"
+        raise OutputError("the cube", problem, "Correct the selection of times, bands or pixels")
+    for band, count in Counter(map(str, _labels(cube, "band") if "band" in cube.dims else ())).items():
+        if count > 1:
+            raise OutputError("the cube", f"has {count} bands of the name {band}", "Give each band its own name")
 
 
 @dataclass(frozen=True)
@@ -181,7 +198,7 @@ class _Derived:
 
     def _facts(self, image: xr.DataArray, groups: Mapping[str, Any]) -> SliceFacts:
         time = _time_of(image)
-        of_slice = str(image["slice"].values.item()) if time and "slice" in image.coords else ""
+        of_slice = self._slice_of(image, time)
         if of_slice:
             sources = [self.sources[of_slice]] if of_slice in self.sources else []
         else:
@@ -190,8 +207,8 @@ class _Derived:
             ]
         before = f"_{sources[0].name}" if of_slice and sources and sources[0].name else ""
         prefix = f"{self.cube.attrs.get('aoi', self.area.id)}_"
-        is_own = of_slice.startswith(prefix)
-        day = of_slice.removeprefix(prefix).removesuffix(before) if is_own else self._day(time) if time else ""
+        day = of_slice.removeprefix(prefix).removesuffix(before) if of_slice.startswith(prefix) else ""
+        day = day or (self._day(time) if time else "")
         names = (f"{dim}{value:02d}" if isinstance(value, int) else f"{dim}{value}" for dim, value in groups.items())
         return SliceFacts(
             self.area.id,
@@ -204,6 +221,14 @@ class _Derived:
             interval=None if time else self._interval(sources),
             is_explained=_has_masks(image),
         )
+
+    def _slice_of(self, image: xr.DataArray, time: datetime | None) -> str:
+        """Return the id of the slice of an image; empty if it has none, or if it has another time, as of `interp`."""
+        if not time or "slice" not in image.coords:
+            return ""
+        of_slice = str(image["slice"].values.item())
+        ends = acquired(self.sources[of_slice]) if of_slice in self.sources else (time,)
+        return of_slice if min(ends) - _A_SECOND <= time <= max(ends) + _A_SECOND else ""
 
     def _day(self, time: datetime) -> str:
         # `resample` labels a period by midnight. At another longitude, that is an hour of the day before or after.

@@ -159,6 +159,12 @@ class TestTimes:
         for path in paths:
             assert item_of(path)["properties"]["s2cube:scenes"] == scenes_of(cube)
 
+    def test_between_slices(self, ndvi: xr.DataArray) -> None:
+        """xarray gives an interpolated time the slice that is nearest."""
+        (path,) = write(ndvi.interp(time=["2022-06-20T17:00"]), name="ndvi")
+        assert path.stem == "farm_20220620_ndvi"
+        assert item_of(path)["properties"]["s2cube:scenes"] == scenes_of(ndvi)
+
     @pytest.mark.filterwarnings("ignore:All-NaN slice")
     def test_of_a_quantile(self, cube: xr.DataArray) -> None:
         quantiles = cube.quantile([0.25, 0.75], "time")
@@ -351,6 +357,9 @@ class TestRefused:
             (lambda array: array.drop_vars("spatial_ref").drop_attrs(), "has no CRS"),
             (lambda array: array.isel(x=[0, 1, 5, 6]), "not on a regular grid: its coordinates x are uneven"),
             (lambda array: array.isel(y=[0, 0, 0]), "not on a regular grid: its coordinates y are uneven"),
+            (lambda array: array.assign_coords(x=array.x.astype(str)), "has no grid with coordinates"),
+            (lambda array: array.isel(y=slice(0, 0)), "is empty: its dimension y has the size 0"),
+            (lambda array: array.sel(time=slice("1990", "1999")), "is empty: its dimension time has the size 0"),
             (lambda array: array.mean("x"), "has no grid .* dimensions are time, y"),
             (lambda array: array.drop_vars(["x", "y"]), "has no grid with coordinates"),
             (lambda array: array.rio.write_crs("+proj=aea +lat_1=3 +lat_2=7"), "CRS without an EPSG code"),
@@ -360,6 +369,18 @@ class TestRefused:
         with pytest.raises(OutputError, match=said):
             write(change(ndvi), name="ndvi")
         assert not list(Path("out").rglob("*.tif"))
+
+    @pytest.mark.parametrize(
+        "change", [lambda array: array.to_dataset(name="ndvi"), lambda array: array.values, lambda _: "ndvi.nc"]
+    )
+    def test_what_is_no_array(self, ndvi: xr.DataArray, change: Callable[[xr.DataArray], Any]) -> None:
+        with pytest.raises(OutputError, match=r"is a (Dataset|ndarray|str)\. Pass a DataArray"):
+            write(change(ndvi), name="ndvi")
+
+    def test_bands_of_one_name(self, cube: xr.DataArray) -> None:
+        for stated in ({}, {"name": "twice"}):
+            with pytest.raises(OutputError, match="has 2 bands of the name red"):
+                write(cube.isel(time=[1]).sel(band=["red", "red"]), **stated)
 
     def test_several_of_one_day(self, ndvi: xr.DataArray) -> None:
         twice = xr.concat([ndvi.isel(time=[1]), ndvi.isel(time=[1])], "time")
