@@ -58,8 +58,15 @@ class _NotebookBar(SliceBar):
 
     def __init__(self, display: Any) -> None:
         super().__init__(_progress())
-        self._handle = display(self._progress, display_id=True)
+        self._display = display
+        self._handle: Any = None
         self._shown_s = time.monotonic()
+
+    def begin(self, job: _Counted) -> None:
+        """Show the bar, if there is anything to do."""
+        super().begin(job)
+        if job.total:
+            self._handle = self._display(self._progress, display_id=True)
 
     def advance(self, result: _Final) -> None:
         super().advance(result)
@@ -68,7 +75,8 @@ class _NotebookBar(SliceBar):
 
     def show(self) -> None:
         """Update the output of the cell."""
-        self._handle.update(self._progress)
+        if self._handle:
+            self._handle.update(self._progress)
         self._shown_s = time.monotonic()
 
 

@@ -89,14 +89,16 @@ def _written(
 def _task(image: xr.DataArray, facts: SliceFacts) -> _Task:
     from s2cube.cluster.client import has_futures, pickled
 
-    (image,) = optimize(image)  # the graph of the image, without the rest of the cube
+    is_persisted = has_futures(image)
+    if not is_persisted:
+        (image,) = optimize(image)  # the graph of the image, without the rest of the cube
     try:
         content = pickled(image)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         problem = f"cannot be sent to the workers of the Dask cluster ({safe_text(str(error))})"
         remedy = 'Compute it first, or write it in this process: with dask.config.set(scheduler="threads")'
         raise OutputError(f"the cube of {facts.aoi}", problem, remedy) from None
-    return _Task(facts, content, has_futures(image))
+    return _Task(facts, content, is_persisted)
 
 
 def _write_on_worker(task: _Task, output: Output, settings: OutputSection) -> SliceResult:

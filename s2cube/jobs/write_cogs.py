@@ -93,9 +93,9 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     Notes
     -----
     The Item of a computed image has no recipe, so a run never takes it for its own image. `s2cube:scenes` and the
-    links `derived_from` lead to the scenes of the slice. If the array has no slices any more, for example after
-    ``median("time")`` or ``resample``, they lead to all scenes of the cube, or to those within `datetime`. An image
-    without a time has the interval of these scenes.
+    links `derived_from` lead to the scenes of the slice, or of the period that begins at its time, as after
+    ``resample``. If the array has no times any more, for example after ``median("time")``, they lead to all scenes of
+    the cube, or to those within `datetime`. An image without a time has the interval of these scenes.
 
     The QA image of a computed image has the values of the coordinate `qa`, if the array still has it. Otherwise it
     says only which cells have a value and which are outside the area.

@@ -1,6 +1,5 @@
 """Turn an array into images to write: the slices of an unchanged cube, or images that were computed from a cube."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ from s2cube.config.times import TimeRange, solar_day
 from s2cube.cube.clip import clip
 from s2cube.cube.facts import (
     NAME,
-    SOURCE,
     SliceFacts,
     acquired,
     as_opened,
@@ -35,16 +33,14 @@ from s2cube.cube.facts import (
     is_in_group,
     sources_of,
 )
-from s2cube.cube.packing import PACKINGS, Packing, set_packing
+from s2cube.cube.packing import Packing, set_packing
 from s2cube.errors import AOIError, OutputError
+from s2cube.products._data_type import in_type_of_files
 from s2cube.products._regular_grid import on_regular_grid
 from s2cube.sentinel2 import QA
 
 Image = tuple[xr.DataArray, SliceFacts]
 """Dims (band, y, x), lazy or computed, with the coordinate `qa`; and what its Item says."""
-
-_NODATA = -9999
-"""Nodata of signed integers whose nodata is not known. The cubes of open_cube have the same."""
 
 _CHUNK_CELLS = 2048
 """Maximum side of a chunk of `_Derived.inside`."""
@@ -118,7 +114,7 @@ class _Derived:
 
     def images(self) -> Iterator[Image]:
         """Yield an image for each time, and for each label of any other dimension that an image does not have."""
-        packed, packing = _packed(self.cube)
+        packed, packing = in_type_of_files(self.cube)
         if "band" not in packed.dims:
             packed = packed.drop_vars("band", errors="ignore").expand_dims(band=[self._own_name or self.name])
         packed = packed.transpose(..., "band", "y", "x")
@@ -201,6 +197,8 @@ class _Derived:
         of_slice = self._slice_of(image, time)
         if of_slice:
             sources = [self.sources[of_slice]] if of_slice in self.sources else []
+        elif time:
+            sources = self._sources_at(time)
         else:
             sources = [
                 each for each in self.sources.values() if all(is_in_group(each, *group) for group in groups.items())
@@ -230,6 +228,22 @@ class _Derived:
         ends = acquired(self.sources[of_slice]) if of_slice in self.sources else (time,)
         return of_slice if min(ends) - _A_SECOND <= time <= max(ends) + _A_SECOND else ""
 
+    def _sources_at(self, time: datetime) -> list[SliceFacts]:
+        """Return the slices of a time: those acquired then, else those from it to the next time, as of `resample`.
+
+        If a slice is earlier than all times, the times are no beginnings of periods: all slices.
+        """
+        every = list(self.sources.values())
+        if exact := [each for each in every if each.time == time]:
+            return exact
+        times = sorted(
+            instant.replace(tzinfo=UTC) for instant in self.cube.time.values.astype("M8[us]").ravel().tolist()
+        )
+        later = next((each for each in times if each > time), datetime.max.replace(tzinfo=UTC))
+        within = [each for each in every if all(time <= instant < later for instant in acquired(each))]
+        is_period = all(times[0] <= instant for each in every for instant in acquired(each))
+        return within if is_period else every
+
     def _day(self, time: datetime) -> str:
         # `resample` labels a period by midnight. At another longitude, that is an hour of the day before or after.
         return f"{time:%Y%m%d}" if time.time() == clock(0) else solar_day(time, self.area.lon)
@@ -255,25 +269,6 @@ class _Derived:
         made = xr.DataArray(image.data, dims=("band", "y", "x"), coords=coords)
         set_packing(made, packing)
         return made
-
-
-def _packed(cube: xr.DataArray) -> tuple[xr.DataArray, Packing]:
-    """Return an array of a dtype that a file can have, and its packing. NaN is nodata of floats."""
-    of_cube, filled = PACKINGS.get(cube.dtype.name), cube.encoding.get("_FillValue")
-    if cube.encoding.get("source") == SOURCE and of_cube and of_cube.holes(filled):
-        return cube, of_cube
-    kind, nodata = cube.dtype.kind, cube.attrs.get("_FillValue")
-    if kind == "b":
-        return cube.astype("uint8"), Packing(1, math.nan, "0 is false, 1 is true", unit=None)
-    if kind == "f":
-        floats = cube if nodata is None else cube.where(cube != nodata)
-        size = "float32" if cube.dtype.itemsize < 4 else "float64" if cube.dtype.itemsize > 8 else cube.dtype
-        return floats.astype(size), Packing(1, math.nan, "values of a cube", unit=None)
-    if kind not in "iu":
-        raise OutputError("the cube", f"has the dtype {cube.dtype}", "Convert it to numbers: cube.astype('float32')")
-    limits = np.iinfo(cube.dtype)
-    known = [each for each in (filled, nodata, _NODATA) if each is not None and limits.min <= each <= limits.max]
-    return cube, Packing(1, int(known[0]) if known else math.nan, "values of a cube", unit=None)
 
 
 def _labels(image: xr.DataArray, dim: Any) -> list[Any]:

@@ -38,7 +38,8 @@ def test_what_a_run_leaves(s2cube_command: CommandLine, job: Job, tmp_path: Path
     of_slices = {
         f"corner/{day}/{day}{suffix}" for day in days for suffix in (".tif", "_qa.tif", "_qa.qml", ".png", ".json")
     }
-    assert files(tmp_path / "out") == of_slices | {"catalog.json", "corner/collection.json", "corner/timeline.png"}
+    of_area = {"corner/collection.json", "corner/timeline.png"}
+    assert files(tmp_path / "out") == of_slices | of_area | {"catalog.json", "items.parquet"}
     assert "6 slices written to out" in done.err
 
 

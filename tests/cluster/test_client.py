@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psutil
+import pyarrow.parquet
 import pytest
 from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
@@ -47,6 +48,9 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def _anywhere(content: bytes) -> bytes:
+    if content.startswith(b"PAR1"):
+        rows = pyarrow.parquet.read_table(pyarrow.BufferReader(content)).drop_columns(["s2cube:recipe"])
+        return repr(rows.to_pylist()).encode()
     if not content.startswith(b"{"):
         return content
     item = json.loads(content)

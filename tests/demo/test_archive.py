@@ -16,7 +16,7 @@ from support.runs import CommandLine
 
 CELL_M = 30
 EDGE_M = 0.05
-BANDS = ("blue", "green", "red", "nir", "swir16")
+BANDS = ("red", "green", "blue", "nir", "swir16")
 MASKED = (0, 1, 3, 8, 9, 10)
 
 

@@ -205,7 +205,7 @@ class TestDuplicates:
             folder = Path(done.json["written"][0]).parent
             left.append({path.name: path.read_bytes() for path in folder.iterdir()})
         assert left[0] == left[1]
-        assert len(left[0]) == 4
+        assert len(left[0]) == 5
 
     def test_every_source_item_is_linked(
         self, s2cube_command: CommandLine, job: Job, edited: EditItems, archive: Archive, tmp_path: Path

@@ -159,6 +159,13 @@ class TestTimes:
         for path in paths:
             assert item_of(path)["properties"]["s2cube:scenes"] == scenes_of(cube)
 
+    def test_of_periods_that_begin_before_the_first_scene(self, cube: xr.DataArray) -> None:
+        months = cube.resample(time="1MS").mean()
+        paths = dict(zip(ids(made := write(months, name="mean")), made, strict=True))
+        july = item_of(paths["farm_20220701_mean"])["properties"]
+        assert july["s2cube:scenes"] == scenes_of(cube, time="2022-07")
+        assert item_of(paths["farm_20211001_mean"])["properties"]["s2cube:scenes"] == []
+
     def test_between_slices(self, ndvi: xr.DataArray) -> None:
         """xarray gives an interpolated time the slice that is nearest."""
         (path,) = write(ndvi.interp(time=["2022-06-20T17:00"]), name="ndvi")

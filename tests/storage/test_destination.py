@@ -109,9 +109,9 @@ class TestBucket:
             for each in Path(path).parent.iterdir():
                 name = f"run/a/corner/{each.parent.name}/{each.name}"
                 assert obstore.get(s3, name).bytes() == each.read_bytes(), name
-        for name in ("catalog.json", "corner/collection.json", "corner/timeline.png"):
+        for name in ("catalog.json", "items.parquet", "corner/collection.json", "corner/timeline.png"):
             assert bytes(obstore.get(s3, f"run/a/{name}").bytes()) == Path("here", name).read_bytes()
-        assert len([name for name in names(s3, "run/a") if name[0] != "."]) == 5 * len(days) + 3
+        assert len([name for name in names(s3, "run/a") if name[0] != "."]) == 5 * len(days) + 4
         (path, *_) = there.json["written"]
         with rasterio.Env(AWS_HTTPS="NO", AWS_VIRTUAL_HOSTING="FALSE", AWS_S3_ENDPOINT=s3.config["endpoint"][7:]):
             assert rio_cogeo.cog_validate(path)[0]
