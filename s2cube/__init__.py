@@ -28,8 +28,7 @@ The files of these examples are those of the command ``s2cube demo``.
 >>> config = s2cube.load_config({"stac": "scenes.geojson", "bands": "red,nir", "resolution": 60, "out": "out"})
 >>> isinstance(config, s2cube.JobConfig)
 True
->>> if __name__ == "__main__":
-...     summary = s2cube.run(config, aoi=farm)
+>>> summary = s2cube.run(config, aoi=farm)
 
 `open_output`: open what a run or `write_cogs` wrote, as a lazy cube.
 
