@@ -1,5 +1,6 @@
 """Write a cube of a notebook as COGs with their Items."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Compression
 from s2cube.config.sections import OutputSection
 from s2cube.config.times import TimeRange, parse_times, timestamp
-from s2cube.errors import ConfigError
+from s2cube.errors import ConfigError, S2CubeError
 from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
@@ -131,14 +132,21 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
         if bar:
             bar.begin(lease.progress)
         aois = {facts.slice: facts.aoi for _, facts in images}
-        for result in write_images(images, lease.output, chosen):
-            file = slice_file(aois[result.slice], result.slice, ".tif")
-            is_local = lease.output.destination.local(file)
-            written[result.slice] = Path(out) / file if is_local else str(result.path)
-            lease.progress = replace(lease.progress, written=len(written))
-            if bar:
-                bar.advance(result)
-        write_catalog(lease.output, set(aois.values()) if lease.follows_an_end else None)
+        changed = set(aois.values()) if lease.follows_an_end else None
+        try:
+            for result in write_images(images, lease.output, chosen):
+                file = slice_file(aois[result.slice], result.slice, ".tif")
+                is_local = lease.output.destination.local(file)
+                written[result.slice] = Path(out) / file if is_local else str(result.path)
+                lease.progress = replace(lease.progress, written=len(written))
+                if bar:
+                    bar.advance(result)
+        except BaseException:
+            # The images that are complete remain, so the catalogue lists them. The first error is the one to report.
+            with suppress(S2CubeError):
+                write_catalog(lease.output, changed)
+            raise
+        write_catalog(lease.output, changed)
     return [written[facts.slice] for _, facts in images]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import geopandas
 import numpy as np
 import pytest
 import xarray as xr
@@ -102,6 +103,17 @@ def test_a_file_that_is_missing_is_the_error_of_threads(
         errors.append(str(raised.value))
     assert errors[0] == errors[1]
     assert not list((tmp_path / "out").glob("*/*/*"))
+
+
+def test_images_that_are_complete_are_listed_after_an_error(archive: Archive, small_aoi: Path, tmp_path: Path) -> None:
+    items = s2cube.search(small_aoi, stac=archive.items, datetime="2022-05/2022-06")
+    items[-1].assets["red"].href = str(tmp_path / "nowhere.tif")
+    cube = s2cube.open_cube(items, small_aoi, bands=["red"])
+    with pytest.raises(SliceError, match=r"nowhere\.tif"):
+        s2cube.write_cogs(cube, tmp_path / "out")
+    assert s2cube.open_output(tmp_path / "out").sizes["time"] == 1
+    (table,) = (tmp_path / "out").glob("items.parquet")
+    assert len(geopandas.read_parquet(table)) == 1
 
 
 class _Bound:
