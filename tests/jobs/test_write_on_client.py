@@ -57,18 +57,24 @@ def derived(cube: xr.DataArray) -> xr.DataArray:
 
 
 def test_files_are_those_of_threads(client: Client, cube: xr.DataArray, tmp_path: Path) -> None:
+    def write(out: Path) -> None:
+        s2cube.write_cogs(cube, out)
+        s2cube.write_cogs(derived(cube), out, name="highest")
+        # Integers show whether the packing of the image has reached the worker.
+        s2cube.write_cogs(cube.max("time"), out, name="brightest")
+
     calls = []
     submit = cluster_client.submit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "submit", lambda *words, **options: calls.append(1) or submit(*words, **options))
-        s2cube.write_cogs(cube, tmp_path / "cluster")
-        s2cube.write_cogs(derived(cube), tmp_path / "cluster", name="highest")
-    assert len(calls) == cube.sizes["time"] + 1
-    with dask.config.set(scheduler="threads"):
-        s2cube.write_cogs(cube, tmp_path / "threads")
-        s2cube.write_cogs(derived(cube), tmp_path / "threads", name="highest")
+        write(tmp_path / "cluster")
+        assert len(calls) == cube.sizes["time"] + 2
+        with dask.config.set(scheduler="threads"):
+            write(tmp_path / "threads")
+        assert len(calls) == cube.sizes["time"] + 2
     assert contents(tmp_path / "cluster") == contents(tmp_path / "threads")
-    assert "corner_highest.tif" in contents(tmp_path / "cluster")
+    with rasterio.open(tmp_path / "cluster/corner/corner_brightest/corner_brightest.tif") as file:
+        assert (file.dtypes[0], file.scales, file.nodata) == ("int16", (1, 1), -9999)
 
 
 def test_what_the_cluster_keeps_is_written(client: Client, cube: xr.DataArray, tmp_path: Path) -> None:
@@ -181,19 +187,19 @@ import s2cube
 with open("imported", "a") as file:
     file.write("x")
 config = s2cube.load_config({settings})
-{guard}
-print(len(s2cube.run(config).written))
+if {condition}:
+    print(len(s2cube.run(config).written))
 """
 
 
-@pytest.mark.parametrize("how", ["file", "stdin", "-c"])
+@pytest.mark.parametrize("how", ["file", "file with a guard", "stdin", "-c"])
 def test_a_script_needs_no_main_guard(
     server_processes: None, archive: Archive, small_aoi: Path, tmp_path: Path, how: str
 ) -> None:
     settings = {"aoi": str(small_aoi), "stac": str(archive.items), "datetime": "2022-05", "bands": "red", "workers": 2}
-    text = SCRIPT.format(settings=settings, guard="")
+    text = SCRIPT.format(settings=settings, condition='__name__ == "__main__"' if "guard" in how else "True")
     (tmp_path / "script.py").write_text(text)
-    words = {"file": ["script.py"], "stdin": ["-"], "-c": ["-c", text]}[how]
+    words = {"stdin": ["-"], "-c": ["-c", text]}.get(how, ["script.py"])
     done = subprocess.run(
         [sys.executable, *words], input=text if how == "stdin" else None, capture_output=True, text=True, cwd=tmp_path,
         timeout=120, check=False,
