@@ -47,13 +47,13 @@ def _flags(*patterns: str) -> Any:
     return Annotated[made | None, Parameter(name="*")]
 
 
+Flags = Any
+
 if TYPE_CHECKING:
-    Flags = Any
     AllFlags = Any
     SearchFlags = Any
 else:
     # The fields are generated from the models of the settings. A new setting is added only there.
-    Flags = Any
     AllFlags, SearchFlags = _flags("*"), _flags(*_SEARCH)
 
 

@@ -23,8 +23,9 @@ def search(
     console = set_up_console(console)
     settings = load_settings(flags, config)
     from s2cube.area.areas import areas_of_job
-    from s2cube.cli._table import Found, facts_of_scene, in_order_of_time, table_of_scenes
-    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
+    from s2cube.cli._table import Found, facts_of_scene, table_of_scenes
+    from s2cube.scenes.scene import identity
+    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue, sort_key
     from s2cube.stac.source import save_items
 
     criteria = settings.search
@@ -33,10 +34,8 @@ def search(
     found: dict[str, Found] = {}
     for aoi in aois:
         for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria):
-            # Areas may share scenes, and two different scenes may share an id.
-            key = repr((item.id, item.properties.get("datetime"), item.bbox))
-            found.setdefault(key, Found(item, [])).aois.append(aoi.id)
-    listed = in_order_of_time(found.values())
+            found.setdefault(identity(item), Found(item, [])).aois.append(aoi.id)
+    listed = sorted(found.values(), key=lambda each: sort_key(each.item))
     scenes = [each.item for each in listed]
     if save:
         save_items(scenes, save)

@@ -1,7 +1,7 @@
 """Show scenes as a table, and as facts for JSON."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pystac
@@ -21,11 +21,6 @@ class Found(NamedTuple):
 
     item: pystac.Item
     aois: list[str]
-
-
-def in_order_of_time(scenes: Iterable[Found]) -> list[Found]:
-    """Sort scenes by time (oldest first) and id. Scenes without a valid time are the last."""
-    return sorted(scenes, key=lambda each: (_time(each.item) or datetime.max.replace(tzinfo=UTC), each.item.id))
 
 
 def facts_of_scene(found: Found) -> dict[str, Any]:

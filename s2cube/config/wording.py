@@ -1,4 +1,4 @@
-"""Describe settings in words: the placeholders of their values in help, and what is wrong with a value."""
+"""Name the kind of value that a setting takes, for help. Explain what is wrong with a value, for errors."""
 
 import re
 import types

@@ -28,7 +28,7 @@ from s2cube.fetch.store import Access, fetch, read_error
 from s2cube.inventory._stored_item import StoredItem
 from s2cube.raster.gdal_file import cause, opened
 from s2cube.scenes.time_slice import Dropped
-from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES
+from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES, checksum
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 
@@ -266,8 +266,7 @@ def _content(image: StoredImage) -> bytes:
         _check_size(image, size)
         parts.append(part.data)
     content = b"".join(parts)
-    digest = hashlib.sha256(content).hexdigest()
-    if image.checksum.startswith(SHA2_256) and image.checksum != SHA2_256 + digest:
+    if image.checksum.startswith(SHA2_256) and image.checksum != checksum(content):
         raise _differs(image, "differs from the checksum in its Item")
     return content
 

@@ -1,6 +1,5 @@
 """Draw the pictures of all slices of an area, with their dates, as one picture."""
 
-import hashlib
 import io
 import logging
 import math
@@ -24,7 +23,7 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from s2cube.errors import OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
-from s2cube.storage.image_item import PICTURE, SHA2_256, SUFFIXES, ImageItem
+from s2cube.storage.image_item import PICTURE, SHA2_256, SUFFIXES, ImageItem, checksum
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 
@@ -136,11 +135,6 @@ def listed_timeline(collection: bytes | None) -> "Listed | None":
         return _Listing.model_validate_json(collection or b"").assets.timeline
     except ValidationError:
         return None
-
-
-def checksum(content: bytes) -> str:
-    """Return the checksum of a file as the file extension of STAC writes it."""
-    return f"{SHA2_256}{hashlib.sha256(content).hexdigest()}"
 
 
 def _slices(aoi_id: str, images: Mapping[str, ImageItem]) -> list[_Slice]:

@@ -1,7 +1,8 @@
 """Write the collections, the timelines and the catalogue of the Items in an output."""
 
 import logging
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import shapely
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
-from s2cube.errors import OutputError
+from s2cube.errors import OutputError, S2CubeError
 from s2cube.inventory._items_table import ItemRows
 from s2cube.inventory._timeline import add_timeline, draw_timeline
 from s2cube.output.item_form import extensions, item_assets, summaries
@@ -61,6 +62,24 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
     old = _old(output, CATALOG)
     if aois or _is_own(old):
         _write(output, CATALOG, old, _catalog(aois))
+
+
+@contextmanager
+def catalog_at_end(output: Output, changed: Container[str] | None) -> Iterator[None]:
+    """Write the catalogue after a block, see `write_catalog`. If the block fails, its error is the one that is raised.
+
+    Images that are complete remain after an error, so the catalogue lists them.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            write_catalog(output, changed)
+        except S2CubeError as another:
+            if str(another) != str(error):
+                log.warning("%s", another)
+        raise
+    write_catalog(output, changed)
 
 
 def _old(output: Output, name_: str) -> bytes | None:

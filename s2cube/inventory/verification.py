@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from s2cube.errors import OutputError
 from s2cube.inventory._items_table import read_items_table
-from s2cube.inventory._timeline import Listed, checksum, listed_timeline
+from s2cube.inventory._timeline import Listed, listed_timeline
 from s2cube.inventory.catalog import write_catalog
-from s2cube.storage.image_item import SHA2_256, ImageItem, read_item
+from s2cube.storage.image_item import SHA2_256, ImageItem, checksum, read_item
 from s2cube.storage.layout import ITEMS, SLICE_DEPTH, collection_file, slice_file, slice_folder, timeline_file
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
@@ -223,12 +223,12 @@ def _timeline_flaws(output: Output, name: str, listed: Listed) -> Iterator[Flaw]
 def _find_flaw(
     output: Output, file: str, item: ImageItem, sizes: Mapping[str, int], watch: Watch | None
 ) -> Flaw | None:
-    size, checksum = item.files[file], item.checksums.get(file)
+    size, recorded = item.files[file], item.checksums.get(file)
     if file not in sizes:
         return Flaw("missing", file, "is missing")
     if size not in (None, sizes[file]):
         return Flaw("broken", file, f"has {sizes[file]} bytes, not {size}")
-    if checksum is None or not checksum.startswith(SHA2_256):
+    if recorded is None or not recorded.startswith(SHA2_256):
         return Flaw("unverified", file, "has no SHA2-256 in its Item")
     digest = hashlib.sha256()
     try:
@@ -240,4 +240,4 @@ def _find_flaw(
         return Flaw("missing", file, "is missing")
     except OSError as error:
         return Flaw("broken", file, f"cannot be read ({error.strerror or error})")
-    return None if checksum == SHA2_256 + digest.hexdigest() else Flaw("broken", file, "differs from its checksum")
+    return None if recorded == SHA2_256 + digest.hexdigest() else Flaw("broken", file, "differs from its checksum")

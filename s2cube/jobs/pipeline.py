@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import JobConfig
-from s2cube.errors import ConfigError, S2CubeError
+from s2cube.errors import ConfigError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
@@ -118,14 +118,14 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     """Yield the final result of each slice of a job; write the catalogue at the end."""
-    from s2cube.inventory.catalog import write_catalog
+    from s2cube.inventory.catalog import catalog_at_end
     from s2cube.inventory.renewal import renew
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
     todo = [task.id for task in job.todo]
     touched = {task.aoi.id for task in job.todo} | {aoi_id for aoi_id, _ in job.older}
     changed = touched if lease.follows_an_end else None
-    try:
+    with catalog_at_end(lease.output, changed):
         for each in job.unusable:
             yield SliceResult(each.id, failure=failure_of(each))
         renew(lease.output, job.older)
@@ -136,14 +136,6 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
                 if progress:
                     progress.add(result)
                 yield result
-    except BaseException as error:
-        try:
-            write_catalog(lease.output, changed)
-        except S2CubeError as another:
-            if str(another) != str(error):
-                log.warning("%s", another)
-        raise
-    write_catalog(lease.output, changed)
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:

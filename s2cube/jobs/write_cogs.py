@@ -1,6 +1,5 @@
 """Write a cube of a notebook as COGs with their Items."""
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Compression
 from s2cube.config.sections import OutputSection
 from s2cube.config.times import TimeRange, parse_times, timestamp
-from s2cube.errors import ConfigError, S2CubeError
+from s2cube.errors import ConfigError
 from s2cube.storage.layout import slice_file
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
@@ -119,8 +118,8 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
     ['farm_highest-ndvi.tif']
     """
     chosen = OutputSection.of_arguments(locals())
-    from s2cube.inventory.catalog import write_catalog
-    from s2cube.jobs._slices_on_client import write_images
+    from s2cube.inventory.catalog import catalog_at_end
+    from s2cube.jobs._images import write_images
     from s2cube.products.derived import Given, images_of
     from s2cube.progress_bar import shown_bar
 
@@ -133,7 +132,7 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
             bar.begin(lease.progress)
         aois = {facts.slice: facts.aoi for _, facts in images}
         changed = set(aois.values()) if lease.follows_an_end else None
-        try:
+        with catalog_at_end(lease.output, changed):
             for result in write_images(images, lease.output, chosen):
                 file = slice_file(aois[result.slice], result.slice, ".tif")
                 is_local = lease.output.destination.local(file)
@@ -141,12 +140,6 @@ def write_cogs(  # noqa: PLR0913  one parameter per setting, so that editors com
                 lease.progress = replace(lease.progress, written=len(written))
                 if bar:
                     bar.advance(result)
-        except BaseException:
-            # The images that are complete remain, so the catalogue lists them. The first error is the one to report.
-            with suppress(S2CubeError):
-                write_catalog(lease.output, changed)
-            raise
-        write_catalog(lease.output, changed)
     return [written[facts.slice] for _, facts in images]
 
 

@@ -30,6 +30,7 @@ from s2cube.cube.facts import (
     acquired,
     as_opened,
     common_provenance,
+    facts_of,
     is_in_group,
     sources_of,
 )
@@ -84,7 +85,7 @@ def images_of(cube: xr.DataArray, given: Given) -> list[Image]:
     """
     _check(cube)
     if given == Given() and (whole := as_opened(cube)) is not None:
-        return [(image, sources_of(cube)[str(image["slice"].item())]) for image in whole]
+        return [(image, facts_of(image)) for image in whole]
     images = list(_Derived(on_regular_grid(cube), given).images())
     for repeated, count in Counter(facts.slice for _, facts in images).items():
         if count > 1:

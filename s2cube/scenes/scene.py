@@ -42,6 +42,11 @@ _BASELINE_WITHOUT_MEANING = 99
 _EPSG = re.compile(r"EPSG:(\d{4,6})")
 
 
+def identity(item: pystac.Item) -> str:
+    """Return a key that is equal for the same scene in two answers. Two different scenes may share an id."""
+    return repr((item.id, item.properties.get("datetime"), item.bbox))
+
+
 def acquired(item: pystac.Item) -> datetime:
     """Return the time of acquisition of a scene, UTC.
 

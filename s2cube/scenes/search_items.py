@@ -1,6 +1,5 @@
 """Search a catalogue for the scenes of areas of interest, from Python."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import pystac
 
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import SearchSection
+from s2cube.scenes.scene import identity
 from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue, sort_key
 
 if TYPE_CHECKING:
@@ -83,9 +83,5 @@ def search_items(  # noqa: PLR0913  one parameter per setting, so that editors c
     aois = read_aois(aoi, crs=crs)
     catalogue = open_catalogue(config)
     found = [item for each in aois for item in drop_unrequested(find_scenes(each, config, catalogue), each, config)]
-    return found if len(aois) == 1 else sorted(_distinct(found), key=sort_key)
-
-
-def _distinct(items: Iterable[pystac.Item]) -> list[pystac.Item]:
-    """Return each scene once. Areas may share scenes, and two different scenes may share an id."""
-    return list({repr((item.id, item.properties.get("datetime"), item.bbox)): item for item in items}.values())
+    # Areas may share scenes.
+    return found if len(aois) == 1 else sorted({identity(item): item for item in found}.values(), key=sort_key)

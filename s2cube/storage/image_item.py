@@ -1,5 +1,6 @@
 """Read the Item of an image. If it cannot be read, the error explains why."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ ITEM_VERSION = "s2cube:item_version"
 SHA2_256 = "1220"
 """Start of a multihash in hexadecimal: the code of SHA2-256, and its length of 32 bytes.
 https://github.com/multiformats/multicodec/blob/master/table.csv"""
+
+
+def checksum(content: bytes) -> str:
+    """Return the checksum of a file as the file extension of STAC writes it."""
+    return f"{SHA2_256}{hashlib.sha256(content).hexdigest()}"
+
 
 _MULTIHASH = re.compile(f"{SHA2_256}[0-9a-f]{{64}}|(?!{SHA2_256})([0-9a-f]{{2}}){{3,}}")
 
