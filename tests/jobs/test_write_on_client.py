@@ -143,8 +143,9 @@ def test_what_cannot_be_sent_is_named(client: Client, cube: xr.DataArray, tmp_pa
 def own_cluster(server_processes: None) -> Any:
     """A cluster whose worker a test may kill. Its nanny starts another."""
     with (
-        # Python below 3.11.9 may deadlock when its threads are profiled.
-        dask.config.set({"distributed.worker.profile.enabled": False}),
+        # Python below 3.11.9 may deadlock when its threads are profiled. Dask's own retries are not what is tested, and
+        # a nanny sometimes does not replace a worker that dies several times.
+        dask.config.set({"distributed.worker.profile.enabled": False, "distributed.scheduler.allowed-failures": 0}),
         LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=True) as connected,
     ):
