@@ -54,11 +54,10 @@ def check_crs(value: object) -> str:
     if value == "auto":
         return "auto"
     from pyproj import CRS
-    from pyproj.exceptions import CRSError
 
     try:
         crs = CRS.from_user_input(value)
-    except CRSError as error:
+    except Exception as error:  # pyproj calls methods of the value, and they may raise anything
         raise ValueError(f"'{value}' is not a CRS that PROJ knows") from error
     epsg = crs.to_epsg()
     if epsg is None or not crs.is_projected or any(axis.unit_name != "metre" for axis in crs.axis_info):

@@ -261,7 +261,7 @@ def test_all_times(value: object) -> None:
         (np.datetime64(f"{JUNE}T17:00"), "is one instant"),
         ((date(2022, 6, 14), date(2022, 6, 13)), "ends before it begins"),
         (pd.NaT, "is not a time"),
-        (np.datetime64("NaT"), "is not a time"),
+        (np.datetime64("NaT", "ns"), "is not a time"),
         (5, "is not a time"),
         (np.array([1]), "is not a time"),
         ((1, 2, 3), "has 3 dates"),
@@ -368,6 +368,7 @@ def test_deep_json(key: str) -> None:
 @example({"tokens": {"http://[": "http://["}}, {})
 @example({"stores": {5: {}}}, {})
 @example({"tls_ca": "~nobody/x"}, {})
+@example({"crs": {"": b""}}, {})
 def test_any_settings_are_a_configuration_or_a_config_error(values: Any, environ: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(load_config(values, environ), JobConfig)
