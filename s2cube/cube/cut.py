@@ -1,6 +1,7 @@
 """Cut a mosaic to one area of interest: crop to its grid, clip to its outline, add coordinates."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,37 @@ from odc.geo.xr import xr_coords
 
 from s2cube.cube.clip import clip
 from s2cube.cube.mosaic import Mosaic
-from s2cube.cube.packing import PACKINGS
+from s2cube.cube.packing import PACKINGS, Packing
 from s2cube.sentinel2 import QA
 
 if TYPE_CHECKING:
     from odc.geo.geom import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedImage:
+    """The image of one time slice over one area of interest, in memory.
+
+    Parameters
+    ----------
+    values
+        Dims (band, y, x), packed as `packing` says.
+    reasons
+        Dims (y, x), uint8: why cells are masked, from `mask.explain`; `QA.OUTSIDE` outside the area.
+    bands
+        Names of the bands.
+    geobox
+        Grid of the image.
+    time
+        Acquisition time of the earliest scene, UTC; None if the image is of an interval.
+    """
+
+    values: np.ndarray
+    reasons: np.ndarray
+    bands: tuple[str, ...]
+    geobox: GeoBox
+    time: datetime | None
+    packing: Packing
 
 
 def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[datetime]) -> xr.DataArray:
