@@ -115,11 +115,11 @@ def with_rasterio(case: Case) -> np.ndarray:
 CONTENDERS: dict[str, tuple[Callable[[Case], np.ndarray], tuple[str, ...]]] = {
     "s2cube exact": (
         s2cube("exact"),
-        ("s2cube.cube.stack", "s2cube.cube.mask", "s2cube.cube.mosaic", "s2cube.cube.open_cube"),
+        ("s2cube.cube.stack", "s2cube.kernels.mask", "s2cube.kernels.mosaic", "s2cube.cube.open_cube"),
     ),
     "s2cube fast": (
         s2cube("fast"),
-        ("s2cube.cube.stack", "s2cube.cube.mask", "s2cube.cube.mosaic", "s2cube.cube.open_cube"),
+        ("s2cube.cube.stack", "s2cube.kernels.mask", "s2cube.kernels.mosaic", "s2cube.cube.open_cube"),
     ),
     "stackstac": (with_stackstac, ("stackstac", "dask.array")),
     "odc-stac": (with_odc_stac, ("odc.stac", "xarray")),

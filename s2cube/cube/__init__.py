@@ -1,5 +1,4 @@
-"""Build a lazy cube from time slices: stack, mask, mosaic, clip. Only this wing uses stackstac.
+"""Build cubes and images from time slices: read, mask, combine, clip. Only this wing uses stackstac.
 
-Other wings may use: `chunks`, `clip`, `cut`, `facts`, `mask`, `mosaic`, `offset_check`, `open_cube`, `packing`,
-`reads`, `stack`.
+Other wings may use: `block`, `chunks`, `cut`, `facts`, `images`, `open_cube`, `reads`, `stack`.
 """

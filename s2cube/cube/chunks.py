@@ -10,6 +10,7 @@ import pystac
 from odc.geo.geobox import GeoBox
 
 from s2cube.errors import ConfigError
+from s2cube.kernels.mask import Steps
 from s2cube.raster.placement import corner
 from s2cube.scenes.scene import crs_code
 
@@ -67,6 +68,10 @@ class ReadGrid:
     nests: tuple[bool, ...]
     halo_cells: int
 
+    def mask_steps(self, nests: tuple[bool, ...] | None = None) -> Steps:
+        """Return the steps of masks for the scenes of the slice, or for other scenes."""
+        return Steps(self.steps, float(self.geobox.resolution.x) / self.steps, nests or self.nests, self.halo_cells)
+
     @cached_property
     def step_geobox(self) -> GeoBox:
         """The grid on which masks are read."""
@@ -112,7 +117,8 @@ def read_grids(geobox: GeoBox, slices: Iterable[Sequence[pystac.Item]], dilation
     aligned = [
         scene for scenes, in_crs in alignments for scene, is_aligned in zip(scenes, in_crs, strict=True) if is_aligned
     ]
-    chunks = _chunks(geobox, aligned, max(steps))
+    shortest = math.ceil(dilation_m / cell_m) + 1
+    chunks = _chunks(geobox, aligned, max(steps), shortest)
     grids = []
     for (_, in_crs), steps_per_cell in zip(alignments, steps, strict=True):
         divides = (_LAYER_PIXEL_M * steps_per_cell / cell_m).is_integer()
@@ -131,7 +137,7 @@ def _steps_per_cell(cell_m: float, is_aligned: bool) -> int:
     return next((steps for steps in range(fewest, most) if (_LAYER_PIXEL_M * steps / cell_m).is_integer()), most)
 
 
-def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int) -> Chunks:
+def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int, shortest: int) -> Chunks:
     longest = max(1, min(_CHUNK_CELLS, _STEP_PIXELS // steps))
     corners = (corner(asset) for scene in aligned for asset in scene.assets.values())
     left, top = next(filter(None, corners), (geobox.boundingbox.left, geobox.boundingbox.top))
@@ -139,7 +145,13 @@ def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int) -> Chunk
     side_m = _cut_distance_m(cell_m, longest)
     from_corner = ((geobox.boundingbox.top - top) / cell_m, (left - geobox.boundingbox.left) / cell_m)
     axes = zip(geobox.shape, from_corner, strict=True)
-    return Chunks(*(_chunk_lengths(length, longest, first, side_m / cell_m) for length, first in axes))
+    lengths = (_chunk_lengths(length, longest, first, side_m / cell_m) for length, first in axes)
+    return Chunks(*(_merged(each, shortest) for each in lengths))
+
+
+def block_m(cell_m: float) -> float:
+    """Return the side of a block, metres: the longest side of a chunk whose edges are edges of tiles."""
+    return _cut_distance_m(cell_m, _CHUNK_CELLS)
 
 
 def _cut_distance_m(cell_m: float, longest: int) -> float:
@@ -158,6 +170,17 @@ def _chunk_lengths(length: int, longest: int, first: float, side: float) -> tupl
     edges = {math.floor(start + side * count + 1e-6) for count in range(math.ceil(length / side) + 1)}
     inner = sorted(edge for edge in edges if 0 < edge < length)
     return tuple(after - before for before, after in zip([0, *inner], [*inner, length], strict=True))
+
+
+def _merged(lengths: tuple[int, ...], shortest: int) -> tuple[int, ...]:
+    """Merge chunks that are shorter than the halo, because the halo of a chunk must be in one neighbour."""
+    merged: list[int] = []
+    for length in lengths:
+        if merged and min(merged[-1], length) < shortest:
+            merged[-1] += length
+        else:
+            merged.append(length)
+    return tuple(merged)
 
 
 def rechunked(cube: "xr.DataArray", chunks: Chunking) -> "xr.DataArray":

@@ -1,20 +1,22 @@
-"""Cut a mosaic to one area of interest: crop to its grid, clip to its outline, add coordinates."""
+"""Cut images to an area of interest: clip them to its outline, add coordinates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
+import rasterio.features
 import xarray as xr
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from shapely.geometry.base import BaseGeometry
 
-from s2cube.cube.clip import clip
-from s2cube.cube.mosaic import Mosaic
-from s2cube.cube.packing import PACKINGS, Packing
-from s2cube.sentinel2 import QA
+from s2cube.area.outline import in_crs
+from s2cube.kernels.packing import Packing
 
 if TYPE_CHECKING:
     from odc.geo.geom import Geometry
@@ -46,15 +48,81 @@ class ComputedImage:
     packing: Packing
 
 
-def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[datetime]) -> xr.DataArray:
-    """Cut a mosaic to one area of interest.
+def inside(geobox: GeoBox, geometry: "Geometry") -> np.ndarray:
+    """Find the cells of an area of interest, see `clip`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Dims (y, x), bool: True inside the area.
+    """
+    assert geobox.crs is not None
+    outline, (height, width) = in_crs(geometry, geobox.crs).geom, geobox.shape
+    whole = ((0, height), (0, width))
+    found = _inside(whole, outline, geobox.affine, all_touched=False)
+    return found if found.any() else _inside(whole, outline, geobox.affine, all_touched=True)
+
+
+def inside_chunks(geobox: GeoBox, geometry: "Geometry", chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """Find the cells of an area of interest, see `inside`, chunk by chunk."""
+    assert geobox.crs is not None
+    outline, transform = in_crs(geometry, geobox.crs).geom, geobox.affine
+    rows, columns = (list(pairwise(accumulate(lengths, initial=0))) for lengths in chunks)
+    parts = ((down, across) for down in rows for across in columns)
+    all_touched = not any(_inside(part, outline, transform, all_touched=False).any() for part in parts)
+    return da.map_blocks(
+        _inside_block, outline=outline, transform=transform, all_touched=all_touched,
+        chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool),
+    )  # fmt: skip
+
+
+def clip(geobox: GeoBox, geometry: "Geometry", *rasters: tuple[da.Array, float]) -> list[da.Array]:
+    """Set cells outside a polygon, or in its holes, to nodata.
+
+    A cell is inside if its centre is inside. A polygon that is smaller or narrower than a cell may contain no cell
+    centre. Then all cells that it touches are inside.
 
     Parameters
     ----------
     geobox
-        Grid of the area, a part of the mosaic's grid.
-    outline
-        Polygon of the area, in any CRS. Cells outside it, or in its holes, become nodata.
+        Grid of the rasters.
+    geometry
+        Polygon or MultiPolygon in any CRS.
+    rasters
+        Pairs of an array, last dims (y, x), and its nodata value.
+
+    Returns
+    -------
+    list of dask.array.Array
+        Lazy.
+    """
+    masks = {chunks: inside_chunks(geobox, geometry, chunks) for chunks in {each.chunks[-2:] for each, _ in rasters}}
+    return [da.where(masks[values.chunks[-2:]], values, values.dtype.type(nodata)) for values, nodata in rasters]
+
+
+def _inside_block(block_info: Any, outline: BaseGeometry, transform: Affine, all_touched: bool) -> np.ndarray:
+    return _inside(block_info[None]["array-location"], outline, transform, all_touched)
+
+
+def _inside(part: Sequence[tuple[int, int]], outline: BaseGeometry, transform: Affine, all_touched: bool) -> np.ndarray:
+    (top, bottom), (left, right) = part
+    inside: np.ndarray = rasterio.features.geometry_mask(
+        [outline], (bottom - top, right - left), transform @ Affine.translation(left, top), all_touched, invert=True
+    )
+    return inside
+
+
+def labelled(
+    values: da.Array, reasons: da.Array, bands: Sequence[str], geobox: GeoBox, times: Sequence[datetime]
+) -> xr.DataArray:
+    """Add coordinates to images of one area of interest.
+
+    Parameters
+    ----------
+    values
+        Dims (time, band, y, x).
+    reasons
+        QA values, dims (time, y, x).
     times
         Times of the slices, UTC.
 
@@ -63,28 +131,8 @@ def cut(mosaic: Mosaic, geobox: GeoBox, outline: "Geometry", times: Sequence[dat
     xarray.DataArray
         Lazy, dims (time, band, y, x), with the coordinate `qa` (time, y, x).
     """
-    packing = PACKINGS[mosaic.values.dtype.name]
-    values, reasons = (_crop(each, mosaic.geobox, geobox) for each in (mosaic.values, mosaic.reasons))
-    values, reasons = clip(geobox, outline, (values, packing.nodata), (reasons, QA.OUTSIDE))
-    return labelled(values, reasons, mosaic.bands, geobox, times)
-
-
-def labelled(
-    values: da.Array, reasons: da.Array, bands: Sequence[str], geobox: GeoBox, times: Sequence[datetime]
-) -> xr.DataArray:
-    """Add coordinates to the values and QA values of images, see `cut`."""
     qa = xr.Variable(("time", "y", "x"), reasons)
     # Zarr 3 has no standard for texts of a fixed length, so the names are objects.
     naive = [np.datetime64(each.replace(tzinfo=None), "ns") for each in times]
     coords = {"time": np.array(naive), "band": np.array(bands, object), **xr_coords(geobox), "qa": qa}
     return xr.DataArray(values, dims=("time", "band", "y", "x"), coords=coords)
-
-
-def cut_reasons(reasons: da.Array, grid: GeoBox, geobox: GeoBox, outline: "Geometry") -> da.Array:
-    """Cut the result of `mask.explain` from `grid` to an area of interest, as `cut` does."""
-    (inside,) = clip(geobox, outline, (_crop(reasons, grid, geobox), QA.OUTSIDE))
-    return inside
-
-
-def _crop(data: da.Array, grid: GeoBox, geobox: GeoBox) -> da.Array:
-    return data if geobox == grid else data[(..., *grid.overlap_roi(geobox))]

@@ -14,8 +14,8 @@ import xarray as xr
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.config.sections import CubeSection
-from s2cube.cube.packing import PACKINGS
 from s2cube.errors import OutputError
+from s2cube.kernels.packing import PACKINGS
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.scene import item_href

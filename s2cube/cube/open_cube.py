@@ -1,8 +1,7 @@
 """Open scenes as one lazy cube."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from itertools import accumulate, chain
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pystac
@@ -10,14 +9,12 @@ import pystac
 from s2cube.area.areas import read_aoi
 from s2cube.config.literals import Dtype, GroupBy, MaskLayer, Offset, Quality
 from s2cube.config.sections import CubeSection, ReadSection
-from s2cube.cube.packing import PACKINGS
 from s2cube.errors import SearchError
 from s2cube.fetch.store import Access
-from s2cube.scenes.assets import layers_read
+from s2cube.kernels.packing import PACKINGS
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.time_slice import Plan
-from s2cube.sentinel2 import canonical_bands, reflectance_bands
 from s2cube.stac.source import ItemsLike, to_items
 
 if TYPE_CHECKING:
@@ -26,8 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from s2cube.area.areas import AreaLike
-    from s2cube.cube.chunks import Chunking, ReadGrid
-    from s2cube.cube.reads import Read
+    from s2cube.cube.chunks import Chunking
 
 
 def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors complete them
@@ -167,91 +163,26 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
 
 def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
     from s2cube.cube.chunks import read_grids
-    from s2cube.cube.cut import cut
+    from s2cube.cube.cut import inside_chunks, labelled
     from s2cube.cube.facts import describe, slice_facts
-    from s2cube.cube.mosaic import mosaic
+    from s2cube.cube.images import images, reasons, screened
     from s2cube.cube.reads import reads
     from s2cube.cube.stack import read_bands
 
     grids = read_grids(plan.geobox, [each.scenes for each in plan.slices], config.dilation_m)
     files = [reads(each.scenes, grid, config) for each, grid in zip(plan.slices, grids, strict=True)]
-    bands = reflectance_bands(config.bands)
-    dn = read_bands(list(chain.from_iterable(files)), bands, config.quality, access)
-    screened = _screen_slices(files, grids, config, access)
-    offsets = offsets_dn(plan.scenes, config)
-    images = mosaic(dn, screened, offsets, plan.scenes_per_slice, plan.geobox, config)
-    cube = cut(images, plan.geobox, plan.aoi.geometry, [each.time for each in plan.slices])
+    dn = read_bands(list(chain.from_iterable(files)), config.quality, access)
+    masks = screened(files, grids, config, access)
+    inside = inside_chunks(plan.geobox, plan.aoi.geometry, masks.chunks[2:])
+    offsets = [offsets_dn(each.scenes, config) for each in plan.slices]
+    values, why = images(dn, masks, inside, offsets, config), reasons(masks, inside)
+    cube = labelled(values, why, config.bands, plan.geobox, [each.time for each in plan.slices])
     return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
 
 def read_access(config: ReadSection) -> Access:
     """Return access to files, with counters that start at 0."""
     return Access(config.timeout_s, config.retries, config.tokens, config.stores)
-
-
-def screen(
-    files: "Sequence[Read]", per_slice: tuple[int, ...], grid: "ReadGrid", config: CubeSection, access: Access
-) -> "xr.Dataset":
-    """Compute masks, see `mask.screen`, and scene classes as `scl` if they are a band, see `_classes.scene_classes`.
-
-    Parameters
-    ----------
-    files
-        From `reads`.
-    per_slice
-        Number of scenes of each slice.
-    grid
-        Grid of `files`.
-    """
-    from s2cube.cube import mask
-    from s2cube.cube._classes import scene_classes
-    from s2cube.cube.stack import read_layers
-
-    names = layers_read(config)
-    if not names:
-        return mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
-    layers = read_layers(files, grid, names, access)
-    if config.mask:
-        screened = mask.screen(layers[list(config.mask)], config, per_slice, grid.halo_cells)
-    else:
-        screened = mask.no_screen(sum(per_slice), len(per_slice), grid.chunks)
-    if "scl" in canonical_bands(config.bands):
-        screened["scl"] = scene_classes(layers, screened, per_slice, grid.halo_cells)
-    return screened
-
-
-def _screen_slices(
-    files: "Sequence[list[Read]]", grids: "Sequence[ReadGrid]", config: CubeSection, access: Access
-) -> "xr.Dataset":
-    """Screen slices with equal steps and halo together, so that the masks of a slice do not depend on other slices."""
-    import xarray as xr
-
-    same_steps: dict[tuple[int, int], list[int]] = {}
-    for position, grid in enumerate(grids):
-        same_steps.setdefault((grid.steps, grid.halo_cells), []).append(position)
-    parts, scenes, slices = [], [], []
-    firsts = list(accumulate((len(grid.nests) for grid in grids), initial=0))
-    for positions in same_steps.values():
-        grid = replace(grids[positions[0]], nests=tuple(each for at in positions for each in grids[at].nests))
-        per_slice = tuple(len(grids[at].nests) for at in positions)
-        parts.append(screen([each for at in positions for each in files[at]], per_slice, grid, config, access))
-        scenes += [scene for at in positions for scene in range(firsts[at], firsts[at + 1])]
-        slices += positions
-    if len(parts) == 1:
-        return parts[0]
-    of_scenes = ["reason", "seen", "ground"]
-    of_slices = [name for name in parts[0] if name not in of_scenes]
-    return xr.merge(
-        [
-            xr.concat([part[of_scenes] for part in parts], "scene").isel(scene=_inverse(scenes)),
-            xr.concat([part[of_slices] for part in parts], "time").isel(time=_inverse(slices)),
-        ]
-    )
-
-
-def _inverse(permutation: list[int]) -> list[int]:
-    """Return the inverse of a permutation."""
-    return sorted(range(len(permutation)), key=permutation.__getitem__)
 
 
 def offsets_dn(scenes: Iterable[pystac.Item], config: CubeSection) -> "np.ndarray":

@@ -1,51 +1,46 @@
 """Stack files as a lazy array. Only this module uses stackstac."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-import rioxarray  # noqa: F401  registers .rio
+import dask.array as da
 import stackstac
-import xarray as xr
+from rasterio.windows import Window
 
 from s2cube.config.literals import Quality
-from s2cube.cube.chunks import ReadGrid
 from s2cube.cube.reads import Read
 from s2cube.errors import SceneError
 from s2cube.fetch.store import Access
 from s2cube.raster.placement import Placement, placement
-from s2cube.raster.reader import AssetReader
+from s2cube.raster.reader import AssetReader, Faults
 
 
-def read_bands(files: Sequence[Read], bands: tuple[str, ...], quality: Quality, access: Access) -> xr.DataArray | None:
+def read_bands(files: Sequence[Read], quality: Quality, access: Access) -> da.Array | None:
     """Stack the bands of reflectance of scenes on the grid of the image.
 
     Parameters
     ----------
     files
         From `reads`. Layers are ignored.
-    bands
-        Values of the coordinate `band`.
 
     Returns
     -------
-    xarray.DataArray or None
-        None if `bands` is empty. Lazy, dims (scene, band, y, x): packed cells, see `raster.cells`. The order of the
-        scenes is that of `files`. If a file cannot be read, the computation raises AssetReadError.
+    dask.array.Array or None
+        None if there are no bands. Lazy, dims (scene, band, y, x): packed cells, see `raster.cells`. The order of
+        scenes and bands is that of `files`. If a file cannot be read, the computation raises AssetReadError.
 
     Raises
     ------
     SceneError
         If a scene has no geometry or two projections.
     """
-    if not bands:
-        return None
-    stack = _stack([each for each in files if not each.is_layer], partial(AssetReader, quality=quality, access=access))
-    return stack.assign_coords(band=list(bands))
+    bands = [each for each in files if not each.is_layer]
+    return _stack(bands, partial(AssetReader, quality=quality, access=access)) if bands else None
 
 
-def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], access: Access) -> xr.Dataset:
+def read_layers(files: Sequence[Read], layers: tuple[str, ...], access: Access) -> list[da.Array]:
     """Stack mask layers on a grid that is finer than the image, so that masks miss no pixel.
 
     A cell of the image consists of n × n steps. They are read by nearest neighbour. If scenes have the grid's CRS, a
@@ -57,16 +52,13 @@ def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], 
     ----------
     files
         From `reads`. Bands are ignored.
-    grid
-        Grid of `files`.
     layers
         Keys of `LAYER_ASSETS`.
 
     Returns
     -------
-    xarray.Dataset
-        Lazy, one variable per layer, dims (scene, y, x), 0 where there is no pixel. Attributes: `steps` is n, `step_m`
-        the length of a step. The coordinate `nests` (scene) is True if pixels consist of whole steps.
+    list of dask.array.Array
+        Lazy, one array per layer, dims (scene, y, x), 0 where there is no pixel.
 
     Raises
     ------
@@ -74,16 +66,42 @@ def read_layers(files: Sequence[Read], grid: ReadGrid, layers: tuple[str, ...], 
         If a scene has no geometry or two projections.
     """
     reader = partial(AssetReader, access=access)
-    stacks = {
-        layer: _stack([each for each in files if each.name == layer], reader).isel(band=0, drop=True)
-        for layer in layers
-    }
-    attrs = {"steps": grid.steps, "step_m": grid.geobox.resolution.x / grid.steps}
-    return xr.Dataset(stacks, {"nests": ("scene", list(grid.nests))}, attrs)
+    return [_stack([each for each in files if each.name == layer], reader)[:, 0] for layer in layers]
 
 
-def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
-    """Stack files that have the same grid and dtype."""
+def read_parts(
+    files: Sequence[Read], quality: Quality, access: Access, parts: Mapping[str, tuple[Window, ...]], faults: Faults
+) -> da.Array:
+    """Stack parts of files on one grid, see `AssetReader`.
+
+    Parameters
+    ----------
+    files
+        From `reads`, all with the same grid and dtype.
+    parts
+        Windows of the grid that are read of each file, by its URL.
+    faults
+        Receives the errors. The computation raises none.
+
+    Returns
+    -------
+    dask.array.Array
+        Lazy, dims (scene, file, y, x). Only cells of parts have values.
+
+    Raises
+    ------
+    SceneError
+        If a scene has no geometry or two projections.
+    """
+    return _stack(files, partial(_reader_of_parts, quality=quality, access=access, parts=parts, faults=faults))
+
+
+def _reader_of_parts(*, url: str, parts: Mapping[str, tuple[Window, ...]], **options: Any) -> AssetReader:
+    return AssetReader(url=url, parts=parts[url], **options)
+
+
+def _stack(files: Sequence[Read], reader: Any) -> da.Array:
+    """Stack files that have the same grid and dtype, dims (scene, asset, y, x)."""
     geobox, chunks, dtype = files[0].geobox, files[0].chunks, files[0].dtype
     of_scenes = [list(group) for _, group in groupby(files, lambda each: id(each.scene))]
     # AssetReader reads the location of pixels from the file. Items often describe another grid (proj:shape of the
@@ -116,7 +134,8 @@ def _stack(files: Sequence[Read], reader: Any) -> xr.DataArray:
         reader=partial(reader, declared=_declared(files)),
     )
     assert stack.shape == (len(of_scenes), len(positions), *geobox.shape), (stack.shape, geobox)
-    return stack.rename(time="scene").drop_vars("scene")
+    stacked: da.Array = stack.data
+    return stacked
 
 
 def _declared(files: Sequence[Read]) -> dict[str, tuple[Placement, ...]]:

@@ -20,12 +20,12 @@ from rasterio.windows import Window
 
 from s2cube.cube.cut import labelled
 from s2cube.cube.facts import Provenance, SliceFacts, describe
-from s2cube.cube.packing import PACKINGS
 from s2cube.errors import AssetReadError, OutputError, S2CubeError
 from s2cube.fetch.addresses import is_remote
 from s2cube.fetch.cache import file_cache
 from s2cube.fetch.store import Access, fetch, read_error
 from s2cube.inventory._stored_item import StoredItem
+from s2cube.kernels.packing import PACKINGS
 from s2cube.raster.gdal_file import cause, opened
 from s2cube.scenes.time_slice import Dropped
 from s2cube.storage.image_item import DATA, QA_IMAGE, SHA2_256, SUFFIXES, checksum

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from s2cube.cube.packing import PACKINGS
 from s2cube.fetch.session import SMALL_FILE_THREADS
+from s2cube.kernels.packing import PACKINGS
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.storage.image_item import DATA, ITEM_VERSION, QA_IMAGE, ImageItem
 from s2cube.storage.json_text import stac_json

@@ -1,15 +1,16 @@
 """Compute one task on a worker, from its scenes to its files."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.config.times import timestamp
-from s2cube.cube.open_cube import offsets_dn, read_access, screen
+from s2cube.cube.open_cube import offsets_dn, read_access
 from s2cube.errors import S2CubeError, SliceError, UsageError, WriteError, safe_text
 from s2cube.fetch.session import per_session
 from s2cube.fetch.store import Access
@@ -20,14 +21,15 @@ from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
 
 if TYPE_CHECKING:
-    import xarray as xr
+    import dask.array as da
+    import numpy as np
 
     from s2cube.cube.chunks import ReadGrid
     from s2cube.cube.reads import Read
 
-_MAX_KEPT_BYTES = 64 << 20
-"""Maximum size of masks that stay in memory if they are computed before bands are read. Larger masks are computed
-twice, from tiles that may still be in the cache."""
+_MAX_KEPT_CELLS = 10 << 20
+"""Maximum number of cells of masks that stay in memory, at some 6 bytes, if they are computed before bands are read.
+Larger masks are computed twice, from tiles that may still be in the cache."""
 
 
 def make_slice(task: Task, config: JobConfig, output: Output) -> SliceResult:
@@ -119,60 +121,72 @@ class _SliceComputation:
         from s2cube.cube.reads import reads, with_cloud
 
         files = reads(self.task.scenes, self.grid, self.config.cube)
-        screened = self._screened(files, self.config.cube)
+        masks = self._masks(files, self.config.cube)
         limit = self.config.job.max_aoi_cloud_percent
         if limit is not None:
             cloud_config = with_cloud(self.config.cube)
-            cloud_screened = screened
+            cloud_masks = masks
             if cloud_config != self.config.cube:
-                cloud_screened = self._screened(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
-            elif screened.nbytes <= _MAX_KEPT_BYTES:
+                cloud_masks = self._masks(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
+            elif math.prod(self.grid.geobox.shape) * len(self.task.scenes) <= _MAX_KEPT_CELLS:
                 # Compute the masks once, for the rejection and for the image.
-                screened = cloud_screened = screened.persist(scheduler="threads", num_workers=self.readers)
-            if reason := self._rejection(cloud_screened, limit):
+                masks = cloud_masks = masks.persist(scheduler="threads", num_workers=self.readers)
+            if reason := self._rejection(cloud_masks, limit):
                 return SliceResult(self.task.id, rejected=reason)
-        return deliver(partial(self._write, files, screened), self.task.aoi.id, self.task.id, output)
+        return deliver(partial(self._write, files, masks), self.task.aoi.id, self.task.id, output)
 
-    @property
-    def _per_slice(self) -> tuple[int, ...]:
-        return (len(self.task.scenes),)
+    def _masks(self, files: "list[Read]", config: CubeSection) -> "da.Array":
+        from s2cube.cube.images import screened
 
-    def _screened(self, files: "list[Read]", config: CubeSection) -> "xr.Dataset":
-        return screen(files, self._per_slice, self.grid, config, self.access)
+        return screened([files], [self.grid], config, self.access)
 
-    def _rejection(self, screened: "xr.Dataset", limit_percent: float) -> str | None:
+    @cached_property
+    def _inside(self) -> "da.Array":
+        from s2cube.cube.cut import inside_chunks
+
+        chunks = self.grid.chunks
+        return inside_chunks(self.task.geobox, self.task.aoi.geometry, (chunks.rows, chunks.columns))
+
+    def _rejection(self, masks: "da.Array", limit_percent: float) -> str | None:
         """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
         import dask.array as da
 
-        from s2cube.cube.cut import cut_reasons
-        from s2cube.cube.mask import explain
+        from s2cube.cube.images import reasons
 
-        task = self.task
-        reasons = cut_reasons(explain(screened, self._per_slice), self.grid.geobox, task.geobox, task.aoi.geometry)
-        counts = da.stack([(reasons == value).sum() for value in QA])
-        cloud = cloud_percent(counts.compute(scheduler="threads", num_workers=self.readers))
-        if cloud is None:
-            return "no source data inside the AOI"
-        return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
+        found = reasons(masks, self._inside)
+        counts = da.stack([(found == value).sum() for value in QA])
+        return rejection(counts.compute(scheduler="threads", num_workers=self.readers), limit_percent)
 
-    def _write(self, files: "list[Read]", screened: "xr.Dataset", folder: Path) -> tuple[str, ...]:
+    def _write(self, files: "list[Read]", masks: "da.Array", folder: Path) -> tuple[str, ...]:
         """Write the files of the image; return the ids of scenes whose offset is in doubt."""
-        from s2cube.cube.cut import cut
+        from s2cube.cube.cut import labelled
         from s2cube.cube.facts import slice_facts
-        from s2cube.cube.mosaic import mosaic
-        from s2cube.cube.offset_check import OffsetCheck
+        from s2cube.cube.images import OffsetCheck, images, reasons
         from s2cube.cube.stack import read_bands
         from s2cube.output.files import write_files
 
         task, config = self.task, self.config.cube
-        bands = reflectance_bands(config.bands)
-        dn = read_bands(files, bands, config.quality, self.access)
+        dn = read_bands(files, config.quality, self.access)
         offsets = offsets_dn(task.scenes, config)
-        images = mosaic(dn, screened, offsets, self._per_slice, self.grid.geobox, config)
-        image = cut(images, task.geobox, task.aoi.geometry, [task.slice.time])[0]
-        check = None if dn is None else OffsetCheck(dn, screened, offsets, canonical_bands(bands))
-        facts = slice_facts(task, config)
-        return write_files(image, facts, folder, self.config.output, self.readers, check)
+        values, why = images(dn, masks, self._inside, [offsets], config), reasons(masks, self._inside)
+        image = labelled(values, why, config.bands, task.geobox, [task.slice.time])[0]
+        bands = canonical_bands(reflectance_bands(config.bands))
+        check = None if dn is None else OffsetCheck(dn, masks, offsets, bands)
+        return write_files(image, slice_facts(task, config), folder, self.config.output, self.readers, check)
+
+
+def rejection(counts: "np.ndarray", limit_percent: float) -> str | None:
+    """Return why a slice is rejected; None if it is not rejected.
+
+    Parameters
+    ----------
+    counts
+        Number of cells of each value of `QA`, by masks only.
+    """
+    cloud = cloud_percent(counts)
+    if cloud is None:
+        return "no source data inside the AOI"
+    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
 
 
 def deliver(write: Callable[[Path], tuple[str, ...]], aoi_id: str, slice_id: str, output: Output | None) -> SliceResult:

@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
-from s2cube.cube.packing import packing_of
+from s2cube.kernels.packing import packing_of
 from s2cube.output._spool import Spool
 from s2cube.output._statistics import Tally
 from s2cube.sentinel2 import COMMON_NAMES, QA_CLASSES, PixelClass, band_of, classes_in

@@ -19,7 +19,7 @@ from s2cube import __version__
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.cube.facts import SliceFacts
-from s2cube.cube.packing import nodata_of, packing_of
+from s2cube.kernels.packing import nodata_of, packing_of
 from s2cube.output._qgis_style import image_style
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties

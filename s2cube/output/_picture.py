@@ -10,7 +10,7 @@ import rasterio
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from s2cube.cube.packing import PACKINGS, Packing
+from s2cube.kernels.packing import PACKINGS, Packing
 from s2cube.output._spool import Spool, open_spool
 from s2cube.sentinel2 import PixelClass, band_of, classes_in
 

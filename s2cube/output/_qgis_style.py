@@ -5,7 +5,7 @@ QGIS applies a ``.qml`` file by itself, if it is beside a raster and has its nam
 
 from xml.etree import ElementTree
 
-from s2cube.cube.packing import Packing
+from s2cube.kernels.packing import Packing
 from s2cube.output._picture import BRIGHTEST_REFLECTANCE, TRUE_COLOUR
 from s2cube.sentinel2 import QA, QA_CLASSES, band_of
 

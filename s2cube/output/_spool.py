@@ -16,7 +16,7 @@ import xarray as xr
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.windows import Window
 
-from s2cube.cube.packing import nodata_of
+from s2cube.kernels.packing import nodata_of
 
 _IN_MEMORY_BYTES = 64 << 20
 """A larger raster is a file on disk. Five bands of 50 x 50 km at 30 m are in memory. A file is a little slower than

@@ -13,10 +13,10 @@ from dask.base import compute
 
 from s2cube.config.sections import OutputSection
 from s2cube.cube.facts import SliceFacts
-from s2cube.cube.mask import final_qa
-from s2cube.cube.offset_check import OffsetCheck
-from s2cube.cube.packing import Packing, packing_of
+from s2cube.cube.images import OffsetCheck
 from s2cube.errors import OutputError, WriteError
+from s2cube.kernels.mask import final_qa
+from s2cube.kernels.packing import Packing, packing_of
 from s2cube.output._cog import write_cog, write_qa
 from s2cube.output._item import add_checksums, slice_item
 from s2cube.output._picture import write_picture

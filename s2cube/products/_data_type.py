@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from s2cube.cube.facts import SOURCE
-from s2cube.cube.packing import PACKINGS, Packing
 from s2cube.errors import OutputError
+from s2cube.kernels.packing import PACKINGS, Packing
 
 _NODATA = -9999
 """Nodata of signed integers whose nodata is not known. The cubes of open_cube have the same."""

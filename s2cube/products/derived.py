@@ -23,7 +23,7 @@ from s2cube.area.aoi import AOI
 from s2cube.area.names import file_name
 from s2cube.area.outline import in_crs
 from s2cube.config.times import TimeRange, solar_day
-from s2cube.cube.clip import clip
+from s2cube.cube.cut import clip
 from s2cube.cube.facts import (
     NAME,
     SliceFacts,
@@ -34,8 +34,8 @@ from s2cube.cube.facts import (
     is_in_group,
     sources_of,
 )
-from s2cube.cube.packing import Packing, set_packing
 from s2cube.errors import AOIError, OutputError
+from s2cube.kernels.packing import Packing, set_packing
 from s2cube.products._data_type import in_type_of_files
 from s2cube.products._regular_grid import on_regular_grid
 from s2cube.sentinel2 import QA

@@ -30,7 +30,7 @@ from s2cube.area.aoi import AOI
 from s2cube.area.grid import aoi_geobox
 from s2cube.config.sections import CubeSection
 from s2cube.config.times import solar_day
-from s2cube.cube.clip import clip
+from s2cube.cube.cut import clip
 from s2cube.demo.archive import Archive
 from s2cube.errors import AOIError, ConfigError
 from s2cube.scenes.plan import make_plan

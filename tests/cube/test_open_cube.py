@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,8 @@ from werkzeug.utils import send_file
 import s2cube
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
-from s2cube.cube.clip import clip
-from s2cube.cube.cut import cut
+from s2cube.cube.cut import clip
 from s2cube.cube.facts import facts_of, slice_facts
-from s2cube.cube.mosaic import Mosaic
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, HarmonisationError, OutputError, SearchError
 from s2cube.scenes.plan import make_plan
@@ -255,17 +252,6 @@ class TestClip:
         (clipped,) = clip(cells_of(4), half, (cells, -9999))
         np.testing.assert_array_equal(clipped[0], [[1, 1, -9999, -9999]] * 4)
         assert clipped.dtype == np.int16
-
-    def test_a_part_of_a_mosaic(self) -> None:
-        """A mosaic may be larger than the grid of the area."""
-        whole, values = cells_of(6), np.arange(36, dtype="int16").reshape(1, 1, 6, 6)
-        images = Mosaic(da.from_array(values), da.zeros((1, 6, 6), "uint8"), ("blue",), whole)
-        part = whole[1:4, 2:6]
-        cut_out = cut(images, part, part[:, :2].extent, [datetime(2024, 1, 1, tzinfo=UTC)])
-        np.testing.assert_array_equal(cut_out.values[0, 0, :, :2], values[0, 0, 1:4, 2:4])
-        assert (cut_out[..., 2:] == -9999).all()
-        np.testing.assert_array_equal(cut_out.qa[0], [[0, 0, QA.OUTSIDE, QA.OUTSIDE]] * 3)
-        assert cut_out.odc.geobox == part
 
 
 def cells_of(side: int) -> GeoBox:

@@ -25,13 +25,13 @@ from odc.geo.geom import box
 import s2cube
 from s2cube.area.aoi import AOI
 from s2cube.config.stores import Store
-from s2cube.cube.mask import final_qa
-from s2cube.cube.packing import PACKINGS
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError, WriteError
 from s2cube.fetch.store import Access, Part
 from s2cube.inventory import _stored_cube
 from s2cube.inventory._items_table import ItemRows
+from s2cube.kernels.mask import final_qa
+from s2cube.kernels.packing import PACKINGS
 from s2cube.raster import _ranged_file
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder

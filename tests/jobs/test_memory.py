@@ -28,7 +28,7 @@ from odc.geo.xr import xr_coords
 import s2cube
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import read_grid
-from s2cube.cube.clip import clip
+from s2cube.cube.cut import clip
 from s2cube.fetch.session import Budget
 from s2cube.jobs import _memory as memory
 from s2cube.scenes.plan import make_plan

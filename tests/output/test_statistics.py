@@ -15,8 +15,8 @@ from rasterio.enums import ColorInterp
 from rio_cogeo import cog_validate
 
 import s2cube
-from s2cube.cube.packing import PACKINGS
 from s2cube.demo.archive import Archive
+from s2cube.kernels.packing import PACKINGS
 from s2cube.output._statistics import Tally
 from s2cube.sentinel2 import QA
 from support.images import image, image_to_cog

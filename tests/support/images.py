@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from s2cube.config.sections import OutputSection
-from s2cube.cube.packing import PACKINGS
+from s2cube.kernels.packing import PACKINGS
 from s2cube.output._cog import write_cog
 from s2cube.output._spool import Spool, layout_of, open_spool
 from s2cube.output._statistics import Tally

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s2cube.cube.offset_check import OffsetCheck
+from s2cube.kernels.offset_check import doubtful
 
 NONE = (0, 0)
 Counts = tuple[int, int]
@@ -14,8 +14,7 @@ def is_doubted(offset_dn: int, **bands: tuple[Counts, Counts, Counts]) -> bool:
 
     Of anything that is clear, of vegetation, of water.
     """
-    check = OffsetCheck(None, None, np.array([offset_dn]), tuple(bands))  # type: ignore[arg-type]
-    (doubted,) = check.doubtful(np.array([list(bands.values())]))
+    (doubted,) = doubtful(np.array([list(bands.values())]), np.array([offset_dn]), tuple(bands))
     return bool(doubted)
 
 

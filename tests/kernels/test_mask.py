@@ -18,16 +18,17 @@ from rasterio.transform import from_origin
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import read_grid, read_grids
-from s2cube.cube.mask import screen, within
 from s2cube.errors import AssetMissingError
+from s2cube.kernels.mask import Screened, Steps, screen, within
 from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import QA
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 
 
-def layers(steps: int = 1, nests: bool = True, **of: np.ndarray) -> xr.Dataset:
-    data = {name: (("scene", "y", "x"), classes) for name, classes in of.items()}
-    return xr.Dataset(data, {"nests": ("scene", [nests])}, {"steps": steps, "step_m": 10}).chunk()
+def masks(classes: np.ndarray, steps: int, step_m: float = 10, dilation_m: float = 0) -> Screened:
+    """Screen one scene by its scene classification, dims (scene, y, x), without a halo."""
+    config = CubeSection.of({"dilation": dilation_m})
+    return screen({"scl": classes}, Steps(steps, step_m, (True,), halo_cells=0), config)
 
 
 class TestMask:
@@ -36,7 +37,7 @@ class TestMask:
         classes = (
             np.random.default_rng(seed).choice([4, 5, 6, 7, 11, 8, 2], size=(1, 4 * steps, 5 * steps)).astype("uint8")
         )
-        got = screen(layers(steps, scl=classes), CubeSection(), (1,), 0).covered.values[0]
+        got = masks(classes, steps).covered
         for row in range(4):
             for column in range(5):
                 cell = classes[0, row * steps : (row + 1) * steps, column * steps : (column + 1) * steps]
@@ -152,7 +153,7 @@ def cells_of(cube: xr.DataArray) -> np.ndarray:
 
 def test_ground_is_what_fills_a_cell_alone() -> None:
     classes = np.array([[[4, 4, 6, 6, 4, 6], [4, 4, 6, 6, 4, 4]]], "uint8")
-    assert screen(layers(2, scl=classes), CubeSection(), (1,), 0).ground.values.tolist() == [[[4, 6, 0]]]
+    assert masks(classes, 2).ground.tolist() == [[[4, 6, 0]]]
 
 
 class TestDilation:
@@ -171,10 +172,7 @@ class TestDilation:
     @given(st.integers(0, 10_000), st.floats(0, 60), st.floats(0, 60))
     def test_more_dilation_never_masks_less(self, seed: int, one_m: float, other_m: float) -> None:
         classes = np.random.default_rng(seed).choice([4, 3, 9, 0, 1], p=[0.9, 0.03, 0.03, 0.02, 0.02], size=(1, 20, 24))
-        less, more = (
-            screen(layers(2, scl=classes.astype("uint8")), CubeSection.of({"dilation": each}), (1,), 0).compute()
-            for each in sorted((one_m, other_m))
-        )
+        less, more = (masks(classes.astype("uint8"), 2, dilation_m=each) for each in sorted((one_m, other_m)))
         assert (less.covered | ~more.covered).all()
         assert ((less.reason != QA.CLOUD) | (more.reason == QA.CLOUD)).all()
 
@@ -184,8 +182,7 @@ class TestDilation:
         steps = 3
         classes = np.full((1, 60 * steps, 60 * steps), 4, "uint8")
         classes[0, 0, 0] = 9
-        of_steps = layers(steps, scl=classes).assign_attrs(step_m=resolution_m / steps)
-        reason = screen(of_steps, CubeSection.of({"dilation": dilation_m}), (1,), 0).reason.values[0]
+        reason = masks(classes, steps, resolution_m / steps, dilation_m).reason[0]
         # The cloud ends with the first step: a cell further on begins that far from it.
         first_clear = np.arange(60) * resolution_m - resolution_m / steps >= dilation_m - 1e-6
         np.testing.assert_array_equal(reason[0] == QA.CLEAR, first_clear)

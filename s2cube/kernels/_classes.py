@@ -1,24 +1,20 @@
 """Compute the bands of classes of an image. A class is never averaged, scaled or masked: pure functions of arrays."""
 
 import functools
+from collections.abc import Iterator
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 from s2cube.config.literals import Dtype
-from s2cube.cube.mask import steps_of_cells, without_halo
-from s2cube.cube.packing import PACKINGS
+from s2cube.kernels.packing import PACKINGS
 from s2cube.raster.cells import WHOLE
 from s2cube.sentinel2 import NO_DATA_CLASS, SCENE_CLASSES
 
 _STEPS_AT_ONCE = 1 << 17
 
 
-def scene_classes(
-    layers: xr.Dataset, screened: xr.Dataset, per_slice: tuple[int, ...], halo_cells: int
-) -> xr.DataArray:
-    """Find the scene class of each cell: the class with the largest area in it.
+def class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.ndarray:
+    """Find the scene class of each cell of a time slice: the class with the largest area in it.
 
     Of classes with equal areas, the one with the lowest number is used. Parts without data do not count. Masks do not
     remove a class: otherwise no cloud could be seen.
@@ -28,50 +24,16 @@ def scene_classes(
 
     Parameters
     ----------
-    layers
-        From `read_layers`, with the layer `scl`.
-    screened
-        From `mask.screen` or `mask.no_screen`.
-    per_slice
-        Number of scenes of each slice.
-    halo_cells
-        Number of cells by which the grid of the layers is larger on every side.
+    on_steps
+        The scene classification, dims (scene, y, x), on steps.
+    seen
+        From `mask.screen`, dims (scene, y, x), on cells.
 
     Returns
     -------
-    xarray.DataArray
-        Lazy, dims (time, y, x), uint8: 1 to 11, or 0 if no scene has data.
+    numpy.ndarray
+        Dims (y, x), uint8: 1 to 11, or 0 if no scene has data.
     """
-    steps, scl = layers.attrs["steps"], layers["scl"].data
-    on_steps = without_halo(scl, halo_cells * steps, scl.chunks[1:])
-    slice_chunks = {0: per_slice}
-    seen = screened.seen.data.rechunk(slice_chunks)
-    classes = da.map_blocks(
-        _class_of_cells, on_steps.rechunk(slice_chunks), seen, steps=steps, dtype="uint8",
-        chunks=((1,) * len(per_slice), *seen.chunks[1:]),
-    )  # fmt: skip
-    return xr.DataArray(classes, dims=("time", "y", "x"))
-
-
-def as_band(classes: da.Array, dtype: Dtype, nodata: int | None = None) -> da.Array:
-    """Convert classes to the dtype of a cube, from (time, y, x) to (time, 1, y, x).
-
-    Parameters
-    ----------
-    nodata
-        Class that becomes the nodata value of the cube; None: no class.
-    """
-    band: da.Array = da.map_blocks(_in_dtype, classes, dtype_=dtype, nodata=nodata, dtype=dtype)
-    return band[:, np.newaxis]
-
-
-def _in_dtype(classes: np.ndarray, dtype_: Dtype, nodata: int | None) -> np.ndarray:
-    hole = False if nodata is None else classes == nodata
-    return np.where(hole, np.array(PACKINGS[dtype_].nodata, dtype_), classes.astype(dtype_))
-
-
-def _class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.ndarray:
-    """Choose the class of each cell, from (scene, y, x) to (1, y, x). Scenes are on steps, the result is on cells."""
     # A number that is not a class is no data, as in masks.
     on_steps = (
         on_steps
@@ -81,7 +43,7 @@ def _class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.nd
     merged, complete = _merge(on_steps), np.zeros(seen.shape[1:], bool)
     chosen = _largest(merged, steps)
     if len(seen) == 1:
-        return chosen[np.newaxis]
+        return chosen
     for of_scene, share in zip(on_steps, seen, strict=True):
         # Without a mask of the scene classification, a scene counts as seen where it has no data.
         first = ~complete & (share >= WHOLE)
@@ -90,7 +52,24 @@ def _class_of_cells(on_steps: np.ndarray, seen: np.ndarray, steps: int) -> np.nd
         if first.any():
             chosen = np.where(first, _largest(of_scene, steps), chosen)
         complete |= first
-    return chosen[np.newaxis]
+    return chosen
+
+
+def in_dtype(classes: np.ndarray, dtype: Dtype, nodata: int | None = None) -> np.ndarray:
+    """Convert classes to the dtype of a cube.
+
+    Parameters
+    ----------
+    nodata
+        Class that becomes the nodata value of the cube; None: no class.
+    """
+    hole = False if nodata is None else classes == nodata
+    return np.where(hole, np.array(PACKINGS[dtype].nodata, dtype), classes.astype(dtype))
+
+
+def steps_of_cells(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
+    """Yield the first step of every cell, then the second, and so on. This is ten times faster than reducing axes."""
+    return (fine[..., row::steps, column::steps] for row in range(steps) for column in range(steps))
 
 
 def _merge(on_steps: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 
 from s2cube.area.aoi import AOI
-from s2cube.cube.mask import final_qa
+from s2cube.kernels.mask import final_qa
 from s2cube.sentinel2 import QA
 from support.scenes import CLEAR, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
 

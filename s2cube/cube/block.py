@@ -1,0 +1,175 @@
+"""Read small areas that are close to each other together, so that each tile is fetched and decoded once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import dask
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from s2cube.config.sections import CubeSection
+from s2cube.cube.chunks import Chunks, ReadGrid
+from s2cube.cube.reads import Read, reads
+from s2cube.cube.stack import read_parts
+from s2cube.fetch.store import Access
+from s2cube.raster.reader import Faults
+from s2cube.scenes.time_slice import Task
+
+_File = tuple[int, str]
+"""The id of a scene's object, and the name of a band or layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some slices of areas that are close to each other, and a grid that contains the grids of the areas.
+
+    Parameters
+    ----------
+    tasks
+        One task per slice. Their grids have the same CRS, lattice and number of steps per cell.
+    grids
+        Grid of the scenes of each slice, by its id.
+    """
+
+    tasks: tuple[Task, ...]
+    grids: Mapping[str, ReadGrid]
+
+    @cached_property
+    def grid(self) -> ReadGrid:
+        """Grid of all scenes. It is one chunk. Its halo is the largest one."""
+        grids = [self.grids[task.id] for task in self.tasks]
+        pairs = zip(self.tasks, grids, strict=True)
+        nests = {id(scene): each for task, grid in pairs for scene, each in zip(task.scenes, grid.nests, strict=True)}
+        whole = _union([grid.geobox for grid in grids])
+        chunks = Chunks(*((length,) for length in whole.shape))
+        return ReadGrid(whole, chunks, grids[0].steps, tuple(nests.values()), max(grid.halo_cells for grid in grids))
+
+    def files(self, tasks: Sequence[Task], config: CubeSection) -> list[Read]:
+        """List the files of the scenes of some slices, see `reads`."""
+        scenes = {id(scene): scene for task in tasks for scene in task.scenes}
+        return reads(scenes.values(), self.grid, config)
+
+    def parts(self, tasks: Sequence[Task], files: Sequence[Read]) -> dict[str, tuple[Window, ...]]:
+        """Return the windows that some slices need of each file, by its URL."""
+        of_scenes: dict[int, list[Task]] = {}
+        for task in tasks:
+            for scene in task.scenes:
+                of_scenes.setdefault(id(scene), []).append(task)
+        parts: dict[str, dict[tuple[int, int], Window]] = {}
+        for file in files:
+            windows = (self.window(task, file.is_layer) for task in of_scenes[id(file.scene)])
+            # Areas that have the same grid need the same window.
+            parts.setdefault(file.asset.href, {}).update({each.flatten(): each for each in windows})
+        return {href: tuple(windows.values()) for href, windows in parts.items()}
+
+    def window(self, task: Task, is_layer: bool) -> Window:
+        """Return the window of the area of a slice in cells, or of a layer in steps, with the halo of the slice."""
+        own, whole = self.grids[task.id], self.grid
+        steps, halo, margin = (whole.steps, own.halo_cells, whole.halo_cells) if is_layer else (1, 0, 0)
+        row, column = _position(own.geobox, whole.geobox)
+        height, width = (steps * (length + 2 * halo) for length in own.geobox.shape)
+        return Window(steps * (column + margin - halo), steps * (row + margin - halo), width, height)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pixels of bands or layers of a block.
+
+    Parameters
+    ----------
+    arrays
+        Dims (y, x), by scene and name. Only the areas contain values.
+    faults
+        What could not be read.
+    """
+
+    block: Block
+    files: Mapping[_File, Read]
+    arrays: Mapping[_File, np.ndarray]
+    faults: Mapping[bool, Faults]
+
+    def of(self, task: Task, names: Sequence[str]) -> np.ndarray:
+        """Return bands, or one layer, of the scenes of a slice, on the grid of its area.
+
+        Returns
+        -------
+        numpy.ndarray
+            Dims (scene, band, y, x). A layer is on steps, with the halo of the slice.
+
+        Raises
+        ------
+        SliceError
+            If a part of a file that the slice needs could not be read.
+        """
+        keys = [[(id(scene), name) for name in names] for scene in task.scenes]
+        first = self.files[keys[0][0]]
+        window, faults = self.block.window(task, first.is_layer), self.faults[first.is_layer]
+        for key in (key for of_scene in keys for key in of_scene):
+            if error := faults.find(self.files[key].asset.href, window):
+                raise error
+        rows, columns = window.toslices()
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        cut = np.empty((len(keys), len(names), height, width), first.dtype)
+        for at, of_scene in enumerate(keys):
+            for position, key in enumerate(of_scene):
+                cut[at, position] = self.arrays[key][rows, columns]
+        return cut
+
+
+def read_block(
+    block: Block, tasks: Sequence[Task], files: Sequence[Read], config: CubeSection, access: Access, threads: int
+) -> Pixels:  # fmt: skip
+    """Read files for some slices of a block.
+
+    Parameters
+    ----------
+    files
+        From `Block.files`.
+    threads
+        Number of threads that read.
+
+    Raises
+    ------
+    SceneError
+        If a scene has no geometry or two projections.
+    """
+    faults = {True: Faults(), False: Faults()}
+    arrays: dict[_File, np.ndarray] = {}
+    keys, lazy = [], []
+    for is_layer, names in _stacks(files):
+        alike = [each for each in files if each.name in names]
+        parts = block.parts(tasks, alike)
+        stack = read_parts(alike, config.quality, access, parts, faults[is_layer])
+        keys += [(id(each.scene), each.name) for each in alike]
+        lazy += stack.to_delayed().ravel().tolist()
+    for key, chunk in zip(keys, dask.compute(*lazy, scheduler="threads", num_workers=threads), strict=True):
+        arrays[key] = chunk[0, 0]
+    return Pixels(block, {(id(each.scene), each.name): each for each in files}, arrays, faults)
+
+
+def _stacks(files: Sequence[Read]) -> list[tuple[bool, frozenset[str]]]:
+    """Group the names of files that have the same grid and dtype: all bands, and each layer."""
+    layers = dict.fromkeys(each.name for each in files if each.is_layer)
+    bands = frozenset(each.name for each in files if not each.is_layer)
+    return [(True, frozenset({name})) for name in layers] + ([(False, bands)] if bands else [])
+
+
+def _position(part: GeoBox, whole: GeoBox) -> tuple[int, int]:
+    """Return the row and column at which a grid begins in another one of the same lattice."""
+    cell_m = whole.resolution.x
+    (left, top), (whole_left, whole_top) = ((each.affine.c, each.affine.f) for each in (part, whole))
+    return round((whole_top - top) / cell_m), round((left - whole_left) / cell_m)
+
+
+def _union(grids: Sequence[GeoBox]) -> GeoBox:
+    """Return the smallest grid that contains other grids of one lattice."""
+    first = grids[0]
+    places = np.array([[*_position(each, first), *each.shape] for each in grids])
+    top, left = places[:, :2].min(axis=0).tolist()
+    bottom, right = (places[:, :2] + places[:, 2:]).max(axis=0).tolist()
+    cell_m = first.resolution.x
+    corner = min(each.affine.c for each in grids), max(each.affine.f for each in grids)
+    affine = type(first.affine)(cell_m, 0, corner[0], 0, -cell_m, corner[1])
+    return GeoBox((bottom - top, right - left), affine, first.crs)

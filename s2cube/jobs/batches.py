@@ -1,0 +1,108 @@
+"""Divide the slices of a job into batches, so that each tile of an archive is read for only one of them."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from odc.geo.geobox import GeoBox
+
+from s2cube.cube.chunks import block_m
+from s2cube.raster.placement import corner
+from s2cube.scenes.scene import crs_code
+from s2cube.scenes.time_slice import Task
+
+_PER_WORKER = 4
+"""Number of batches per worker, so that all workers finish at about the same time."""
+
+_MOST_SLICES = 1000
+"""Maximum number of slices of a batch, if it can be divided by blocks: a result arrives when its batch is done."""
+
+_LEAST_CELLS = 1 << 15
+"""Batches of the same areas are merged until they have this number of cells. With fewer cells, a batch costs more than
+its slices."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices that a worker computes one after the other. Small areas that are close to each other are read together."""
+
+    tasks: tuple[Task, ...]
+
+    @property
+    def id(self) -> str:
+        """Id of the first slice. A slice is in one batch only."""
+        return self.tasks[0].id
+
+
+def batches(tasks: Sequence[Task], workers: int) -> list[Batch]:
+    """Divide the slices of a job.
+
+    Batches of different days share no file. So slices are divided by days first. If there are too few days for all
+    workers, or too many slices in a day, they are also divided by blocks: squares of the granule, whose edges are edges
+    of tiles. An area that is larger than a block has a batch for each of its slices.
+
+    Parameters
+    ----------
+    tasks
+        One task per slice.
+    workers
+        Number of workers of the cluster.
+
+    Returns
+    -------
+    list of Batch
+        In the order of time.
+    """
+    small = [task for task in tasks if is_small(task.geobox)]
+    found = [Batch((task,)) for task in tasks if not is_small(task.geobox)]
+    wanted = max(1, workers) * _PER_WORKER
+    days = [tuple(of_day) for _, of_day in groupby(sorted(small, key=_day), _day)]
+    by_block = len(days) + len(found) < wanted
+    units = [unit for day in days for unit in (_blocks(day) if by_block or len(day) > _MOST_SLICES else [day])]
+    found += map(Batch, _merged(units, math.ceil(len(small) / wanted)))
+    return sorted(found, key=lambda batch: min(task.slice.time for task in batch.tasks))
+
+
+def is_small(geobox: GeoBox) -> bool:
+    """Return whether an area fits into a block, so that it can be read together with other areas."""
+    return max(geobox.shape) * geobox.resolution.x <= block_m(geobox.resolution.x)
+
+
+def _day(task: Task) -> str:
+    """Return what follows the AOI in the id of a slice: its day, or its scene."""
+    return task.id.removeprefix(f"{task.aoi.id}_")
+
+
+def _blocks(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
+    """Divide the slices of a day by blocks. An area belongs to the block of its centre."""
+    of_blocks: dict[tuple[object, ...], list[Task]] = {}
+    for task in tasks:
+        of_blocks.setdefault(_block(task), []).append(task)
+    return map(tuple, of_blocks.values())
+
+
+def _block(task: Task) -> tuple[object, ...]:
+    crs, bounds = str(task.geobox.crs), task.geobox.boundingbox
+    aligned = (scene for scene in task.scenes if crs_code(scene) == crs)
+    corners = (corner(asset) for scene in aligned for asset in scene.assets.values())
+    left, top = next(filter(None, corners), (0.0, 0.0))
+    side_m = block_m(task.geobox.resolution.x)
+    column, row = (bounds.left + bounds.right) / 2 - left, top - (bounds.top + bounds.bottom) / 2
+    return crs, left, top, math.floor(column / side_m), math.floor(row / side_m)
+
+
+def _merged(units: Sequence[tuple[Task, ...]], slices: int) -> Iterator[tuple[Task, ...]]:
+    """Merge units of the same areas until they have enough slices, or cells, for a batch."""
+    of_areas: dict[frozenset[str], list[tuple[Task, ...]]] = {}
+    for unit in units:
+        of_areas.setdefault(frozenset(task.aoi.id for task in unit), []).append(unit)
+    for alike in of_areas.values():
+        run: tuple[Task, ...] = ()
+        for unit in alike:
+            run += unit
+            if len(run) >= slices and sum(math.prod(task.geobox.shape) for task in run) >= _LEAST_CELLS:
+                yield run
+                run = ()
+        if run:
+            yield run
