@@ -26,10 +26,10 @@ import psutil
 from soak import dask, kill, megabytes
 
 from s2cube import load_config
-from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import plan_job
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
+from s2cube.workers.worker import make_slice
 
 
 def run_command(folder: Path, stac: str, out: Path, *more: object) -> list[str]:

@@ -40,16 +40,26 @@ _MOST_LOSSES = 10
 
 
 @dataclass(frozen=True)
-class Retry:
-    """The decision to compute a task again, after a pause."""
+class Retry(Generic[_Task, _Result]):
+    """The decision to compute a task, or parts of it, again after a pause.
+
+    Parameters
+    ----------
+    tasks
+        Pairs of a unique name and a task that are computed instead of the task; None: the same task.
+    final
+        Final result of the other parts of the task, if there are any.
+    """
 
     pause_s: float
+    tasks: tuple[tuple[str, _Task], ...] | None = None
+    final: _Result | None = None
 
 
 class Policy(Protocol[_AnyTask, _Result]):
     """Decides which results are final."""
 
-    def decide(self, task: _AnyTask, returned: _Result | BaseException, attempt: int) -> _Result | Retry:
+    def decide(self, task: _AnyTask, returned: _Result | BaseException, attempt: int) -> "_Result | Retry[Any, _Result]":
         """Return the final result of a task, or a `Retry`. An error that this method raises ends the stream.
 
         Parameters
@@ -119,10 +129,14 @@ class Stream(Generic[_Task, _Result]):
                     continue
                 self._attempts[name] += 1
                 decision = self._policy.decide(task, returned, self._attempts[name])
-                if isinstance(decision, Retry):
-                    self._delayed.append((time.monotonic() + decision.pause_s, name, task))
-                else:
+                if not isinstance(decision, Retry):
                     yield task, decision
+                    continue
+                for again in decision.tasks or ((name, task),):
+                    self._delayed.append((time.monotonic() + decision.pause_s, *again))
+                    self._attempts[again[0]] = self._attempts[name]
+                if decision.final is not None:
+                    yield task, decision.final
         finally:
             with suppress(Exception):  # the scheduler and its tasks may not exist any more
                 self._client.cancel(list(self._in_flight))

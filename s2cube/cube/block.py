@@ -9,11 +9,13 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from s2cube.config.literals import Quality
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
 from s2cube.cube.reads import Read, reads
 from s2cube.cube.stack import read_parts
 from s2cube.fetch.store import Access
+from s2cube.kernels.mask import Steps
 from s2cube.raster.reader import Faults
 from s2cube.scenes.time_slice import Task
 
@@ -117,10 +119,14 @@ class Pixels:
                 cut[at, position] = self.arrays[key][rows, columns]
         return cut
 
+    def steps(self, task: Task) -> Steps:
+        """Return the steps on which the layers of a slice are read."""
+        return self.block.grids[task.id].mask_steps()
+
 
 def read_block(
-    block: Block, tasks: Sequence[Task], files: Sequence[Read], config: CubeSection, access: Access, threads: int
-) -> Pixels:  # fmt: skip
+    block: Block, tasks: Sequence[Task], files: Sequence[Read], quality: Quality, access: Access, threads: int
+) -> Pixels:
     """Read files for some slices of a block.
 
     Parameters
@@ -141,7 +147,7 @@ def read_block(
     for is_layer, names in _stacks(files):
         alike = [each for each in files if each.name in names]
         parts = block.parts(tasks, alike)
-        stack = read_parts(alike, config.quality, access, parts, faults[is_layer])
+        stack = read_parts(alike, quality, access, parts, faults[is_layer])
         keys += [(id(each.scene), each.name) for each in alike]
         lazy += stack.to_delayed().ravel().tolist()
     for key, chunk in zip(keys, dask.compute(*lazy, scheduler="threads", num_workers=threads), strict=True):

@@ -21,7 +21,6 @@ from s2cube.fetch.cache import Span
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
-from s2cube.jobs._memory import PROCESS_BYTES, of_slice
 from s2cube.jobs.results import Cost
 from s2cube.raster.assumed import FULL_RESOLUTION_SHARE, assumed_levels, declared_bytes
 from s2cube.raster.lattice import Lattice
@@ -29,6 +28,7 @@ from s2cube.raster.placement import placement
 from s2cube.raster.reader import AssetReader
 from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
+from s2cube.workers.memory import PROCESS_BYTES, of_slice
 
 
 class NeededFile(NamedTuple):

@@ -13,13 +13,13 @@ from dask.base import is_dask_collection, optimize
 from s2cube.config.sections import ClusterSection, OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.errors import ClusterError, OutputError, S2CubeError, safe_text
-from s2cube.jobs._memory import MOST_READERS, of_image, share
 from s2cube.jobs._recorder import put_files
-from s2cube.jobs._worker import can_write, deliver
-from s2cube.jobs.results import SliceResult
 from s2cube.output.files import write_files
 from s2cube.products.derived import Image
 from s2cube.storage.output import Output
+from s2cube.workers.memory import MOST_READERS, of_image, share
+from s2cube.workers.results import SliceResult
+from s2cube.workers.delivery import can_write, deliver
 
 if TYPE_CHECKING:
     from s2cube.cluster.stream import Retry

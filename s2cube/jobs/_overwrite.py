@@ -15,11 +15,11 @@ from s2cube.area.aoi import AOI
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
 from s2cube.errors import S2CubeError
-from s2cube.jobs.results import SliceResult
 from s2cube.storage.json_text import as_utf8
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
 from s2cube.storage.record import Instant
+from s2cube.workers.results import SliceResult
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,19 @@
 """Record the results of slices in the output and in the log."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from s2cube.config.times import timestamp
 from s2cube.errors import WriteError
 from s2cube.jobs.job import Job
-from s2cube.jobs.results import SliceResult
 from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
+from s2cube.workers.batches import Batch
+from s2cube.workers.results import SliceResult
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +32,21 @@ class Recorder:
         self._lease.progress = replace(self._lease.progress, began=timestamp())
         self._lease.heartbeat()
 
-    def record(self, task: Task, result: SliceResult, running: int) -> SliceResult:
-        """Record the final result of a task; return it with the path of its COG.
+    def record(self, batch: Batch, results: Sequence[SliceResult], running: int) -> Iterator[SliceResult]:
+        """Record the final results of slices of a batch; yield them with the paths of their COGs.
 
         Parameters
         ----------
         running
-            Number of slices that are being computed.
+            Number of batches that are being computed.
         """
+        areas = {task.id: task.aoi.id for task in batch.tasks}
+        for result in results:
+            yield self._record(areas[result.slice], result, running)
+
+    def _record(self, aoi_id: str, result: SliceResult, running: int) -> SliceResult:
         if result.files:
-            result = put_files(task.aoi.id, result, self._lease.output)
+            result = put_files(aoi_id, result, self._lease.output)
         if result.failure:
             self._lease.output.failures.add([result.failure])
         before = self._lease.progress

@@ -18,10 +18,11 @@ from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.job import Job, forecast, plan_job
-from s2cube.jobs.results import SliceResult, Summary
+from s2cube.jobs.results import Summary
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.record import Progress
+from s2cube.workers.results import SliceResult
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
@@ -143,17 +144,18 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     from s2cube.cluster.client import open_client
     from s2cube.cluster.stream import Stream
     from s2cube.jobs._retry import SlicePolicy
-    from s2cube.jobs._worker import make_slice
+    from s2cube.workers.batches import batches
+    from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
-    function = partial(make_slice, config=job.config.for_workers(), output=lease.output)
+    function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
-    with open_client(job.config.cluster, len(job.todo)) as client:
+    divided = batches(job.todo, workers_of(job.config.cluster))
+    with open_client(job.config.cluster, len(divided)) as client:
         recorder.begin(job)
-        tasks = ((task.id, task) for task in job.todo)
-        stream = Stream(client, function, tasks, policy, job.config.cluster.worker_wait_s)
-        for task, result in stream:
-            yield recorder.record(task, result, stream.running)
+        stream = Stream(client, function, ((each.id, each) for each in divided), policy, job.config.cluster.worker_wait_s)
+        for batch, results in stream:
+            yield from recorder.record(batch, results, stream.running)
 
 
 def _summary(job: Job, results: Iterable[SliceResult], expected: dict[str, int]) -> Summary:

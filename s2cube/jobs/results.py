@@ -1,10 +1,8 @@
-"""The cost of a slice, the result of a slice, and the summary of a run: frozen values."""
+"""The cost of a slice, and the summary of a run: frozen values."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from s2cube.fetch.traffic import Traffic
-from s2cube.storage.failures import SliceFailure
 
 
 @dataclass(frozen=True)
@@ -29,44 +27,6 @@ class Cost:
     output_bytes: int
     by_gdal: int
     shared_with: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """The result of a time slice: written, failed or rejected.
-
-    Parameters
-    ----------
-    path
-        Path or address of the COG, if the slice was written.
-    failure
-        The reason, if the slice failed.
-    rejected
-        The reason, if the slice was rejected.
-    doubtful
-        Ids of scenes whose pixels contradict the offset that is added to them.
-    traffic
-        Requests and bytes; also of files on the network that GDAL reads, but not of its files on this machine. `notes`
-        name the files that GDAL reads.
-    notes
-        Lines for the log about files.
-    files
-        Content of the files of the slice by name, if the worker cannot reach the output.
-    """
-
-    slice: str
-    path: str | None = None
-    failure: SliceFailure | None = None
-    rejected: str | None = None
-    doubtful: tuple[str, ...] = ()
-    traffic: Traffic = field(default_factory=Traffic)
-    notes: tuple[str, ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether the slice failed and another attempt may succeed."""
-        return self.failure is not None and self.failure.may_pass
 
 
 @dataclass(frozen=True)

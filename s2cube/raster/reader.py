@@ -190,8 +190,3 @@ class AssetReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._rasters, self._lock = (), threading.Lock()
-
-
-class Faults:
-    def find(self, url, window):
-        return None

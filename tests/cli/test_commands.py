@@ -467,8 +467,8 @@ def test_no_secret_in_what_is_said_of_nothing_or_of_bugs() -> None:
     from s2cube.area.aoi import AOI
     from s2cube.cli._reports import no_scene_message
     from s2cube.config.sections import JobConfig, SearchSection
-    from s2cube.jobs._worker import failed
     from s2cube.scenes.time_slice import Plan, TimeSlice
+    from s2cube.workers.results import failed
 
     secret = "https://me:secret@host/v1?sig=hidden"
     said = no_scene_message(JobConfig(search=SearchSection(stac=secret)))

@@ -26,12 +26,12 @@ from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
 from s2cube.fetch.retry import Retry
 from s2cube.jobs._recorder import Recorder
-from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as PlannedJob
-from s2cube.jobs.results import SliceResult
 from s2cube.jobs.submit import _run_submitted
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
+from s2cube.workers.results import SliceResult
+from s2cube.workers.worker import make_slice
 from support.clusters import DaskCluster, dask_cluster
 from support.runs import CommandLine, Job
 from support.servers import Faulty, answer, faulty, free_port
@@ -340,7 +340,7 @@ def test_an_error_comes_home_whole_whatever_it_came_of(monkeypatch: pytest.Monke
         except CPLE_AppDefinedError:
             raise WriteError("a.tif", "cannot be written", "Make room") from None
 
-    monkeypatch.setattr("s2cube.jobs._worker._make_slice", full)
+    monkeypatch.setattr("s2cube.workers.worker._make_slice", full)
     with pytest.raises(WriteError) as caught:
         make_slice(None, None, None)  # type: ignore[arg-type]
     message = error_message(caught.value)

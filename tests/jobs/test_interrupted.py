@@ -18,11 +18,11 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import WriteError
 from s2cube.jobs._overwrite import interrupted, journal
 from s2cube.jobs.job import Job, plan_job, without_overwritten
-from s2cube.jobs.results import SliceResult
 from s2cube.storage.layout import FAILURES, OVERWRITE, RUN
 from s2cube.storage.lease import Lease, held, read_record
 from s2cube.storage.output import Output
 from s2cube.storage.record import Attempt, Progress, Record
+from s2cube.workers.results import SliceResult
 from support.runs import CORNER_DAYS as DAYS
 from support.runs import CommandLine, Outcome, Run, edit
 from support.servers import faulty
@@ -377,7 +377,7 @@ class TestTold:
 
     def test_ctrl_c_tells_what_is_written_and_what_failed(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def some(job: Job, lease: Lease) -> Iterator[SliceResult]:
-            from s2cube.jobs._worker import failed
+            from s2cube.workers.results import failed
 
             yield SliceResult("a", path="a")
             yield failed(job.todo[1], ValueError("x"))

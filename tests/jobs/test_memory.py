@@ -30,9 +30,9 @@ from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import read_grid
 from s2cube.cube.cut import clip
 from s2cube.fetch.session import Budget
-from s2cube.jobs import _memory as memory
 from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import BAND_ASSETS
+from s2cube.workers import memory
 from support.runs import CommandLine
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, ramp, rectangle, scene, write_band
 
@@ -137,7 +137,7 @@ def test_bytes_are_the_same_however_they_come(
     with monkeypatch.context() as patch:
         patch.setattr("s2cube.output._spool._IN_MEMORY_BYTES", 0)
         patch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 517)
-        patch.setattr("s2cube.jobs._memory.MOST_READERS", 1)
+        patch.setattr("s2cube.workers.memory.MOST_READERS", 1)
         assert files_of(cube(), tmp_path / "streamed") == usual
 
 

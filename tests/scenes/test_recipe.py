@@ -17,12 +17,12 @@ import s2cube
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.demo.archive import PASSES, Archive
-from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import plan_job
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.storage.output import Output
+from s2cube.workers.worker import make_slice
 from support.runs import CommandLine, Job
 from support.scenes import open_int16
 

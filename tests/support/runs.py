@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from s2cube.demo.archive import PASSES
-from s2cube.jobs._worker import make_slice
 from s2cube.jobs.job import Job as RunJob
-from s2cube.jobs.results import SliceResult
 from s2cube.storage.lease import Lease
+from s2cube.workers.results import SliceResult
+from s2cube.workers.worker import make_slice
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
 FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)

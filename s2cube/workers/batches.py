@@ -57,7 +57,7 @@ def batches(tasks: Sequence[Task], workers: int) -> list[Batch]:
     small = [task for task in tasks if is_small(task.geobox)]
     found = [Batch((task,)) for task in tasks if not is_small(task.geobox)]
     wanted = max(1, workers) * _PER_WORKER
-    days = [tuple(of_day) for _, of_day in groupby(sorted(small, key=_day), _day)]
+    days = [tuple(of_day) for _, of_day in groupby(sorted(small, key=day_of), day_of)]
     by_block = len(days) + len(found) < wanted
     units = [unit for day in days for unit in (_blocks(day) if by_block or len(day) > _MOST_SLICES else [day])]
     found += map(Batch, _merged(units, math.ceil(len(small) / wanted)))
@@ -69,7 +69,7 @@ def is_small(geobox: GeoBox) -> bool:
     return max(geobox.shape) * geobox.resolution.x <= block_m(geobox.resolution.x)
 
 
-def _day(task: Task) -> str:
+def day_of(task: Task) -> str:
     """Return what follows the AOI in the id of a slice: its day, or its scene."""
     return task.id.removeprefix(f"{task.aoi.id}_")
 

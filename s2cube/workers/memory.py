@@ -2,23 +2,34 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2cube.config.sections import CubeSection
-from s2cube.cube.chunks import ReadGrid
+from s2cube.cube.block import Block
+from s2cube.cube.chunks import ReadGrid, read_grid
 from s2cube.fetch.session import Budget, per_session
+from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import layers_read
-from s2cube.sentinel2 import canonical_bands
+from s2cube.scenes.time_slice import Task
+from s2cube.workers.batches import day_of
+from s2cube.sentinel2 import canonical_bands, reflectance_bands
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MOST_READERS = 4
 """Maximum number of threads that read the files of a slice. Most of the time they wait for a server."""
+
+BLOCK_READERS = 16
+"""Maximum number of threads that read the files of a block. Small areas need few bytes of many files."""
+
+_MOST_BLOCK_BYTES = 256 << 20
+"""Maximum size of a block, if it has more than one day: a larger one is not faster."""
 
 PROCESS_BYTES = 500 << 20
 """Memory of a process for libraries, the cache and the tiles that it decodes. The memory of slices is additional."""
@@ -61,6 +72,48 @@ def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
 
 
+def of_block(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:
+    """Estimate the memory (bytes) of a block, see `cube.block`: the pixels of all its scenes.
+
+    Parameters
+    ----------
+    grid
+        Grid of the scenes of all slices of the block.
+    readers
+        Number of threads that read, each the complete grid.
+    """
+    of_step = len(layers_read(config)) * grid.steps**2
+    bands = len(reflectance_bands(config.bands))
+    of_cell = len(grid.nests) * (CELLS.itemsize * bands + of_step) + readers * (_CELL_BYTES + of_step)
+    return math.prod(grid.geobox.shape) * of_cell
+
+
+def blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
+    """Divide the slices of a batch into blocks that fit into memory.
+
+    Slices of one block have the same CRS and steps. As many days as possible are in a block, because files of several
+    days can be read at the same time.
+    """
+    grids = {task.id: read_grid(task.geobox, task.scenes, config.dilation_m) for task in tasks}
+    alike: dict[tuple[str, int], list[Task]] = {}
+    for task in tasks:
+        alike.setdefault((str(task.geobox.crs), grids[task.id].steps), []).append(task)
+    limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES)
+    for group in alike.values():
+        whole = Block(tuple(group), grids).grid
+        most_scenes = limit // max(1, of_block(whole, config) // len(whole.nests))
+        run: list[Task] = []
+        scenes = set[int]()
+        for _, of_day in groupby(group, day_of):
+            day = list(of_day)
+            of_these = {id(scene) for task in day for scene in task.scenes}
+            if run and len(scenes | of_these) > most_scenes:
+                yield Block(tuple(run), grids)
+                run, scenes = [], set()
+            run, scenes = [*run, *day], scenes | of_these
+        yield Block(tuple(run), grids)
+
+
 def of_image(image: "xr.DataArray", scenes: int, readers: int = MOST_READERS) -> int:
     """Estimate the memory (bytes) of an image of a notebook's cube, as `of_slice` does.
 
@@ -80,7 +133,7 @@ def of_image(image: "xr.DataArray", scenes: int, readers: int = MOST_READERS) ->
 
 
 @contextmanager
-def share(needed: Callable[[int], int]) -> Iterator[int]:
+def share(needed: Callable[[int], int], most: int = MOST_READERS) -> Iterator[int]:
     """Wait until this worker has memory for a slice, and reserve it. Yield the number of threads that may read.
 
     A slice that does not fit even with one thread is computed alone.
@@ -89,9 +142,11 @@ def share(needed: Callable[[int], int]) -> Iterator[int]:
     ----------
     needed
         Returns the memory (bytes) of the slice for a number of threads.
+    most
+        Maximum number of threads.
     """
     size, budget = _slice_memory()
-    readers = next((count for count in range(MOST_READERS, 1, -1) if needed(count) <= size), 1)
+    readers = next((count for count in range(most, 1, -1) if needed(count) <= size), 1)
     with budget.acquire(needed(readers)):
         yield readers
 

@@ -1,0 +1,114 @@
+"""Compute slices of small areas that are close to each other. Each tile is read once for all of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.cube.block import Block, Pixels, read_block
+from s2cube.cube.cut import ComputedImage, inside
+from s2cube.cube.facts import slice_facts
+from s2cube.cube.open_cube import offsets_dn
+from s2cube.cube.reads import with_cloud
+from s2cube.fetch.store import Access
+from s2cube.kernels.mask import Screened, explain, no_screen, screen
+from s2cube.kernels.mosaic import mosaic
+from s2cube.kernels.offset_check import count_dark, doubtful
+from s2cube.kernels.packing import PACKINGS
+from s2cube.output.files import write_computed
+from s2cube.scenes.assets import layers_read
+from s2cube.scenes.time_slice import Task
+from s2cube.sentinel2 import QA, canonical_bands, count_classes, reflectance_bands
+from s2cube.storage.output import Output
+from s2cube.workers._large import rejection
+from s2cube.workers.delivery import deliver
+from s2cube.workers.results import SliceResult, attempt
+
+
+@dataclass(frozen=True, eq=False)
+class BlockComputation:
+    """Computes and writes the slices of small areas.
+
+    Parameters
+    ----------
+    output
+        None: the results contain the files.
+    insides
+        Cells of the areas, by grid and id. They are the same for all days.
+    """
+
+    config: JobConfig
+    output: Output | None
+    insides: dict[tuple[GeoBox, str], np.ndarray] = field(default_factory=dict)
+
+    def results(self, block: Block, access: Access, readers: int) -> Iterator[SliceResult]:
+        """Read the files of all slices of a block, then compute and write one slice after the other.
+
+        Parameters
+        ----------
+        readers
+            Number of threads that read.
+
+        Raises
+        ------
+        SceneError
+            If a scene has no geometry or two projections.
+        """
+        cube, limit = self.config.cube, self.config.job.max_aoi_cloud_percent
+        tasks: Sequence[Task] = block.tasks
+        files, layers = block.files(tasks, cube), None
+        if limit is not None:
+            # Cloudy slices are rejected before their bands are read.
+            with_masks = with_cloud(cube)
+            of_masks = [each for each in block.files(tasks, with_masks) if each.is_layer]
+            layers = read_block(block, tasks, of_masks, cube.quality, access, readers)
+            judged = [attempt(task, partial(self._judged, task, layers, with_masks, limit)) for task in tasks]
+            yield from (each for each in judged if each.failure or each.rejected)
+            tasks = [task for task, each in zip(tasks, judged, strict=True) if not each.failure and not each.rejected]
+            files = [each for each in block.files(tasks, cube) if not each.is_layer]
+        pixels = read_block(block, tasks, files, cube.quality, access, readers)
+        for task in tasks:
+            write = partial(self._write, task, layers or pixels, pixels)
+            yield attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
+
+    def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
+        """Return the result of a slice that is rejected, or a result without content."""
+        reasons = explain(_masks(task, layers, config))
+        counts = count_classes(np.where(self._inside(task), reasons, np.uint8(QA.OUTSIDE)))
+        return SliceResult(task.id, rejected=rejection(counts, limit_percent))
+
+    def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> tuple[str, ...]:
+        """Write the files of an image; return the ids of scenes whose offset is in doubt."""
+        cube = self.config.cube
+        masks, packing = _masks(task, layers, cube), PACKINGS[cube.dtype]
+        offsets, bands = offsets_dn(task.scenes, cube), canonical_bands(reflectance_bands(cube.bands))
+        dn = pixels.of(task, bands) if bands else None
+        area = self._inside(task)
+        values = np.where(
+            area, mosaic(dn, masks, offsets, cube.bands, cube.dtype), np.array(packing.nodata, cube.dtype)
+        )
+        reasons = np.where(area, explain(masks), np.uint8(QA.OUTSIDE))
+        doubts = [] if dn is None else doubtful(count_dark(dn, masks, offsets), offsets, bands)
+        facts = slice_facts(task, cube)
+        names = tuple(compress(facts.scenes, doubts))
+        image = ComputedImage(values, reasons, cube.bands, task.geobox, task.slice.time, packing)
+        write_computed(image, facts, folder, self.config.output, names)
+        return names
+
+    def _inside(self, task: Task) -> np.ndarray:
+        key = task.geobox, task.aoi.id
+        if key not in self.insides:
+            self.insides[key] = inside(task.geobox, task.aoi.geometry)
+        return self.insides[key]
+
+
+def _masks(task: Task, layers: Pixels, config: CubeSection) -> Screened:
+    names = layers_read(config)
+    if not names:
+        return no_screen(len(task.scenes), tuple(task.geobox.shape))
+    return screen({name: layers.of(task, [name])[:, 0] for name in names}, layers.steps(task), config)

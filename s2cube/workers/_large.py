@@ -1,0 +1,104 @@
+"""Compute one slice of an area of any size, chunk by chunk."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+
+from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.cube.chunks import ReadGrid
+from s2cube.cube.cut import inside_chunks, labelled
+from s2cube.cube.facts import slice_facts
+from s2cube.cube.images import OffsetCheck, images, reasons, screened
+from s2cube.cube.open_cube import offsets_dn
+from s2cube.cube.reads import Read, reads, with_cloud
+from s2cube.cube.stack import read_bands
+from s2cube.fetch.store import Access
+from s2cube.output.files import write_files
+from s2cube.scenes.time_slice import Task
+from s2cube.sentinel2 import QA, canonical_bands, cloud_percent, reflectance_bands
+from s2cube.storage.output import Output
+from s2cube.workers.delivery import deliver
+from s2cube.workers.results import SliceResult
+
+_MAX_KEPT_CELLS = 10 << 20
+"""Maximum number of cells of masks that stay in memory, at some 6 bytes, if they are computed before bands are read.
+Larger masks are computed twice, from tiles that may still be in the cache."""
+
+
+@dataclass(frozen=True)
+class LargeSlice:
+    """Computes and writes the slice of a task chunk by chunk, because its area may be larger than the memory.
+
+    Parameters
+    ----------
+    readers
+        Number of threads that read and compute.
+    """
+
+    task: Task
+    config: JobConfig
+    grid: ReadGrid
+    access: Access
+    readers: int
+
+    def run(self, output: Output | None) -> SliceResult:
+        """Read, compute and write the slice. Without an output, return the content of its files."""
+        files = reads(self.task.scenes, self.grid, self.config.cube)
+        masks = self._masks(files, self.config.cube)
+        limit = self.config.job.max_aoi_cloud_percent
+        if limit is not None:
+            cloud_config = with_cloud(self.config.cube)
+            cloud_masks = masks
+            if cloud_config != self.config.cube:
+                cloud_masks = self._masks(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
+            elif math.prod(self.grid.geobox.shape) * len(self.task.scenes) <= _MAX_KEPT_CELLS:
+                # Compute the masks once, for the rejection and for the image.
+                masks = cloud_masks = masks.persist(scheduler="threads", num_workers=self.readers)
+            if reason := self._rejection(cloud_masks, limit):
+                return SliceResult(self.task.id, rejected=reason)
+        return deliver(partial(self._write, files, masks), self.task.aoi.id, self.task.id, output)
+
+    def _masks(self, files: list[Read], config: CubeSection) -> da.Array:
+
+        return screened([files], [self.grid], config, self.access)
+
+    @cached_property
+    def _inside(self) -> da.Array:
+
+        chunks = self.grid.chunks
+        return inside_chunks(self.task.geobox, self.task.aoi.geometry, (chunks.rows, chunks.columns))
+
+    def _rejection(self, masks: da.Array, limit_percent: float) -> str | None:
+        """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
+        found = reasons(masks, self._inside)
+        counts = da.stack([(found == value).sum() for value in QA])
+        return rejection(counts.compute(scheduler="threads", num_workers=self.readers), limit_percent)
+
+    def _write(self, files: list[Read], masks: da.Array, folder: Path) -> tuple[str, ...]:
+        """Write the files of the image; return the ids of scenes whose offset is in doubt."""
+        task, config = self.task, self.config.cube
+        dn = read_bands(files, config.quality, self.access)
+        offsets = offsets_dn(task.scenes, config)
+        values, why = images(dn, masks, self._inside, [offsets], config), reasons(masks, self._inside)
+        image = labelled(values, why, config.bands, task.geobox, [task.slice.time])[0]
+        bands = canonical_bands(reflectance_bands(config.bands))
+        check = None if dn is None else OffsetCheck(dn, masks, offsets, bands)
+        return write_files(image, slice_facts(task, config), folder, self.config.output, self.readers, check)
+
+
+def rejection(counts: np.ndarray, limit_percent: float) -> str | None:
+    """Return why a slice is rejected; None if it is not rejected.
+
+    Parameters
+    ----------
+    counts
+        Number of cells of each value of `QA`, by masks only.
+    """
+    cloud = cloud_percent(counts)
+    if cloud is None:
+        return "no source data inside the AOI"
+    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None

@@ -1,0 +1,80 @@
+"""The result of a slice, also of one that fails."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from s2cube.config.times import timestamp
+from s2cube.errors import SliceError, UsageError, safe_text
+from s2cube.fetch.traffic import Traffic
+from s2cube.scenes.time_slice import Task
+from s2cube.storage.failures import SliceFailure
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """The result of a time slice: written, failed or rejected.
+
+    Parameters
+    ----------
+    path
+        Path or address of the COG, if the slice was written.
+    failure
+        The reason, if the slice failed.
+    rejected
+        The reason, if the slice was rejected.
+    doubtful
+        Ids of scenes whose pixels contradict the offset that is added to them.
+    traffic
+        Requests and bytes; also of files on the network that GDAL reads, but not of its files on this machine. `notes`
+        name the files that GDAL reads.
+    notes
+        Lines for the log about files.
+    files
+        Content of the files of the slice by name, if the worker cannot reach the output.
+    """
+
+    slice: str
+    path: str | None = None
+    failure: SliceFailure | None = None
+    rejected: str | None = None
+    doubtful: tuple[str, ...] = ()
+    traffic: Traffic = field(default_factory=Traffic)
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the slice failed and another attempt may succeed."""
+        return self.failure is not None and self.failure.may_pass
+
+
+def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
+    """Return the result of a failed task.
+
+    Parameters
+    ----------
+    may_pass
+        Whether another attempt may succeed, even if the error itself does not state this.
+    """
+    of_slice = isinstance(error, SliceError)
+    return SliceResult(
+        task.id,
+        failure=SliceFailure(
+            slice=task.id,
+            scenes=tuple(scene.id for scene in task.scenes),
+            asset=error.asset if isinstance(error, SliceError) else "",
+            error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
+            time=timestamp(timespec="seconds"),
+            may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
+        ),
+    )
+
+
+def attempt(task: Task, compute: Callable[[], SliceResult]) -> SliceResult:
+    """Return the result of a task, also if it fails. Errors that concern all slices are raised."""
+    try:
+        return compute()
+    except (SliceError, UsageError) as error:
+        return failed(task, error)
+    except (OSError, MemoryError) as error:
+        return failed(task, error, may_pass=True)

@@ -1,0 +1,110 @@
+"""Compute one batch on a worker, from its scenes to its files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from s2cube.config.sections import JobConfig
+from s2cube.cube.open_cube import read_access
+from s2cube.errors import S2CubeError, SliceError, UsageError, safe_text
+from s2cube.fetch.store import Access
+from s2cube.scenes.time_slice import Task
+from s2cube.storage.output import Output
+from s2cube.workers.batches import Batch, is_small
+from s2cube.workers.delivery import can_write
+from s2cube.workers.results import SliceResult, attempt, failed
+
+if TYPE_CHECKING:
+    from s2cube.cube.block import Block
+    from s2cube.workers._block import BlockComputation
+
+
+def compute_batch(batch: Batch, config: JobConfig, output: Output) -> list[SliceResult]:
+    """Compute and write the slices of a batch, on a worker. A slice that fails has a result with the reason.
+
+    Returns
+    -------
+    list of SliceResult
+        One per slice. Slices that are read together share their traffic: it is in the result of the first one.
+
+    Raises
+    ------
+    WriteError
+        If the slices cannot be written. No slice is the cause.
+    BusyError
+        If another run writes there now.
+    """
+    try:
+        return list(_results(batch, config, output))
+    except S2CubeError as error:
+        # Dask also pickles the causes. Errors of GDAL cannot be unpickled, so the client would receive only a text.
+        error.__cause__ = error.__context__ = None
+        raise
+
+
+def _results(batch: Batch, config: JobConfig, output: Output) -> Iterator[SliceResult]:
+    reachable = output if can_write(output) else None
+    todo = []
+    for task in batch.tasks:
+        if reachable and not config.job.overwrite and _is_current(task, config, output):
+            # A worker has written the slice, but was lost before it returned the result.
+            yield SliceResult(task.id, path=output.path(task.aoi.id, task.id))
+        else:
+            todo.append(task)
+    yield from _small([task for task in todo if is_small(task.geobox)], config, reachable)
+    for task in todo:
+        if not is_small(task.geobox):
+            yield from _with_traffic(config, partial(_large, task, config, reachable))
+
+
+def _is_current(task: Task, config: JobConfig, output: Output) -> bool:
+    return output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "current"
+
+
+def _large(task: Task, config: JobConfig, output: Output | None, access: Access) -> list[SliceResult]:
+    from s2cube.cube.chunks import read_grid
+    from s2cube.workers._large import LargeSlice
+    from s2cube.workers.memory import of_slice, share
+
+    def compute() -> SliceResult:
+        grid = read_grid(task.geobox, task.scenes, config.cube.dilation_m)
+        with share(partial(of_slice, grid, config.cube)) as readers:
+            return LargeSlice(task, config, grid, access, readers).run(output)
+
+    return [attempt(task, compute)]
+
+
+def _small(tasks: Sequence[Task], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
+    from s2cube.workers._block import BlockComputation
+    from s2cube.workers.memory import blocks
+
+    computation = BlockComputation(config, output)
+    for block in blocks(tasks, config.cube):
+        yield from _of_block(block, computation)
+
+
+def _of_block(block: "Block", computation: "BlockComputation") -> Iterator[SliceResult]:
+    """Compute the slices of a block; if it cannot be read as a whole, each slice by itself."""
+    from s2cube.workers.memory import BLOCK_READERS, of_block, share
+
+    def compute(access: Access) -> list[SliceResult]:
+        with share(partial(of_block, block.grid, computation.config.cube), most=BLOCK_READERS) as readers:
+            return list(computation.results(block, access, readers))
+
+    try:
+        yield from _with_traffic(computation.config, compute)
+    except (SliceError, UsageError, OSError, MemoryError) as error:
+        if len(block.tasks) == 1:
+            yield failed(block.tasks[0], error, may_pass=not isinstance(error, S2CubeError))
+        for task in block.tasks if block.tasks[1:] else ():
+            yield from _of_block(replace(block, tasks=(task,)), computation)
+
+
+def _with_traffic(config: JobConfig, compute: Callable[[Access], list[SliceResult]]) -> list[SliceResult]:
+    """Compute slices, and add the traffic to the first result."""
+    access = read_access(config.read)
+    first, *others = compute(access)
+    usage = access.usage
+    notes = tuple(f"{safe_text(href)}: {text}" for href, text in usage.notes.items())
+    return [replace(first, traffic=usage.traffic, notes=notes), *others]
