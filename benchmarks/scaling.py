@@ -29,7 +29,8 @@ from s2cube import load_config
 from s2cube.jobs.job import plan_job
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
-from s2cube.workers.worker import make_slice
+from s2cube.workers.batches import batches
+from s2cube.workers.worker import compute_batch
 
 
 def run_command(folder: Path, stac: str, out: Path, *more: object) -> list[str]:
@@ -145,7 +146,7 @@ def plain(folder: Path, url: str) -> None:
         job = plan_job(config, lease.output)
         threads = config.cluster.workers_on(os.cpu_count() or 1) * config.cluster.threads_on(os.cpu_count() or 1)
         with ThreadPoolExecutor(threads) as pool:
-            results = list(pool.map(lambda each: make_slice(each, config, lease.output), job.todo))
+            results = list(pool.map(lambda each: compute_batch(each, config, lease.output), batches(job.todo, 1)))
     assert sum(bool(each.path) for each in results) == 200
 
 

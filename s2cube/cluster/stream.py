@@ -59,7 +59,9 @@ class Retry(Generic[_Task, _Result]):
 class Policy(Protocol[_AnyTask, _Result]):
     """Decides which results are final."""
 
-    def decide(self, task: _AnyTask, returned: _Result | BaseException, attempt: int) -> "_Result | Retry[Any, _Result]":
+    def decide(
+        self, task: _AnyTask, returned: _Result | BaseException, attempt: int
+    ) -> "_Result | Retry[Any, _Result]":
         """Return the final result of a task, or a `Retry`. An error that this method raises ends the stream.
 
         Parameters

@@ -1,6 +1,7 @@
 """Stack files as a lazy array. Only this module uses stackstac."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -93,11 +94,24 @@ def read_parts(
     SceneError
         If a scene has no geometry or two projections.
     """
-    return _stack(files, partial(_reader_of_parts, quality=quality, access=access, parts=parts, faults=faults))
+    return _stack(files, _PartsReader(quality, access, parts, faults))
 
 
-def _reader_of_parts(*, url: str, parts: Mapping[str, tuple[Window, ...]], **options: Any) -> AssetReader:
-    return AssetReader(url=url, parts=parts[url], **options)
+@dataclass(frozen=True, eq=False)
+class _PartsReader:
+    """Makes readers of parts of files."""
+
+    quality: Quality
+    access: Access
+    parts: Mapping[str, tuple[Window, ...]]
+    faults: Faults
+
+    def __call__(self, *, url: str, **options: Any) -> AssetReader:
+        own = {"parts": self.parts[url], "faults": self.faults}
+        return AssetReader(url=url, quality=self.quality, access=self.access, **own, **options)
+
+    def __dask_tokenize__(self) -> int:
+        return id(self)
 
 
 def _stack(files: Sequence[Read], reader: Any) -> da.Array:

@@ -96,7 +96,10 @@ class FileCache:
             self._kept_bytes -= size
 
     def stream(
-        self, runs: Sequence[Sequence[Span]], fetch: Callable[[int, int], memoryview]
+        self,
+        runs: Sequence[Sequence[Span]],
+        fetch: Callable[[int, int], memoryview],
+        failed: Callable[[Span, BaseException], None] | None = None,
     ) -> Iterator[tuple[Span, memoryview]]:
         """Yield spans with their bytes, in the given order. Many spans are fetched in advance.
 
@@ -106,6 +109,8 @@ class FileCache:
             Runs of spans that are adjacent in the file. One request fetches adjacent spans that are not in the cache.
         fetch
             Returns all bytes [start, stop) of the file, or raises an error.
+        failed
+            Called for each span that cannot be fetched, with its error. If None, the error is raised.
         """
         waiting, ahead = deque(runs), deque[tuple[int, _Request]]()
         try:
@@ -125,7 +130,11 @@ class FileCache:
                     self._fetch_request(request, fetch)
                 size, started = ahead[0]
                 for span, future in started:
-                    yield span, future.result()
+                    error = future.exception()
+                    if error is not None and failed is not None:
+                        failed(span, error)
+                    else:
+                        yield span, future.result()
                 ahead.popleft()
                 self._ahead.release(size)
         finally:

@@ -17,9 +17,9 @@ from s2cube.jobs._recorder import put_files
 from s2cube.output.files import write_files
 from s2cube.products.derived import Image
 from s2cube.storage.output import Output
+from s2cube.workers.delivery import can_write, deliver
 from s2cube.workers.memory import MOST_READERS, of_image, share
 from s2cube.workers.results import SliceResult
-from s2cube.workers.delivery import can_write, deliver
 
 if TYPE_CHECKING:
     from s2cube.cluster.stream import Retry

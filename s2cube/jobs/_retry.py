@@ -10,8 +10,7 @@ from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._recorder import log_facts
 from s2cube.scenes.time_slice import Task
 from s2cube.workers.batches import Batch
-from s2cube.workers.results import SliceResult
-from s2cube.workers.results import failed
+from s2cube.workers.results import SliceResult, failed
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,13 @@ from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
+from s2cube.workers.batches import Batch, batches
 
 log = logging.getLogger(__name__)
+
+_WORKERS_ELSEWHERE = 50
+"""Number of workers of a cluster whose size is not known. With fewer, there are more batches than needed, which costs
+a little; with more, some have no work."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,14 @@ class Job:
         found = {each.id: each for each in unusable}
         todo = tuple(task for task in self.todo if task.id not in found)
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
+
+
+def batches_of(job: Job) -> list[Batch]:
+    """Divide the slices of a job into batches for the workers that the settings name."""
+    config = job.config.cluster
+    cores = os.cpu_count() or 1
+    is_here = config.scheduler is None and config.cluster_class is None
+    return batches(job.todo, config.workers_on(cores) if is_here else config.workers or _WORKERS_ELSEWHERE)
 
 
 def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = None) -> Job:

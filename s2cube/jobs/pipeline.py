@@ -17,7 +17,7 @@ from s2cube.errors import ConfigError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
-from s2cube.jobs.job import Job, forecast, plan_job
+from s2cube.jobs.job import Job, batches_of, forecast, plan_job
 from s2cube.jobs.results import Summary
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
@@ -144,16 +144,17 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     from s2cube.cluster.client import open_client
     from s2cube.cluster.stream import Stream
     from s2cube.jobs._retry import SlicePolicy
-    from s2cube.workers.batches import batches
     from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
     function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
-    divided = batches(job.todo, workers_of(job.config.cluster))
+    divided = batches_of(job)
     with open_client(job.config.cluster, len(divided)) as client:
         recorder.begin(job)
-        stream = Stream(client, function, ((each.id, each) for each in divided), policy, job.config.cluster.worker_wait_s)
+        stream = Stream(
+            client, function, ((each.id, each) for each in divided), policy, job.config.cluster.worker_wait_s
+        )
         for batch, results in stream:
             yield from recorder.record(batch, results, stream.running)
 

@@ -1,31 +1,15 @@
 """Resample pixels of a raster to cells of a grid: by areas if their axes are parallel, else by GDAL's warp."""
 
-import math
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import rasterio
-import rasterio.warp
-from affine import Affine
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.windows import Window
 from scipy.sparse import csr_array
 
-from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of, digital_numbers
-
-# rasterio suppresses this warning for its own in-memory rasters, but not reliably with several threads. AssetReader
-# raises an error for files that are not georeferenced.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
-
-_STRIPE_PIXELS = 4_000_000
-"""Maximum number of pixels in one warp: 8 MB of digital numbers, 32 MB of intermediate arrays."""
-
-_WARP_MARGIN = 4
-"""Margin around a warped window, pixels: cells at its edge need them. Pixels outside the file are nodata."""
+from s2cube.errors import SliceError
+from s2cube.raster._warp import stripes, sum_by_warp, warp_classes, window_in_other_crs
+from s2cube.raster.lattice import Lattice, Raster, Report, classes_of, clipped, digital_numbers, rectangles
 
 _SNAP = 1e-6
 """Fraction of a pixel (10 µm of 10 m). Edges of cells and pixels that are closer than this are treated as equal."""
@@ -52,34 +36,37 @@ def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
     return max(fitting, key=lambda level: level.lattice.pixel_m) if fitting else full
 
 
-def window_under(raster: Lattice, grid: Lattice) -> Window | None:
-    """Return the window of a raster that `sum_areas` and `sample_classes` read for a grid. None: no overlap."""
+def pixels_under(raster: Lattice, grid: Lattice, parts: np.ndarray) -> np.ndarray:
+    """Return the rectangles of pixels that `sum_areas` and `sample_classes` read for parts of a grid, (n, 4)."""
     if not _is_aligned(raster, grid):
-        return _window_in_other_crs(raster, grid)
-    rows, columns = (
-        (max(0, math.floor(edges[0])), min(length, math.ceil(edges[-1])))
-        for edges, length in zip(_edges(raster, grid), (raster.height, raster.width), strict=True)
-    )
-    if rows[0] >= rows[1] or columns[0] >= columns[1]:
-        return None
-    return Window.from_slices(rows, columns)
+        window = window_in_other_crs(raster, grid)
+        return rectangles([window] if window else [])
+    rows, columns = _edges(raster, grid)
+    low, high = (np.stack([rows[parts[:, top]], columns[parts[:, left]]], axis=1) for top, left in ((0, 2), (1, 3)))
+    edges = np.stack([np.floor(low), np.ceil(high)], axis=2).reshape(-1, 4)
+    return clipped(edges.astype("int64"), (raster.height, raster.width))
 
 
-def sum_areas(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+def sum_areas(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None = None) -> None:
     """Sum the digital numbers of the pixels in each cell, weighted by area.
 
     Parameters
     ----------
+    parts
+        (parts, 4): rectangles of cells, see `rectangles`. Values of other cells are not specified.
     out
         (rows, columns), complex64, filled with zeros by the caller. The imaginary part becomes the share of the cell
         that valid pixels cover, 0 to 1. The real part becomes the sum of their digital numbers, each multiplied by the
         share of the cell that its pixel covers.
+    report
+        If given, each rectangle of cells that needs a tile that cannot be read is reported, and the other cells are
+        summed. Otherwise the error is raised.
     """
     if _is_aligned(raster.lattice, grid):
-        _sum_by_shares(raster, grid, out)
+        _sum_by_shares(raster, grid, parts, out, report)
     else:
-        for rows, stripe in _stripes(raster.lattice, grid):
-            _sum_by_warp(raster, stripe, out[rows])
+        for rows, stripe in stripes(raster.lattice, grid):
+            sum_by_warp(raster, stripe, out[rows])
 
 
 def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
@@ -126,10 +113,13 @@ class _Axis:
             self._cache[start, stop] = self._shares(start, stop)
         return self._cache[start, stop]
 
-    def _shares(self, start: int, stop: int) -> _Shares:
-        cells = len(self._edges) - 1
+    def cells(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first cell that pixels [start, stop) overlap, and the cell after the last one."""
         first = max(0, int(np.searchsorted(self._edges, start, "right")) - 1)
-        last = min(cells, int(np.searchsorted(self._edges, stop, "left")))
+        return first, min(len(self._edges) - 1, int(np.searchsorted(self._edges, stop, "left")))
+
+    def _shares(self, start: int, stop: int) -> _Shares:
+        first, last = self.cells(start, stop)
         low, high = (self._edges[at : at + last - first, np.newaxis] for at in (first, first + 1))
         at_most = int(np.ceil(high - low).max(initial=0)) + 1
         pixels = np.floor(low).astype(int) + np.arange(at_most)
@@ -138,22 +128,19 @@ class _Axis:
         of_cells = np.broadcast_to(np.arange(last - first)[:, np.newaxis], pixels.shape)
         places = (of_cells[covers], pixels[covers] - start)
         matrix = csr_array((share[covers].astype("float32"), places), shape=(last - first, stop - start))
-        return _Shares(slice(first, last), matrix, np.asarray(matrix.sum(axis=1)))
+        return _Shares(slice(first, last), matrix, matrix @ np.ones(stop - start, "float32"))
 
 
-def _sum_by_shares(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = window_under(raster.lattice, grid)
-    if window is None:
-        return
+def _sum_by_shares(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
     rows, columns = map(_Axis, _edges(raster.lattice, grid))
-    for block in raster.blocks(window):
+    for block in raster.blocks(pixels_under(raster.lattice, grid, parts), _of_cells(rows, columns, report)):
         down = rows.shares(block.row, block.row + block.pixels.shape[0])
         across = columns.shares(block.column, block.column + block.pixels.shape[1])
         dn, valid = digital_numbers(block, raster.nodata)
         sums = np.empty((len(down.sums), len(across.sums)), out.dtype)
         sums.real = _apply_shares(down.matrix, across.matrix, dn)
         if valid is None:
-            sums.imag = np.outer(down.sums, across.sums)
+            sums.imag = _shares_of_valid(down, across)
         else:
             sums.imag = _apply_shares(down.matrix, across.matrix, valid.astype("float32"))
         out[down.cells, across.cells] += sums
@@ -163,63 +150,37 @@ def _apply_shares(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np
     return np.asarray((columns @ np.ascontiguousarray((rows @ pixels).T)).T)
 
 
-def _stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
-    """Cut a grid into stripes of whole rows, so that the number of raster pixels per stripe is limited."""
-    pixels_per_cell = max(1.0, (grid.transform.a / raster.pixel_m) ** 2) if raster.crs.is_projected else 1.0
-    rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
-    for top in range(0, grid.height, rows):
-        height = min(rows, grid.height - top)
-        yield slice(top, top + height), grid.part(Window(0, top, grid.width, height))
+def _shares_of_valid(down: _Shares, across: _Shares) -> np.ndarray:
+    """Return the shares of cells that pixels cover if all are valid.
+
+    A cell must not depend on whether pixels of other cells are valid, so this equals `_apply_shares` of ones to the
+    last bit. It is faster, because few sums of rows differ.
+    """
+    sums, of_rows = np.unique(down.sums, return_inverse=True)
+    return np.asarray(across.matrix @ np.broadcast_to(sums, (across.matrix.shape[1], len(sums)))).T[of_rows]
 
 
-def _sum_by_warp(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = _window_in_other_crs(raster.lattice, grid)
-    if window is None:
-        return
-    padded = (window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN)
-    dn, share = np.zeros((2, *padded), "float32")
-    for block in raster.blocks(window):
-        inside = _slices(block, window)
-        dn[inside], valid = digital_numbers(block, raster.nodata)
-        share[inside] = 1 if valid is None else valid
-    shares, means = np.zeros((2, *out.shape), "float32")
-    common = _warp_options(raster.lattice, window, grid) | {"resampling": Resampling.average}
-    rasterio.warp.reproject(share, shares, **common)
-    rasterio.warp.reproject(dn, means, src_nodata=DN_NODATA, dst_nodata=DN_NODATA, **common)
-    out.imag, out.real = shares, means * shares
+def _of_cells(rows: _Axis, columns: _Axis, report: Report | None) -> Report | None:
+    """Convert a report of cells to a report of pixels."""
+    if report is None:
+        return None
+
+    def report_pixels(pixels: np.ndarray, error: SliceError) -> None:
+        top, bottom, left, right = pixels.tolist()
+        report(np.array([*rows.cells(top, bottom), *columns.cells(left, right)]), error)
+
+    return report_pixels
 
 
-def _slices(block: Block, window: Window) -> tuple[slice, slice]:
-    """Return the rows and columns of a block in a window with a margin around it."""
-    row, column = block.row - window.row_off + _WARP_MARGIN, block.column - window.col_off + _WARP_MARGIN
-    return slice(row, row + block.pixels.shape[0]), slice(column, column + block.pixels.shape[1])
-
-
-def _warp_options(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
-    shift = Affine.translation(window.col_off - _WARP_MARGIN, window.row_off - _WARP_MARGIN)
-    return {
-        "src_crs": raster.crs, "src_transform": raster.transform @ shift,
-        "dst_crs": grid.crs, "dst_transform": grid.transform,
-    }  # fmt: skip
-
-
-def _window_in_other_crs(raster: Lattice, grid: Lattice) -> Window | None:
-    """Return the window of a raster that covers a grid in another CRS. None: no overlap."""
-    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
-    within = rasterio.warp.transform_bounds(grid.crs, raster.crs, *bounds, densify_pts=21)
-    corners = [~raster.transform @ (x, y) for x in within[::2] for y in within[1::2]]
-    columns, rows = zip(*corners, strict=True)
-    left, right = (_clamped(edge, raster.width) for edge in (min(columns) - _WARP_MARGIN, max(columns) + _WARP_MARGIN))
-    top, bottom = (_clamped(edge, raster.height) for edge in (min(rows) - _WARP_MARGIN, max(rows) + _WARP_MARGIN))
-    return None if left == right or top == bottom else Window(left, top, right - left, bottom - top)
-
-
-def _clamped(edge: float, length: int) -> int:
-    return int(np.clip(np.round(edge), 0, length))
-
-
-def sample_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
+def sample_classes(
+    raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None = None
+) -> None:
     """Fill an array (rows, columns) with the class at the centre of each cell, 0 if there is no pixel.
+
+    Parameters
+    ----------
+    parts, report
+        As those of `sum_areas`.
 
     Raises
     ------
@@ -228,17 +189,16 @@ def sample_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
         pixels. This does not matter if cells do not nest in 20 m pixels: then `mask.screen` widens masks by one cell.
     """
     if not _is_aligned(raster.lattice, grid):
-        for rows, stripe in _stripes(raster.lattice, grid):
-            _warp_classes(raster, stripe, out[rows])
+        for rows, stripe in stripes(raster.lattice, grid):
+            warp_classes(raster, stripe, out[rows])
         return
-    window = window_under(raster.lattice, grid)
-    if window is None:
-        return
-    if _begin_within_cells(raster.lattice.part(window), grid):
+    needed = pixels_under(raster.lattice, grid, parts)
+    if _begin_within_cells(raster.lattice, grid, needed):
         raise ValueError("its pixels are not aligned with those of Sentinel-2 granules")
     centres = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
     rows, columns = (np.floor(each).astype(int) for each in centres)
-    for block in raster.blocks(window):
+    row_axis, column_axis = map(_Axis, _edges(raster.lattice, grid))
+    for block in raster.blocks(needed, _of_cells(row_axis, column_axis, report)):
         height, width = block.pixels.shape
         down, across = (
             slice(*np.searchsorted(pixels, (start, start + length)))
@@ -249,25 +209,17 @@ def sample_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
         out[down, across] = classes.take(rows[down] - block.row, axis=0)
 
 
-def _begin_within_cells(raster: Lattice, grid: Lattice) -> bool:
-    """Return whether any pixel that is a whole number of cells wide begins inside a cell."""
+def _begin_within_cells(raster: Lattice, grid: Lattice, needed: np.ndarray) -> bool:
+    """Return whether any needed pixel that is a whole number of cells wide begins inside a cell."""
     cells_per_pixel = _NEST_IN_M / grid.transform.a
     if abs(cells_per_pixel - round(cells_per_pixel)) > _SNAP:
         return False
     to_grid = ~grid.transform @ raster.transform
-    axes = ((to_grid.e, to_grid.f, raster.height), (to_grid.a, to_grid.c, raster.width))
-    for width, first, pixels in axes:
+    axes = ((to_grid.e, to_grid.f, *needed[:, :2].T), (to_grid.a, to_grid.c, *needed[:, 2:].T))
+    for width, origin, start, stop in axes:
         off = abs(width - round(width))
-        if round(width) and off < _LATTICE_TOLERANCE <= abs(first - round(first)) + off * pixels:
+        first = origin + width * start
+        deviation = np.abs(first - np.round(first)) + off * (stop - start)
+        if round(width) and off < _LATTICE_TOLERANCE <= deviation.max(initial=0):
             return True
     return False
-
-
-def _warp_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = _window_in_other_crs(raster.lattice, grid)
-    if window is None:
-        return
-    classes = np.zeros((window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN), out.dtype)
-    for block in raster.blocks(window):
-        classes[_slices(block, window)] = classes_of(block, raster.nodata, out.dtype)
-    rasterio.warp.reproject(classes, out, **_warp_options(raster.lattice, window, grid), resampling=Resampling.nearest)

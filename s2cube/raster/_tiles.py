@@ -4,17 +4,17 @@ Each tile is fetched once. Adjacent tiles share a request, and several requests 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from rasterio.windows import Window
 
+from s2cube.errors import AssetReadError
 from s2cube.fetch.cache import Span, file_cache
 from s2cube.fetch.session import cores
 from s2cube.fetch.store import Access, fetch, is_current, read_error
-from s2cube.raster.lattice import Block, Lattice
+from s2cube.raster.lattice import Block, Lattice, Report, tiles_under
 from s2cube.raster.tiff import Level, Tiff, read_header
 
 _LONGEST_RUN_BYTES = 8 << 20
@@ -79,48 +79,73 @@ class TiledRaster:
         """Text that changes when the file changes."""
         return self.tiff.version
 
-    def runs(self, window: Window) -> list[list[Span]]:
-        """Return the bytes of a window: one span per tile, grouped into runs that are contiguous in the file."""
-        level, tiff = self.level, self.tiff
-        (top, bottom), (left, right) = window.toranges()
-        rows, columns = level.tile_shape
-        across = np.arange(left // columns, -(-right // columns))
-        down = np.arange(top // rows, -(-bottom // rows))
-        tiles = (down[:, np.newaxis] * level.tiles_across + across).ravel()
-        tiles = tiles[level.sizes[tiles] > 0]
-        out: list[list[Span]] = []
-        for tile in tiles[np.argsort(level.offsets[tiles], kind="stable")].tolist():
-            start = int(level.offsets[tile])
-            span = Span((tiff.href, tiff.version, start, tile), start, start + int(level.sizes[tile]))
-            near = out and 0 <= start - out[-1][-1].stop <= _GAP_BYTES
-            if near and span.stop - out[-1][0].start <= _LONGEST_RUN_BYTES:
-                out[-1].append(span)
-            else:
-                out.append([span])
-        return out
+    def runs(self, rects: np.ndarray) -> list[list[Span]]:
+        """Return the bytes of rectangles: one span per tile, grouped into runs that are contiguous in the file."""
+        return _grouped(self._spans(self._needed(rects)))
 
-    def blocks(self, window: Window) -> Iterator[Block]:
-        """Yield the pixels of a window, tile by tile, in the order of the bytes in the file.
+    def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
+        """Yield the pixels of rectangles, tile by tile, in the order of the bytes in the file.
+
+        Of each tile, the rectangle around all rectangles in it is yielded. If errors are reported, each tile is
+        requested alone, so that a request that fails concerns only one tile.
 
         Raises
         ------
         AssetReadError
-            If a tile cannot be read, or is damaged.
+            If a tile cannot be read, or is damaged, and errors are not reported.
         Changed
             If the file has changed.
         """
-        (top, bottom), (left, right) = window.toranges()
+        needed = self._needed(rects)
+        spans = self._spans(needed)
+        runs, on_failure = (
+            (_grouped(spans), None) if report is None else ([[span] for span in spans], partial(self._failed, report))
+        )
         fetch_part = partial(_fetch_part, self.tiff, self.access)
-        for span, data in file_cache().stream(self.runs(window), fetch_part):
-            tile = span.key[-1]  # type: ignore[index]
-            row, column = (
-                index * length
-                for index, length in zip(divmod(tile, self.level.tiles_across), self.level.tile_shape, strict=True)
-            )
-            first_row, first_column = max(top - row, 0), max(left - column, 0)
-            inside = np.s_[first_row : bottom - row, first_column : right - column]
+        for span, data in file_cache().stream(runs, fetch_part, on_failure):
+            tile: int = span.key[-1]  # type: ignore[index]
             with cores():
-                yield Block(row + first_row, column + first_column, self._decoded(tile, span, data)[inside])
+                try:
+                    pixels = self._decoded(tile, span, data)
+                except AssetReadError as error:
+                    if report is None:
+                        raise
+                    report(self._extent(tile), error)
+                    continue
+                top, bottom, left, right = needed[tile]
+                row, column = self._corner(tile)
+                yield Block(top, left, pixels[top - row : bottom - row, left - column : right - column])
+
+    def _needed(self, rects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
+        """Return which tiles with data are needed, in the order of the file, and which rectangle of each."""
+        level = self.level
+        tiles, inside = tiles_under(rects, level.tile_shape, level.tiles_across)
+        order = np.argsort(level.offsets[tiles], kind="stable")
+        order = order[level.sizes[tiles[order]] > 0]
+        return dict(zip(tiles[order].tolist(), map(tuple, inside[order].tolist()), strict=True))
+
+    def _spans(self, tiles: Iterable[int]) -> list[Span]:
+        level, tiff = self.level, self.tiff
+        starts = ((tile, int(level.offsets[tile])) for tile in tiles)
+        return [
+            Span((tiff.href, tiff.version, start, tile), start, start + int(level.sizes[tile]))
+            for tile, start in starts
+        ]
+
+    def _corner(self, tile: int) -> tuple[int, int]:
+        """Return the first row and the first column of a tile."""
+        down, across = divmod(tile, self.level.tiles_across)
+        return down * self.level.tile_shape[0], across * self.level.tile_shape[1]
+
+    def _extent(self, tile: int) -> np.ndarray:
+        """Return the rectangle of a tile."""
+        (row, column), (rows, columns) = self._corner(tile), self.level.tile_shape
+        return np.array([row, row + rows, column, column + columns])
+
+    def _failed(self, report: Report, span: Span, error: BaseException) -> None:
+        if not isinstance(error, AssetReadError):
+            raise error
+        report(self._extent(span.key[-1]), error)  # type: ignore[index]
 
     def _decoded(self, tile: int, span: Span, data: memoryview) -> np.ndarray:
         for attempt in range(2):
@@ -135,6 +160,18 @@ class TiledRaster:
                 file_cache().drop(span.key)
                 data = _fetch_part(self.tiff, self.access, span.start, span.stop)
         raise AssertionError
+
+
+def _grouped(spans: Iterable[Span]) -> list[list[Span]]:
+    """Group spans into runs: a request fetches a run."""
+    out: list[list[Span]] = []
+    for span in spans:
+        near = out and 0 <= span.start - out[-1][-1].stop <= _GAP_BYTES
+        if near and span.stop - out[-1][0].start <= _LONGEST_RUN_BYTES:
+            out[-1].append(span)
+        else:
+            out.append([span])
+    return out
 
 
 def _fetch_part(tiff: Tiff, access: Access, start: int, stop: int) -> memoryview:

@@ -16,8 +16,8 @@ from s2cube.fetch.session import Budget, per_session
 from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
-from s2cube.workers.batches import day_of
 from s2cube.sentinel2 import canonical_bands, reflectance_bands
+from s2cube.workers.batches import day_of
 
 if TYPE_CHECKING:
     import xarray as xr

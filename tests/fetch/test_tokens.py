@@ -30,6 +30,7 @@ from s2cube.fetch.store import Access, fetch
 from s2cube.fetch.tokens import PLANETARY_COMPUTER, token_server, unsigned
 from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.gdal_file import rasters
+from s2cube.raster.lattice import rectangles
 from s2cube.raster.reader import AssetReader
 from s2cube.stac.source import open_source, save_items
 from support.cogs import SPEC, WHOLE, means, noise, write_cog
@@ -290,7 +291,7 @@ class TestGdal:
 
     def pixels(self, href: str, gate: Gate) -> np.ndarray:
         (raster,) = rasters(href, access(gate), "JP2OpenJPEG")
-        return np.concatenate([block.pixels for block in raster.blocks(Window(0, 0, 2048, 2048))])
+        return np.concatenate([block.pixels for block in raster.blocks(rectangles([Window(0, 0, 2048, 2048)]))])
 
     def test_tokens(self, gate: Gate, jp2: str) -> None:
         np.testing.assert_array_equal(self.pixels(jp2, gate), ramp(2048, 10))
@@ -305,7 +306,7 @@ class TestGdal:
         (raster,) = rasters(jp2, access(gate), "JP2OpenJPEG")
         gate.fault = lambda asked, _: fault if asked.start > 100_000 else None
         with pytest.raises(AssetReadError, match=r"archive/a\.jp2: .*answers (403|503)"):
-            list(raster.blocks(Window(0, 0, 2048, 2048)))
+            list(raster.blocks(rectangles([Window(0, 0, 2048, 2048)])))
 
 
 KINDS = {

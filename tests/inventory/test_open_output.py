@@ -32,7 +32,7 @@ from s2cube.inventory import _stored_cube
 from s2cube.inventory._items_table import ItemRows
 from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import PACKINGS
-from s2cube.raster import _ranged_file
+from s2cube.raster import gdal_file
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import slice_file
@@ -512,14 +512,14 @@ class TestBucket:
         self, address: str, monkeypatch: pytest.MonkeyPatch, new_session: None
     ) -> None:
         monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
-        monkeypatch.setattr(_ranged_file, "_PAGE_BYTES", 1024)
-        fetch = _ranged_file.fetch
+        monkeypatch.setattr(gdal_file, "_PAGE_BYTES", 1024)
+        fetch = gdal_file.fetch
 
         def fail(href: str, start: int, stop: int, access: Access) -> Part:
             return fetch(href, start, stop, access if start == 0 else replace(access, stores=BROKEN))
 
         cube = open_one(address, retries=0).drop_vars("qa")
-        monkeypatch.setattr(_ranged_file, "fetch", fail)
+        monkeypatch.setattr(gdal_file, "fetch", fail)
         with pytest.raises(AssetReadError, match=r"\.tif: cannot be read \(127\.0\.0\.1:9 refuses the connection"):
             cube.compute()
 

@@ -12,8 +12,7 @@ from s2cube.cluster.stream import Retry
 from s2cube.errors import AssetReadError, BusyError, ClusterError, S2CubeError, WriteError
 from s2cube.jobs._retry import SlicePolicy
 from s2cube.scenes.time_slice import Task, TimeSlice
-from s2cube.workers.results import SliceResult
-from s2cube.workers.results import failed
+from s2cube.workers.results import SliceResult, failed
 
 RETRIES = 2
 WORKER: Any = SimpleNamespace(address="tcp://10.0.0.1:1")

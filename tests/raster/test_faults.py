@@ -256,8 +256,8 @@ def test_two_threads_never_give_parts_of_two_files(server: Faulty) -> None:
     old, new = Window(0, 0, 20, 20), Window(150, 150, 20, 20)
     filled, both = one._resampled, threading.Barrier(2, timeout=20)
 
-    def late(raster: Any, grid: Any) -> np.ndarray:
-        cells = filled(raster, grid)
+    def late(raster: Any, grid: Any, parts: Any) -> Any:
+        cells = filled(raster, grid, parts)
         both.wait()
         both.wait()
         return cells

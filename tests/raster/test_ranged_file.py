@@ -15,8 +15,8 @@ from rasterio.windows import Window
 
 from s2cube.errors import AssetReadError
 from s2cube.fetch.store import Access, Part
-from s2cube.raster._ranged_file import RangedFile
-from s2cube.raster.gdal_file import rasters
+from s2cube.raster.gdal_file import RangedFile, rasters
+from s2cube.raster.lattice import rectangles
 from support.cogs import noise
 from support.scenes import write_band
 from support.servers import Asked, Faulty, answer, faulty
@@ -37,7 +37,7 @@ def server(tmp_path: Path, open_network: None) -> Iterator[Faulty]:
 
 def pixels(server: Faulty, window: Window, access: Access | None = None) -> np.ndarray:
     (raster,) = rasters(f"{server.url}/a.jp2", access or Access(retries=0), "JP2OpenJPEG")
-    return np.concatenate([block.pixels for block in raster.blocks(window)])
+    return np.concatenate([block.pixels for block in raster.blocks(rectangles([window]))])
 
 
 @given(st.lists(st.tuples(st.integers(0, 310_000), st.integers(0, 120_000)), max_size=12))
@@ -49,7 +49,7 @@ def test_any_piece(pieces: list[tuple[int, int]]) -> None:
         return Part(memoryview(CONTENT)[start:stop], len(CONTENT), "1")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("s2cube.raster._ranged_file.fetch", fetch)
+        patch.setattr("s2cube.raster.gdal_file.fetch", fetch)
         handle = RangedFile("https://host/a", Access()).open("", "")
         for start, size in pieces:
             handle.seek(start)
@@ -93,7 +93,7 @@ def test_an_error_anywhere_is_that_error(server: Faulty, fault: bytes) -> None:
 
     def read(given: list[np.ndarray]) -> None:
         (raster,) = rasters(f"{server.url}/a.jp2", Access(retries=0), "JP2OpenJPEG")
-        for block in raster.blocks(WHOLE):
+        for block in raster.blocks(rectangles([WHOLE])):
             given.append(block.pixels)
 
     for number in range(1, requests + 1):
@@ -118,7 +118,7 @@ def test_what_gdal_makes_of_an_error_is_never_given(server: Faulty, monkeypatch:
     monkeypatch.setattr(RangedFile, "get", zeros)
     server.fault = lambda asked, _: answer(404) if asked.start > 500_000 else None
     with pytest.raises(AssetReadError, match=r"plain\.tif: answers 404"):
-        given.append(next(raster.blocks(WHOLE)))
+        given.append(next(raster.blocks(rectangles([WHOLE]))))
     assert not given
 
 

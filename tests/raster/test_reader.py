@@ -27,7 +27,7 @@ from s2cube.fetch.store import Access
 from s2cube.raster._resample import sum_areas
 from s2cube.raster._tiles import TiledRaster, header
 from s2cube.raster.cells import CELLS, pack, unpack, whole_means
-from s2cube.raster.lattice import Block, Lattice
+from s2cube.raster.lattice import Block, Lattice, Report, rectangles
 from s2cube.raster.placement import Placement
 from s2cube.raster.reader import AssetReader
 from support.scenes import CLEAR, EPSG, LEFT_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
@@ -51,12 +51,16 @@ def read(path: Path, spec: RasterSpec, **options: Any) -> np.ndarray:
     return unpack(cells) if given["dtype"] == CELLS else cells
 
 
+def whole(lattice: Lattice) -> np.ndarray:
+    return rectangles([Window(0, 0, lattice.width, lattice.height)])
+
+
 def sums_of(path: Path, spec: RasterSpec) -> np.ndarray:
     """Sum a file on a grid, before cells are made of it."""
     tiff = header(str(path), Access())
     sums = np.zeros(spec.shape, "complex64")
     lattice = Lattice(CRS.from_epsg(spec.epsg), spec.transform, *spec.shape)
-    sum_areas(TiledRaster(tiff, tiff.levels[0], Access()), lattice, sums)
+    sum_areas(TiledRaster(tiff, tiff.levels[0], Access()), lattice, whole(lattice), sums)
     return sums
 
 
@@ -119,7 +123,7 @@ class Piece(NamedTuple):
     pixels: np.ndarray
     nodata: float | None = 0
 
-    def blocks(self, window: Window) -> Iterator[Block]:
+    def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
         yield Block(self.row, self.column, self.pixels)
 
 
@@ -142,7 +146,7 @@ def test_sums_are_those_of_areas_far_from_the_corner(
     granule = Lattice(CRS.from_epsg(EPSG), transform, 109_800 // pixel_m, 109_800 // pixel_m)
     sums = np.zeros((side, side), "complex64")
     grid = Lattice(granule.crs, from_origin(west, north, cell_m, cell_m), side, side)
-    sum_areas(Piece(granule, row, column, pixels), grid, sums)
+    sum_areas(Piece(granule, row, column, pixels), grid, whole(grid), sums)
     # `area_sums` has its pixels at the corner of the scenes.
     shifted = tuple(map(float, bounds + np.array((LEFT_M - left, TOP_M - top) * 2)))
     want = area_sums(pixels, pixel_m, RasterSpec(EPSG, shifted, (cell_m, cell_m)))  # type: ignore[arg-type]

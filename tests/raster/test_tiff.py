@@ -23,6 +23,7 @@ from s2cube.fetch.store import Access
 from s2cube.raster import gdal_file
 from s2cube.raster._geotiff import Unsupported
 from s2cube.raster._tiles import TiledRaster
+from s2cube.raster.lattice import rectangles
 from s2cube.raster.tiff import read_header
 
 NONE, LZW, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 5, 8, 32946, 34887, 50000
@@ -147,7 +148,7 @@ def by_us(path: Path) -> tuple[Any, ...]:
     if lattice.height * lattice.width > 1 << 20:
         raise MemoryError("more than such a test has room for")
     pixels = np.zeros((lattice.height, lattice.width), "int64")
-    for block in raster.blocks(Window(0, 0, lattice.width, lattice.height)):
+    for block in raster.blocks(rectangles([Window(0, 0, lattice.width, lattice.height)])):
         valid = np.ones(block.pixels.shape, bool) if raster.nodata is None else block.pixels != raster.nodata
         valid = valid if block.mask is None else valid & block.mask
         place = np.s_[block.row : block.row + valid.shape[0], block.column : block.column + valid.shape[1]]

@@ -22,7 +22,7 @@ from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.storage.output import Output
-from s2cube.workers.worker import make_slice
+from s2cube.workers.worker import compute_batch
 from support.runs import CommandLine, Job
 from support.scenes import open_int16
 
@@ -195,7 +195,7 @@ def test_what_is_shipped_holds_no_secret(archive: Archive, tmp_path: Path) -> No
     search = config.search.model_copy(update={"stac": "https://me:word4@host/?token=word5"})
     secretive = config.model_copy(update={"search": search})
     assert all(f"word{number}".encode() in pickle.dumps((secretive, page)) for number in range(1, 6))
-    shipped = pickle.dumps(partial(make_slice, config=secretive.for_workers(), output=job.output)) + pickle.dumps(
+    shipped = pickle.dumps(partial(compute_batch, config=secretive.for_workers(), output=job.output)) + pickle.dumps(
         job.todo
     )
     assert len(job.todo) == len(PASSES)

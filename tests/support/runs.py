@@ -9,8 +9,9 @@ from typing import Any
 from s2cube.demo.archive import PASSES
 from s2cube.jobs.job import Job as RunJob
 from s2cube.storage.lease import Lease
+from s2cube.workers.batches import batches
 from s2cube.workers.results import SliceResult
-from s2cube.workers.worker import make_slice
+from s2cube.workers.worker import compute_batch
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP")
 FARM = (565000.0, 4549000.0, 566000.0, 4549900.0)
@@ -55,5 +56,5 @@ def of_day(items: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
 
 def in_this_process(job: RunJob, lease: Lease) -> Iterator[SliceResult]:
     """Compute slices in this process instead of on a cluster, so that the patches of a test have an effect."""
-    for plan in job.todo:
-        yield make_slice(plan, job.config, lease.output)
+    for batch in batches(job.todo, 1):
+        yield from compute_batch(batch, job.config, lease.output)
