@@ -1,14 +1,17 @@
 """Write an image as a PNG that people can look at."""
 
+import io
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
+from PIL import Image
 from rasterio.io import DatasetReader
-from rasterio.windows import Window
 
 from s2cube.kernels.packing import PACKINGS, Packing
 from s2cube.output._spool import Spool, open_spool
@@ -62,10 +65,9 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path, packing: Pa
         Packing of the pixels. None for reflectance. If its unit is unknown, black and white are percentiles for bands
         of Sentinel-2, too.
     """
-    names = [band_of(name) or name for name in bands]
     _, height, width = pixels.shape
     factor = _enlargement(height, width)
-    grid = {"height": height * factor, "width": width * factor, "transform": pixels.layout["transform"]}
+    grid = {"height": height * factor, "width": width * factor, "transform": pixels.profile["transform"]}
     # The raster has a transform, because rasterio warns if it has none. PAM is off, so that GDAL does not write this
     # transform to a file beside the PNG.
     with (
@@ -73,41 +75,83 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path, packing: Pa
         open_spool(path.parent, count=4, dtype="uint8", **grid) as colours,
         pixels.open() as source,
     ):
-        is_true_colour = set(TRUE_COLOUR) <= set(names)
-        packing = packing or PACKINGS[source.dtypes[0]]
-        grays = [name for name in names if not classes_in(name)][:1] or names[:1]
-        shown = [names.index(name) + 1 for name in (TRUE_COLOUR if is_true_colour else grays * 3)]
-        classes = classes_in(names[shown[0] - 1])
-        ranges = {
-            each: _fixed_range(names[each - 1], packing) or _percentile_range(source, each, packing)
-            for each in {*shown}
-        }
-        limits = np.array([ranges[each] for each in shown], "float32")
+        shown = _shown(bands)
+        drawing = _drawing(bands, packing or PACKINGS[source.dtypes[0]], partial(_sample, source))
         with colours.filling():
             for _, window in source.block_windows(1):
-                part = (
-                    _class_colours(source.read(shown[0], window=window), classes, packing)
-                    if classes
-                    else _colours(source, shown, limits, packing, window=window)
-                )
-                enlarged = part.repeat(factor, axis=1).repeat(factor, axis=2)
-                colours.put(enlarged, 0, window.row_off * factor, window.col_off * factor)
+                part = _enlarged(drawing.colours(source.read([each + 1 for each in shown], window=window)), factor)
+                colours.put(part, 0, window.row_off * factor, window.col_off * factor)
         colours.copy(path, "PNG", zlevel=_ZLEVEL)
+
+
+def small_picture(bands: tuple[str, ...], values: np.ndarray, packing: Packing) -> bytes:
+    """Return the content of the PNG of a small image, dims (band, y, x). It shows what `write_picture` shows."""
+    shown, factor = _shown(bands), _enlargement(*values.shape[1:])
+    drawing = _drawing(bands, packing, lambda number: values[number])
+    colours = _enlarged(drawing.colours(values[shown]), factor)
+    content = io.BytesIO()
+    # Most pixels repeat the pixel on the left, which this strategy looks for.
+    Image.fromarray(np.moveaxis(colours, 0, -1)).save(content, "PNG", compress_type=zlib.Z_RLE)
+    return content.getvalue()
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How pixels become colours.
+
+    Parameters
+    ----------
+    classes
+        Meaning of the values of the band that is shown; empty if it is no band of classes.
+    limits
+        Values that are shown black and white, for each colour.
+    """
+
+    packing: Packing
+    classes: Mapping[int, PixelClass]
+    limits: np.ndarray
+
+    def colours(self, raw: np.ndarray) -> np.ndarray:
+        """Return red, green, blue and opacity, each from 0 to 255, from the pixels of the bands that are shown."""
+        if self.classes:
+            return _class_colours(raw[0], self.classes, self.packing)
+        low, high = self.limits.T[..., np.newaxis, np.newaxis]
+        reflectance, is_nodata = _reflectance(raw, self.packing)
+        layers = np.where(is_nodata, 0, np.clip((reflectance - low) / (high - low), 0, 1))
+        return np.concatenate([np.round(layers * 255), ~is_nodata.any(axis=0, keepdims=True) * 255]).astype("uint8")
+
+
+def _shown(bands: tuple[str, ...]) -> list[int]:
+    """Return the positions of the bands that are shown red, green and blue."""
+    names = [band_of(name) or name for name in bands]
+    grays = [name for name in names if not classes_in(name)][:1] or names[:1]
+    return [names.index(name) for name in (TRUE_COLOUR if set(TRUE_COLOUR) <= set(names) else grays * 3)]
+
+
+def _drawing(bands: tuple[str, ...], packing: Packing, sample: Callable[[int], np.ndarray]) -> _Drawing:
+    """Choose how the bands are drawn.
+
+    Parameters
+    ----------
+    sample
+        Returns enough pixels of a band to estimate percentiles, from its position.
+    """
+    names, shown = [band_of(name) or name for name in bands], _shown(bands)
+    classes = classes_in(names[shown[0]])
+    ranges = {
+        each: (0.0, 1.0) if classes else _fixed_range(names[each], packing) or _percentile_range(sample(each), packing)
+        for each in {*shown}
+    }
+    return _Drawing(packing, classes, np.array([ranges[each] for each in shown], "float32"))
+
+
+def _enlarged(colours: np.ndarray, factor: int) -> np.ndarray:
+    return colours.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _enlargement(height: int, width: int) -> int:
     """Return the whole number by which the sides of a picture are multiplied."""
     return max(1, min(math.ceil(_SIDE_PIXELS / min(height, width)), _MAX_SIDE_PIXELS // max(height, width)))
-
-
-def _colours(
-    source: DatasetReader, shown: list[int], limits: np.ndarray, packing: Packing, window: Window
-) -> np.ndarray:
-    """Return red, green, blue and opacity, each from 0 to 255."""
-    low, high = limits.T[..., np.newaxis, np.newaxis]
-    reflectance, is_nodata = _reflectance(source, shown, packing, window=window)
-    layers = np.where(is_nodata, 0, np.clip((reflectance - low) / (high - low), 0, 1))
-    return np.concatenate([np.round(layers * 255), ~is_nodata.any(axis=0, keepdims=True) * 255]).astype("uint8")
 
 
 def _class_colours(raw: np.ndarray, classes: Mapping[int, PixelClass], packing: Packing) -> np.ndarray:
@@ -119,11 +163,8 @@ def _class_colours(raw: np.ndarray, classes: Mapping[int, PixelClass], packing: 
     return np.moveaxis(table[values], -1, 0)
 
 
-def _reflectance(
-    source: DatasetReader, shown: list[int], packing: Packing, **part: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read reflectance, with 0 in place of nodata, and a mask that is True at nodata."""
-    raw = source.read(shown, **part)
+def _reflectance(raw: np.ndarray, packing: Packing) -> tuple[np.ndarray, np.ndarray]:
+    """Return reflectance, with 0 in place of nodata, and a mask that is True at nodata."""
     is_nodata = packing.holes(raw)
     return np.where(is_nodata, 0, raw * np.float32(packing.scale)), is_nodata
 
@@ -135,11 +176,17 @@ def _fixed_range(name: str, packing: Packing) -> tuple[float, float] | None:
     return (0.0, BRIGHTEST_REFLECTANCE[name]) if packing.unit and name in BRIGHTEST_REFLECTANCE else None
 
 
-def _percentile_range(source: DatasetReader, number: int, packing: Packing) -> tuple[float, float]:
+def _percentile_range(raw: np.ndarray, packing: Packing) -> tuple[float, float]:
     """Return two percentiles of the values of a band."""
-    step = math.ceil(math.sqrt(source.height * source.width / _PIXELS_FOR_RANGE))
-    shape = (1, -(-source.height // step), -(-source.width // step))
-    values, is_nodata = _reflectance(source, [number], packing, out_shape=shape)
+    values, is_nodata = _reflectance(raw, packing)
     known = values[~is_nodata & np.isfinite(values)]
     low, high = np.percentile(known, _STRETCH_PERCENT) if known.size else (0, 1)
     return float(low), float(high) if high > low else float(low) + 1
+
+
+def _sample(source: DatasetReader, position: int) -> np.ndarray:
+    """Read enough pixels of a band to estimate percentiles."""
+    step = math.ceil(math.sqrt(source.height * source.width / _PIXELS_FOR_RANGE))
+    shape = (-(-source.height // step), -(-source.width // step))
+    sample: np.ndarray = source.read(position + 1, out_shape=shape)
+    return sample

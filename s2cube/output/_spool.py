@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-import rioxarray  # noqa: F401  registers .rio
-import xarray as xr
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.windows import Window
-
-from s2cube.kernels.packing import nodata_of
 
 _IN_MEMORY_BYTES = 64 << 20
 """A larger raster is a file on disk. Five bands of 50 x 50 km at 30 m are in memory. A file is a little slower than
@@ -31,29 +27,29 @@ class Spool:
 
     Parameters
     ----------
-    layout
+    profile
         Keywords of `rasterio.open`: `count`, `height`, `width`, `dtype`, `transform`, optionally others.
     """
 
-    def __init__(self, path: str, layout: dict[str, Any]) -> None:
-        self.path, self.layout = path, layout
+    def __init__(self, path: str, profile: dict[str, Any]) -> None:
+        self.path, self.profile = path, profile
         self._file: DatasetWriter | None = None
         self._lock = threading.Lock()
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Bands, rows, columns."""
-        return self.layout["count"], self.layout["height"], self.layout["width"]
+        return self.profile["count"], self.profile["height"], self.profile["width"]
 
     @property
     def cell_bytes(self) -> int:
         """Number of bytes of one cell in all bands."""
-        return self.shape[0] * int(np.dtype(self.layout["dtype"]).itemsize)
+        return self.shape[0] * int(np.dtype(self.profile["dtype"]).itemsize)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
         """Open the raster for `put`. It is complete when the context ends."""
-        with rasterio.open(self.path, "w", **_PLAIN, **self.layout, bigtiff="if_safer") as file:
+        with rasterio.open(self.path, "w", **_PLAIN, **self.profile, bigtiff="if_safer") as file:
             self._file = file
             yield
 
@@ -87,22 +83,12 @@ class Spool:
 
 
 @contextmanager
-def open_spool(folder: Path, **layout: Any) -> Iterator[Spool]:
-    """Create a spool, in memory if it is small, else in a folder; delete it at the end. For the layout see `Spool`."""
-    size = math.prod(layout[side] for side in ("count", "height", "width")) * np.dtype(layout["dtype"]).itemsize
+def open_spool(folder: Path, **profile: Any) -> Iterator[Spool]:
+    """Create a spool, in memory if it is small, else in a folder; delete it at the end. For the profile see `Spool`."""
+    size = math.prod(profile[side] for side in ("count", "height", "width")) * np.dtype(profile["dtype"]).itemsize
     with (
         MemoryFile(ext=".tif")
         if size <= _IN_MEMORY_BYTES
         else NamedTemporaryFile(dir=folder, suffix=".tif") as file
     ):  # fmt: skip
-        yield Spool(file.name, layout)
-
-
-def layout_of(image: xr.DataArray) -> dict[str, Any]:
-    """Return the layout of a spool for an image, (band, y, x)."""
-    count, height, width = image.shape
-    dtype = image.dtype.name
-    return {
-        "count": count, "height": height, "width": width, "dtype": dtype,
-        "crs": image.rio.crs, "transform": image.rio.transform(), "nodata": nodata_of(image),
-    }  # fmt: skip
+        yield Spool(file.name, profile)

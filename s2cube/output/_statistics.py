@@ -39,13 +39,16 @@ class BandStatistics:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Exact sums of values and of their squares, so that their order makes no difference."""
+    """Exact sums of values and of their squares, so that their order makes no difference.
+
+    Those of integers are integers, because computing with fractions takes longer.
+    """
 
     count: int = 0
     minimum: float = math.inf
     maximum: float = -math.inf
-    total: Fraction = Fraction()
-    squares: Fraction = Fraction()
+    total: Fraction | int = 0
+    squares: Fraction | int = 0
 
     def __add__(self, other: "_Sums") -> "_Sums":
         return _Sums(
@@ -142,6 +145,8 @@ def _sum_exactly(values: np.ndarray) -> _Sums:
 
 
 def _sum_part(values: np.ndarray) -> _Sums:
+    total: Fraction | int
+    squares: Fraction | int
     if values.dtype == "float32":
         total, squares = _sum_floats(values)
     elif values.dtype.kind == "f":
@@ -152,11 +157,11 @@ def _sum_part(values: np.ndarray) -> _Sums:
     return _Sums(values.size, float(values.min()) + 0.0, float(values.max()) + 0.0, total, squares)
 
 
-def _sum_integers(values: np.ndarray) -> tuple[Fraction, Fraction]:
+def _sum_integers(values: np.ndarray) -> tuple[Fraction | int, Fraction | int]:
     if values.dtype.itemsize > 2:
         return _sum_wide(values)
     wide = values.astype("int64")
-    return Fraction(int(wide.sum())), Fraction(int(wide @ wide))
+    return int(wide.sum()), int(wide @ wide)
 
 
 def _sum_wide(values: np.ndarray) -> tuple[Fraction, Fraction]:
@@ -191,9 +196,10 @@ def _statistics(sums: _Sums, cells: int) -> BandStatistics:
     valid_percent = 100 * sums.count / max(1, cells)
     if not sums.count:
         return BandStatistics(None, None, None, None, valid_percent)
-    mean = sums.total / sums.count
-    variance = sums.squares / sums.count - mean**2
-    return BandStatistics(sums.minimum, sums.maximum, float(mean), math.sqrt(max(float(variance), 0.0)), valid_percent)
+    # Python rounds the quotient of two integers of any size, or of fractions, once.
+    mean = float(sums.total / sums.count)
+    variance = float((sums.squares * sums.count - sums.total**2) / sums.count**2)
+    return BandStatistics(sums.minimum, sums.maximum, mean, math.sqrt(max(variance, 0.0)), valid_percent)
 
 
 def _text(value: float | None) -> str:

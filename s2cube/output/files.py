@@ -1,33 +1,37 @@
-"""Compute an image chunk by chunk and write its files: COG, QA image, picture, styles and Item."""
+"""Write the files of an image: COG, QA image, picture, styles and Item."""
 
+import hashlib
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import compute
 
 from s2cube.config.sections import OutputSection
+from s2cube.cube.cut import ComputedImage
 from s2cube.cube.facts import SliceFacts
 from s2cube.cube.images import OffsetCheck
-from s2cube.errors import OutputError, WriteError
+from s2cube.errors import WriteError
 from s2cube.kernels.mask import final_qa
-from s2cube.kernels.packing import Packing, packing_of
-from s2cube.output._cog import write_cog, write_qa
-from s2cube.output._item import add_checksums, slice_item
-from s2cube.output._picture import write_picture
+from s2cube.kernels.packing import Packing
+from s2cube.output._chunks import Rule, read_whole, spooled
+from s2cube.output._cog import small_cog, small_qa, write_cog, write_qa
+from s2cube.output._item import FileFacts, Found, slice_item
+from s2cube.output._layout import Layout, layout_of
+from s2cube.output._picture import small_picture, write_picture
 from s2cube.output._qgis_style import image_style, qa_style
-from s2cube.output._spool import Spool, layout_of, open_spool
-from s2cube.output._statistics import Tally
-from s2cube.sentinel2 import QA, aoi_cells, class_band_of, count_classes
-from s2cube.storage.image_item import QA_STYLE, STYLE, SUFFIXES
+from s2cube.output._spool import Spool, open_spool
+from s2cube.output._statistics import BandStatistics, Tally
+from s2cube.sentinel2 import QA, aoi_cells, count_classes
+from s2cube.storage.image_item import DATA, PICTURE, QA_IMAGE, QA_STYLE, SHA2_256, STYLE, SUFFIXES, checksum
 from s2cube.storage.json_text import stac_json
 
-_QA_LAYOUT = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
+_QA_PROFILE = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
 
 def write_files(
@@ -63,125 +67,150 @@ def write_files(
     SliceError
         If a source file cannot be read.
     """
-    slice_id, layout = facts.slice, layout_of(image)
-    tally, bands = Tally(layout["count"]), tuple(map(str, image.band.values))
-    try:
-        with open_spool(folder, **layout) as pixels, open_spool(folder, **layout | _QA_LAYOUT) as reasons:
-            with pixels.filling(), reasons.filling():
-                counts, tallies = _sum(
-                    _write_lazily(image, "" if facts.name else facts.aoi, (pixels, reasons), tally),
-                    check.tallies() if check else None,
-                    readers,
-                )
-            doubts = check.doubtful(tallies) if check else []
-            names = tuple(compress(facts.scenes, doubts))
-            write_cog(image, pixels, tally, folder / f"{slice_id}.tif", settings)
-            write_qa(reasons, folder / f"{slice_id}_qa.tif", settings)
-            write_picture(bands, pixels, folder / f"{slice_id}.png", packing_of(image))
-        if style := image_style(bands, packing_of(image)):
-            (folder / f"{slice_id}{SUFFIXES[STYLE]}").write_bytes(style)
-        (folder / f"{slice_id}{SUFFIXES[QA_STYLE]}").write_bytes(qa_style())
+    layout = layout_of(image)
+    time = image.time.values.astype("datetime64[us]").item() if "time" in image.coords else None
+    tallies = check.tallies() if check else None
+    if layout.is_small:
+        values, reasons, sums = read_whole(image, tallies, readers)
+        doubted = _doubted(facts, check, sums)
+        computed = ComputedImage(values, reasons, layout.bands, layout.geobox, time, layout.packing)
+        write_computed(computed, facts, folder, settings, doubted)
+        return doubted
+    writing = _Writing(layout, time, facts, folder, settings)
+    with writing.named_errors(), writing.spools() as spools:
+        with spools[0].filling(), spools[1].filling():
+            counts, sums = spooled(image, writing.rule, spools, (writing.tally, tallies), readers)
+        doubted = _doubted(facts, check, sums)
+        writing.copy(spools, counts, doubted)
+    return doubted
+
+
+def write_computed(
+    image: ComputedImage, facts: SliceFacts, folder: Path, settings: OutputSection, doubtful: tuple[str, ...] = ()
+) -> None:
+    """Write the files of an image in memory to a folder. They are those that `write_files` writes.
+
+    Parameters
+    ----------
+    facts
+        Facts about the slice of the image.
+    settings
+        Compression.
+    doubtful
+        Ids of scenes whose offset is in doubt.
+
+    Raises
+    ------
+    OutputError
+        If the image has values outside its area of interest.
+    WriteError
+        If the files cannot be written completely.
+    """
+    layout = Layout(image.bands, image.values.dtype.name, image.geobox, image.packing)
+    writing = _Writing(layout, image.time, facts, folder, settings)
+    is_nodata = writing.rule.nodata_in(image.values, image.reasons)
+    reasons = final_qa(writing.rule.holes(is_nodata, image.reasons), image.reasons)
+    writing.tally.add(image.values, ~is_nodata, 0, 0, 0)
+    counts = count_classes(reasons)
+    with writing.named_errors():
+        if layout.is_small:
+            writing.write(image.values, reasons, counts, doubtful)
+            return
+        with writing.spools() as spools:
+            for spool, cells in zip(spools, (image.values, reasons[np.newaxis]), strict=True):
+                with spool.filling():
+                    spool.put(cells, 0, 0, 0)
+            writing.copy(spools, counts, doubtful)
+
+
+def _doubted(facts: SliceFacts, check: OffsetCheck | None, sums: np.ndarray | int) -> tuple[str, ...]:
+    return tuple(compress(facts.scenes, check.doubtful(sums))) if check else ()
+
+
+class _Writing:
+    """Writes the files of one image.
+
+    Parameters
+    ----------
+    time
+        Time of the image, UTC, if it has one.
+    """
+
+    def __init__(
+        self, layout: Layout, time: datetime | None, facts: SliceFacts, folder: Path, settings: OutputSection
+    ) -> None:
+        self._layout, self._time, self._facts, self._folder, self._settings = layout, time, facts, folder, settings
         # Images that were computed from a cube may have values outside the area.
-        cells = int(counts.sum()) if facts.name else aoi_cells(counts)
-        item = slice_item(image, facts, counts, names, tally.statistics(cells))
-        add_checksums(item, folder)
-        content = item.to_dict(include_self_link=False, transform_hrefs=False)
-        (folder / f"{slice_id}.json").write_bytes(stac_json(content))
-    except OSError as error:
-        # GDAL does not report the reason, so the message contains the free space.
-        free = shutil.disk_usage(folder).free
-        problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
-        raise WriteError(f"{folder}/{slice_id}", problem, "Free disk space there, then run again") from None
-    return names
+        self.rule = Rule.of(layout, "" if facts.name else facts.aoi)
+        self.tally = Tally(len(layout.bands))
+
+    @contextmanager
+    def spools(self) -> Iterator[tuple[Spool, Spool]]:
+        """Create spools for the pixels and for the QA values."""
+        profile = self._layout.profile
+        with (
+            open_spool(self._folder, **profile) as pixels,
+            open_spool(self._folder, **profile | _QA_PROFILE) as reasons,
+        ):
+            yield pixels, reasons
+
+    def write(self, values: np.ndarray, reasons: np.ndarray, counts: np.ndarray, doubted: tuple[str, ...]) -> None:
+        """Write all files of a small image from memory."""
+        layout, settings = self._layout, self._settings
+        contents = {
+            DATA: small_cog(values, layout, self._time, self.tally, settings),
+            QA_IMAGE: small_qa(reasons, layout, settings),
+            PICTURE: small_picture(layout.bands, values, layout.packing),
+            **_styles(layout.bands, layout.packing),
+        }
+        for key, content in contents.items():
+            self._path(key).write_bytes(content)
+        files = {key: FileFacts(len(content), checksum(content)) for key, content in contents.items()}
+        self._write_item(files, Found(counts, doubted, self._statistics(counts)))
+
+    def copy(self, spools: tuple[Spool, Spool], counts: np.ndarray, doubted: tuple[str, ...]) -> None:
+        """Write all files of an image from its spools."""
+        pixels, reasons = spools
+        layout, settings = self._layout, self._settings
+        write_cog(layout, self._time, pixels, self.tally, self._path(DATA), settings)
+        write_qa(reasons, self._path(QA_IMAGE), settings)
+        write_picture(layout.bands, pixels, self._path(PICTURE), layout.packing)
+        styles = _styles(layout.bands, layout.packing)
+        for key, content in styles.items():
+            self._path(key).write_bytes(content)
+        files = {key: _file_facts(self._path(key)) for key in (DATA, QA_IMAGE, PICTURE, *styles)}
+        self._write_item(files, Found(counts, doubted, self._statistics(counts)))
+
+    def _write_item(self, files: dict[str, FileFacts], found: Found) -> None:
+        item = slice_item(self._layout, self._facts, found, files)
+        (self._folder / f"{self._facts.slice}.json").write_bytes(stac_json(item))
+
+    def _statistics(self, counts: np.ndarray) -> tuple[BandStatistics, ...]:
+        return self.tally.statistics(int(counts.sum()) if self._facts.name else aoi_cells(counts))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{self._facts.slice}{SUFFIXES[key]}"
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Convert errors of the disk."""
+        try:
+            yield
+        except OSError as error:
+            # GDAL does not report the reason, so the message contains the free space.
+            free = shutil.disk_usage(self._folder).free
+            problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
+            remedy = "Free disk space there, then run again"
+            raise WriteError(f"{self._folder}/{self._facts.slice}", problem, remedy) from None
 
 
-def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the counts of the chunks, one chunk after the other, and sum them.
-
-    All chunks together could need too much memory: only the number of threads limits how far Dask computes ahead. If
-    neighbours need a chunk too, for example for the dilation of masks, it is computed again for each of them.
-    """
-    sums: tuple[Any, Any] = (0, 0)
-    for down, across in np.ndindex(*counts.numblocks[:2]):
-        of_chunk = counts.blocks[down, across], tallies.blocks[:, :, down, across] if tallies is not None else 0
-        computed = compute(*of_chunk, scheduler="threads", num_workers=readers)
-        sums = sums[0] + computed[0][0, 0], sums[1] + np.sum(computed[1], axis=(2, 3)) if tallies is not None else 0
-    return sums
+@lru_cache(16)
+def _styles(bands: tuple[str, ...], packing: Packing) -> dict[str, bytes]:
+    style = image_style(bands, packing)
+    return ({STYLE: style} if style else {}) | {QA_STYLE: qa_style()}
 
 
-def _write_lazily(image: xr.DataArray, aoi_id: str, spools: tuple[Spool, Spool], tally: Tally) -> da.Array:
-    """Return the lazy result of `count_classes` for every chunk. Computing it writes and sums the chunk.
-
-    Parameters
-    ----------
-    aoi_id
-        The area outside of which there may be no value. Empty if values may be everywhere, because they were computed
-        from a cube.
-    spools
-        For the pixels, and for the QA values.
-    """
-    pixels, reasons = spools
-    is_class = tuple(class_band_of(str(name)) is not None for name in image.band.values)
-    values = da.asanyarray(image.data)
-    qa = da.asanyarray(image.qa.data).rechunk(values.chunks[1:])
-    meta = np.empty((0, 0, 0), bool)
-    holes = da.map_blocks(
-        _put_values, values, qa[np.newaxis], sink=_Sink(pixels, tally, aoi_id, packing_of(image), is_class),
-        chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
-    )  # fmt: skip
-    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
-    counts: da.Array = da.map_blocks(
-        _put_qa, holes.any(axis=0), qa, spool=reasons, new_axis=2, chunks=count_chunks, dtype="int64", meta=meta
-    )
-    return counts
-
-
-@dataclass(frozen=True)
-class _Sink:
-    """Where the pixels of an image go, and what they are.
-
-    Parameters
-    ----------
-    aoi_id
-        See `_write_lazily`.
-    is_class
-        For each band, whether it contains classes.
-    """
-
-    spool: Spool
-    tally: Tally
-    aoi_id: str
-    packing: Packing
-    is_class: tuple[bool, ...]
-
-
-def _put_values(values: np.ndarray, qa: np.ndarray, sink: _Sink, block_info: Any) -> np.ndarray:
-    """Write and sum values of some bands; return a mask that is True where any of them is nodata.
-
-    Bands of classes are not in the mask, so that the QA image does not depend on them. If there are no other bands,
-    the mask is that of the QA values.
-    """
-    is_nodata = sink.packing.holes(values)
-    if sink.aoi_id and (~is_nodata & (qa == QA.OUTSIDE)).any():
-        raise OutputError(
-            f"the cube of {sink.aoi_id}",
-            "has values outside its area of interest, so it was changed after open_cube",
-            "Give the images a name, because they are not those of a run: write_cogs(cube, out, name='filled')",
-        )
-    origin = _chunk_origin(block_info)
-    sink.spool.put(values, *origin)
-    sink.tally.add(values, ~is_nodata, *origin)
-    if all(sink.is_class):
-        return np.asarray(qa != QA.CLEAR)
-    is_class = np.array(sink.is_class[origin[0] : origin[0] + len(values)])
-    return np.asarray(is_nodata[~is_class].any(axis=0, keepdims=True))
-
-
-def _put_qa(is_nodata: np.ndarray, qa: np.ndarray, spool: Spool, block_info: Any) -> np.ndarray:
-    reasons = final_qa(is_nodata, qa)
-    spool.put(reasons[np.newaxis], 0, *_chunk_origin(block_info))
-    return count_classes(reasons)[np.newaxis, np.newaxis]
-
-
-def _chunk_origin(block_info: Any) -> tuple[int, ...]:
-    return tuple(first for first, _ in block_info[0]["array-location"])
+def _file_facts(path: Path) -> FileFacts:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileFacts(path.stat().st_size, f"{SHA2_256}{digest}")

@@ -28,7 +28,8 @@ from s2cube.cube.facts import Provenance, SliceFacts
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.inventory.verification import verify
-from s2cube.output._item import slice_item
+from s2cube.output._item import Found, slice_item
+from s2cube.output._layout import layout_of
 from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output
@@ -108,11 +109,11 @@ class TestCOG:
     def test_a_writer_that_writes_nothing_is_found_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rasterio.shutil.copy", lambda *_, **__: write_small(tmp_path / "x.tif"))
         with pytest.raises(OSError, match="was not written completely"):
-            image_to_cog(image(20), tmp_path / "x.tif")
+            image_to_cog(image(600), tmp_path / "x.tif")
 
     def test_nowhere_to_write(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="cannot be written"):
-            image_to_cog(image(5), tmp_path / "no folder" / "x.tif")
+            image_to_cog(image(600), tmp_path / "no folder" / "x.tif")
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +182,13 @@ class TestSTAC:
         )  # fmt: skip
         outline = shapely.from_wkt("POLYGON ((0 0, 1 0, 1 1, 0 0))")
         facts_ = SliceFacts("x", outline, "x", datetime(2022, 7, 9, tzinfo=UTC), ("a b", "c"), provenance)
-        item = slice_item(image(10), facts_, np.array([90, 0, 0, 0, 10, 7]), ("c",))
-        assert item.properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
-        assert item.properties["s2cube:offset_doubts"] == ["c"]
-        assert item.properties["s2cube:clear_percent"] == 90
-        assert item.properties["s2cube:scenes"] == ["a b", "c"]
-        facts = {key: item.properties[f"s2cube:{key}"] for key in ("data_version", "ground", "search")}
+        item = slice_item(layout_of(image(10)), facts_, Found(np.array([90, 0, 0, 0, 10, 7]), ("c",)), {})
+        properties = item["properties"]
+        assert properties["s2cube:offset_dn"] == {"a b": 0, "c": -1000}
+        assert properties["s2cube:offset_doubts"] == ["c"]
+        assert properties["s2cube:clear_percent"] == 90
+        assert properties["s2cube:scenes"] == ["a b", "c"]
+        facts = {key: properties[f"s2cube:{key}"] for key in ("data_version", "ground", "search")}
         assert facts == {"data_version": 2, "ground": "g", "search": {"max_cloud": 20}}
 
     def test_sources_are_named_without_their_secrets(self, archive: Archive, tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ class TestWhole:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("s2cube.output.files.write_picture", full)
+        monkeypatch.setattr("s2cube.output.files.small_picture", full)
         with pytest.raises(WriteError, match=r"farm_20210724: cannot be written \(No space left on device\)"):
             s2cube.write_cogs(cube, tmp_path)
         assert {path: path.read_bytes() for path in Path(paths[0]).parent.iterdir()} == before

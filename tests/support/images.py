@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from s2cube.config.sections import OutputSection
-from s2cube.kernels.packing import PACKINGS
-from s2cube.output._cog import write_cog
-from s2cube.output._spool import Spool, layout_of, open_spool
+from s2cube.kernels.packing import packing_of
+from s2cube.output._cog import small_cog, write_cog
+from s2cube.output._layout import layout_of
+from s2cube.output._spool import Spool, open_spool
 from s2cube.output._statistics import Tally
 
 BANDS = ("blue", "green", "red")
@@ -33,10 +35,14 @@ def image(side: int, dtype: str = "int16", bands: tuple[str, ...] = BANDS) -> xr
     )
 
 
+def time_of(source: xr.DataArray) -> datetime | None:
+    return source.time.values.astype("datetime64[us]").item() if "time" in source.coords else None
+
+
 @contextmanager
 def spooled(source: xr.DataArray, folder: Path) -> Iterator[Spool]:
-    """The pixels of a computed image, where writers want them."""
-    with open_spool(folder, **layout_of(source)) as pixels:
+    """The pixels of a computed image, where writers of large images want them."""
+    with open_spool(folder, **layout_of(source).profile) as pixels:
         with pixels.filling():
             pixels.put(source.values, 0, 0, 0)
         yield pixels
@@ -44,10 +50,20 @@ def spooled(source: xr.DataArray, folder: Path) -> Iterator[Spool]:
 
 def tally_of(source: xr.DataArray) -> Tally:
     tally = Tally(source.sizes["band"])
-    tally.add(source.values, ~PACKINGS[source.dtype.name].holes(source.values), 0, 0, 0)
+    tally.add(source.values, ~packing_of(source).holes(source.values), 0, 0, 0)
     return tally
 
 
 def image_to_cog(source: xr.DataArray, path: Path, way: OutputSection = OutputSection()) -> None:  # noqa: B008
+    """Write the COG of an image as s2cube does."""
+    layout = layout_of(source)
+    if layout.is_small:
+        path.write_bytes(small_cog(source.values, layout, time_of(source), tally_of(source), way))
+    else:
+        image_by_gdal(source, path, way)
+
+
+def image_by_gdal(source: xr.DataArray, path: Path, way: OutputSection = OutputSection()) -> None:  # noqa: B008
+    """Write the COG of an image of any size as s2cube writes large ones."""
     with spooled(source, path.parent) as pixels:
-        write_cog(source, pixels, tally_of(source), path, way)
+        write_cog(layout_of(source), time_of(source), pixels, tally_of(source), path, way)
