@@ -13,7 +13,6 @@ from s2cube.config.literals import Quality
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
 from s2cube.cube.reads import Read, reads
-from s2cube.cube.stack import read_parts
 from s2cube.fetch.store import Access
 from s2cube.kernels.mask import Steps
 from s2cube.raster.reader import Faults
@@ -141,6 +140,8 @@ def read_block(
     SceneError
         If a scene has no geometry or two projections.
     """
+    from s2cube.cube.stack import read_parts
+
     faults = {True: Faults(), False: Faults()}
     arrays: dict[_File, np.ndarray] = {}
     keys, lazy = [], []

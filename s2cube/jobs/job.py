@@ -239,13 +239,17 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     from s2cube.jobs._cost import Forecast
 
     predictor, costs, unusable = Forecast(job.config, headers), {}, []
-    for task in job.todo:
-        try:
-            costs[task.id] = predictor.of(task)
-        except SliceError as error:
-            ids = tuple(scene.id for scene in task.scenes)
-            unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
+    divided = batches_of(job)
+    tasks = {task.id: task for task in job.todo}
+    for batch in divided:
+        for slice_id, cost in predictor.of(batch).items():
+            if isinstance(cost, SliceError):
+                task = tasks[slice_id]
+                ids = tuple(scene.id for scene in task.scenes)
+                unusable.append(UnusableSlice(task.id, ids, cost, task.slice.time, task.slice.end))
+            else:
+                costs[slice_id] = cost
     cluster = job.config.cluster
-    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
+    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(divided))
     found = Forecasts(costs, tuple(unusable), processes)
-    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))
+    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(divided)))

@@ -78,11 +78,12 @@ def _blocks(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
     """Divide the slices of a day by blocks. An area belongs to the block of its centre."""
     of_blocks: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
-        of_blocks.setdefault(_block(task), []).append(task)
+        of_blocks.setdefault(block_of(task), []).append(task)
     return map(tuple, of_blocks.values())
 
 
-def _block(task: Task) -> tuple[object, ...]:
+def block_of(task: Task) -> tuple[object, ...]:
+    """Return the CRS and the place of the block that the centre of an area is in."""
     crs, bounds = str(task.geobox.crs), task.geobox.boundingbox
     aligned = (scene for scene in task.scenes if crs_code(scene) == crs)
     corners = (corner(asset) for scene in aligned for asset in scene.assets.values())

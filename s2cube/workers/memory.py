@@ -17,7 +17,7 @@ from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import canonical_bands, reflectance_bands
-from s2cube.workers.batches import day_of
+from s2cube.workers.batches import block_of, day_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,19 +88,24 @@ def of_block(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
     return math.prod(grid.geobox.shape) * of_cell
 
 
+def day_blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
+    """Group slices of small areas that are read together: those of one block whose grids have the same steps."""
+    grids = {task.id: read_grid(task.geobox, task.scenes, config.dilation_m) for task in tasks}
+    alike: dict[tuple[object, int], list[Task]] = {}
+    for task in tasks:
+        alike.setdefault((block_of(task), grids[task.id].steps), []).append(task)
+    return (Block(tuple(group), grids) for group in alike.values())
+
+
 def blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     """Divide the slices of a batch into blocks that fit into memory.
 
-    Slices of one block have the same CRS and steps. As many days as possible are in a block, because files of several
-    days can be read at the same time.
+    As many days as possible are in a block, because files of several days can be read at the same time.
     """
-    grids = {task.id: read_grid(task.geobox, task.scenes, config.dilation_m) for task in tasks}
-    alike: dict[tuple[str, int], list[Task]] = {}
-    for task in tasks:
-        alike.setdefault((str(task.geobox.crs), grids[task.id].steps), []).append(task)
     limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES)
-    for group in alike.values():
-        whole = Block(tuple(group), grids).grid
+    for together in day_blocks(tasks, config):
+        group, grids = together.tasks, together.grids
+        whole = together.grid
         most_scenes = limit // max(1, of_block(whole, config) // len(whole.nests))
         run: list[Task] = []
         scenes = set[int]()
