@@ -44,7 +44,8 @@ def pixels_under(raster: Lattice, grid: Lattice, parts: np.ndarray) -> np.ndarra
     rows, columns = _edges(raster, grid)
     low, high = (np.stack([rows[parts[:, top]], columns[parts[:, left]]], axis=1) for top, left in ((0, 2), (1, 3)))
     edges = np.stack([np.floor(low), np.ceil(high)], axis=2).reshape(-1, 4)
-    return clipped(edges.astype("int64"), (raster.height, raster.width))
+    # Clip before the cast: an item may declare a position that is too large for an integer.
+    return clipped(edges, (raster.height, raster.width)).astype("int64")
 
 
 def sum_areas(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None = None) -> None:

@@ -30,8 +30,9 @@ from s2cube.jobs.job import Job as PlannedJob
 from s2cube.jobs.submit import _run_submitted
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
+from s2cube.workers.batches import Batch
 from s2cube.workers.results import SliceResult
-from s2cube.workers.worker import make_slice
+from s2cube.workers.worker import compute_batch
 from support.clusters import DaskCluster, dask_cluster
 from support.runs import CommandLine, Job
 from support.servers import Faulty, answer, faulty, free_port
@@ -340,9 +341,9 @@ def test_an_error_comes_home_whole_whatever_it_came_of(monkeypatch: pytest.Monke
         except CPLE_AppDefinedError:
             raise WriteError("a.tif", "cannot be written", "Make room") from None
 
-    monkeypatch.setattr("s2cube.workers.worker._make_slice", full)
+    monkeypatch.setattr("s2cube.workers.worker._results", full)
     with pytest.raises(WriteError) as caught:
-        make_slice(None, None, None)  # type: ignore[arg-type]
+        compute_batch(None, None, None)  # type: ignore[arg-type]
     message = error_message(caught.value)
     assert isinstance(clean_exception(message["exception"].data)[1], WriteError)
 
@@ -354,8 +355,9 @@ def test_a_disk_that_is_full_at_home_is_named(monkeypatch: pytest.MonkeyPatch, t
     brought = SliceResult("corner_1", files={"corner_1.tif": b"1"})
     with held(Output.at(tmp_path)) as lease, monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
+        task = SimpleNamespace(id="corner_1", aoi=SimpleNamespace(id="corner"))
         with pytest.raises(WriteError, match=r"corner_1: cannot be written \(No space left on device\)"):
-            Recorder(lease).record(SimpleNamespace(aoi=SimpleNamespace(id="corner")), brought, running=0)  # type: ignore[arg-type]
+            list(Recorder(lease).record(Batch((task,)), [brought], running=0))  # type: ignore[arg-type]
 
 
 def test_nobody_there(s2cube_command: CommandLine, job: Job) -> None:

@@ -1,5 +1,6 @@
 """Which results of a slice are final, and after which pause it is retried."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ from odc.geo.geom import box
 from s2cube.area.aoi import AOI
 from s2cube.cluster.stream import Retry
 from s2cube.errors import AssetReadError, BusyError, ClusterError, S2CubeError, WriteError
+from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._retry import SlicePolicy
 from s2cube.scenes.time_slice import Task, TimeSlice
+from s2cube.workers.batches import Batch
 from s2cube.workers.results import SliceResult, failed
 
 RETRIES = 2
@@ -30,8 +33,37 @@ def unreadable(may_pass: bool) -> AssetReadError:
     return error
 
 
-def decide(task: Task, returned: SliceResult | BaseException, attempt: int) -> SliceResult | Retry:
-    return SlicePolicy(RETRIES).decide(task, returned, attempt)
+def decide(
+    task: Task, returned: SliceResult | BaseException, attempt: int
+) -> SliceResult | Retry[Batch, list[SliceResult]]:
+    """Decide on a batch of one slice."""
+    answer = returned if isinstance(returned, BaseException) else [returned]
+    decision = SlicePolicy(RETRIES).decide(Batch((task,)), answer, attempt)
+    return decision if isinstance(decision, Retry) else decision[0]
+
+
+def of_three(task: Task) -> Batch:
+    return Batch(tuple(replace(task, slice=replace(task.slice, id=f"x_{day}")) for day in (1, 2, 3)))
+
+
+def test_only_the_slices_that_failed_are_retried(task: Task) -> None:
+    batch, traffic = of_three(task), Traffic(5, 100)
+    busy = replace(failed(batch.tasks[0], unreadable(may_pass=True)), traffic=traffic)
+    returned = [busy, SliceResult("x_2", path="x_2.tif"), failed(batch.tasks[2], unreadable(may_pass=False))]
+    decision = SlicePolicy(RETRIES).decide(batch, returned, 1)
+    assert isinstance(decision, Retry)
+    assert decision.tasks == (("x_1", Batch(batch.tasks[:1])),)
+    assert decision.final == [replace(returned[1], traffic=traffic), returned[2]]
+    assert SlicePolicy(RETRIES).decide(batch, returned, RETRIES + 1) is returned
+
+
+@pytest.mark.parametrize("attempt", [1, RETRIES + 1])
+def test_a_batch_whose_workers_die_is_divided(task: Task, attempt: int) -> None:
+    """One slice may be the cause. The others must not fail with it."""
+    batch = of_three(task)
+    decision = SlicePolicy(RETRIES).decide(batch, KilledWorker("x_1", WORKER, 3), attempt)
+    assert isinstance(decision, Retry)
+    assert decision.tasks == tuple((each.id, Batch((each,))) for each in batch.tasks)
 
 
 def test_success_is_final(task: Task) -> None:
