@@ -128,7 +128,7 @@ class Output:
         if folder is None:
             return {each for each in slice_ids if slice_file(aoi_id, each) in sizes}
         try:
-            return {*slice_ids} & {*os.listdir(folder)}
+            return {*slice_ids} & {entry.name for entry in os.scandir(folder)}
         except OSError:
             # If the folder is not missing, reading an Item raises the error that explains why.
             return {*slice_ids} if os.path.lexists(folder) else ()
