@@ -23,6 +23,9 @@ _SAME_PLACE_M = 1
 _DEGREE_M = 111_700
 """Length of a degree of latitude at the poles, metres (WGS 84)."""
 
+_DECIMALS = 6
+"""Number of decimals of degrees in a search: 0.1 m. With more, addresses of searches would be too long."""
+
 _LAST_LAT = 84
 """Latitude up to which Sentinel-2 sees, degrees. Beyond it, a degree of longitude counts as there, so that no box goes
 around the pole."""
@@ -100,10 +103,14 @@ def _degree_of_longitude_m(boxes: "NDArray[np.float64]") -> float:
 
 
 def _search_area(aois: Sequence[AOI], boxes: "NDArray[np.float64]") -> "Geometry":
+    import numpy as np
     import shapely
     from odc.geo.geom import Geometry
 
     if len(aois) == 1:
         return aois[0].search_area
-    around = split(enclosing(shapely.union_all(shapely.box(*boxes.T))))
+    # The float that is nearest to a rounded decimal may be inside the box.
+    low = np.minimum(boxes[:, :2], np.floor(boxes[:, :2] * 10**_DECIMALS) / 10**_DECIMALS)
+    high = np.maximum(boxes[:, 2:], np.ceil(boxes[:, 2:] * 10**_DECIMALS) / 10**_DECIMALS)
+    around = split(enclosing(shapely.union_all(shapely.box(*low.T, *high.T))))
     return Geometry(shapely.orient_polygons(around), "EPSG:4326")

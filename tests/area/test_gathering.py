@@ -1,8 +1,10 @@
 """Areas that are searched together: near each other, each in one gathering, inside what is asked for."""
 
+import json
 import math
 import random
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 import shapely
@@ -109,6 +111,16 @@ def test_their_order_has_no_effect() -> None:
     shuffled = aois[:]
     chosen.shuffle(shuffled)
     assert {frozenset(shuffled[position].id for position in each.positions) for each in gather(shuffled)} == {*parts}
+
+
+def test_what_is_sent_is_short() -> None:
+    """Servers accept addresses of 8 kB; a comma, a bracket and a space have three characters there."""
+    chosen = random.Random(5)
+    for number in (2, 20, 25, 200):
+        aois = boxes([(chosen.uniform(5, 6), chosen.uniform(45, 46), 0.01 / 3, 0.01 / 3) for _ in range(number)])
+        (found,) = gather(aois)
+        assert len(quote(json.dumps(found.search_area.json))) < 6000
+        assert covers(found, aois)
 
 
 def test_no_area() -> None:
