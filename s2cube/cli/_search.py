@@ -24,17 +24,17 @@ def search(
     settings = load_settings(flags, config)
     from s2cube.area.areas import areas_of_job
     from s2cube.cli._table import Found, facts_of_scene, table_of_scenes
-    from s2cube.scenes.scene import identity
-    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue, sort_key
+    from s2cube.scenes.scene import identity, sort_key
+    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
     from s2cube.stac.source import save_items
 
     criteria = settings.search
     aois = areas_of_job(settings.job)
     catalogue = open_catalogue(criteria, settings.read.timeout_s)
     found: dict[str, Found] = {}
-    for aoi in aois:
-        for item in drop_unrequested(find_scenes(aoi, criteria, catalogue), aoi, criteria):
-            found.setdefault(identity(item), Found(item, [])).aois.append(aoi.id)
+    for aoi, of_area in zip(aois, find_scenes(aois, criteria, catalogue), strict=True):
+        for scene in drop_unrequested(of_area, aoi, criteria):
+            found.setdefault(identity(scene.item), Found(scene.item, [])).aois.append(aoi.id)
     listed = sorted(found.values(), key=lambda each: sort_key(each.item))
     scenes = [each.item for each in listed]
     if save:

@@ -68,6 +68,18 @@ class TimeRange:
             raise ValueError(f"'{text}' ends before it begins: {first} is later than {last}")
         return cls(start, end, start is not None and _is_date(first), end is not None and _is_date(last))
 
+    @classmethod
+    def around(cls, ranges: Sequence[Self]) -> Self | None:
+        """Return the shortest range that contains others; None if there are none."""
+        if not ranges:
+            return None
+        starts, ends = [each.start for each in ranges], [each.end for each in ranges]
+        known_starts, known_ends = [each for each in starts if each], [each for each in ends if each]
+        return cls(
+            min(known_starts) if len(known_starts) == len(starts) else None,
+            max(known_ends) if len(known_ends) == len(ends) else None,
+        )
+
     def at(self, lon: float) -> Self:
         """Return the range at a longitude, degrees east, where a date means the solar day."""
         # The solar day is the date of UTC + lon / 15 h.

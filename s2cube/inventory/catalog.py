@@ -114,7 +114,7 @@ def _is_own(catalog: bytes | None) -> bool:
 
 def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of slices; leave out Items that cannot be read."""
-    items = output.read_items(aoi_id, slice_ids)
+    items = output.read_items((aoi_id, slice_id) for slice_id in slice_ids)
     return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 

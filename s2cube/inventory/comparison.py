@@ -1,6 +1,6 @@
 """Compare existing images with a plan, and describe what has changed since they were written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,20 +60,30 @@ class Comparison:
         return self.is_there and not self.settings and bool(self.lost)
 
 
-def compare(plan: Plan, output: Output, sizes: Mapping[str, int], config: CubeSection) -> Iterator[Comparison]:
-    """Compare the slices of a plan with the images in an output.
+def compare(
+    plans: Sequence[Plan], output: Output, sizes: Mapping[str, int], config: CubeSection
+) -> Iterator[Comparison]:
+    """Compare the slices of plans, plan by plan, with the images in an output.
 
     Parameters
     ----------
     sizes
         See `Output.sizes`.
     """
-    items = output.read_items(plan.aoi.id, [each.id for each in plan.slices])
-    for each, existing in zip(plan.slices, items, strict=True):
-        if existing:
-            yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))
-        else:
-            yield Comparison(each)
+    present = [output.present(plan.aoi.id, [each.id for each in plan.slices], sizes) for plan in plans]
+    items = output.read_items(
+        (plan.aoi.id, each.id)
+        for plan, there in zip(plans, present, strict=True)
+        for each in plan.slices
+        if each.id in there
+    )
+    for plan, there in zip(plans, present, strict=True):
+        for each in plan.slices:
+            existing = next(items) if each.id in there else None
+            if existing:
+                yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))
+            else:
+                yield Comparison(each)
 
 
 def _compare(

@@ -16,7 +16,7 @@ from s2cube.inventory.comparison import Comparison, compare
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.jobs.results import Cost
 from s2cube.scenes.assets import drop_unused_assets
-from s2cube.scenes.plan import make_plan, narrow
+from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
@@ -105,15 +105,16 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
     overwritten = _overwritten(config, output, digest)
     of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
-    compared: list[tuple[Task, Comparison]] = []
-    for aoi in aois:
-        items = find_scenes(aoi, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
-        plan = narrow(make_plan(items, aoi, config.cube), config.search)
-        log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(items), len(plan.slices))
+    planner = Planner(config.cube)
+    found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
+    for aoi, scenes in zip(aois, found, strict=True):
+        plan = narrow(planner.plan(scenes, aoi), config.search)
+        log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(scenes), len(plan.slices))
         plans.append(plan)
-        compared += zip(plan.tasks(), compare(plan, output, sizes, config.cube), strict=True)
     if len(plans) > 1:
         log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    tasks = (task for plan in plans for task in plan.tasks())
+    compared = list(zip(tasks, compare(plans, output, sizes, config.cube), strict=True))
     _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:

@@ -1,73 +1,138 @@
-"""Create the plan of an area of interest: its grid, and the scenes of each time slice."""
+"""Create the plans of areas of interest: its grid, and the scenes of each time slice."""
 
 import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import accumulate, groupby
+from typing import NamedTuple
 
 import pystac
 
 from s2cube.area.aoi import AOI
 from s2cube.area.grid import aoi_geobox
 from s2cube.area.names import unique_file_names
-from s2cube.config.literals import Offset
 from s2cube.config.sections import CubeSection, SearchSection
 from s2cube.config.times import solar_day
 from s2cube.errors import SliceError
-from s2cube.scenes._granules import Granule, find_granules, log_dropped
+from s2cube.scenes._facts import SceneFacts
+from s2cube.scenes._granules import Granule, find_granules
 from s2cube.scenes.assets import check_scene
 from s2cube.scenes.provider import provider
-from s2cube.scenes.recipe import recipe
-from s2cube.scenes.scene import acquired, crs_codes, tile
-from s2cube.scenes.time_slice import Plan, TimeSlice, UnusableSlice
+from s2cube.scenes.recipe import ground_part, recipe, scene_part
+from s2cube.scenes.scene import UNKNOWN_TIME, acquired, crs_codes
+from s2cube.scenes.time_slice import Dropped, Plan, TimeSlice, UnusableSlice
 from s2cube.stac.members import as_scene_errors
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN = datetime.max.replace(tzinfo=UTC)
-"""Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
-
 
 def make_plan(items: Iterable[pystac.Item], aoi: AOI, config: CubeSection) -> Plan:
-    """Deduplicate scenes and group them into time slices.
+    """Deduplicate scenes and group them into time slices, see `Planner.plan`."""
+    return Planner(config).plan(map(SceneFacts, items), aoi)
 
-    Only the newest processing of each granule is used. The others are logged and stored in `TimeSlice.dropped`. Slices
-    are sorted by time. In a slice, scenes in the CRS of the grid come first, because they are not warped. Then scenes
-    are sorted by time of acquisition and id. The order of `items` has no effect. A slice with a scene that cannot be
-    used is in `Plan.unusable`.
+
+class _Checked(NamedTuple):
+    """What the item of a scene decides for every area.
+
+    Parameters
+    ----------
+    error
+        Why the scene cannot be used; None if it can be used.
+    crs
+        See `scene.crs_codes`.
+    recipe_part
+        See `recipe.scene_part`.
     """
-    geobox = aoi_geobox(aoi, config.crs, config.resolution_m)
-    granules = find_granules(items)
-    log_dropped(granules)
-    dated, undated = _dated(granules)
-    _warn_about_assumptions([each.scene for each in granules], config.offset)
-    labels = _labels(granules)
-    groups = _groups(dated, aoi, config, labels)
-    # Names must be unique even if the id of a scene looks like a day.
-    names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene, _ in undated)])
-    slices, unusable = [], []
-    for name, (_, group) in zip(names, groups, strict=False):
-        slice_id = f"{aoi.id}_{name}"
-        scenes = [each.scene for each in group]
-        if error := _first_error(scenes, config):
-            ids = tuple(scene.id for scene in scenes)
-            unusable.append(UnusableSlice(slice_id, ids, error, acquired(scenes[0]), acquired(scenes[-1])))
-            continue
-        slices.append(
-            TimeSlice(
-                id=slice_id,
-                time=acquired(scenes[0]),
-                end=acquired(scenes[-1]),
-                scenes=tuple(sorted(scenes, key=lambda item: crs_codes(item) != {str(geobox.crs)})),
-                dropped=tuple(dropped for each in group for dropped in each.dropped),
-                recipe=recipe(aoi, geobox, scenes, config),
-            )
+
+    error: SliceError | None
+    crs: frozenset[str] = frozenset()
+    recipe_part: str = ""
+
+
+class Planner:
+    """Plans several areas of interest with the same settings. The item of each scene is checked once."""
+
+    def __init__(self, config: CubeSection) -> None:
+        self._config = config
+        self._checked: dict[SceneFacts, _Checked] = {}
+        self._logged: set[Dropped | str] = set()
+        """Unused scenes and unknown collections that are logged already."""
+
+    def plan(self, scenes: Iterable[SceneFacts], aoi: AOI) -> Plan:
+        """Deduplicate scenes and group them into time slices.
+
+        Only the newest processing of each granule is used. The others are logged and stored in `TimeSlice.dropped`.
+        Slices are sorted by time. In a slice, scenes in the CRS of the grid come first, because they are not warped.
+        Then scenes are sorted by time of acquisition and id. The order of `scenes` has no effect. A slice with a scene
+        that cannot be used is in `Plan.unusable`.
+        """
+        geobox = aoi_geobox(aoi, self._config.crs, self._config.resolution_m)
+        crs, ground = {str(geobox.crs)}, ground_part(aoi, geobox, self._config)
+        granules = find_granules(scenes)
+        self._log_dropped(granules)
+        self._check([each.scene for each in granules])
+        dated = sorted((each for each in granules if each.scene.sort_key[0] != UNKNOWN_TIME), key=_order)
+        undated = sorted(
+            (each.scene for each in granules if each.scene.sort_key[0] == UNKNOWN_TIME), key=lambda each: each.item.id
         )
-    for name, (scene, error) in zip(names[len(groups) :], undated, strict=True):
-        unusable.append(UnusableSlice(f"{aoi.id}_{name}", (scene.id,), error))
-    return Plan(aoi, geobox, tuple(slices), tuple(unusable))
+        labels = _labels(granules)
+        groups = _groups(dated, aoi, self._config, labels)
+        # Names must be unique even if the id of a scene looks like a day.
+        names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene in undated)])
+        ids = [f"{aoi.id}_{name}" for name in names]
+        found = [self._slice(each, group, crs, ground) for each, (_, group) in zip(ids, groups, strict=False)]
+        found += [
+            UnusableSlice(each, (scene.item.id,), _error_of_time(scene.item))
+            for each, scene in zip(ids[len(groups) :], undated, strict=True)
+        ]
+        slices = tuple(each for each in found if isinstance(each, TimeSlice))
+        return Plan(aoi, geobox, slices, tuple(each for each in found if isinstance(each, UnusableSlice)))
+
+    def _slice(self, slice_id: str, group: list[Granule], crs: set[str], ground: str) -> TimeSlice | UnusableSlice:
+        """Make the time slice of granules, which are in order of time.
+
+        Parameters
+        ----------
+        crs
+            The CRS of the grid.
+        ground
+            See `recipe.ground_part`.
+        """
+        scenes = [each.scene for each in group]
+        checked = [self._checked[scene] for scene in scenes]
+        first, last = scenes[0].sort_key[0], scenes[-1].sort_key[0]
+        if error := next((each.error for each in checked if each.error), None):
+            return UnusableSlice(slice_id, tuple(scene.item.id for scene in scenes), error, first, last)
+        return TimeSlice(
+            id=slice_id,
+            time=first,
+            end=last,
+            scenes=tuple(scene.item for scene in sorted(scenes, key=lambda scene: self._checked[scene].crs != crs)),
+            dropped=tuple(dropped for each in group for dropped in each.dropped),
+            recipe=recipe(ground, [each.recipe_part for each in checked]),
+        )
+
+    def _check(self, scenes: Iterable[SceneFacts]) -> None:
+        """Check the items of scenes that are not checked yet. Warn if a catalogue is unknown."""
+        new = [scene for scene in scenes if scene not in self._checked]
+        self._checked |= {scene: _check(scene.item, self._config) for scene in new}
+        unknown = {scene.item.collection_id or "none" for scene in new if provider(scene.item) is None} - self._logged
+        self._logged |= unknown
+        if unknown and self._config.offset == "auto":
+            log.warning(
+                "collection %s is not from a catalogue that s2cube knows: bands are found by name, and the offset is "
+                "assumed. It is that of the raster extension, or else ESA's for the processing baseline (see --offset)",
+                ", ".join(sorted(unknown)),
+            )
+
+    def _log_dropped(self, granules: Iterable[Granule]) -> None:
+        """Log the scenes that are not used, once for all areas."""
+        new = {dropped for each in granules if each.older for dropped in each.dropped} - self._logged
+        self._logged |= new
+        for each in sorted(new, key=lambda each: (each.kept, each.scene)):
+            log.info("%s: not used; %s is used instead (%s)", each.scene, each.kept, each.reason)
 
 
 def narrow(plan: Plan, config: SearchSection) -> Plan:
@@ -84,7 +149,7 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
                 log.warning("%s: left out, because only a part of its day is requested", each.id)
         slices = [each for each in slices if times.holds(each.time, each.end)]
     if config.max_items is not None:
-        slices.sort(key=lambda each: each.end or _UNKNOWN, reverse=True)
+        slices.sort(key=lambda each: each.end or UNKNOWN_TIME, reverse=True)
         counts = accumulate((len(each.scenes) for each in slices), initial=0)
         slices = [each for each, before in zip(slices, counts, strict=False) if before < config.max_items]
     kept = {each.id for each in slices}
@@ -96,61 +161,45 @@ def narrow(plan: Plan, config: SearchSection) -> Plan:
     )  # fmt: skip
 
 
-def _dated(granules: list[Granule]) -> tuple[list[Granule], list[tuple[pystac.Item, SliceError]]]:
-    """Sort granules by time, id and tile. Return scenes whose time is unknown separately, with the error."""
-    dated, undated = [], []
-    for each in granules:
-        try:
-            dated.append((acquired(each.scene), each.scene.id, _tile(each.scene), each))
-        except SliceError as error:
-            undated.append((each.scene, error))
-    dated.sort(key=lambda each: each[:3])
-    undated.sort(key=lambda each: each[0].id)
-    return [each for *_, each in dated], undated
+def _order(granule: Granule) -> tuple[datetime, str, str]:
+    """Return time, id and tile."""
+    return (*granule.scene.sort_key, granule.scene.tile)
 
 
-def _labels(granules: list[Granule]) -> dict[pystac.Item, str]:
+def _error_of_time(item: pystac.Item) -> SliceError:
+    """Return why the time of a scene is unknown."""
+    try:
+        acquired(item)
+    except SliceError as error:
+        return error
+    raise AssertionError(f"{item.id} has a time")
+
+
+def _labels(granules: list[Granule]) -> dict[SceneFacts, str]:
     """Name scenes by their ids. If several scenes have the same id, add their tiles."""
-    ids = Counter(each.scene.id for each in granules)
+    ids = Counter(each.scene.item.id for each in granules)
     return {
-        each.scene: f"{each.scene.id}_{_tile(each.scene)}" if ids[each.scene.id] > 1 else each.scene.id
-        for each in granules
+        scene: f"{scene.item.id}_{scene.tile}" if ids[scene.item.id] > 1 else scene.item.id
+        for scene in (each.scene for each in granules)
     }
 
 
 def _groups(
-    granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[pystac.Item, str]
+    granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[SceneFacts, str]
 ) -> list[tuple[str, list[Granule]]]:
     """Group granules by time slice. Return each group with the last part of the id of its slice."""
     if config.group_by == "scene":
         return [(labels[each.scene], [each]) for each in granules]
-    days = groupby(granules, key=lambda each: solar_day(acquired(each.scene), aoi.lon))
+    lon = aoi.lon
+    days = groupby(granules, key=lambda each: solar_day(each.scene.sort_key[0], lon))
     return [(day, list(of_day)) for day, of_day in days]
 
 
-def _tile(item: pystac.Item) -> str:
+def _check(item: pystac.Item, config: CubeSection) -> _Checked:
+    """Check the item of a scene, and read what plans need of it."""
     try:
-        return tile(item)
-    except SliceError:
-        return ""
-
-
-def _first_error(scenes: list[pystac.Item], config: CubeSection) -> SliceError | None:
-    """Check the items of scenes. Return the error of the first scene that cannot be used; None if all can be used."""
-    for scene in scenes:
-        try:
-            with as_scene_errors(scene):
-                check_scene(scene, config)
-        except SliceError as error:
-            return error
-    return None
-
-
-def _warn_about_assumptions(scenes: list[pystac.Item], offset: Offset) -> None:
-    unknown = sorted({scene.collection_id or "none" for scene in scenes if provider(scene) is None})
-    if unknown and offset == "auto":
-        log.warning(
-            "collection %s is not from a catalogue that s2cube knows: bands are found by name, and the offset is "
-            "assumed. It is that of the raster extension, or else ESA's for the processing baseline (see --offset)",
-            ", ".join(unknown),
-        )
+        with as_scene_errors(item):
+            check_scene(item, config)
+            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config))
+    except SliceError as error:
+        return _Checked(error)

@@ -22,31 +22,45 @@ DATA_VERSION = 2
 """
 
 
-def recipe(aoi: AOI, geobox: "GeoBox", scenes: Iterable[pystac.Item], config: CubeSection) -> str:
+def recipe(of_ground: str, of_scenes: Iterable[str]) -> str:
     """Return the digest of everything that affects the pixels of an image, except the choice of bands.
+
+    Its two parts are JSON, because they repeat: areas share scenes, and slices share an area.
+
+    Parameters
+    ----------
+    of_ground
+        See `ground_part`.
+    of_scenes
+        The scenes of the image in order of time, see `scene_part`.
+    """
+    content = f"[{of_ground}, [{', '.join(of_scenes)}]]"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def ground_part(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> str:
+    """Return the part of a recipe that all images of an area have in common."""
+    # The digest contains the grid and the offset of each scene separately.
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
+    grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
+    return json.dumps([DATA_VERSION, aoi.ground, *grid, settings], default=str)[1:-1]
+
+
+def scene_part(scene: pystac.Item, config: CubeSection) -> str:
+    """Return the part of a recipe that comes from a scene.
 
     Raises
     ------
     SceneError
-        If a required member of an item is invalid.
+        If a required member of the item is invalid.
     """
-    # The digest contains the grid and the offset of each scene separately.
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
-    grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
-    of_scenes = [
-        (scene.id, processed(scene), offset_dn(scene, config.offset), _file_versions(scene, config)) for scene in scenes
-    ]
-    content = json.dumps([DATA_VERSION, aoi.ground, *grid, settings, of_scenes], default=str)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    versions = [_file_version(scene.assets[key]) for key in used_keys(scene, config)]
+    return json.dumps([scene.id, processed(scene), offset_dn(scene, config.offset), versions], default=str)
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:
     """Return the settings that an Item stores, by the names of the flags. The Item stores the bands separately."""
     return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
-
-
-def _file_versions(scene: pystac.Item, config: CubeSection) -> list[str]:
-    return [_file_version(scene.assets[key]) for key in used_keys(scene, config)]
 
 
 def _file_version(asset: pystac.Asset) -> str:

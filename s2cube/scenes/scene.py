@@ -1,13 +1,13 @@
 """Read the properties of a scene from its item. Items may come from any catalogue."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pystac
 
-from s2cube.errors import SceneError
+from s2cube.errors import SceneError, SliceError
 from s2cube.sentinel2 import BAND_ASSETS, LAYER_ASSETS
 from s2cube.stac.members import (
     REMEDY,
@@ -41,6 +41,9 @@ _BASELINE_WITHOUT_MEANING = 99
 """ESA uses 99.xx for tests and for any reprocessing."""
 _EPSG = re.compile(r"EPSG:(\d{4,6})")
 
+UNKNOWN_TIME = datetime.max.replace(tzinfo=UTC)
+"""Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
+
 
 def identity(item: pystac.Item) -> str:
     """Return a key that is equal for the same scene in two answers. Two different scenes may share an id."""
@@ -61,6 +64,14 @@ def acquired(item: pystac.Item) -> datetime:
     if when is None:
         raise SceneError(item.id, "has no datetime", REMEDY)
     return when
+
+
+def sort_key(item: pystac.Item) -> tuple[datetime, str]:
+    """Return time and id, the sort key of scenes; see `UNKNOWN_TIME`."""
+    try:
+        return acquired(item), item.id
+    except SliceError:
+        return UNKNOWN_TIME, item.id
 
 
 def footprint(item: pystac.Item) -> "BaseGeometry":

@@ -1,37 +1,36 @@
-"""Search an open catalogue for the scenes of an area of interest."""
+"""Search an open catalogue for the scenes of areas of interest."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 import pystac
 
 from s2cube.area.aoi import AOI
+from s2cube.area.gathering import gather
 from s2cube.config.sections import SearchSection
-from s2cube.config.times import TimeRange, day_begin
-from s2cube.errors import SearchError, SliceError
+from s2cube.config.times import TimeRange
+from s2cube.errors import SearchError
+from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes._granules import find_granules
-from s2cube.scenes._item_list import ItemList
+from s2cube.scenes._join import Join, days_searched, is_clear
 from s2cube.scenes._level import other_level
-from s2cube.scenes.scene import acquired, cloud_cover, footprint
+from s2cube.scenes.scene import UNKNOWN_TIME
 from s2cube.stac.api import Api
 from s2cube.stac.api_search import search_api
 from s2cube.stac.catalogue_io import TIMEOUT_S
 from s2cube.stac.question import Question
 from s2cube.stac.source import open_source
 
+if TYPE_CHECKING:
+    from odc.geo.geom import Geometry
+
 log = logging.getLogger(__name__)
 
-Catalogue = Api | ItemList
+Catalogue: TypeAlias = Api | Sequence[pystac.Item]
 """An API that can be searched, or all items of any other source."""
-
-_UNKNOWN = datetime.max.replace(tzinfo=UTC)
-"""Time of a scene whose time is unknown. It is the latest, so that a limit to the newest scenes does not remove it."""
-_SAME_PASS = timedelta(minutes=1)
-"""Maximum time difference between two processings of one granule. Known differences are milliseconds."""
 
 
 def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
@@ -53,7 +52,7 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
         if isinstance(source, Iterator):
             items = list(source)
             _check_collection(items, config)
-            return ItemList(items)
+            return items
         collection = source.collection(config.collection)
         if collection is None:
             raise _no_collection(config, source.collection_names())
@@ -64,53 +63,85 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
 
 
 def find_scenes(
-    aoi: AOI,
+    aois: Sequence[AOI],
     config: SearchSection,
     catalogue: Catalogue,
     keep: Callable[[pystac.Item], pystac.Item] = lambda item: item,
-) -> list[pystac.Item]:
-    """Find the scenes of an area of interest in an open catalogue, oldest first.
+) -> list[list[SceneFacts]]:
+    """Find the scenes of areas of interest in an open catalogue, oldest first.
 
-    The search covers each solar day of `config.datetime` completely, so that every image has all its scenes. If an API
-    returns the newest scenes first, the search stops when there are `config.max_items` scenes and their earliest day
-    is complete. So it may return more scenes. `config.max_cloud_percent` applies to the newest processing of each
-    granule. The older processings are returned with the newest.
+    An API is searched once for areas that are near each other (see `gather`), and each area gets the scenes that cover
+    it: the same scenes as if it were searched alone. The search covers each solar day of `config.datetime` completely,
+    so that every image has all its scenes. If an API returns the newest scenes first, the search stops when each area
+    has `config.max_items` scenes and their earliest day is complete. So it may return more scenes.
+    `config.max_cloud_percent` applies to the newest processing of each granule. The older processings are returned with
+    the newest.
 
     Parameters
     ----------
     keep
         Function that converts each item before it is stored, for example to an item with fewer assets.
 
+    Returns
+    -------
+    list of list of SceneFacts
+        The scenes of each area. Areas share the values of scenes that cover several of them.
+
     Raises
     ------
     SearchError
         If the search fails.
     """
-    days = config.datetime and config.datetime.whole_days_at(aoi.lon)
-    matches = partial(_matches, aoi=aoi, config=config, days=days)
+    found: list[list[SceneFacts]] = [[] for _ in aois]
     with _as_search_errors(config):
-        matching: Iterator[pystac.Item]
-        if isinstance(catalogue, ItemList):
-            matching = filter(matches, catalogue.near(aoi.geometry_lonlat.geom))
+        if not isinstance(catalogue, Api):
+            join = Join(aois, config, keep)
+            join.add_all(catalogue)
+            found = join.scenes
         else:
-            question = Question(config.stac, config.collection, aoi.search_area, str(days) if days else None)
-            found = search_api(catalogue, question)
-            may_stop = catalogue.is_sorted and config.max_items is not None
-            matching = _newest_matching(found, matches, aoi, config) if may_stop else filter(matches, found)
-        scenes = [keep(item) for item in matching]
+            for each in gather(aois):
+                gathered = [aois[position] for position in each.positions]
+                scenes = _ask(catalogue, gathered, each.search_area, config, keep)
+                for position, of_area in zip(each.positions, scenes, strict=True):
+                    found[position] = of_area
     if config.max_cloud_percent < 100:
-        clear = (each for each in find_granules(scenes) if _is_clear(each.scene, config))
-        scenes = [item for each in clear for item in (each.scene, *each.older)]
-    return sorted(scenes, key=sort_key)
+        found = [_clear(scenes, config) for scenes in found]
+    return [sorted(scenes, key=lambda scene: scene.sort_key) for scenes in found]
 
 
-def drop_unrequested(found: list[pystac.Item], aoi: AOI, config: SearchSection) -> list[pystac.Item]:
+def _ask(
+    api: Api,
+    aois: Sequence[AOI],
+    search_area: "Geometry",
+    config: SearchSection,
+    keep: Callable[[pystac.Item], pystac.Item],
+) -> list[list[SceneFacts]]:
+    """Search an API once for several areas; return the scenes of each."""
+    times = TimeRange.around([days for aoi in aois if (days := days_searched(aoi, config))])
+    question = Question(config.stac, config.collection, search_area, str(times) if times else None)
+    items, join = search_api(api, question), Join(aois, config, keep)
+    # The first request may tell that the API does not sort, so the property is read after it.
+    if api.is_sorted and config.max_items is not None:
+        join.add_newest(items)
+    else:
+        join.add_all(items)
+    return join.scenes
+
+
+def _clear(scenes: list[SceneFacts], config: SearchSection) -> list[SceneFacts]:
+    """Remove the granules that have too many clouds."""
+    clear = (each for each in find_granules(scenes) if is_clear(each.scene, config))
+    return [scene for each in clear for scene in (each.scene, *each.older)]
+
+
+def drop_unrequested(found: list[SceneFacts], aoi: AOI, config: SearchSection) -> list[SceneFacts]:
     """Remove the scenes that `find_scenes` returns only to complete days."""
     exact = config.datetime and config.datetime.at(aoi.lon)
-    within = [item for item in found if not exact or _is_within(item, exact)]
+    within = [each for each in found if not exact or each.sort_key[0] == UNKNOWN_TIME or each.sort_key[0] in exact]
     if config.max_items is None:
         return within
-    return sorted((each.scene for each in find_granules(within)), key=sort_key)[-config.max_items :]
+    newest = sorted((each.scene for each in find_granules(within)), key=lambda scene: scene.sort_key)
+    return newest[-config.max_items :]
 
 
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
@@ -131,11 +162,11 @@ def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, c
     requested = {*scenes, known}
     try:
         with _as_search_errors(config):
-            if isinstance(catalogue, ItemList):
-                found = iter(catalogue)
-            else:
-                question = Question(config.stac, config.collection, None, ids=tuple(sorted(requested)))
-                found = search_api(catalogue, question)
+            found: Iterable[pystac.Item] = (
+                catalogue
+                if not isinstance(catalogue, Api)
+                else search_api(catalogue, Question(config.stac, config.collection, None, ids=tuple(sorted(requested))))
+            )
             present = {item.id for item in found}
     except SearchError as error:
         log.warning("%s", error)
@@ -151,74 +182,6 @@ def _as_search_errors(config: SearchSection) -> Iterator[None]:
     except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError) as error:
         problem = f"failed during the search ({error})"
         raise SearchError(config.stac, problem, "Report it to the operator of the catalogue") from error
-
-
-def sort_key(item: pystac.Item) -> tuple[datetime, str]:
-    """Return time and id, the sort key of scenes; see `_UNKNOWN`."""
-    try:
-        return acquired(item), item.id
-    except SliceError:
-        return _UNKNOWN, item.id
-
-
-def _is_within(item: pystac.Item, times: TimeRange) -> bool:
-    try:
-        return acquired(item) in times
-    except SliceError:
-        return True
-
-
-def _is_clear(item: pystac.Item, config: SearchSection) -> bool:
-    if config.max_cloud_percent == 100:
-        return True
-    cloud_percent = cloud_cover(item)
-    return cloud_percent is not None and cloud_percent <= config.max_cloud_percent
-
-
-def _matches(item: pystac.Item, aoi: AOI, config: SearchSection, days: TimeRange | None) -> bool:
-    if item.collection_id not in (None, config.collection) or (days and not _is_within(item, days)):
-        return False
-    try:
-        outline = footprint(item)
-    except SliceError as error:
-        # The scene may intersect the area. Include it, so that only its slice fails, and the search continues.
-        log.warning("%s. s2cube assumes that it covers %s", error, aoi.id)
-        return True
-    area = aoi.geometry_lonlat.geom
-    return bool(outline.intersects(area) and not outline.touches(area))
-
-
-def _newest_matching(
-    found: Iterator[pystac.Item], matches: Callable[[pystac.Item], bool], aoi: AOI, config: SearchSection
-) -> Iterator[pystac.Item]:
-    """Yield the items that match. If the items arrive newest first, stop when there are enough complete days."""
-    matching: list[pystac.Item] = []
-    earliest = complete_from = _UNKNOWN
-    in_order = True
-    for item in found:
-        time, _ = sort_key(item)
-        in_order &= time <= earliest
-        if in_order and time < complete_from and _are_enough(matching, aoi, config):
-            return
-        if matches(item):
-            matching.append(item)
-            yield item
-        if time < _UNKNOWN:
-            earliest, complete_from = time, day_begin(time, aoi.lon) - _SAME_PASS
-
-
-def _are_enough(items: list[pystac.Item], aoi: AOI, config: SearchSection) -> bool:
-    """Check whether there are `max_items` granules. Do not count a day that is only partly in `config.datetime`."""
-    enough = config.max_items or 0
-    if len(items) < enough:
-        return False
-    exact = config.datetime and config.datetime.at(aoi.lon)
-    counted = 0
-    for each in find_granules(items):
-        time, _ = sort_key(each.scene)
-        full = not exact or time == _UNKNOWN or day_begin(time, aoi.lon) + timedelta(days=1) <= (exact.end or _UNKNOWN)
-        counted += full and _is_clear(each.scene, config)
-    return counted >= enough
 
 
 def _check_collection(items: list[pystac.Item], config: SearchSection) -> None:

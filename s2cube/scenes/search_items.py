@@ -7,8 +7,8 @@ import pystac
 
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import SearchSection
-from s2cube.scenes.scene import identity
-from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue, sort_key
+from s2cube.scenes.scene import identity, sort_key
+from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
@@ -82,6 +82,7 @@ def search_items(  # noqa: PLR0913  one parameter per setting, so that editors c
     config = SearchSection.of_arguments(locals())
     aois = read_aois(aoi, crs=crs)
     catalogue = open_catalogue(config)
-    found = [item for each in aois for item in drop_unrequested(find_scenes(each, config, catalogue), each, config)]
+    of_areas = zip(find_scenes(aois, config, catalogue), aois, strict=True)
+    found = [each.item for of_area in of_areas for each in drop_unrequested(*of_area, config)]
     # Areas may share scenes.
     return found if len(aois) == 1 else sorted({identity(item): item for item in found}.values(), key=sort_key)

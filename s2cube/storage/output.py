@@ -1,10 +1,11 @@
 """An output: list its slices, read them and write them."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _CHECKS = 3
 """Maximum number of times that an Item is compared with its files. A run may replace them meanwhile."""
+
+_ITEMS_AT_ONCE = 512
+"""Number of Items that are read ahead of their use. An Item takes some 20 kB of memory."""
 
 SliceState = Literal["current", "outdated", "missing"]
 """State of a slice in an output: made by the same recipe, made by another recipe, or missing."""
@@ -105,10 +109,29 @@ class Output:
             log.warning("%s cannot be read as an Item of s2cube (%s): the slice is treated as missing", path, error)
             return None
 
-    def read_items(self, aoi_id: str, slice_ids: Iterable[str]) -> Iterator[ImageItem | None]:
-        """Read the Items of slices of an AOI, see `item`; yield them in the order of the ids."""
+    def read_items(self, slices: Iterable[tuple[str, str]]) -> Iterator[ImageItem | None]:
+        """Read the Items of slices, given by the ids of AOI and slice, see `item`; yield them in this order."""
+        remaining = iter(slices)
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-            yield from threads.map(partial(self.item, aoi_id), slice_ids)
+            while part := list(islice(remaining, _ITEMS_AT_ONCE)):
+                yield from threads.map(self.item, *zip(*part, strict=True))
+
+    def present(self, aoi_id: str, slice_ids: Sequence[str], sizes: Mapping[str, int]) -> Collection[str]:
+        """Return the slices of an AOI whose Items must be read, because something is there, whatever it is.
+
+        Parameters
+        ----------
+        sizes
+            See `sizes`. In a folder on this machine, also what it omits is there: links, and files in place of folders.
+        """
+        folder = self.destination.local(aoi_id)
+        if folder is None:
+            return {each for each in slice_ids if slice_file(aoi_id, each) in sizes}
+        try:
+            return {*slice_ids} & {entry.name for entry in os.scandir(folder)}
+        except OSError:
+            # If the folder is not missing, reading an Item raises the error that explains why.
+            return {*slice_ids} if os.path.lexists(folder) else ()
 
     def whole_item(self, aoi_id: str, slice_id: str, sizes: Mapping[str, int]) -> ImageItem | None:
         """Read the Item of a slice, see `item`, and compare it with a listing of its rasters.

@@ -12,6 +12,11 @@ import shapely
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from s2cube import load_config
+from s2cube.demo.archive import PASSES, Archive
+from s2cube.jobs.job import plan_job
+from s2cube.storage.folder import Folder
+from s2cube.storage.output import Output
 from support.apis import FakeApi
 from support.runs import CommandLine, Outcome
 
@@ -218,3 +223,56 @@ class TestChangedSettings:
         path.write_text(json.dumps(item))
         said = f"{SLICE} will be recomputed: this version of s2cube may compute other pixels from the same scenes."
         assert said in run(command="plan").err
+
+
+class TestReading:
+    """An output may have a slice for each of ten thousand areas and days: only Items that may be there are read."""
+
+    @pytest.fixture
+    def read(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        names: list[str] = []
+        original = Folder.read
+
+        def note(folder: Folder, name: str) -> bytes | None:
+            names.append(name)
+            return original(folder, name)
+
+        monkeypatch.setattr(Folder, "read", note)
+        return names
+
+    def test_nothing_of_an_empty_output(self, archive: Archive, read: list[str], tmp_path: Path) -> None:
+        flags = {"aoi": str(archive.aoi), "stac": str(archive.items), "bands": "blue", "out": str(tmp_path / "out")}
+        config = load_config(flags, {})
+        assert len(plan_job(config, Output.at(config.job.out)).todo) == len(PASSES)
+        assert [name for name in read if name.startswith("farm")] == []
+        slice_id = "farm_20220520"
+        (tmp_path / "out" / "farm" / slice_id).mkdir(parents=True)
+        (tmp_path / "out" / "farm" / "farm_other").mkdir()
+        assert len(plan_job(config, Output.at(config.job.out)).todo) == len(PASSES)
+        assert [name for name in read if name.startswith("farm")] == [f"farm/{slice_id}/{slice_id}.json"]
+
+    def test_of_a_bucket_what_is_listed(self) -> None:
+        sizes = {"a/a_1/a_1.json": 5, "a/a_2/a_2.tif": 5, "b/b_1/b_1.json": 5}
+        assert Output.at("s3://bucket/folder").present("a", ["a_1", "a_2", "a_3"], sizes) == {"a_1"}
+
+    def test_many_items_in_their_order(self, tmp_path: Path) -> None:
+        slices = [(f"a{number % 7}", f"a{number % 7}_{number}") for number in range(1200)]
+        output = Output.at(tmp_path)
+        there = set(slices[5::11])
+        for aoi_id, slice_id in there:
+            (tmp_path / aoi_id / slice_id).mkdir(parents=True)
+            (tmp_path / aoi_id / slice_id / f"{slice_id}.json").write_bytes(item_of(aoi_id, slice_id))
+        found = list(output.read_items(iter(slices)))
+        assert [each and (each.aoi, each.slice) for each in found] == [
+            each if each in there else None for each in slices
+        ]
+
+
+def item_of(aoi_id: str, slice_id: str) -> bytes:
+    outline = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    asset = {"href": f"./{slice_id}.tif", "bands": [{"name": "blue"}]}
+    facts = {"datetime": "2024-01-01T10:00:00Z", "s2cube:recipe": "x"}
+    return json.dumps({
+        "type": "Feature", "id": slice_id, "collection": aoi_id, "stac_version": "1.1.0", "geometry": outline,
+        "bbox": [0, 0, 1, 1], "properties": facts, "links": [], "assets": {"data": asset},
+    }).encode()  # fmt: skip

@@ -18,9 +18,8 @@ from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection, SearchSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import SceneError, SearchError, SliceError
-from s2cube.scenes._item_list import ItemList
 from s2cube.scenes.assets import check_scene, drop_unused_assets
-from s2cube.scenes.plan import make_plan, narrow
+from s2cube.scenes.plan import Planner, make_plan, narrow
 from s2cube.scenes.scene import crs_code
 from s2cube.scenes.search import find_scenes, open_catalogue
 from s2cube.stac._items import from_features
@@ -395,8 +394,8 @@ def test_whatever_stands_in_a_real_item(
             continue  # the first change took the place of the second away
     config, search = CubeSection(bands=("blue", "swir16")), SearchSection(collection=feature["collection"])
     items = list(from_features(days, "https://host/items"))
-    found = find_scenes(aoi, search, ItemList(items), lambda item: drop_unused_assets(item, config))
-    plan = narrow(make_plan(found, aoi, config), search)
+    (found,) = find_scenes([aoi], search, items, lambda item: drop_unused_assets(item, config))
+    plan = narrow(Planner(config).plan(found, aoi), search)
     made = {each.id for each in plan.slices}
     assert {"x_20230610", "x_20230612"} <= made | {each.id for each in plan.unusable}
     for each in plan.unusable:

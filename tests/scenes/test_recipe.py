@@ -18,9 +18,12 @@ from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.jobs.job import plan_job
+from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes.assets import drop_unused_assets
-from s2cube.scenes.plan import make_plan
+from s2cube.scenes.plan import Planner, make_plan
+from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION
+from s2cube.scenes.scene import processed
 from s2cube.storage.output import Output
 from s2cube.workers.worker import compute_batch
 from support.runs import CommandLine, Job
@@ -91,6 +94,26 @@ def test_by_its_checksum_a_file_is_known_wherever_it_lies(
             asset |= {"href": f"https://host/{href}", "file:checksum": checksum}
         recipes.append(_recipe(item, aoi))
     assert recipes[0] == recipes[1] != recipes[2]
+
+
+def test_is_the_digest_of_all_that_it_names(archive: Archive) -> None:
+    """Its parts are made separately, and areas share them: the whole is one JSON array, as it always was."""
+    config = CubeSection.of({"bands": "blue", "dilation": 60})
+    aois = [s2cube.read_aoi(archive.aoi), AOI("other", s2cube.read_aoi(archive.aoi).geometry_lonlat.geom.buffer(-0.01))]
+    planner = Planner(config)
+    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
+    for aoi in aois:
+        items = s2cube.search(aoi, stac=str(archive.items))
+        plan = planner.plan(map(SceneFacts, items), aoi)
+        for each in plan.slices:
+            of_scenes = [
+                [scene.id, processed(scene), offset_dn(scene), [scene.assets[key].href for key in ("blue", "scl")]]
+                for scene in sorted(each.scenes, key=lambda scene: (scene.datetime, scene.id))
+            ]
+            grid = [str(plan.geobox.crs), plan.geobox.affine[:6], plan.geobox.shape]
+            content = json.dumps([DATA_VERSION, aoi.ground, *grid, settings, of_scenes], default=str)
+            assert each.recipe == hashlib.sha256(content.encode()).hexdigest()[:16]
+    assert len(plan.slices) == len(PASSES)
 
 
 def test_a_reprocessed_scene_and_a_late_granule_redo_exactly_their_slices(
