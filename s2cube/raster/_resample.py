@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from s2cube.errors import SliceError
-from s2cube.raster._warp import stripes, sum_by_warp, warp_classes, window_in_other_crs
-from s2cube.raster.lattice import Lattice, Raster, Report, classes_of, clipped, digital_numbers, rectangles
+from s2cube.raster._warp import pixels_of_parts, sum_by_warp, warp_classes
+from s2cube.raster.lattice import Lattice, Raster, Report, classes_of, clipped, digital_numbers
 
 _SNAP = 1e-6
 """Fraction of a pixel (10 µm of 10 m). Edges of cells and pixels that are closer than this are treated as equal."""
@@ -39,13 +39,11 @@ def choose_level(levels: Sequence[_Level], grid: Lattice) -> _Level:
 def pixels_under(raster: Lattice, grid: Lattice, parts: np.ndarray) -> np.ndarray:
     """Return the rectangles of pixels that `sum_areas` and `sample_classes` read for parts of a grid, (n, 4)."""
     if not _is_aligned(raster, grid):
-        window = window_in_other_crs(raster, grid)
-        return rectangles([window] if window else [])
+        return pixels_of_parts(raster, grid, parts)
     rows, columns = _edges(raster, grid)
     low, high = (np.stack([rows[parts[:, top]], columns[parts[:, left]]], axis=1) for top, left in ((0, 2), (1, 3)))
     edges = np.stack([np.floor(low), np.ceil(high)], axis=2).reshape(-1, 4)
-    # Clip before the cast: an item may declare a position that is too large for an integer.
-    return clipped(edges, (raster.height, raster.width)).astype("int64")
+    return clipped(edges, (raster.height, raster.width))
 
 
 def sum_areas(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None = None) -> None:
@@ -66,8 +64,7 @@ def sum_areas(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray,
     if _is_aligned(raster.lattice, grid):
         _sum_by_shares(raster, grid, parts, out, report)
     else:
-        for rows, stripe in stripes(raster.lattice, grid):
-            sum_by_warp(raster, stripe, out[rows])
+        sum_by_warp(raster, grid, parts, out, report)
 
 
 def _is_aligned(raster: Lattice, grid: Lattice) -> bool:
@@ -190,8 +187,7 @@ def sample_classes(
         pixels. This does not matter if cells do not nest in 20 m pixels: then `mask.screen` widens masks by one cell.
     """
     if not _is_aligned(raster.lattice, grid):
-        for rows, stripe in stripes(raster.lattice, grid):
-            warp_classes(raster, stripe, out[rows])
+        warp_classes(raster, grid, parts, out, report)
         return
     needed = pixels_under(raster.lattice, grid, parts)
     if _begin_within_cells(raster.lattice, grid, needed):

@@ -83,6 +83,10 @@ class TiledRaster:
         """Return the bytes of rectangles: one span per tile, grouped into runs that are contiguous in the file."""
         return _grouped(self._spans(self._needed(rects)))
 
+    def extents(self, rects: np.ndarray) -> np.ndarray:
+        """Return the rectangles of the blocks that `blocks` yields, in the same order, (blocks, 4)."""
+        return np.array(list(self._needed(rects).values()), "int64").reshape(-1, 4)
+
     def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
         """Yield the pixels of rectangles, tile by tile, in the order of the bytes in the file.
 

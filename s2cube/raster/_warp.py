@@ -1,90 +1,241 @@
-"""Resample pixels of a raster to cells of a grid whose axes are not parallel, by GDAL's warp."""
+"""Resample pixels of a raster to cells of a grid with another CRS, or with other axes, by GDAL's warp.
+
+GDAL's values depend on the windows that it warps. So the lattice of the grid, which has cell edges at multiples of the
+cell size from the origin of the CRS, is cut into fixed tiles, and always a complete tile is warped, from the pixels
+under the complete tile. The value of a cell then depends only on the file and on the lattice, not on the grid, its
+chunks or its parts. Only the pixels that needed cells need are read. The other pixels of a tile are nodata, which
+changes only cells that are not needed.
+"""
 
 import warnings
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 import rasterio.warp
 from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.windows import Window
 
-from s2cube.raster.lattice import DN_NODATA, Block, Lattice, Raster, classes_of, digital_numbers, rectangles
+from s2cube.errors import SliceError
+from s2cube.raster.lattice import (
+    DN_NODATA,
+    Block,
+    Lattice,
+    Raster,
+    Report,
+    classes_of,
+    clipped,
+    cut,
+    overlap,
+    slices,
+    zero_as_nodata,
+)
 
 # rasterio suppresses this warning for its own in-memory rasters, but not reliably with several threads. AssetReader
 # raises an error for files that are not georeferenced.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
-_STRIPE_PIXELS = 4_000_000
-"""Maximum number of pixels in one warp: 8 MB of digital numbers, 32 MB of intermediate arrays."""
+_MOST_CELLS, _MOST_PIXELS = 256, 1024
+"""Maximum side of a tile in cells, and approximately in pixels of the raster: 2 MB of digital numbers, 16 MB of
+intermediate arrays."""
 
-_WARP_MARGIN = 4
-"""Margin around a warped window, pixels: cells at its edge need them. Pixels outside the file are nodata."""
+_MARGIN = 4
+"""Margin around the pixels that cells need. It is larger than the errors of GDAL's approximate transformer (1/8 pixel)
+and of `_bounds`."""
 
+_POINTS = 5
+"""Number of points along a side of a rectangle that are transformed. Between them, a side of 110 km deviates from a
+straight line by less than 20 m."""
 
-def stripes(raster: Lattice, grid: Lattice) -> Iterator[tuple[slice, Lattice]]:
-    """Cut a grid into stripes of whole rows, so that the number of raster pixels per stripe is limited."""
-    pixels_per_cell = max(1.0, (grid.transform.a / raster.pixel_m) ** 2) if raster.crs.is_projected else 1.0
-    rows = max(1, int(_STRIPE_PIXELS / (pixels_per_cell * grid.width)))
-    for top in range(0, grid.height, rows):
-        height = min(rows, grid.height - top)
-        yield slice(top, top + height), grid.part(Window(0, top, grid.width, height))
+_SNAP = 1e-6
+"""Fraction of a cell. An offset of a grid from multiples of the cell size that is smaller is a rounding error."""
 
-
-def sum_by_warp(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = window_in_other_crs(raster.lattice, grid)
-    if window is None:
-        return
-    padded = (window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN)
-    dn, share = np.zeros((2, *padded), "float32")
-    for block in raster.blocks(rectangles([window])):
-        inside = _slices(block, window)
-        dn[inside], valid = digital_numbers(block, raster.nodata)
-        share[inside] = 1 if valid is None else valid
-    shares, means = np.zeros((2, *out.shape), "float32")
-    common = _warp_options(raster.lattice, window, grid) | {"resampling": Resampling.average}
-    rasterio.warp.reproject(share, shares, **common)
-    rasterio.warp.reproject(dn, means, src_nodata=DN_NODATA, dst_nodata=DN_NODATA, **common)
-    out.imag, out.real = shares, means * shares
+_DEGREE_M = 111_320
+"""Length of a degree on the equator. It is only used to choose the size of tiles."""
 
 
-def _slices(block: Block, window: Window) -> tuple[slice, slice]:
-    """Return the rows and columns of a block in a window with a margin around it."""
-    row, column = block.row - window.row_off + _WARP_MARGIN, block.column - window.col_off + _WARP_MARGIN
-    return slice(row, row + block.pixels.shape[0]), slice(column, column + block.pixels.shape[1])
+class _Tile(NamedTuple):
+    """A tile of the lattice.
+
+    Parameters
+    ----------
+    lattice
+        Its cells.
+    cells
+        Rectangle of its cells in the grid; a part of it may lie outside the grid.
+    pixels
+        Rectangle of the pixels under the complete tile.
+    needed
+        Rectangle of the pixels in it that are needed.
+    """
+
+    lattice: Lattice
+    cells: np.ndarray
+    pixels: np.ndarray
+    needed: np.ndarray
 
 
-def _warp_options(raster: Lattice, window: Window, grid: Lattice) -> dict[str, Any]:
-    shift = Affine.translation(window.col_off - _WARP_MARGIN, window.row_off - _WARP_MARGIN)
+def pixels_of_parts(raster: Lattice, grid: Lattice, parts: np.ndarray) -> np.ndarray:
+    """Return the rectangles of pixels that are read for parts of a grid, (n, 4)."""
+    return _plan(raster, grid, parts)[1]
+
+
+def sum_by_warp(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
+    """Sum the digital numbers of the pixels in each cell, see `_resample.sum_areas`."""
+    for tile, dn in _sources(raster, grid, parts, None, report):
+        shares, means = np.zeros((2, tile.lattice.height, tile.lattice.width), "float32")
+        common = _warp_options(raster.lattice, tile) | {"resampling": Resampling.average}
+        rasterio.warp.reproject((dn != DN_NODATA).astype("float32"), shares, **common)
+        nodata = {"src_nodata": DN_NODATA, "dst_nodata": DN_NODATA}
+        rasterio.warp.reproject(dn.astype("float32"), means, **nodata, **common)
+        (inside,) = clipped(tile.cells[np.newaxis], out.shape)
+        of_tile, sums = slices(inside - np.repeat(tile.cells[::2], 2)), out[slices(inside)]
+        sums.imag, sums.real = shares[of_tile], (means * shares)[of_tile]
+
+
+def warp_classes(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
+    """Fill an array with the class at the centre of each cell, see `_resample.sample_classes`."""
+    for tile, classes in _sources(raster, grid, parts, out.dtype, report):
+        warped = np.zeros((tile.lattice.height, tile.lattice.width), out.dtype)
+        options = _warp_options(raster.lattice, tile) | {"resampling": Resampling.nearest}
+        rasterio.warp.reproject(classes, warped, **options)
+        (inside,) = clipped(tile.cells[np.newaxis], out.shape)
+        out[slices(inside)] = warped[slices(inside - np.repeat(tile.cells[::2], 2))]
+
+
+def _sources(
+    raster: Raster, grid: Lattice, parts: np.ndarray, dtype: "np.dtype[Any] | None", report: Report | None
+) -> Iterator[tuple[_Tile, np.ndarray]]:
+    """Yield tiles of the lattice and the pixels under them, with a margin, as soon as these are complete.
+
+    Each block is read once, and a tile is kept only until its last block has been read. Tiles without a valid pixel are
+    left out.
+
+    Parameters
+    ----------
+    dtype
+        dtype of classes. None: digital numbers, in the dtype of the file.
+    """
+    tiles, needed = _plan(raster.lattice, grid, parts)
+    extents = raster.extents(needed)
+    order = {(top, left): position for position, (top, _, left, _) in enumerate(extents.tolist())}
+    lasts = [int(np.flatnonzero(overlap(extents, tile.needed)).max(initial=-1)) for tile in tiles]
+    waiting = deque(sorted(range(len(tiles)), key=lasts.__getitem__))
+    all_needed = np.array([tile.needed for tile in tiles]).reshape(-1, 4)
+    sources: dict[int, np.ndarray] = {}
+    for block in raster.blocks(needed, _of_cells(raster.lattice, grid, report)):
+        pixels = zero_as_nodata(block, raster.nodata) if dtype is None else classes_of(block, raster.nodata, dtype)
+        extent = np.array([block.row, block.row + len(pixels), block.column, block.column + pixels.shape[1]])
+        for number in np.flatnonzero(overlap(all_needed, extent)).tolist():
+            tile = tiles[number]
+            if number not in sources:
+                sources[number] = np.zeros(_padded(tile), pixels.dtype)
+            _copy(block, pixels, tile, sources[number])
+        while waiting and lasts[waiting[0]] <= order[block.row, block.column]:
+            number = waiting.popleft()
+            if (source := sources.pop(number, None)) is not None and source.any():
+                yield tiles[number], source
+    # The last blocks may have been left out, because they cannot be read.
+    yield from ((tiles[number], source) for number, source in sources.items() if source.any())
+
+
+def _padded(tile: _Tile) -> tuple[int, int]:
+    top, bottom, left, right = tile.pixels.tolist()
+    return bottom - top + 2 * _MARGIN, right - left + 2 * _MARGIN
+
+
+def _copy(block: Block, pixels: np.ndarray, tile: _Tile, source: np.ndarray) -> None:
+    """Copy the pixels of a block to the pixels under a tile."""
+    first = np.repeat([block.row, block.column], 2)
+    ((top, bottom, left, right),) = clipped(tile.pixels[np.newaxis] - first, pixels.shape).tolist()
+    row, column = first[::2] - tile.pixels[::2] + _MARGIN
+    source[row + top : row + bottom, column + left : column + right] = pixels[top:bottom, left:right]
+
+
+def _warp_options(raster: Lattice, tile: _Tile) -> dict[str, Any]:
+    shift = Affine.translation(tile.pixels[2] - _MARGIN, tile.pixels[0] - _MARGIN)
     return {
         "src_crs": raster.crs, "src_transform": raster.transform @ shift,
-        "dst_crs": grid.crs, "dst_transform": grid.transform,
+        "dst_crs": tile.lattice.crs, "dst_transform": tile.lattice.transform,
     }  # fmt: skip
 
 
-def window_in_other_crs(raster: Lattice, grid: Lattice) -> Window | None:
-    """Return the window of a raster that covers a grid in another CRS. None: no overlap."""
-    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
-    within = rasterio.warp.transform_bounds(grid.crs, raster.crs, *bounds, densify_pts=21)
-    corners = [~raster.transform @ (x, y) for x in within[::2] for y in within[1::2]]
-    columns, rows = zip(*corners, strict=True)
-    left, right = (_clamped(edge, raster.width) for edge in (min(columns) - _WARP_MARGIN, max(columns) + _WARP_MARGIN))
-    top, bottom = (_clamped(edge, raster.height) for edge in (min(rows) - _WARP_MARGIN, max(rows) + _WARP_MARGIN))
-    return None if left == right or top == bottom else Window(left, top, right - left, bottom - top)
+def _of_cells(raster: Lattice, grid: Lattice, report: Report | None) -> Report | None:
+    """Convert a report of cells to a report of pixels."""
+    if report is None:
+        return None
+
+    def report_pixels(pixels: np.ndarray, error: SliceError) -> None:
+        near = pixels + np.array([-_MARGIN, _MARGIN, -_MARGIN, _MARGIN])
+        for cells in clipped(_bounds(raster, grid, near[np.newaxis]), (grid.height, grid.width)):
+            report(cells, error)
+
+    return report_pixels
 
 
-def _clamped(edge: float, length: int) -> int:
-    return int(np.clip(np.round(edge), 0, length))
+def _plan(raster: Lattice, grid: Lattice, parts: np.ndarray) -> tuple[list[_Tile], np.ndarray]:
+    """Return the tiles of the lattice that parts touch, and the rectangles of pixels that the parts need, (n, 4)."""
+    side = _side(raster, grid)
+    (row, down), (column, right) = (
+        _place(grid.transform.f, grid.transform.e),
+        _place(grid.transform.c, grid.transform.a),
+    )
+    scale = Affine.scale(grid.transform.a, grid.transform.e)
+    lattice = Lattice(grid.crs, scale @ Affine.translation(right, down), side, side)
+    first = np.repeat([row, column], 2)
+    numbers, cells = cut(parts + first, (side, side))
+    shape = (raster.height, raster.width)
+    pixels = np.clip(_bounds(lattice, raster, cells, _MARGIN), 0, np.repeat(shape, 2))
+    some = (pixels[:, 0] < pixels[:, 1]) & (pixels[:, 2] < pixels[:, 3])
+    numbers, of = np.unique(numbers[some], axis=0, return_inverse=True)
+    pixels, of = pixels[some], of.ravel()
+    low, high = np.repeat([shape], len(numbers), axis=0), np.zeros((len(numbers), 2), int)
+    np.minimum.at(low, of, pixels[:, ::2])
+    np.maximum.at(high, of, pixels[:, 1::2])
+    needed = np.stack([low, high], axis=2).reshape(-1, 4)
+    complete = np.repeat(numbers * side, 2, axis=1) + np.array([0, side, 0, side])
+    under = np.clip(_bounds(lattice, raster, complete, _MARGIN), 0, np.repeat(shape, 2))
+    tiles = [
+        _Tile(
+            Lattice(grid.crs, lattice.transform @ Affine.translation(left, top), side, side), in_lattice - first, *both
+        )
+        for (top, left), in_lattice, *both in zip((numbers * side).tolist(), complete, under, needed, strict=True)
+    ]
+    return tiles, pixels
 
 
-def warp_classes(raster: Raster, grid: Lattice, out: np.ndarray) -> None:
-    window = window_in_other_crs(raster.lattice, grid)
-    if window is None:
-        return
-    classes = np.zeros((window.height + 2 * _WARP_MARGIN, window.width + 2 * _WARP_MARGIN), out.dtype)
-    for block in raster.blocks(rectangles([window])):
-        classes[_slices(block, window)] = classes_of(block, raster.nodata, out.dtype)
-    rasterio.warp.reproject(classes, out, **_warp_options(raster.lattice, window, grid), resampling=Resampling.nearest)
+def _side(raster: Lattice, grid: Lattice) -> int:
+    """Return the side of a tile of the lattice, cells. It depends only on the sizes of cells and pixels."""
+    pixel_m = raster.pixel_m * (1 if raster.crs.is_projected else _DEGREE_M)
+    side = _MOST_CELLS
+    while side > 1 and side * grid.transform.a > _MOST_PIXELS * pixel_m:
+        side //= 2
+    return side
+
+
+def _place(first: float, step: float) -> tuple[int, float]:
+    """Return the number of a grid's first cell on the lattice, and the offset of the lattice, a fraction of a cell."""
+    number = round(first / step)
+    offset = first / step - number
+    return number, 0.0 if abs(offset) < _SNAP else round(offset, 6)
+
+
+def _bounds(source: Lattice, target: Lattice, rects: np.ndarray, margin: int = 0) -> np.ndarray:
+    """Return the rectangles of one lattice that cover rectangles of another one, (n, 4)."""
+    along = np.linspace(0, 1, _POINTS)
+    down, across = (each.ravel() for each in np.meshgrid(along, along, indexing="ij"))
+    outer = (down % 1 == 0) | (across % 1 == 0)
+    rows, columns = (
+        rects[:, start, np.newaxis] + (rects[:, stop] - rects[:, start])[:, np.newaxis] * shares[outer]
+        for start, stop, shares in ((0, 1, down), (2, 3, across))
+    )
+    x, y = source.transform @ (columns, rows)
+    there = rasterio.warp.transform(source.crs, target.crs, x.ravel(), y.ravel())
+    columns, rows = ~target.transform @ tuple(np.reshape(each, x.shape) for each in there)
+    lows, highs = (np.stack([reduce(rows, 1), reduce(columns, 1)], axis=1) for reduce in (np.min, np.max))
+    bounds = np.stack([np.floor(lows) - margin, np.ceil(highs) + margin], axis=2).reshape(-1, 4)
+    # A projection may have no values for some points.
+    everything = np.array([0, target.height, 0, target.width])
+    return np.where(np.isfinite(bounds), bounds, everything).clip(-(2**40), 2**40).astype("int64")

@@ -67,17 +67,20 @@ class GdalRaster:
     nodata: float | None = None
     version: str = "unknown"
 
+    def extents(self, rects: np.ndarray) -> np.ndarray:
+        """Return the rectangles of the blocks that `blocks` yields, in the same order, (blocks, 4)."""
+        squares = math.ceil(self.lattice.width / _SQUARE_PIXELS)
+        return tiles_under(rects, (_SQUARE_PIXELS, _SQUARE_PIXELS), squares)[1]
+
     def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
         """Yield the pixels of rectangles, square by square: of each, the rectangle around all rectangles in it.
 
         Errors are raised, because GDAL does not tell which tile is damaged.
         """
         del report
-        squares = math.ceil(self.lattice.width / _SQUARE_PIXELS)
-        _, needed = tiles_under(rects, (_SQUARE_PIXELS, _SQUARE_PIXELS), squares)
         with opened(self.href, self.access, self.driver, self.overview) as (file, check):
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]
-            for each in needed:
+            for each in self.extents(rects):
                 window = Window.from_slices(*slices(each))
                 pixels = file.read(1, window=window)
                 mask = np.ones(pixels.shape, bool) if file.nodata is None else pixels != file.nodata

@@ -51,7 +51,7 @@ def rectangles(windows: Iterable[Window]) -> np.ndarray:
 
 def clipped(rects: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the parts of rectangles that lie in an array of this shape. Rectangles outside it are left out."""
-    inside: np.ndarray = np.clip(rects, 0, np.repeat(shape, 2))
+    inside: np.ndarray = np.clip(rects, 0, np.repeat(shape, 2)).astype("int64")
     return inside[(inside[:, 0] < inside[:, 1]) & (inside[:, 2] < inside[:, 3])]
 
 
@@ -66,8 +66,15 @@ def slices(rect: np.ndarray) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def tiles_under(rects: np.ndarray, tile_shape: tuple[int, int], tiles_across: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the tiles that rectangles of pixels touch.
+def overlap(rects: np.ndarray, rect: np.ndarray) -> np.ndarray:
+    """Return for each rectangle whether it overlaps another one, (rectangles,)."""
+    return np.asarray(
+        (rects[:, 0] < rect[1]) & (rect[0] < rects[:, 1]) & (rects[:, 2] < rect[3]) & (rect[2] < rects[:, 3])
+    )
+
+
+def cut(rects: np.ndarray, tile_shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Cut rectangles at the edges of tiles.
 
     Parameters
     ----------
@@ -75,6 +82,31 @@ def tiles_under(rects: np.ndarray, tile_shape: tuple[int, int], tiles_across: in
         (rectangles, 4), none empty, see `rectangles`.
     tile_shape
         Rows and columns of a tile.
+
+    Returns
+    -------
+    numpy.ndarray
+        (pieces, 2): tile row and tile column of each piece.
+    numpy.ndarray
+        (pieces, 4): the pieces.
+    """
+    starts, stops = rects[:, ::2], rects[:, 1::2]
+    first, last = starts // tile_shape, -(-stops // tile_shape)
+    counts = (last - first).prod(axis=1)
+    of = np.repeat(np.arange(len(rects)), counts)
+    position = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+    tiles = first[of] + np.stack(np.divmod(position, (last - first)[of, 1]), axis=1)
+    low, high = np.maximum(starts[of], tiles * tile_shape), np.minimum(stops[of], (tiles + 1) * tile_shape)
+    return tiles, np.stack([low, high], axis=2).reshape(-1, 4)
+
+
+def tiles_under(rects: np.ndarray, tile_shape: tuple[int, int], tiles_across: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the tiles that rectangles of pixels touch.
+
+    Parameters
+    ----------
+    rects, tile_shape
+        As those of `cut`.
     tiles_across
         Number of tile columns.
 
@@ -85,21 +117,12 @@ def tiles_under(rects: np.ndarray, tile_shape: tuple[int, int], tiles_across: in
     numpy.ndarray
         (tiles, 4): in each tile the rectangle around all rectangles in it.
     """
-    if not len(rects):
-        return np.empty(0, "int64"), rects
-    starts, stops = rects[:, ::2], rects[:, 1::2]
-    first, last = starts // tile_shape, -(-stops // tile_shape)
-    counts = (last - first).prod(axis=1)
-    # One line for each pair of a rectangle and a tile that it touches.
-    of = np.repeat(np.arange(len(rects)), counts)
-    position = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
-    tile = first[of] + np.stack(np.divmod(position, (last - first)[of, 1]), axis=1)
-    low, high = np.maximum(starts[of], tile * tile_shape), np.minimum(stops[of], (tile + 1) * tile_shape)
-    number = tile @ np.array([tiles_across, 1])
-    order = np.argsort(number, kind="stable")
-    tiles, begin = np.unique(number[order], return_index=True)
-    low, high = np.minimum.reduceat(low[order], begin), np.maximum.reduceat(high[order], begin)
-    return tiles, np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1)
+    of, pieces = cut(rects, tile_shape)
+    tiles, of_tiles = np.unique(of @ np.array([tiles_across, 1]), return_inverse=True)
+    low, high = np.full((len(tiles), 2), np.iinfo("int64").max), np.zeros((len(tiles), 2), "int64")
+    np.minimum.at(low, of_tiles, pieces[:, ::2])
+    np.maximum.at(high, of_tiles, pieces[:, 1::2])
+    return tiles, np.stack([low, high], axis=2).reshape(-1, 4)
 
 
 class Block(NamedTuple):
@@ -125,6 +148,9 @@ class Raster(Protocol):
     @property
     def nodata(self) -> float | None:
         """Nodata value of the file, if it has one."""
+
+    def extents(self, rects: np.ndarray) -> np.ndarray:
+        """Return the rectangles of the blocks that `blocks` yields, in the same order, (blocks, 4)."""
 
     def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
         """Yield the pixels of rectangles, each once, in an order that does not depend on the rectangles.
@@ -155,12 +181,17 @@ def _valid(block: Block, nodata: float | None) -> np.ndarray:
     return valid if block.mask is None else valid & block.mask
 
 
+def zero_as_nodata(block: Block, nodata: float | None) -> np.ndarray:
+    """Return pixels with 0 as nodata."""
+    if block.mask is None and nodata in (None, DN_NODATA):
+        return block.pixels
+    return np.where(_valid(block, nodata), block.pixels, np.zeros((), block.pixels.dtype))
+
+
 def classes_of(block: Block, nodata: float | None, dtype: "np.dtype[Any]") -> np.ndarray:
     """Return classes in a dtype, with 0 as nodata."""
-    pixels = block.pixels
-    if pixels.dtype != dtype:
-        # Classes fit into a byte. A larger value is not a class. Clip it, so that a cast does not wrap it to a class.
-        pixels = np.clip(pixels, 0, np.iinfo(dtype).max).astype(dtype)
-    if block.mask is None and nodata in (None, 0):
+    pixels = zero_as_nodata(block, nodata)
+    if pixels.dtype == dtype:
         return pixels
-    return np.where(_valid(block, nodata), pixels, np.zeros((), dtype))
+    # Classes fit into a byte. A larger value is not a class. Clip it, so that a cast does not wrap it to a class.
+    return np.asarray(np.clip(pixels, 0, np.iinfo(dtype).max), dtype)

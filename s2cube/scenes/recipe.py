@@ -17,7 +17,7 @@ from s2cube.scenes.scene import processed
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 """Increase it if the same scenes and settings result in other pixels. Images are then computed again. A test checks it.
 """
 

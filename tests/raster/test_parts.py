@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
@@ -31,6 +32,14 @@ def spec_of(
     west, north = corner
     bounds = (west + left * cell_m, north - bottom * cell_m, west + right * cell_m, north - top * cell_m)
     return RasterSpec(epsg, bounds, (cell_m, cell_m))
+
+
+def corner(epsg: int, cell_m: float) -> tuple[float, float]:
+    """Return the corner of the lattice near the corner of the files, in some CRS."""
+    if epsg == EPSG:
+        return LEFT_M, TOP_M
+    west, _, _, north = rasterio.warp.transform_bounds(EPSG, epsg, LEFT_M, TOP_M - 4800, LEFT_M + 4800, TOP_M)
+    return round(west / cell_m) * cell_m, round(north / cell_m) * cell_m
 
 
 def cut(window: Window, part: Window) -> Window | None:
@@ -119,6 +128,8 @@ def test_parts_are_read_as_if_alone(files: dict[tuple[str, np.dtype[Any]], str],
         st.sampled_from([(10, CLASSES), (20, CLASSES), *((size, CELLS) for size in (10, 20, 30, 45, 100, 7))])
     )
     side = 4800 // cell_m
+    epsg = data.draw(st.sampled_from([EPSG, EPSG, 32615, 32613, 5070, 3857]))
+    place = {"cell_m": cell_m, "epsg": epsg, "corner": corner(epsg, cell_m)}
     quality = data.draw(st.sampled_from(["exact", "fast"]))
     grid = Window(data.draw(st.integers(-4, 4)), data.draw(st.integers(-4, 4)), side, side)
     parts = data.draw(fields(side))
@@ -128,14 +139,14 @@ def test_parts_are_read_as_if_alone(files: dict[tuple[str, np.dtype[Any]], str],
     with pytest.MonkeyPatch.context() as patch:
         session.reset()
         fetched = Fetched(patch)
-        reader = AssetReader(spec=spec_of(grid, cell_m), parts=parts, **options)
+        reader = AssetReader(spec=spec_of(grid, **place), parts=parts, **options)
         together = reader.read(chunk)
         runs = reader.runs(chunk)
     assert together.shape == (chunk.height, chunk.width)
     assert together.dtype == dtype
     inside = [each for each in (cut(part, chunk) for part in parts) if each]
     for part in inside:
-        alone = AssetReader(spec=spec_of(shifted(part, grid), cell_m), **options)
+        alone = AssetReader(spec=spec_of(shifted(part, grid), **place), **options)
         cells = alone.read(Window(0, 0, part.width, part.height))
         assert together[shifted(part, chunk, -1).toslices()].tobytes() == cells.tobytes()
     if "GDAL" in kind:
@@ -143,4 +154,4 @@ def test_parts_are_read_as_if_alone(files: dict[tuple[str, np.dtype[Any]], str],
         return
     assert runs is not None
     assert sorted(fetched.parts) == sorted((run[0].start, run[-1].stop) for run in runs)
-    assert spans_of(reader, [chunk]) == spans_of(AssetReader(spec=spec_of(grid, cell_m), **options), inside)
+    assert spans_of(reader, [chunk]) == spans_of(AssetReader(spec=spec_of(grid, **place), **options), inside)
