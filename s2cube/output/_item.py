@@ -103,7 +103,7 @@ def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[s
         `offset_doubts`, `settings`, `search`, `ground` and `data_version` describe the input and how it was processed.
         A `derived_from` link points to every source item that has an address.
     """
-    cell_m = layout.cell_m or _DEGREE_M * layout.geobox.resolution.x
+    cell_m = layout.cell_m or _DEGREE_M * layout.geobox.affine.a
     outline = _outline(facts.outline_lonlat, cell_m)
     raster = _raster(layout, found.statistics)
     properties = (_derived_properties if facts.name else _properties)(facts, found, outline.tolerance_m)

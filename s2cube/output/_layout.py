@@ -56,8 +56,7 @@ class Layout:
     @property
     def cell_m(self) -> float | None:
         """Size of a cell, metres. None if the grid is in degrees, because it then depends on the place."""
-        crs = self.geobox.crs
-        return None if crs is None or crs.geographic else self.geobox.resolution.x
+        return None if self.geobox.crs.geographic else self.geobox.affine.a
 
     @property
     def profile(self) -> dict[str, Any]:

@@ -79,8 +79,9 @@ def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path, packing: Pa
         drawing = _drawing(bands, packing or PACKINGS[source.dtypes[0]], partial(_sample, source))
         with colours.filling():
             for _, window in source.block_windows(1):
-                part = _enlarged(drawing.colours(source.read([each + 1 for each in shown], window=window)), factor)
-                colours.put(part, 0, window.row_off * factor, window.col_off * factor)
+                part = drawing.colours(source.read([each + 1 for each in shown], window=window))
+                enlarged = np.moveaxis(_enlarged(np.moveaxis(part, 0, -1), factor), -1, 0)
+                colours.put(enlarged, 0, window.row_off * factor, window.col_off * factor)
         colours.copy(path, "PNG", zlevel=_ZLEVEL)
 
 
@@ -88,10 +89,10 @@ def small_picture(bands: tuple[str, ...], values: np.ndarray, packing: Packing) 
     """Return the content of the PNG of a small image, dims (band, y, x). It shows what `write_picture` shows."""
     shown, factor = _shown(bands), _enlargement(*values.shape[1:])
     drawing = _drawing(bands, packing, lambda number: values[number])
-    colours = _enlarged(drawing.colours(values[shown]), factor)
+    colours = np.moveaxis(drawing.colours(values[shown]), 0, -1)
     content = io.BytesIO()
     # Most pixels repeat the pixel on the left, which this strategy looks for.
-    Image.fromarray(np.moveaxis(colours, 0, -1)).save(content, "PNG", compress_type=zlib.Z_RLE)
+    Image.fromarray(_enlarged(colours, factor)).save(content, "PNG", compress_type=zlib.Z_RLE)
     return content.getvalue()
 
 
@@ -146,7 +147,8 @@ def _drawing(bands: tuple[str, ...], packing: Packing, sample: Callable[[int], n
 
 
 def _enlarged(colours: np.ndarray, factor: int) -> np.ndarray:
-    return colours.repeat(factor, axis=1).repeat(factor, axis=2)
+    """Repeat the rows and columns of colours, dims (y, x, colour)."""
+    return colours.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _enlargement(height: int, width: int) -> int:

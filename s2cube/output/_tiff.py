@@ -141,7 +141,7 @@ def one_tile(values: np.ndarray, geobox: GeoBox, described: Mapping[Tag, Field],
     content = _compressed(_differences(tile, predictor).tobytes(), encoding)
     fields = {
         **described,
-        **_crs_fields(geobox.crs),
+        **_crs_fields(str(geobox.crs)),
         **_position(geobox.affine),
         Tag.WIDTH: shorts(width),
         Tag.HEIGHT: shorts(height),
@@ -222,11 +222,11 @@ def _position(transform: Affine) -> dict[Tag, Field]:
 
 
 @lru_cache(_MOST_CRS)
-def _crs_fields(crs: CRS) -> dict[Tag, Field]:
+def _crs_fields(crs: str) -> dict[Tag, Field]:
     """Return the tags of a CRS, from a file that GDAL writes: only GDAL knows the keys of every CRS."""
     with MemoryFile() as memory:
         profile = {"count": 1, "height": 1, "width": 1, "dtype": "uint8", "transform": Affine(1, 0, 0, 0, -1, 1)}
-        with memory.open(driver="GTiff", crs=crs.to_wkt(), ENDIANNESS="LITTLE", **profile):
+        with memory.open(driver="GTiff", crs=CRS(crs).to_wkt(), ENDIANNESS="LITTLE", **profile):
             pass
         content = memory.read()
     (start,) = struct.unpack_from("<I", content, 4)

@@ -72,6 +72,9 @@ class Bucket:
         if stored_bytes != size:
             raise self._write_error(name, f"the store has {stored_bytes} of {size} bytes")
 
+    def put_folder(self, _name: str, _folder: Path) -> bool:
+        return False  # an object store has no folders
+
     def read(self, name: str) -> bytes | None:
         found = self._find(name)
         return found[0] if found else None

@@ -60,11 +60,8 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
     parts = PurePosixPath(folder).parts
     try:
         for depth, part in enumerate(parts, 1):
-            if create:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=descriptor)
             try:
-                child = _open(part, os.O_RDONLY, descriptor, stat.S_IFDIR)
+                child = _child(part, descriptor, create)
             except NotRegularFileError as error:
                 raise NotRegularFileError(error.problem, "/".join(parts[:depth])) from None
             os.close(descriptor)
@@ -72,6 +69,18 @@ def inside(root: Path, folder: str, create: bool = False) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _child(name: str, folder: int, create: bool) -> int:
+    """Open a folder in an open folder. Most folders exist, so this is tried first."""
+    try:
+        return _open(name, os.O_RDONLY, folder, stat.S_IFDIR)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+    return _open(name, os.O_RDONLY, folder, stat.S_IFDIR)
 
 
 def open_file(name: str, flags: int, folder: int | None = None) -> int:

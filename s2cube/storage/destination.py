@@ -57,6 +57,12 @@ class Destination(Protocol):
     def put(self, name: str, content: bytes | Path) -> None:
         """Write a file, completely or not at all. A file from the staging folder is moved."""
 
+    def put_folder(self, name: str, folder: Path) -> bool:
+        """Move a folder out of the staging folder, in one step; return whether it was moved.
+
+        It is not moved if there are files under its name, or if the destination cannot do this.
+        """
+
     def append(self, name: str, lines: bytes) -> None:
         """Add complete lines at the end of a file; create it if it does not exist."""
 

@@ -25,6 +25,9 @@ _LOCK_WAIT_S = 10
 
 _CHUNK_BYTES = 1 << 20
 
+_CAN_BEGIN = hasattr(os, "posix_fadvise")
+"""Whether the system can begin to write several files at once. Waiting for them together takes less time."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -82,12 +85,21 @@ class Folder:
                 self.put(name, staged)
             return
         with self._named_errors(name):
-            # Write the content to disk before the file gets its name. After a crash, the old file or no file exists.
-            with content.open("rb") as file:
-                os.fsync(file.fileno())
+            _write_to_disk(str(content))
             with self._parent(name, create=True) as (folder_, leaf):
                 check_no_folder(leaf, folder_)
                 os.replace(content, leaf, dst_dir_fd=folder_)
+
+    def put_folder(self, name: str, folder: Path) -> bool:  # noqa: D102
+        with self._named_errors(name):
+            _write_to_disk(*(entry.path for entry in os.scandir(folder)))
+            with self._parent(name, create=True) as (parent, leaf):
+                try:
+                    # It succeeds if there is nothing of this name, or an empty folder.
+                    os.rename(folder, leaf, dst_dir_fd=parent)
+                except OSError:
+                    return False
+        return True
 
     def read(self, name: str) -> bytes | None:  # noqa: D102
         try:
@@ -207,6 +219,21 @@ class Folder:
                 raise WriteError(self.address, "does not exist any more", "Check the folder, then run again") from None
             remedy = {"read": "Check the folder", "written": "Free some disk space, or choose another --out"}[verb]
             raise WriteError(str(self.root / name), _problem(error, verb), f"{remedy}; then run again") from None
+
+
+def _write_to_disk(*paths: str) -> None:
+    """Write the content of files to disk before they get their names: after a crash, the old file or none exists."""
+    files: list[int] = []
+    try:
+        files.extend(os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths)
+        if _CAN_BEGIN:
+            for file in files:
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        for file in files:
+            os.fsync(file)
+    finally:
+        for file in files:
+            os.close(file)
 
 
 def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[str, int]]:

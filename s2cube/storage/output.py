@@ -176,10 +176,10 @@ class Output:
         return None if content is None else read_item(content, aoi_id, slice_id)
 
     def publish(self, aoi_id: str, slice_id: str, folder: Path) -> str:
-        """Put the files of a slice into the output, from a folder of this machine; return the path of the COG.
+        """Put the files of a slice into the output, from a staging folder; return the path of the COG.
 
-        An old Item of other files is deleted first, and the new Item is written last. So an Item is never in the same
-        folder as files of another Item.
+        The folder of a new slice is moved in one step. Otherwise, an old Item of other files is deleted first, and the
+        new Item is written last. So an Item is never in the same folder as files of another Item.
 
         Raises
         ------
@@ -191,20 +191,24 @@ class Output:
             If a file cannot be written.
         """
         self.fence.check()
-        item = folder / f"{slice_id}.json"
-        if not self._has_files_of(aoi_id, slice_id, item.read_bytes()):
+        if not self.destination.put_folder(slice_folder(aoi_id, slice_id), folder):
+            self._replace(aoi_id, slice_id, folder)
+        return self.path(aoi_id, slice_id)
+
+    def _replace(self, aoi_id: str, slice_id: str, folder: Path) -> None:
+        if not self._has_files_of(aoi_id, slice_id, folder / f"{slice_id}.json"):
             self.destination.remove(slice_file(aoi_id, slice_id))
         for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
             self.destination.put(f"{slice_folder(aoi_id, slice_id)}/{path.name}", path)
-        return self.path(aoi_id, slice_id)
 
-    def _has_files_of(self, aoi_id: str, slice_id: str, item: bytes) -> bool:
+    def _has_files_of(self, aoi_id: str, slice_id: str, item: Path) -> bool:
         """Return whether the existing Item, if any, describes the same files as another one."""
         try:
-            existing, other = self._item(aoi_id, slice_id), read_item(item, aoi_id, slice_id)
+            existing = self._item(aoi_id, slice_id)
+            if existing is None:
+                return True
+            other = read_item(item.read_bytes(), aoi_id, slice_id)
         except ValueError:
             return False
-        if existing is None:
-            return True
         facts = [(each.recipe, each.bands, each.files, each.checksums) for each in (existing, other)]
         return facts[0] == facts[1] and existing.checksums.keys() == existing.files.keys()

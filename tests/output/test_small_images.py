@@ -1,26 +1,47 @@
 """Small images are written from memory; GDAL and pystac, which write the files of others, are the oracles."""
 
+import hashlib
+import json
 import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
+import shapely
 import tifffile
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from PIL import Image
+from pystac.extensions.file import FileExtension
 from rasterio import Affine
 from rio_cogeo import cog_validate
 
+from s2cube import __version__
 from s2cube.config.sections import OutputSection
-from s2cube.kernels.packing import PACKINGS, Packing, set_packing
+from s2cube.cube.cut import ComputedImage
+from s2cube.cube.facts import Provenance, SliceFacts
+from s2cube.errors import OutputError
+from s2cube.kernels.packing import PACKINGS, Packing, packing_of, set_packing
 from s2cube.output._cog import small_qa, write_qa
+from s2cube.output._item import Found
 from s2cube.output._layout import layout_of
+from s2cube.output._picture import small_picture, write_picture
 from s2cube.output._spool import open_spool
+from s2cube.output._statistics import Tally
+from s2cube.output.files import write_computed, write_files
+from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
+from s2cube.scenes.time_slice import Dropped
 from s2cube.sentinel2 import QA
-from support.images import image_by_gdal, image_to_cog
+from support.images import image_by_gdal, image_to_cog, spooled
 
 UTM = Affine(30, 0, 600000, 0, -30, 4500000)
 
@@ -90,13 +111,15 @@ def view(path: Path) -> dict[str, Any]:
         palette = {number: file.colormap(number) for number in bands if file.colorinterp[0].name == "palette"}
         found = {
             "profile": file.profile | {"nodata": str(file.nodata)},
-            "tags": file.tags(), "structure": file.tags(ns="IMAGE_STRUCTURE"), "of bands": [file.tags(n) for n in bands],
+            "tags": file.tags(), "structure": file.tags(ns="IMAGE_STRUCTURE"),
+            "of bands": [file.tags(n) for n in bands],
             "structure of bands": [file.tags(n, ns="IMAGE_STRUCTURE") for n in bands],
             "namespaces": set(file.tag_namespaces()) | {each for n in bands for each in file.tag_namespaces(n)},
             "names": file.descriptions, "scales": file.scales, "offsets": file.offsets, "units": file.units,
             "colours": file.colorinterp, "photometric": file.photometric, "palette": palette,
-            "overviews": [file.overviews(n) for n in bands], "mask flags": file.mask_flag_enums, "epsg": file.crs.to_epsg(),
-            "crs": file.crs.to_wkt(), "pixels": file.read().tobytes(), "files": len(file.files),
+            "overviews": [file.overviews(n) for n in bands], "mask flags": file.mask_flag_enums,
+            "epsg": file.crs.to_epsg(), "crs": file.crs.to_wkt(), "pixels": file.read().tobytes(),
+            "files": len(file.files),
         }  # fmt: skip
     # The tile is not larger than the image needs.
     sides = [found["profile"].pop(f"block{side}size") for side in "xy"]
@@ -180,3 +203,201 @@ def test_tifffile_reads_the_tags_and_the_pixels(name: str, compress: str, tmp_pa
     assert [{key: value for key, value in each.items() if key not in changed} for each in tags] == [
         {key: value for key, value in tags[1].items() if key not in changed}
     ] * 2
+
+
+def reasons_for(source: xr.DataArray) -> np.ndarray:
+    """QA values before the bands are looked at: a part is outside the area, a part is cloudy."""
+    packing, reasons = packing_of(source), np.zeros(source.shape[1:], "uint8")
+    reasons[packing.holes(source.values).any(axis=0)] = QA.CLOUD
+    reasons[packing.holes(source.values).all(axis=0)] = QA.OUTSIDE
+    return reasons
+
+
+def facts_for(source: xr.DataArray, **changed: Any) -> SliceFacts:
+    outline = shapely.Point(-97.5, 40.1).buffer(0.01)
+    settings = {"mask": ["scl"], "mask_classes": [3, 8, 9, 10], "dtype": source.dtype.name}
+    scenes = ("S2A_14TNL_20220709_0_L2A", "S2A_14TNK_20220709_0_L2A")
+    provenance = Provenance(
+        recipe="0123abcd", data_version=7, settings=settings, search={"max_cloud": 20.0}, ground="4567",
+        offset_dn=dict.fromkeys(scenes, -1000), dropped=(Dropped("S2A_14TNL_20220709_1_L2A", scenes[0], "older"),),
+        derived_from=("https://host/items/a", "https://host/items/ü"),
+    )  # fmt: skip
+    time = datetime(2022, 7, 9, 17, 19, 31, 24000, tzinfo=UTC)
+    return replace(SliceFacts("farm", outline, "farm_20220709", time, scenes, provenance), **changed)
+
+
+PERIOD = (datetime(2022, 7, 1, 17, tzinfo=UTC), datetime(2022, 7, 31, 17, 30, 1, 5, tzinfo=UTC))
+WIDE = shapely.MultiPolygon([shapely.box(-97.6, 40, -97.5, 40.1), shapely.Point(-97, 41).buffer(0.1)])
+
+
+def described(what: str) -> tuple[xr.DataArray, SliceFacts]:
+    """An image and its facts."""
+    name = {"natural colours": "natural colours", "classes": "classes only", "floats": "floats"}.get(
+        what, "reflectance"
+    )
+    source = IMAGES["degrees" if what == "degrees" else "bytes" if what == "bytes" else name]
+    facts = facts_for(source)
+    bare = replace(facts.provenance, settings={}, search={}, dropped=(), derived_from=(), data_version=0, ground="")
+    changed: dict[str, dict[str, Any]] = {
+        "two missions": {"scenes": (facts.scenes[0], "S2B_14TNL_20220709_0_L2A")},
+        "parts": {"outline_lonlat": WIDE},
+        "over the antimeridian": {"outline_lonlat": shapely.box(179.9, 10, 180.1, 10.2)},
+        "a name": {"name": "ndvi", "provenance": bare, "is_explained": False},
+        "a period": {"name": "median", "time": None, "interval": PERIOD},
+        "bytes": {"name": "kinds", "provenance": bare},
+        "no mask of clouds": {"provenance": replace(facts.provenance, settings={"mask": ["snow"]})},
+    }
+    return source, replace(facts, **changed.get(what, {}))
+
+
+FACTS = ["reflectance", "natural colours", "classes", "floats", "degrees", "two missions", "parts", "bytes"]
+FACTS += ["over the antimeridian", "a name", "a period", "no mask of clouds"]
+
+
+def computed(source: xr.DataArray, facts: SliceFacts) -> tuple[ComputedImage, xr.DataArray]:
+    """The same image as a value, and as a cube's."""
+    reasons = reasons_for(source)
+    time = facts.time and facts.time.replace(tzinfo=None)
+    names = tuple(map(str, source.band.values))
+    value = ComputedImage(source.values, reasons, names, source.odc.geobox, time, packing_of(source))
+    image = source.assign_coords(qa=(source.dims[1:], reasons))
+    if time is None:
+        return value, image.drop_vars("time")
+    return value, image.assign_coords(time=np.datetime64(time, "ns"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("side", [30, 600])
+@pytest.mark.parametrize("chunk", [None, 17, 256])
+def test_an_image_in_memory_has_the_files_of_a_lazy_one(side: int, chunk: int | None, tmp_path: Path) -> None:
+    """Those of a large one are written by GDAL."""
+    if chunk == 17 and side == 600:
+        return
+    source = made("int16", ("red", "scl", "green", "blue"), (side, side + 3))
+    facts, folders = facts_for(source), [tmp_path / "value", tmp_path / "lazy"]
+    value, image = computed(source, facts)
+    if chunk:
+        lazy = image.chunk({"band": 2, image.dims[1]: chunk, image.dims[2]: chunk})
+        image = lazy.assign_coords(qa=lazy.qa.chunk(chunk))
+    for folder in folders:
+        folder.mkdir()
+    write_computed(value, facts, folders[0], OutputSection(), ("a",))
+    assert write_files(image, facts, folders[1], OutputSection(), 2) == ()
+    written = [contents(folder) for folder in folders]
+    item = f"{facts.slice}.json"
+    documents = [json.loads(each.pop(item)) for each in written]
+    assert written[0] == written[1]
+    assert len(written[0]) == 5
+    assert [each["properties"].pop("s2cube:offset_doubts") for each in documents] == [["a"], []]
+    assert documents[0] == documents[1]
+
+
+def test_values_outside_the_area_are_refused(tmp_path: Path) -> None:
+    value, image = computed(IMAGES["reflectance"], facts_for(IMAGES["reflectance"]))
+    value.reasons[-1, -1] = QA.OUTSIDE
+    with pytest.raises(OutputError, match="the cube of farm: has values outside its area of interest"):
+        write_computed(value, facts_for(image), tmp_path, OutputSection())
+    write_computed(value, facts_for(image, name="filled"), tmp_path, OutputSection())
+
+
+def with_pystac(source: xr.DataArray, facts: SliceFacts, found: Found, folder: Path) -> pystac.Item:
+    """Make the Item by pystac. It has the members that `item_form` gives, and the properties of `slice_item`."""
+    layout = layout_of(source)
+    ours = json.loads((folder / f"{facts.slice}.json").read_text())
+    given = {key: value for key, value in ours["properties"].items() if key.startswith(("s2cube:", "eo:cloud"))}
+    raster = Raster(
+        layout.bands, layout.dtype, layout.packing.scale, layout.nodata, layout.packing.unit,
+        f"EPSG:{source.odc.geobox.crs.epsg}", tuple(source.odc.geobox.shape), list(source.odc.geobox.affine)[:6],
+        None if source.odc.geobox.crs.geographic else source.odc.geobox.resolution.x, found.statistics,
+    )  # fmt: skip
+    constant = {"constellation": "sentinel-2", "instruments": ["msi"], "processing:software": {"s2cube": __version__}}
+    begin, end = facts.interval or (None, None)
+    outline = shapely.geometry.shape(ours["geometry"])
+    bbox = list(outline.bounds) if outline.bounds[0] > -179 else ours["bbox"]
+    item = pystac.Item(
+        facts.slice, shapely.geometry.mapping(outline), bbox, facts.time, constant | given, begin, end,
+        collection=facts.aoi,
+    )  # fmt: skip
+    item.properties |= raster_properties(raster, facts.scenes)
+    title = ("Computed values", ["data"]) if facts.name else ("Reflectance", ["data", "reflectance"])
+    forms = [
+        ("data", ".tif", title[0], pystac.MediaType.COG, title[1]),
+        ("qa", "_qa.tif", "Why each pixel is, or is not, there", pystac.MediaType.COG, ["data-mask"]),
+        ("thumbnail", ".png", "Picture", pystac.MediaType.PNG, ["thumbnail"]),
+        ("style", ".qml", "Style for QGIS", "text/xml", ["style"]),
+        ("qa_style", "_qa.qml", "Style of the QA image for QGIS", "text/xml", ["style"]),
+    ]
+    forms = [form for form in forms if (folder / f"{facts.slice}{form[1]}").exists()]
+    for key, suffix, name, kind, roles in forms:
+        item.add_asset(key, pystac.Asset(f"./{facts.slice}{suffix}", name, None, kind, roles))
+    item.assets["data"].extra_fields["bands"] = data_bands(raster)
+    item.assets["qa"].extra_fields |= qa_members()
+    item.stac_extensions = extensions(item.properties, [each.extra_fields for each in item.assets.values()])
+    for rel, href in (
+        ("root", "../../catalog.json"),
+        ("parent", "../collection.json"),
+        ("collection", "../collection.json"),
+    ):
+        item.add_link(pystac.Link(rel, href, pystac.MediaType.JSON))
+    for href in facts.provenance.derived_from:
+        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, href, pystac.MediaType.GEOJSON))
+    for key, suffix, *_ in forms:
+        content = (folder / f"{facts.slice}{suffix}").read_bytes()
+        of_file = FileExtension.ext(item.assets[key], add_if_missing=True)
+        of_file.apply(size=len(content), checksum=f"1220{hashlib.sha256(content).hexdigest()}")
+    item.stac_extensions.sort()
+    return item
+
+
+@pytest.mark.parametrize("what", FACTS)
+def test_an_item_is_the_one_that_pystac_makes(what: str, tmp_path: Path) -> None:
+    source, facts = described(what)
+    value, image = computed(source, facts)
+    write_computed(value, facts, tmp_path, OutputSection(), facts.scenes[:1])
+    written = json.loads((tmp_path / f"{facts.slice}.json").read_text())
+    tally = Tally(len(value.bands))
+    tally.add(value.values, ~value.packing.holes(value.values), 0, 0, 0)
+    inside = value.reasons.size if facts.name else np.count_nonzero(value.reasons != QA.OUTSIDE)
+    found = Found(np.zeros(6), (), tally.statistics(int(inside)))
+    item = with_pystac(image, facts, found, tmp_path)
+    plain = json.loads(json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False)))
+    assert written == plain
+    assert list(written) == list(plain)
+    assert list(written["assets"]["data"]) == list(plain["assets"]["data"])
+    assert pystac.Item.from_dict(written).to_dict(include_self_link=False, transform_hrefs=False) == plain
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reflectance", "natural colours", "natural colours and classes", "classes only", "classes first", "float64",
+     "bytes", "uint16", "one cell", "one row", "whole tile", "oblong", "odd names"],
+)  # fmt: skip
+def test_pictures_show_what_those_by_gdal_show(name: str, tmp_path: Path) -> None:
+    source = IMAGES[name]
+    names = tuple(map(str, source.band.values))
+    (tmp_path / "ours.png").write_bytes(small_picture(names, source.values, packing_of(source)))
+    with spooled(source, tmp_path) as pixels:
+        write_picture(names, pixels, tmp_path / "gdals.png", packing_of(source))
+    with Image.open(tmp_path / "ours.png") as ours, Image.open(tmp_path / "gdals.png") as gdals:
+        assert ours.mode == gdals.mode == "RGBA"
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(gdals))
+
+
+def test_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
+    code = """
+import hashlib, sys
+from pathlib import Path
+from output.test_small_images import IMAGES, computed, facts_for
+from s2cube.config.sections import OutputSection
+from s2cube.output.files import write_computed
+source = IMAGES["floats"]
+write_computed(computed(source, facts_for(source))[0], facts_for(source), Path(sys.argv[1]), OutputSection())
+"""
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", code, tmp_path / seed], check=True, env=environment)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
