@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
-from s2cube.config.sections import JobConfig
+from s2cube.cluster.this_process import is_worker
+from s2cube.config.sections import ClusterSection, JobConfig
 from s2cube.errors import AOIError, SliceError
 from s2cube.fetch.traffic import Traffic
 from s2cube.inventory.comparison import Comparison, compare
@@ -24,6 +25,9 @@ from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
 
 log = logging.getLogger(__name__)
+
+_SMALL_CPU_S = 6
+_SLICE_CPU_S, _BYTE_CPU_S = 0.15, 1e-7
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Job:
         Why existing slices are recomputed: descriptions of the changes, by slice id.
     older
         Ids of AOI and slice of the skipped slices whose Items have an older form. The run rewrites these Items.
+    in_threads
+        Whether threads of this process compute the slices, because the job is small; otherwise a cluster does.
     """
 
     config: JobConfig
@@ -57,6 +63,7 @@ class Job:
     unusable: tuple[UnusableSlice, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
+    in_threads: bool = False
 
     @property
     def total(self) -> int:
@@ -200,12 +207,15 @@ class Forecasts:
         Number of worker processes of the run; None if it is not known.
     at_most
         Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
+    in_threads
+        Whether the run computes the slices in threads of its own process.
     """
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
     processes: int | None = None
     at_most: Traffic = field(default_factory=Traffic)
+    in_threads: bool = False
 
     @property
     def total(self) -> Traffic:
@@ -232,7 +242,19 @@ def forecast(job: Job, headers: bool) -> Forecasts:
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
-    cluster = job.config.cluster
+    cluster, in_threads = job.config.cluster, _is_small(job.config.cluster, costs.values())
     processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
-    found = Forecasts(costs, tuple(unusable), processes)
+    found = Forecasts(costs, tuple(unusable), 1 if in_threads else processes, in_threads=in_threads)
     return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))
+
+
+def _is_small(config: ClusterSection, costs: Collection[Cost]) -> bool:
+    """Return whether this process computes a job sooner than workers, which must start first.
+
+    A cluster that the user has chosen is used. So is a worker's cluster, for a job that was submitted to it. Files that
+    GDAL reads have no forecast, and its drivers are the code that is most likely to crash: workers read them.
+    """
+    if config.scheduler or config.cluster_class or config.workers or is_worker():
+        return False
+    cpu_s = sum(_SLICE_CPU_S + _BYTE_CPU_S * each.traffic.bytes for each in costs)
+    return cpu_s <= _SMALL_CPU_S and not any(each.by_gdal for each in costs)

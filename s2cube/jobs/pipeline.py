@@ -1,15 +1,16 @@
-"""Run a job: search, plan, compute the images on a cluster, write the catalogue.
+"""Run a job: search, plan, compute the images, write the catalogue.
 
 Modules that load xarray or Dask are imported inside functions, so that planning and searching start quickly.
 """
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
-from dataclasses import asdict
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import JobConfig
@@ -25,8 +26,14 @@ from s2cube.storage.record import Progress
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
+    from s2cube.cluster.policy import Policy
+    from s2cube.cluster.stream import Stream
+    from s2cube.cluster.threads import Threads
 
 log = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 class Watch(Protocol):
@@ -101,7 +108,7 @@ def run(
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     """Compute the slices of a planned job. This process must have the lease of the output. Raises as `run` does."""
     forecasts = forecast(job, headers=False)
-    job = job.without(forecasts.unusable)
+    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
     watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
     for each in watches:
         each.begin(job)
@@ -139,21 +146,40 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
-    """Compute slices on a cluster; record and yield the final result of each. Tests replace this function."""
-    from s2cube.cluster.client import open_client
-    from s2cube.cluster.stream import Stream
+    """Compute slices; record and yield the final result of each. Tests replace this function."""
     from s2cube.jobs._retry import SlicePolicy
     from s2cube.jobs._worker import make_slice
 
     recorder = Recorder(lease)
     function = partial(make_slice, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
-    with open_client(job.config.cluster, len(job.todo)) as client:
+    tasks = [(task.id, task) for task in job.todo]
+    with _computer(job, function, tasks, policy) as computed:
         recorder.begin(job)
-        tasks = ((task.id, task) for task in job.todo)
-        stream = Stream(client, function, tasks, policy, job.config.cluster.worker_wait_s)
-        for task, result in stream:
-            yield recorder.record(task, result, stream.running)
+        for task, result in computed:
+            yield recorder.record(task, result, computed.running)
+
+
+@contextmanager
+def _computer(
+    job: Job, function: Callable[[_Task], _Result], tasks: Sequence[tuple[str, _Task]], policy: "Policy[_Task, _Result]"
+) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
+    """Yield what computes the tasks of a job: threads of this process if it is small, otherwise a cluster."""
+    config = job.config.cluster
+    if job.in_threads:
+        from s2cube.cluster.threads import Threads
+        from s2cube.jobs._memory import gdal_cache_limited
+
+        threads = min(config.threads_here(os.cpu_count() or 1), len(tasks))
+        log.info("computing in this process, %d at a time", threads)
+        with gdal_cache_limited():
+            yield Threads(function, tasks, policy, threads)
+    else:
+        from s2cube.cluster.client import open_client
+        from s2cube.cluster.stream import Stream
+
+        with open_client(config, len(tasks)) as client:
+            yield Stream(client, function, tasks, policy, config.worker_wait_s)
 
 
 def _summary(job: Job, results: Iterable[SliceResult], expected: dict[str, int]) -> Summary:
