@@ -229,10 +229,12 @@ class ClusterSection(Section):
         None, description="Arguments of the cluster class, JSON or a TOML table."
     )
     workers: int | None = Field(
-        None, ge=1, description="Number of worker processes; default on this machine: one per core."
+        None,
+        ge=1,
+        description="Number of worker processes; default on this machine: one per core, none for a small job.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Slices per worker process at the same time, on this machine; default: 2 per core."
+        None, ge=1, description="Slices per process at the same time, on this machine; default: 2 per core."
     )
     worker_wait_s: float = Field(
         3600, alias="worker_wait", ge=0, description="End a run after this time without workers, SECONDS."

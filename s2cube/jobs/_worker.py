@@ -127,8 +127,10 @@ class _SliceComputation:
             if cloud_config != self.config.cube:
                 cloud_screened = self._screened(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
             elif screened.nbytes <= _MAX_KEPT_BYTES:
+                from dask import threaded
+
                 # Compute the masks once, for the rejection and for the image.
-                screened = cloud_screened = screened.persist(scheduler="threads", num_workers=self.readers)
+                screened = cloud_screened = screened.persist(scheduler=threaded.get, num_workers=self.readers)
             if reason := self._rejection(cloud_screened, limit):
                 return SliceResult(self.task.id, rejected=reason)
         return deliver(partial(self._write, files, screened), self.task.aoi.id, self.task.id, output)
@@ -143,6 +145,7 @@ class _SliceComputation:
     def _rejection(self, screened: "xr.Dataset", limit_percent: float) -> str | None:
         """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
         import dask.array as da
+        from dask import threaded
 
         from s2cube.cube.cut import cut_reasons
         from s2cube.cube.mask import explain
@@ -150,7 +153,7 @@ class _SliceComputation:
         task = self.task
         reasons = cut_reasons(explain(screened, self._per_slice), self.grid.geobox, task.geobox, task.aoi.geometry)
         counts = da.stack([(reasons == value).sum() for value in QA])
-        cloud = cloud_percent(counts.compute(scheduler="threads", num_workers=self.readers))
+        cloud = cloud_percent(counts.compute(scheduler=threaded.get, num_workers=self.readers))
         if cloud is None:
             return "no source data inside the AOI"
         return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
@@ -242,19 +242,20 @@ def forecast(job: Job, headers: bool) -> Forecasts:
         except SliceError as error:
             ids = tuple(scene.id for scene in task.scenes)
             unusable.append(UnusableSlice(task.id, ids, error, task.slice.time, task.slice.end))
-    cluster, in_threads = job.config.cluster, _is_small(job.config.cluster, costs.values())
-    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
-    found = Forecasts(costs, tuple(unusable), 1 if in_threads else processes, in_threads=in_threads)
-    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(job.todo)))
+    found, cluster = Forecasts(costs, tuple(unusable)), job.config.cluster
+    if in_threads := _is_small(found, cluster):
+        processes: int | None = 1
+    else:
+        processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(job.todo))
+    at_most = found.total if processes == 1 else predictor.at_most(processes or len(job.todo))
+    return replace(found, processes=processes, at_most=at_most, in_threads=in_threads)
 
 
-def _is_small(config: ClusterSection, costs: Collection[Cost]) -> bool:
-    """Return whether this process computes a job sooner than workers, which must start first.
+def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:
+    """Return whether threads of this process complete a job sooner than workers, which must start first.
 
-    A cluster that the user has chosen is used. So is a worker's cluster, for a job that was submitted to it. Files that
-    GDAL reads have no forecast, and its drivers are the code that is most likely to crash: workers read them.
+    A cluster that the user has chosen is used. So is the cluster of a worker, for a job that was submitted to it.
     """
     if config.scheduler or config.cluster_class or config.workers or is_worker():
         return False
-    cpu_s = sum(_SLICE_CPU_S + _BYTE_CPU_S * each.traffic.bytes for each in costs)
-    return cpu_s <= _SMALL_CPU_S and not any(each.by_gdal for each in costs)
+    return len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _BYTE_CPU_S <= _SMALL_CPU_S

@@ -53,7 +53,7 @@ def run(
     """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
 
     Without a scheduler, the run starts worker processes on this machine. They do not import the calling script, so it
-    needs no ``if __name__ == "__main__":``.
+    needs no ``if __name__ == "__main__":``. A small job is computed in threads of this process.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def run(
 
     Examples
     --------
-    The files are those of the command ``s2cube demo``. Without a scheduler, a Dask cluster of this machine is started.
+    The files are those of the command ``s2cube demo``. The job is small: no worker is started.
 
     >>> import os
     >>> from pathlib import Path
@@ -167,12 +167,15 @@ def _computer(
     """Yield what computes the tasks of a job: threads of this process if it is small, otherwise a cluster."""
     config = job.config.cluster
     if job.in_threads:
+        import dask.config
+
         from s2cube.cluster.threads import Threads
         from s2cube.jobs._memory import gdal_cache_limited
 
         threads = min(config.threads_here(os.cpu_count() or 1), len(tasks))
         log.info("computing in this process, %d at a time", threads)
-        with gdal_cache_limited():
+        # Otherwise Dask loads distributed only to learn that there is no client.
+        with gdal_cache_limited(), dask.config.set({"array.rechunk.method": "tasks"}):
             yield Threads(function, tasks, policy, threads)
     else:
         from s2cube.cluster.client import open_client

@@ -9,6 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask import threaded
 from dask.base import compute
 
 from s2cube.config.sections import OutputSection
@@ -104,7 +105,8 @@ def _sum(counts: da.Array, tallies: da.Array | None, readers: int) -> tuple[np.n
     sums: tuple[Any, Any] = (0, 0)
     for down, across in np.ndindex(*counts.numblocks[:2]):
         of_chunk = counts.blocks[down, across], tallies.blocks[:, :, down, across] if tallies is not None else 0
-        computed = compute(*of_chunk, scheduler="threads", num_workers=readers)
+        # The name "threads" would do the same, but load distributed to learn whether it is a client's name.
+        computed = compute(*of_chunk, scheduler=threaded.get, num_workers=readers)
         sums = sums[0] + computed[0][0, 0], sums[1] + np.sum(computed[1], axis=(2, 3)) if tallies is not None else 0
     return sums
 

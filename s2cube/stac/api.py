@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 import pystac
-from pystac_client import Client
 
 from s2cube.errors import SearchError
 from s2cube.stac._document import Document
 from s2cube.stac._refusal import AnswerError
 from s2cube.stac.catalogue_io import CatalogueIO, Request, keep_https
 from s2cube.stac.question import Form
+
+if TYPE_CHECKING:
+    from pystac_client import Client
 
 _MOST_PAGES = 100
 """Maximum number of pages that are read of a list of collections."""
@@ -46,7 +48,7 @@ class Api:
 
     stac: str
     io: CatalogueIO
-    client: Client
+    client: "Client"
     addresses: dict[str, str]
     collections: str | None
     form: Form
@@ -65,6 +67,8 @@ class Api:
         SearchError
             If the landing page is malformed, or does not announce item search.
         """
+        from pystac_client import Client
+
         conforms = _conforms_to(root)
         links = root.links("search")
         if "item-search" not in conforms and (conforms or not links):
