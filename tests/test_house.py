@@ -15,7 +15,7 @@ from support.house import floors, imports, modules
 PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
     "errors", "sentinel2", "config", "area", "fetch", "storage", "stac", "scenes", "raster", "kernels", "cube",
-    "products", "output", "inventory", "progress_bar", "cluster", "jobs", "demo", "cli",
+    "products", "output", "inventory", "progress_bar", "cluster", "workers", "jobs", "demo", "cli",
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 
@@ -71,7 +71,7 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
     ("library", "doors"),
     [
         ("stackstac", {"cube.stack"}),
-        ("distributed", {"cluster._local", "cluster._versions", "cluster.client", "cluster.stream"}),
+        ("distributed", {f"cluster.{name}" for name in ("_local", "_versions", "client", "stream", "this_process")}),
         ("cyclopts", {"cli"}),
         ("rich", {"cli", "progress_bar"}),
         ("obstore", {"fetch.object_store", "fetch.store", "storage._bucket"}),

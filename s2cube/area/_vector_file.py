@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2cube.area._features import ID_COLUMNS, Feature, Options, chosen_ids
+from s2cube.area._geojson_file import plain_features
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def read_features(path: Path, options: Options) -> list[Feature]:
     AOIError
         If the file cannot be read, has no features or no CRS, or has several layers with polygons and none is chosen.
     """
+    if (features := plain_features(path, options)) is not None:
+        return features
     layer = _layer(path, options.layer)
     frame = _read(path, layer)
     if frame.empty:

@@ -54,7 +54,13 @@ for _command, _lines in EXAMPLES.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its status: 0 done, 1 not done, 2 wrong usage, 3 some slices failed."""
+    """Run a command and exit with its status: 0 done, 1 not done, 2 wrong usage, 3 some slices failed.
+
+    Parameters
+    ----------
+    arguments
+        None: those of this process, which ends with the command.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         # An id may contain characters that the terminal's encoding lacks. Printing them must not raise an error.
@@ -64,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Console(log_json="--log-json" in given).set_up_logging()
     with _stopped_by_signals():
         exit_status = _run_command(given)
+    if arguments is None and exit_status > _SIGNALLED:
+        # Threads may still compute slices and wait for a server. An exit of Python would wait for them.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(exit_status)
     sys.exit(exit_status)
 
 

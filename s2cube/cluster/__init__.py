@@ -1,4 +1,4 @@
-"""Compute functions on the workers of a Dask cluster. Only this wing imports distributed.
+"""Compute functions: on the workers of a Dask cluster, or in threads. Only this wing imports distributed.
 
-Other wings may use: `client`, `stream`.
+Other wings may use: `client`, `stream`, `threads`, `policy`, `this_process`.
 """

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import distributed
-from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 from distributed import Client, Future, Security
 from distributed.protocol.pickle import dumps
 
 from s2cube.cluster._local import kill_workers, main_hidden, start_here
 from s2cube.cluster._versions import check_versions
+from s2cube.cluster.this_process import is_worker
 from s2cube.config.sections import ClusterSection
 from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
 
@@ -59,7 +59,7 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     ConfigError
         If the cluster class does not exist, or does not accept its options.
     """
-    if _is_worker():
+    if is_worker():
         # This task waits for other tasks: it must not occupy a thread that they need.
         distributed.secede()
         yield distributed.get_client()
@@ -81,14 +81,6 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
             except BaseException:
                 kill_workers(cluster)
                 raise
-
-
-def _is_worker() -> bool:
-    try:
-        distributed.get_worker()
-    except ValueError:
-        return False
-    return True
 
 
 def call_on_worker(config: ClusterSection, function: Callable[[_Task], _Result], task: _Task) -> _Result | None:
@@ -162,12 +154,6 @@ def submit(client: Client, key: Any, function: Callable[[_Task], object], task: 
     return client.submit(pickle.loads, call, key=key, pure=False)
 
 
-def active_client() -> Client | None:
-    """Return the client by which Dask computes in this process; None if it computes in another way, or on a worker."""
-    owner = getattr(get_scheduler(), "__self__", None)
-    return owner if isinstance(owner, Client) and not _is_worker() else None
-
-
 def pickled(value: object) -> bytes:
     """Pickle a value that may contain functions of the user's script or notebook.
 
@@ -190,12 +176,3 @@ def compute_from_worker(value: _Result) -> _Result:
     with distributed.worker_client() as client:
         computed: _Result = client.compute(value, sync=True)
         return computed
-
-
-def worker_memory_bytes() -> int | None:
-    """Return the memory limit of this worker; None if this process is not a worker, or has no limit."""
-    try:
-        limit: int | None = distributed.get_worker().memory_manager.memory_limit
-    except ValueError:
-        return None
-    return limit

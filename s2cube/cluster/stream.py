@@ -6,23 +6,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from distributed import CancelledError, Client, Future, KilledWorker
+from distributed import CancelledError, Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 
 from s2cube.cluster._versions import check_versions
 from s2cube.cluster.client import submit
+from s2cube.cluster.policy import Policy, Retry
 from s2cube.errors import ClusterError
 
 log = logging.getLogger(__name__)
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-_AnyTask = TypeVar("_AnyTask", contravariant=True)
 
 _IN_FLIGHT_PER_THREAD = 2
 """Number of tasks per thread of a worker: one is computed, while the next one is sent to the worker."""
@@ -37,40 +36,6 @@ _TICK_S = 1
 _WARN_EVERY_S = 60
 _MOST_LOSSES = 10
 """Maximum number of times that a task may be lost, with its worker or the scheduler. Then the stream fails."""
-
-
-@dataclass(frozen=True)
-class Retry(Generic[_Task, _Result]):
-    """The decision to compute a task, or parts of it, again after a pause.
-
-    Parameters
-    ----------
-    tasks
-        Pairs of a unique name and a task that are computed instead of the task; None: the same task.
-    final
-        Final result of the other parts of the task, if there are any.
-    """
-
-    pause_s: float
-    tasks: tuple[tuple[str, _Task], ...] | None = None
-    final: _Result | None = None
-
-
-class Policy(Protocol[_AnyTask, _Result]):
-    """Decides which results are final."""
-
-    def decide(
-        self, task: _AnyTask, returned: _Result | BaseException, attempt: int
-    ) -> "_Result | Retry[Any, _Result]":
-        """Return the final result of a task, or a `Retry`. An error that this method raises ends the stream.
-
-        Parameters
-        ----------
-        returned
-            What the function returned or raised.
-        attempt
-            How often the task has been computed: 1, 2, …
-        """
 
 
 class Stream(Generic[_Task, _Result]):
@@ -227,8 +192,3 @@ def _fetch(future: "Future[Any]") -> Any:
                 # The result was lost with its worker. The stream submits the task again.
                 raise CancelledError from None
             wait_s *= 2
-
-
-def is_worker_loss(error: BaseException) -> bool:
-    """Report whether an error means that workers were lost while they computed a task. The task itself did not fail."""
-    return isinstance(error, KilledWorker | CommClosedError)

@@ -229,10 +229,12 @@ class ClusterSection(Section):
         None, description="Arguments of the cluster class, JSON or a TOML table."
     )
     workers: int | None = Field(
-        None, ge=1, description="Number of worker processes; default on this machine: one per core."
+        None,
+        ge=1,
+        description="Number of worker processes; default on this machine: one per core, none for a small job.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Slices per worker process at the same time, on this machine; default: 2 per core."
+        None, ge=1, description="Slices per process at the same time, on this machine; default: 2 per core."
     )
     worker_wait_s: float = Field(
         3600, alias="worker_wait", ge=0, description="End a run after this time without workers, SECONDS."
@@ -258,6 +260,10 @@ class ClusterSection(Section):
     def threads_on(self, cores: int) -> int:
         """Return the number of slices that each worker process computes at the same time."""
         return self.threads or max(1, cores * _THREADS_PER_CORE // self.workers_on(cores))
+
+    def threads_here(self, cores: int) -> int:
+        """Return the number of slices that this process computes at the same time, if it starts no worker."""
+        return self.threads or cores * _THREADS_PER_CORE
 
 
 class JobConfig(Section):

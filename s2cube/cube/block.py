@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import dask
 import numpy as np
+from dask import threaded
+from dask.base import compute
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
@@ -151,7 +152,7 @@ def read_block(
         stack = read_parts(alike, quality, access, parts, faults[is_layer])
         keys += [(id(each.scene), each.name) for each in alike]
         lazy += stack.to_delayed().ravel().tolist()
-    for key, chunk in zip(keys, dask.compute(*lazy, scheduler="threads", num_workers=threads), strict=True):
+    for key, chunk in zip(keys, compute(*lazy, scheduler=threaded.get, num_workers=threads), strict=True):
         arrays[key] = chunk[0, 0]
     return Pixels(block, {(id(each.scene), each.name): each for each in files}, arrays, faults)
 

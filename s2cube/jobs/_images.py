@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import xarray as xr
 from dask.base import is_dask_collection, optimize
 
+from s2cube.cluster.policy import Retry, is_worker_loss
+from s2cube.cluster.this_process import active_client
 from s2cube.config.sections import ClusterSection, OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.errors import ClusterError, OutputError, S2CubeError, safe_text
@@ -20,9 +21,6 @@ from s2cube.storage.output import Output
 from s2cube.workers.delivery import can_write, deliver
 from s2cube.workers.memory import MOST_READERS, of_image, share
 from s2cube.workers.results import SliceResult
-
-if TYPE_CHECKING:
-    from s2cube.cluster.stream import Retry
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,13 @@ def write_images(images: Sequence[Image], output: Output, settings: OutputSectio
     SliceError
         If a source file cannot be read.
     """
-    from s2cube.cluster.client import active_client
-    from s2cube.cluster.stream import Stream
-
     client = active_client() if any(is_dask_collection(image.variable) for image, _ in images) else None
     if client is None:
         for image, facts in images:
             yield _written(image, facts, output, settings, MOST_READERS)
         return
+    from s2cube.cluster.stream import Stream
+
     function = partial(_write_on_worker, output=output, settings=settings)
     tasks = ((facts.slice, _task(image, facts)) for image, facts in images)
     for task, result in Stream(client, function, tasks, _OnceMore(), ClusterSection().worker_wait_s):
@@ -121,9 +118,9 @@ def _write_on_worker(task: _Task, output: Output, settings: OutputSection) -> Sl
 class _OnceMore:
     """Computes an image once more if its workers were lost. Every other error ends the writing."""
 
-    def decide(self, task: _Task, returned: SliceResult | BaseException, attempt: int) -> "SliceResult | Retry":
-        from s2cube.cluster.stream import Retry, is_worker_loss
-
+    def decide(
+        self, task: _Task, returned: SliceResult | BaseException, attempt: int
+    ) -> SliceResult | Retry[_Task, SliceResult]:
         if not isinstance(returned, BaseException):
             return returned
         if is_worker_loss(returned):

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 
-from s2cube.cluster.stream import Retry, is_worker_loss
+from s2cube.cluster.policy import Retry, is_worker_loss
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.fetch import retry
 from s2cube.fetch.traffic import Traffic

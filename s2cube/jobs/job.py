@@ -9,7 +9,8 @@ from typing import Self
 
 from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
-from s2cube.config.sections import JobConfig
+from s2cube.cluster.this_process import is_worker
+from s2cube.config.sections import ClusterSection, JobConfig
 from s2cube.errors import AOIError, SliceError
 from s2cube.fetch.traffic import Traffic
 from s2cube.inventory.comparison import Comparison, compare
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 _WORKERS_ELSEWHERE = 50
 """Number of workers of a cluster whose size is not known. With fewer, there are more batches than needed, which costs
 a little; with more, some have no work."""
+
+_SMALL_CPU_S = 6
+_SLICE_CPU_S, _BYTE_CPU_S = 0.15, 1e-7
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Job:
         Why existing slices are recomputed: descriptions of the changes, by slice id.
     older
         Ids of AOI and slice of the skipped slices whose Items have an older form. The run rewrites these Items.
+    in_threads
+        Whether threads of this process compute the slices, because the job is small; otherwise a cluster does.
     """
 
     config: JobConfig
@@ -62,6 +68,7 @@ class Job:
     unusable: tuple[UnusableSlice, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
+    in_threads: bool = False
 
     @property
     def total(self) -> int:
@@ -214,12 +221,15 @@ class Forecasts:
         Number of worker processes of the run; None if it is not known.
     at_most
         Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
+    in_threads
+        Whether the run computes the slices in threads of its own process.
     """
 
     costs: dict[str, Cost]
     unusable: tuple[UnusableSlice, ...] = ()
     processes: int | None = None
     at_most: Traffic = field(default_factory=Traffic)
+    in_threads: bool = False
 
     @property
     def total(self) -> Traffic:
@@ -250,7 +260,20 @@ def forecast(job: Job, headers: bool) -> Forecasts:
                 unusable.append(UnusableSlice(task.id, ids, cost, task.slice.time, task.slice.end))
             else:
                 costs[slice_id] = cost
-    cluster = job.config.cluster
-    processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(divided))
-    found = Forecasts(costs, tuple(unusable), processes)
-    return replace(found, at_most=found.total if processes == 1 else predictor.at_most(processes or len(divided)))
+    found, cluster = Forecasts(costs, tuple(unusable)), job.config.cluster
+    if in_threads := _is_small(found, cluster):
+        processes: int | None = 1
+    else:
+        processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(divided))
+    at_most = found.total if processes == 1 else predictor.at_most(processes or len(divided))
+    return replace(found, processes=processes, at_most=at_most, in_threads=in_threads)
+
+
+def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:
+    """Return whether threads of this process complete a job sooner than workers, which must start first.
+
+    A cluster that the user has chosen is used. So is the cluster of a worker, for a job that was submitted to it.
+    """
+    if config.scheduler or config.cluster_class or config.workers or is_worker():
+        return False
+    return len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _BYTE_CPU_S <= _SMALL_CPU_S

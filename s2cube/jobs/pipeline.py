@@ -1,15 +1,16 @@
-"""Run a job: search, plan, compute the images on a cluster, write the catalogue.
+"""Run a job: search, plan, compute the images, write the catalogue.
 
 Modules that load xarray or Dask are imported inside functions, so that planning and searching start quickly.
 """
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
-from dataclasses import asdict
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import JobConfig
@@ -26,8 +27,14 @@ from s2cube.workers.results import SliceResult
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
+    from s2cube.cluster.policy import Policy
+    from s2cube.cluster.stream import Stream
+    from s2cube.cluster.threads import Threads
 
 log = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 class Watch(Protocol):
@@ -47,7 +54,7 @@ def run(
     """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
 
     Without a scheduler, the run starts worker processes on this machine. They do not import the calling script, so it
-    needs no ``if __name__ == "__main__":``.
+    needs no ``if __name__ == "__main__":``. A small job is computed in threads of this process.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def run(
 
     Examples
     --------
-    The files are those of the command ``s2cube demo``. Without a scheduler, a Dask cluster of this machine is started.
+    The files are those of the command ``s2cube demo``. The job is small: no worker is started.
 
     >>> import os
     >>> from pathlib import Path
@@ -102,7 +109,7 @@ def run(
 def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     """Compute the slices of a planned job. This process must have the lease of the output. Raises as `run` does."""
     forecasts = forecast(job, headers=False)
-    job = job.without(forecasts.unusable)
+    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
     watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
     for each in watches:
         each.begin(job)
@@ -140,23 +147,43 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
-    """Compute slices on a cluster; record and yield the final result of each. Tests replace this function."""
-    from s2cube.cluster.client import open_client
-    from s2cube.cluster.stream import Stream
+    """Compute slices; record and yield the final result of each. Tests replace this function."""
     from s2cube.jobs._retry import SlicePolicy
     from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
     function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
-    divided = batches_of(job)
-    with open_client(job.config.cluster, len(divided)) as client:
+    tasks = [(batch.id, batch) for batch in batches_of(job)]
+    with _computer(job, function, tasks, policy) as computed:
         recorder.begin(job)
-        stream = Stream(
-            client, function, ((each.id, each) for each in divided), policy, job.config.cluster.worker_wait_s
-        )
-        for batch, results in stream:
-            yield from recorder.record(batch, results, stream.running)
+        for batch, results in computed:
+            yield from recorder.record(batch, results, computed.running)
+
+
+@contextmanager
+def _computer(
+    job: Job, function: Callable[[_Task], _Result], tasks: Sequence[tuple[str, _Task]], policy: "Policy[_Task, _Result]"
+) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
+    """Yield what computes the tasks of a job: threads of this process if it is small, otherwise a cluster."""
+    config = job.config.cluster
+    if job.in_threads:
+        import dask.config
+
+        from s2cube.cluster.threads import Threads
+        from s2cube.workers.memory import gdal_cache_limited
+
+        threads = min(config.threads_here(os.cpu_count() or 1), len(tasks))
+        log.info("computing in this process, %d at a time", threads)
+        # Otherwise Dask loads distributed only to learn that there is no client.
+        with gdal_cache_limited(), dask.config.set({"array.rechunk.method": "tasks"}):
+            yield Threads(function, tasks, policy, threads)
+    else:
+        from s2cube.cluster.client import open_client
+        from s2cube.cluster.stream import Stream
+
+        with open_client(config, len(tasks)) as client:
+            yield Stream(client, function, tasks, policy, config.worker_wait_s)
 
 
 def _summary(job: Job, results: Iterable[SliceResult], expected: dict[str, int]) -> Summary:

@@ -6,6 +6,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask import threaded
 from dask.base import compute, is_dask_collection
 
 from s2cube.errors import OutputError
@@ -96,7 +97,7 @@ def read_whole(
         of_chunk = tallies.blocks[:, :, down, across] if tallies is not None else 0
         rows, columns = (slice(*edge[at : at + 2]) for edge, at in zip(edges, (down, across), strict=True))
         values[:, rows, columns], reasons[rows, columns], tally = compute(
-            data.blocks[:, down, across], qa.blocks[down, across], of_chunk, scheduler="threads", num_workers=readers
+            data.blocks[:, down, across], qa.blocks[down, across], of_chunk, scheduler=threaded.get, num_workers=readers
         )
         total = total + np.sum(tally, axis=(2, 3)) if tallies is not None else 0
     return values, reasons, total
@@ -130,7 +131,7 @@ def spooled(
     sums: tuple[Any, Any] = (0, 0)
     for down, across in np.ndindex(*counts.numblocks[:2]):
         of_chunk = counts.blocks[down, across], of_offsets.blocks[:, :, down, across] if of_offsets is not None else 0
-        computed = compute(*of_chunk, scheduler="threads", num_workers=readers)
+        computed = compute(*of_chunk, scheduler=threaded.get, num_workers=readers)
         sums = sums[0] + computed[0][0, 0], sums[1] + np.sum(computed[1], axis=(2, 3)) if tallies[1] is not None else 0
     return sums
 

@@ -67,7 +67,6 @@ class Api:
         SearchError
             If the landing page is malformed, or does not announce item search.
         """
-        # Sources that are no APIs do not need this import, which takes 0.1 s.
         from pystac_client import Client
 
         conforms = _conforms_to(root)

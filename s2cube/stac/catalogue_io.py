@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
-from requests.utils import get_netrc_auth
 
 from s2cube.errors import SearchError
 from s2cube.fetch import retry
@@ -150,6 +149,8 @@ class CatalogueIO:
 
 def _send(request: Request, timeout_s: float) -> Answer:
     """Send a request. User and password come from the address, or from ~/.netrc."""
+    from requests.utils import get_netrc_auth
+
     linked = {name: value for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS}
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", **linked}
     if "@" not in urlsplit(request.address).netloc and (login := get_netrc_auth(request.address)):

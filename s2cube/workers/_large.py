@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+from dask import threaded
 
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.chunks import ReadGrid
@@ -57,7 +58,7 @@ class LargeSlice:
                 cloud_masks = self._masks(reads(self.task.scenes, self.grid, cloud_config), cloud_config)
             elif math.prod(self.grid.geobox.shape) * len(self.task.scenes) <= _MAX_KEPT_CELLS:
                 # Compute the masks once, for the rejection and for the image.
-                masks = cloud_masks = masks.persist(scheduler="threads", num_workers=self.readers)
+                masks = cloud_masks = masks.persist(scheduler=threaded.get, num_workers=self.readers)
             if reason := self._rejection(cloud_masks, limit):
                 return SliceResult(self.task.id, rejected=reason)
         return deliver(partial(self._write, files, masks), self.task.aoi.id, self.task.id, output)
@@ -76,7 +77,7 @@ class LargeSlice:
         """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
         found = reasons(masks, self._inside)
         counts = da.stack([(found == value).sum() for value in QA])
-        return rejection(counts.compute(scheduler="threads", num_workers=self.readers), limit_percent)
+        return rejection(counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
 
     def _write(self, files: list[Read], masks: da.Array, folder: Path) -> tuple[str, ...]:
         """Write the files of the image; return the ids of scenes whose offset is in doubt."""

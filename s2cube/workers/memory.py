@@ -3,12 +3,13 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s2cube.cluster.this_process import is_worker, worker_memory_bytes
 from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block
 from s2cube.cube.chunks import ReadGrid, read_grid
@@ -51,7 +52,8 @@ _USABLE = 0.75
 _OF_MACHINE = 0.5
 """Share of a machine's memory that a process without a memory limit uses."""
 
-_GDAL_CACHE_MB = "64"
+_GDAL_CACHE_BYTES = 64 << 20
+"""Limit of GDAL's cache of pixels. By default it is 5 % of the machine's memory."""
 
 
 def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:
@@ -158,12 +160,21 @@ def share(needed: Callable[[int], int], most: int = MOST_READERS) -> Iterator[in
 
 @per_session()
 def _slice_memory() -> tuple[int, Budget]:
-    """Return the memory (bytes) of this worker that slices may use, and the budget for it; limit GDAL's cache."""
-    from s2cube.cluster.client import worker_memory_bytes
-
-    # By default GDAL uses 5 % of the machine's memory. This code runs only in workers; notebooks keep their own limit.
-    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
-
+    """Return the memory (bytes) of this process that slices may use, and the budget for it; limit a worker's cache."""
+    if is_worker():
+        os.environ.setdefault("GDAL_CACHEMAX", str(_GDAL_CACHE_BYTES))
     limit = worker_memory_bytes() or _OF_MACHINE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = max(1, int(limit * _USABLE) - PROCESS_BYTES)
     return size, Budget(size)
+
+
+@contextmanager
+def gdal_cache_limited() -> Iterator[None]:
+    """Limit GDAL's cache while threads of this process compute slices. Afterwards a notebook has its own limit again.
+
+    A limit that the user has set in the environment is not changed.
+    """
+    import rasterio
+
+    with nullcontext() if "GDAL_CACHEMAX" in os.environ else rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+        yield

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from odc.geo.geom import BoundingBox, Geometry
 
 import s2cube
+from s2cube.area import _vector_file
 from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobSection
 from s2cube.errors import AOIError
@@ -129,7 +130,11 @@ def test_ids_of_geojson_are_those_that_gdal_reads(
         except AOIError as error:
             return error.problem
 
-    assert ids(content) == ids(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
+        by_gdal = ids(path)
+    assert ids(content) == by_gdal
+    assert ids(path) == by_gdal
 
 
 def test_crs_of_what_has_none() -> None:

@@ -1,0 +1,117 @@
+"""Read usual GeoJSON files without GDAL: importing geopandas takes half a second."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from s2cube.area._features import ID_COLUMNS, Feature, Options
+from s2cube.area._geojson import geojson_features
+from s2cube.errors import AOIError
+
+_SUFFIXES = (".geojson", ".json")
+_DEGREES = "urn:ogc:def:crs:OGC:1.3:CRS84"
+"""CRS in files of QGIS and GDAL, although RFC 7946 has removed the member."""
+
+_COLLECTION, _FEATURE = {"type", "name", "crs", "bbox", "features"}, {"type", "id", "bbox", "properties", "geometry"}
+_GEOMETRY = {"type", "bbox", "coordinates"}
+_DEPTHS = {"Polygon": 2, "MultiPolygon": 3}
+"""Number of lists around a position, by geometry type."""
+
+_LIKE_A_DATE = re.compile(r"\d[-/:]\d")
+"""GDAL converts texts to dates, if all values of a property look like dates. Their text may then be another."""
+
+_INTEGER = 1 << 31
+
+
+def plain_features(path: Path, options: Options) -> list[Feature] | None:
+    """Read a GeoJSON file of polygons in degrees, if it is certain that GDAL reads the same from it.
+
+    Returns
+    -------
+    list of Feature or None
+        The features, with the ids of `_vector_file.read_features`. None if GDAL must read the file: if it has members
+        that GDAL interprets, heights, another CRS, unusual ids, or an error.
+    """
+    if path.suffix not in _SUFFIXES or options.layer is not None or options.crs is not None:
+        return None
+    try:
+        content = json.loads(path.read_bytes().decode(), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not _is_plain(content, options):
+        return None
+    from odc.geo.crs import CRS
+
+    try:
+        features = geojson_features(content, str(path), options)
+    except AOIError:
+        return None
+    names = [each.name for each in features]
+    if names[0] is None:
+        names = [path.stem] if len(names) == 1 else [f"{path.stem}_{number}" for number in range(1, len(names) + 1)]
+    crs = CRS("EPSG:4326")
+    return [Feature(str(path), name, each.geometry, crs) for name, each in zip(names, features, strict=True)]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _is_plain(content: object, options: Options) -> bool:
+    if not isinstance(content, dict) or content.get("type") != "FeatureCollection" or content.keys() - _COLLECTION:
+        return False
+    features = content.get("features")
+    if not isinstance(features, list) or not features or not all(map(_is_plain_feature, features)):
+        return False
+    if "crs" in content:
+        if content["crs"] != {"type": "name", "properties": {"name": _DEGREES}}:
+            return False
+        del content["crs"]
+    columns = {*ID_COLUMNS, options.id_property}
+    properties = [each["properties"] for each in features]
+    return _are_plain_ids([each.get("id") for each in features]) and all(
+        _are_plain_ids([row.get(column) for row in properties]) for column in columns
+    )
+
+
+def _is_plain_feature(feature: object) -> bool:
+    if not isinstance(feature, dict) or feature.get("type") != "Feature" or feature.keys() - _FEATURE:
+        return False
+    geometry = feature.get("geometry")
+    if not isinstance(geometry, dict) or geometry.keys() - _GEOMETRY or not isinstance(feature.get("properties"), dict):
+        return False
+    depth = _DEPTHS.get(str(geometry.get("type")))
+    rings = list(_lists(geometry.get("coordinates"), depth - 1)) if depth else []
+    return bool(rings) and all(map(_is_plain_ring, rings))
+
+
+def _lists(value: object, depth: int) -> Iterator[object]:
+    """Yield what is in nested lists of this depth."""
+    if depth == 0:
+        yield value
+    elif isinstance(value, list) and value:
+        for each in value:
+            yield from _lists(each, depth - 1)
+    else:
+        yield None
+
+
+def _is_plain_ring(ring: object) -> bool:
+    """Return whether a value is a closed ring of positions without heights."""
+    if not isinstance(ring, list) or len(ring) < 4 or ring[0] != ring[-1]:
+        return False
+    return all(isinstance(each, list) and len(each) == 2 and all(map(_is_coordinate, each)) for each in ring)
+
+
+def _is_coordinate(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _are_plain_ids(values: Sequence[Any]) -> bool:
+    """Return whether GDAL keeps all values of a property as they are: texts, or integers that no feature lacks."""
+    if all(type(value) is int and 0 <= value < _INTEGER for value in values):
+        return True
+    return all(value is None or (isinstance(value, str) and not _LIKE_A_DATE.search(value)) for value in values)

@@ -1,0 +1,42 @@
+"""What this process is for Dask: a worker, a client, or neither. No function loads distributed.
+
+A process is a worker or a client only if something has imported distributed. The import takes a tenth of a second, so
+these functions do not import it where the answer is already known.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def is_worker() -> bool:
+    """Report whether this thread computes a task of a Dask worker."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def worker_memory_bytes() -> int | None:
+    """Return the memory limit of this worker; None if this process is not a worker, or has no limit."""
+    if not is_worker():
+        return None
+    limit: int | None = sys.modules["distributed"].get_worker().memory_manager.memory_limit
+    return limit
+
+
+def active_client() -> "Client | None":
+    """Return the client by which Dask computes in this process; None if it computes in another way, or on a worker."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    from dask.base import get_scheduler
+
+    owner = getattr(get_scheduler(), "__self__", None)
+    return owner if isinstance(owner, distributed.Client) and not is_worker() else None
