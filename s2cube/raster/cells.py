@@ -45,20 +45,26 @@ def pack(sums: np.ndarray) -> np.ndarray:
     # Process a few rows at a time, so that intermediate arrays stay in the processor's cache.
     rows = max(1, _CELLS_AT_ONCE // sums.shape[1])
     for top in range(0, len(sums), rows):
-        part = sums[top : top + rows]
-        share = part.imag
-        some, whole = share > 0, share >= WHOLE
-        mean = np.where(some, part.real, np.float32(1)) / np.where(some, share, np.float32(1))
-        low, high = mean.min(), mean.max()
-        if not 0 < low <= high <= _LARGEST_DN:
-            raise ValueError(f"it contains {low if low <= 0 else high:g}, which is not a 16-bit digital number")
-        packed = mean.view(CELLS)
-        if not whole.all():
-            units = np.clip(np.rint(share * np.float32(_SHARE_UNITS)), 1, _SHARE_UNITS - 1).astype(CELLS)
-            partial = units << 16 | np.rint(mean).astype(CELLS) | _PARTIAL_BIT
-            packed = np.where(whole, packed, np.where(some, partial, np.uint32(0)))
-        cells[top : top + rows] = packed
+        _pack_rows(sums[top : top + rows], cells[top : top + rows])
     return cells
+
+
+def _pack_rows(sums: np.ndarray, out: np.ndarray) -> None:
+    share, mean = sums.imag, out.view("float32")
+    if all_whole := share.min() >= WHOLE:
+        np.divide(sums.real, share, out=mean)
+    else:
+        some = share > 0
+        mean[:] = 1
+        np.divide(sums.real, share, out=mean, where=some)
+    low, high = mean.min(), mean.max()
+    if not 0 < low <= high <= _LARGEST_DN:
+        raise ValueError(f"it contains {low if low <= 0 else high:g}, which is not a 16-bit digital number")
+    if not all_whole:
+        out *= some
+        cut = some & (share < WHOLE)
+        units = np.clip(np.rint(share[cut] * np.float32(_SHARE_UNITS)), 1, _SHARE_UNITS - 1).astype(CELLS)
+        out[cut] = units << 16 | np.rint(mean[cut]).astype(CELLS) | _PARTIAL_BIT
 
 
 def whole_means(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

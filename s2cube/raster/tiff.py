@@ -129,7 +129,7 @@ def read_header(href: str, access: Access) -> Tiff:
 
 def _directories(head: "_Head") -> list[dict[int, Any]]:
     """Read the tags that this module uses, for each directory. Number 0 is not a tag: it is the byte order."""
-    order, is_big = "<" if head.first[:1] == b"I" else ">", 43 in head.first[2:4]
+    order, is_big = "<" if head.first[0] == ord("I") else ">", 43 in head.first[2:4]
     count_code, entry_code, offset_code = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
     if is_big and head.unpack(f"{order}HH", 4) != (8, 0):
         raise ValueError("a BigTIFF whose offsets do not have 8 bytes")
