@@ -5,8 +5,8 @@ of memory and cores, tokens, connections, clients of object stores, the servers 
 that were logged. A process has one session. Only tests start a new one (`reset`).
 
 Three things are not in the session. The time limit of a request belongs to its thread (`connections.time_limit`).
-Functions with `functools.lru_cache` depend only on their arguments. GDAL, tifffile and warnings have their own
-settings. The code sets them where it uses these libraries.
+Functions with `functools.lru_cache` depend only on their arguments. GDAL and warnings have their own settings. The
+code sets them where it uses them.
 """
 
 import functools

@@ -1,14 +1,15 @@
 """Resample pixels of a raster to cells of a grid: by areas if their axes are parallel, else by GDAL's warp."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
-from scipy.sparse import csr_array
+from affine import Affine
 
 from s2cube.errors import SliceError
 from s2cube.raster._warp import pixels_of_parts, sum_by_warp, warp_classes
+from s2cube.raster.cells import Axis, Weights
 from s2cube.raster.lattice import Lattice, Raster, Report, classes_of, clipped, digital_numbers
 
 _SNAP = 1e-6
@@ -16,6 +17,9 @@ _SNAP = 1e-6
 
 _DECIMALS = 9
 """Decimals of positions in pixels. Positions are rounded, so that results do not depend on how a grid is divided."""
+
+_KEPT_AXES = 16
+"""Number of pairs of a raster and a grid whose overlap is kept. Scenes of a tile have the same."""
 
 _NEST_IN_M = 20
 """Pixel size of the scene classification. Coordinates of granule edges are multiples of it, also for 60 m pixels."""
@@ -89,76 +93,35 @@ def _snapped(positions: np.ndarray) -> np.ndarray:
     return np.where(np.abs(positions - whole) < _SNAP, whole, np.round(positions, _DECIMALS))
 
 
-@dataclass(frozen=True)
-class _Shares:
-    """Matrix of the shares of cells (rows) that pixels of a block (columns) cover along an axis, and its row sums."""
-
-    cells: slice
-    matrix: csr_array
-    sums: np.ndarray
-
-
-class _Axis:
-    """Overlap of the rows of a grid with the rows of a raster, or of the columns with the columns."""
-
-    def __init__(self, edges: np.ndarray) -> None:
-        self._edges = edges
-        self._cache: dict[tuple[int, int], _Shares] = {}
-
-    def shares(self, start: int, stop: int) -> _Shares:
-        """Return the share of each cell that pixels [start, stop) cover."""
-        if (start, stop) not in self._cache:
-            self._cache[start, stop] = self._shares(start, stop)
-        return self._cache[start, stop]
-
-    def cells(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the first cell that pixels [start, stop) overlap, and the cell after the last one."""
-        first = max(0, int(np.searchsorted(self._edges, start, "right")) - 1)
-        return first, min(len(self._edges) - 1, int(np.searchsorted(self._edges, stop, "left")))
-
-    def _shares(self, start: int, stop: int) -> _Shares:
-        first, last = self.cells(start, stop)
-        low, high = (self._edges[at : at + last - first, np.newaxis] for at in (first, first + 1))
-        at_most = int(np.ceil(high - low).max(initial=0)) + 1
-        pixels = np.floor(low).astype(int) + np.arange(at_most)
-        share = np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, None) / (high - low)
-        covers = (share > 0) & (pixels >= start) & (pixels < stop)
-        of_cells = np.broadcast_to(np.arange(last - first)[:, np.newaxis], pixels.shape)
-        places = (of_cells[covers], pixels[covers] - start)
-        matrix = csr_array((share[covers].astype("float32"), places), shape=(last - first, stop - start))
-        return _Shares(slice(first, last), matrix, matrix @ np.ones(stop - start, "float32"))
+@lru_cache(_KEPT_AXES)
+def _axes(raster: Affine, grid: Affine, height: int, width: int) -> tuple[Axis, Axis]:
+    """Return the overlaps of rows and of columns."""
+    to_raster = ~raster @ grid
+    rows = _snapped(to_raster.f + to_raster.e * np.arange(height + 1))
+    columns = _snapped(to_raster.c + to_raster.a * np.arange(width + 1))
+    return Axis(rows, to_raster.e), Axis(columns, to_raster.a)
 
 
 def _sum_by_shares(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
-    rows, columns = map(_Axis, _edges(raster.lattice, grid))
+    rows, columns = _axes(raster.lattice.transform, grid.transform, grid.height, grid.width)
     for block in raster.blocks(pixels_under(raster.lattice, grid, parts), _of_cells(rows, columns, report)):
-        down = rows.shares(block.row, block.row + block.pixels.shape[0])
-        across = columns.shares(block.column, block.column + block.pixels.shape[1])
+        down = rows.weights(block.row, block.row + block.pixels.shape[0])
+        across = columns.weights(block.column, block.column + block.pixels.shape[1])
         dn, valid = digital_numbers(block, raster.nodata)
-        sums = np.empty((len(down.sums), len(across.sums)), out.dtype)
-        sums.real = _apply_shares(down.matrix, across.matrix, dn)
-        if valid is None:
-            sums.imag = _shares_of_valid(down, across)
-        else:
-            sums.imag = _apply_shares(down.matrix, across.matrix, valid.astype("float32"))
-        out[down.cells, across.cells] += sums
+        sums = out[down.cells, across.cells]
+        sums.real += _weighted_sums(down, across, dn)
+        sums.imag += across.times(down.sums) if valid is None else _weighted_sums(down, across, valid)
+    # Only now, so that each sum is rounded once, however many blocks a cell consists of.
+    if (whole := rows.whole * columns.whole) != 1:
+        numbers = out.view("float32")
+        numbers /= np.float32(whole)
 
 
-def _apply_shares(rows: csr_array, columns: csr_array, pixels: np.ndarray) -> np.ndarray:
-    return np.asarray((columns @ np.ascontiguousarray((rows @ pixels).T)).T)
+def _weighted_sums(rows: Weights, columns: Weights, pixels: np.ndarray) -> np.ndarray:
+    return columns.sum_rows(rows.sum_rows(pixels).T).T
 
 
-def _shares_of_valid(down: _Shares, across: _Shares) -> np.ndarray:
-    """Return the shares of cells that pixels cover if all are valid.
-
-    A cell must not depend on whether pixels of other cells are valid, so this equals `_apply_shares` of ones to the
-    last bit. It is faster, because few sums of rows differ.
-    """
-    sums, of_rows = np.unique(down.sums, return_inverse=True)
-    return np.asarray(across.matrix @ np.broadcast_to(sums, (across.matrix.shape[1], len(sums)))).T[of_rows]
-
-
-def _of_cells(rows: _Axis, columns: _Axis, report: Report | None) -> Report | None:
+def _of_cells(rows: Axis, columns: Axis, report: Report | None) -> Report | None:
     """Convert a report of cells to a report of pixels."""
     if report is None:
         return None
@@ -194,7 +157,7 @@ def sample_classes(
         raise ValueError("its pixels are not aligned with those of Sentinel-2 granules")
     centres = _positions(raster.lattice, grid, np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5)
     rows, columns = (np.floor(each).astype(int) for each in centres)
-    row_axis, column_axis = map(_Axis, _edges(raster.lattice, grid))
+    row_axis, column_axis = _axes(raster.lattice.transform, grid.transform, grid.height, grid.width)
     for block in raster.blocks(needed, _of_cells(row_axis, column_axis, report)):
         height, width = block.pixels.shape
         down, across = (

@@ -167,12 +167,12 @@ class Raster(Protocol):
 
 
 def digital_numbers(block: Block, nodata: float | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return digital numbers, float32, with 0 as nodata, and where they are valid. None: valid everywhere."""
-    dn = block.pixels.astype("float32")
+    """Return digital numbers with 0 as nodata, and where they are valid. None: valid everywhere."""
+    pixels = block.pixels
     if block.mask is None and nodata in (None, DN_NODATA):
-        return dn, None if block.pixels.all() else block.pixels != DN_NODATA
-    valid = _valid(block, nodata) & (block.pixels != DN_NODATA)
-    return np.where(valid, dn, np.float32(0)), valid
+        return pixels, None if pixels.all() else pixels != DN_NODATA
+    valid = _valid(block, nodata) & (pixels != DN_NODATA)
+    return np.where(valid, pixels, np.zeros((), pixels.dtype)), valid
 
 
 def _valid(block: Block, nodata: float | None) -> np.ndarray:

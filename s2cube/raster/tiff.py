@@ -1,20 +1,12 @@
-"""Read and check the header of a GeoTIFF, and decode its tiles.
+"""Read and check the header of a GeoTIFF, and decode its tiles."""
 
-`async-tiff` is not used, because it reads by obstore: its requests would not have the tokens, retries and counters of
-`fetch.store`.
-"""
-
-import io
-import logging
 import math
 import re
 import struct
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tifffile
 from affine import Affine
 
 from s2cube.errors import AssetReadError
@@ -23,22 +15,26 @@ from s2cube.raster._codec import COMPRESSIONS, LERC, PREDICTORS, Codec
 from s2cube.raster._geotiff import Unsupported, georeferencing
 from s2cube.raster.lattice import Lattice
 
-# tifffile logs a line for each file that has unknown content. Here such content raises an error, or GDAL reads the
-# file.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-
 HEADER_BYTES = 16 << 10
 """Size of the first request. A COG begins with its directories. In a 10 m band of Earth Search they have 4 KB."""
 
 _LARGEST_HEADER_BYTES = 16 << 20
 _MOST_HEADER_REQUESTS = 32
 _MOST_DIRECTORIES = 32
+_MOST_ENTRIES = 4096
 _LARGEST_TILE_BYTES = 64 << 20
 """Limits: a million tiles of 4096 × 4096 pixels of two bytes. Sentinel-2 files are much smaller."""
 
-_TAGS = {254, 256, 257, 258, 259, 266, 273, 274, 277, 278, 279, 317, 322, 323, 324, 325, 339}
-_TAGS |= {33550, 33922, 34264, 34735, 42113, 50674}
-"""Codes of all tags that this module uses."""
+_INTEGERS = {3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
+_NUMBERS = _INTEGERS | {11: "f4", 12: "f8"}
+_TEXT, _NODATA = {2: "S1"}, 42113
+"""Types of values, and their dtypes: TIFF 6.0, and the specification of BigTIFF."""
+
+_SCALARS = (254, 256, 257, 258, 259, 266, 274, 277, 278, 317, 322, 323, 339)
+_PLACES = (273, 279, 324, 325)
+_TYPES = dict.fromkeys((*_SCALARS, *_PLACES, 34735, 50674), _INTEGERS)
+_TYPES |= dict.fromkeys((33550, 33922, 34264), _NUMBERS) | {_NODATA: _TEXT}
+"""All tags that this module uses, and the types that each may have."""
 
 _SAMPLE_FORMATS = {1: "u", 2: "i"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -118,45 +114,74 @@ def read_header(href: str, access: Access) -> Tiff:
         If only GDAL can read the file.
     """
     head = _Head(href, access)
-    magic = head.peek(8)
+    magic = head.first[:8].tobytes()
     if magic.startswith(_JPEG2000_MAGIC):
         raise Unsupported("a JPEG 2000", "JP2OpenJPEG")
     if not magic.startswith(_TIFF_MAGIC):
         raise read_error(href, "is neither a TIFF nor a JPEG 2000")
     try:
-        source: Any = head
-        with tifffile.TiffFile(source) as file:
-            return _tiff(href, head, _directories(file))
+        return _tiff(href, head, _directories(head))
     except (AssetReadError, Unsupported):
         raise
     except Exception as error:  # noqa: BLE001  this file is the reason for any error of the parser
         raise read_error(href, f"has a damaged header ({type(error).__name__}: {error})") from None
 
 
-def _directories(file: tifffile.TiffFile) -> list[dict[int, Any]]:
+def _directories(head: "_Head") -> list[dict[int, Any]]:
+    """Read the tags that this module uses, for each directory. Number 0 is not a tag: it is the byte order."""
+    order, is_big = "<" if head.first[0] == ord("I") else ">", 43 in head.first[2:4]
+    count_code, entry_code, offset_code = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
+    if is_big and head.unpack(f"{order}HH", 4) != (8, 0):
+        raise ValueError("a BigTIFF whose offsets do not have 8 bytes")
+    (start,) = head.unpack(f"{order}{offset_code}", 8 if is_big else 4)
     pages: list[dict[int, Any]] = []
-    for position in range(_MOST_DIRECTORIES):
-        try:
-            page = file.pages[position]
-        except IndexError:
-            return pages
-        assert isinstance(page, tifffile.TiffPage)
-        tags = {tag.code: tag.value for tag in page.tags}
-        # tifffile omits a tag that it cannot read. A tag that is missing or duplicate may change the meaning of a file.
-        unclear = [code for code, times in _tag_counts(file, page).items() if times > 1 or code not in tags]
-        if not _TAGS.isdisjoint(unclear):
-            raise ValueError(f"tags that cannot be read, or occur twice: {', '.join(map(str, unclear))}")
-        pages.append(tags | {0: file.byteorder})
-    raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
+    while start:
+        if len(pages) == _MOST_DIRECTORIES:
+            raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
+        (count,) = head.unpack(f"{order}{count_code}", start)
+        if count > _MOST_ENTRIES:
+            raise ValueError(f"a directory of {count} entries")
+        start += struct.calcsize(f"={count_code}")
+        stop = start + count * struct.calcsize(f"={entry_code}")
+        # Read the entries together with the offset of the next directory, which follows them.
+        data = head.read(start, stop + struct.calcsize(f"={offset_code}"))
+        page: dict[int, Any] = {0: order}
+        for code, type_code, length, field in struct.iter_unpack(f"{order}{entry_code}", data[: stop - start]):
+            if code not in _TYPES:
+                continue
+            if code in page:
+                raise ValueError(f"its tag {code} occurs twice")
+            page[code] = _value(head, order, code, (type_code, length, field))
+        pages.append(page)
+        (start,) = struct.unpack(f"{order}{offset_code}", data[stop - start :])
+    return pages
 
 
-def _tag_counts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Counter[int]:
-    """Count how often each tag code occurs in a directory."""
-    file.filehandle.seek(page.offset)
-    (count,) = struct.unpack(file.tiff.tagnoformat, file.filehandle.read(file.tiff.tagnosize))
-    entries = file.filehandle.read(count * file.tiff.tagsize)
-    starts = range(0, len(entries), file.tiff.tagsize)
-    return Counter(struct.unpack_from(f"{file.byteorder}H", entries, at)[0] for at in starts)
+def _value(head: "_Head", order: str, code: int, entry: tuple[int, int, bytes]) -> Any:
+    """Read the value of a tag: it is in the entry if it fits, otherwise the entry contains its offset.
+
+    Returns
+    -------
+    str, int, tuple of numbers, or numpy.ndarray
+        A text up to its first NUL. Offsets and sizes of tiles: int64.
+    """
+    type_code, length, field = entry
+    if type_code not in _TYPES[code]:
+        raise ValueError(f"its tag {code} has values of type {type_code}")
+    dtype = np.dtype(f"{order}{_TYPES[code][type_code]}")
+    data, size = field[: length * dtype.itemsize], length * dtype.itemsize
+    if size > len(field):
+        start = int.from_bytes(field, "little" if order == "<" else "big")
+        if start < 8:
+            raise ValueError(f"its tag {code} has its value in the first bytes of the file")
+        data = head.read(start, start + size)
+    if code == _NODATA:
+        return data.split(b"\0")[0].strip().decode("ascii", "replace")
+    values = np.frombuffer(data, dtype)
+    if code in _PLACES:
+        return values.astype("int64")
+    numbers = tuple(values.tolist())
+    return numbers[0] if code in _SCALARS and length == 1 else numbers
 
 
 def _tiff(href: str, head: "_Head", pages: list[dict[int, Any]]) -> Tiff:
@@ -190,8 +215,7 @@ def _nodata(page: dict[int, Any]) -> float | None:
     ValueError
         If the tag is not a whole number.
     """
-    tag = page.get(42113, "")
-    text = tag.split("\0")[0] if isinstance(tag, str) else "not a text"
+    text = page.get(_NODATA, "")
     if text.lower() in _NO_NODATA:
         return None
     number = float(text) if _NUMBER.fullmatch(text) else math.nan
@@ -227,58 +251,39 @@ def _level(page: dict[int, Any], full: Lattice, dtype: "np.dtype[Any]", whole_by
     tile_bytes = rows * columns * dtype.itemsize
     if tile_bytes > _LARGEST_TILE_BYTES:
         raise ValueError(f"tiles of {tile_bytes >> 20} MB; convert the file to a Cloud-Optimized GeoTIFF")
-    offsets, sizes = (np.atleast_1d(np.asarray(page[tag], "int64")) for tag in ((273, 279) if strips else (324, 325)))
+    offsets, sizes = (page[tag] for tag in ((273, 279) if strips else (324, 325)))
     if not len(offsets) == len(sizes) == math.ceil(height / rows) * math.ceil(width / columns):
         raise ValueError(f"{len(offsets)} tile offsets and {len(sizes)} tile sizes, which do not fit the image size")
     if (offsets < 0).any() or (sizes < 0).any() or (sizes > 2 * tile_bytes + 4096).any():
         raise ValueError("tiles with impossible sizes or offsets")
     if ((offsets == 0) != (sizes == 0)).any():
         raise ValueError("tiles of which only the offset or only the size is 0")
-    if (offsets + sizes > whole_bytes).any():
+    if (offsets > whole_bytes - sizes).any():
         raise ValueError(f"tiles beyond the end of the file at {whole_bytes} bytes: the file is truncated")
     transform = full.transform @ Affine.scale(full.width / width, full.height / height)
     return Level(Lattice(full.crs, transform, height, width), (rows, columns), offsets, sizes, strips)
 
 
-class _Head(io.RawIOBase):
-    """A file object that fetches only the parts that are read."""
+class _Head:
+    """The bytes of a file: its first `HEADER_BYTES`, and other parts, which are fetched when they are read."""
 
     def __init__(self, href: str, access: Access) -> None:
-        super().__init__()
         self._href, self._access = href, access
-        self._position = 0
-        first = fetch(href, 0, HEADER_BYTES, access)
-        self.whole_bytes, self.version = first.whole_bytes, first.version
-        self._parts = {0: first.data}
+        part = fetch(href, 0, HEADER_BYTES, access)
+        self.whole_bytes, self.version, self.first = part.whole_bytes, part.version, part.data
+        self._parts = {0: part.data}
 
-    def peek(self, size: int) -> bytes:
-        return bytes(self._parts[0][:size])
+    def unpack(self, layout: str, start: int) -> tuple[Any, ...]:
+        """Read values of a layout of `struct`."""
+        return struct.unpack(layout, self.read(start, start + struct.calcsize(layout)))
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._position = offset + (0, self._position, self.whole_bytes)[whence]
-        if self._position < 0:
-            raise ValueError("a position before the beginning of the file")
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1, /) -> bytes:
-        stop = self.whole_bytes if size < 0 else min(self._position + size, self.whole_bytes)
-        data = self._range(self._position, stop) if stop > self._position else b""
-        self._position += len(data)
-        return data
-
-    def _range(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes:
+        """Read bytes [start, stop)."""
         for begin, part in self._parts.items():
             if begin <= start and stop <= begin + len(part):
                 return bytes(part[start - begin : stop - begin])
+        if stop > self.whole_bytes:
+            raise ValueError(f"it refers to bytes beyond the end of the file at {self.whole_bytes} bytes")
         fetched_bytes = sum(map(len, self._parts.values()))
         if fetched_bytes + stop - start > _LARGEST_HEADER_BYTES or len(self._parts) >= _MOST_HEADER_REQUESTS:
             raise ValueError(f"it is over {_LARGEST_HEADER_BYTES >> 20} MB or {_MOST_HEADER_REQUESTS} requests")

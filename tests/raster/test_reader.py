@@ -1,5 +1,6 @@
 """Files of every kind on a grid, against plain sums over areas and against GDAL."""
 
+import itertools
 import pickle
 import tempfile
 import warnings
@@ -155,6 +156,60 @@ def test_sums_are_those_of_areas_far_from_the_corner(
     want = area_sums(pixels, pixel_m, RasterSpec(EPSG, shifted, (cell_m, cell_m)))  # type: ignore[arg-type]
     np.testing.assert_allclose(sums.imag, want.imag, atol=1e-6)
     np.testing.assert_allclose(sums.real, want.real, rtol=1e-6, atol=0.01)
+
+
+class Cut(NamedTuple):
+    """A raster whose blocks are cut anywhere."""
+
+    lattice: Lattice
+    pixels: np.ndarray
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    nodata: float | None = 0
+
+    def blocks(self, rects: np.ndarray, report: Report | None = None) -> Iterator[Block]:
+        assert report is None
+        if not len(rects):
+            return
+        top, bottom, left, right = rects[0].tolist()
+        down, across = (
+            sorted({first, last, *(cut for cut in cuts if first < cut < last)})
+            for first, last, cuts in ((top, bottom, self.rows), (left, right, self.columns))
+        )
+        for rows in itertools.pairwise(down):
+            for columns in itertools.pairwise(across):
+                yield Block(rows[0], columns[0], self.pixels[slice(*rows), slice(*columns)])
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([10, 20, 60]), st.sampled_from([10, 20, 30, 60, 90, 100, 160]),
+    st.tuples(st.integers(-30, 30), st.integers(-30, 30)),
+    st.tuples(st.lists(st.integers(1, 30), max_size=4), st.lists(st.integers(1, 30), max_size=4)), st.booleans(),
+)  # fmt: skip
+def test_sums_of_whole_units_are_exact(
+    seed: int, pixel_m: int, cell_m: int, shift: tuple[int, int], cuts: tuple[list[int], list[int]], with_holes: bool
+) -> None:
+    """In whatever blocks pixels come, a cell is the sum of whole numbers, divided and rounded once."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(1, 65536, (30, 30)).astype("uint16")
+    if with_holes:
+        pixels[random.random(pixels.shape) < 0.1] = 0
+    raster = Lattice(CRS.from_epsg(EPSG), from_origin(600_000, 4_500_000, pixel_m, pixel_m), 30, 30)
+    side = 30 * pixel_m // cell_m + 3
+    left, top = 600_000 + 10 * shift[0], 4_500_000 + 10 * shift[1]
+    grid = Lattice(raster.crs, from_origin(left, top, cell_m, cell_m), side, side)
+    out = np.zeros((side, side), "complex64")
+    sum_areas(Cut(raster, pixels, *map(tuple, cuts)), grid, whole(grid), out)
+    # Squares of 10 m, with a margin: their number in a cell is known.
+    per_pixel, per_cell, margin = pixel_m // 10, cell_m // 10, 30 + 3 * cell_m // 10
+    squares = np.pad(pixels.repeat(per_pixel, 0).repeat(per_pixel, 1).astype("int64"), margin)
+    inside = squares[margin - shift[1] :, margin + shift[0] :][: side * per_cell, : side * per_cell]
+    inside = np.pad(inside, [(0, side * per_cell - length) for length in inside.shape])
+    sums, valid = (
+        each.reshape(side, per_cell, side, per_cell).sum(axis=(1, 3)) / per_cell**2 for each in (inside, inside > 0)
+    )
+    np.testing.assert_array_equal(out.real, sums.astype("float32"))
+    np.testing.assert_array_equal(out.imag, valid.astype("float32"))
 
 
 @pytest.mark.parametrize("crs", [EPSG, 32615, 5070])

@@ -53,6 +53,7 @@ class Kind:
     predictor: int | None = None
     nodata: str | None = "0"
     sparse: bool = False
+    big: bool = False
     damage: Callable[[bytes], bytes] = bytes
 
 
@@ -108,22 +109,25 @@ def made(kind: Kind, pixels: np.ndarray) -> bytes:
         tag: content if code == ASCII else struct.pack(f"{kind.order}{len(content)}{CODES[code]}", *content)
         for tag, (code, content) in tags.items()
     }
-    ends = 8 + 2 + 12 * len(tags) + 4 + sum(len(each) for each in values.values() if len(each) > 4)
+    first, wide, number, place_code = (16, 8, "Q", "Q") if kind.big else (8, 4, "H", "I")
+    ends = first + struct.calcsize(f"={number}") + (4 + 2 * wide) * len(tags) + wide
+    behind = ends
+    ends += sum(len(each) for each in values.values() if len(each) > wide)
     starts = [ends + sum(map(len, parts[:position])) if each else 0 for position, each in enumerate(parts)]
     values[place] = struct.pack(f"{kind.order}{len(starts)}I", *starts)
     out, beyond = io.BytesIO(), io.BytesIO()
-    out.write(b"II*\0" if kind.order == "<" else b"MM\0*")
-    out.write(struct.pack(f"{kind.order}IH", 8, len(tags)))
+    out.write((b"II" if kind.order == "<" else b"MM") + struct.pack(f"{kind.order}H", 43 if kind.big else 42))
+    out.write(struct.pack(f"{kind.order}HH", 8, 0) if kind.big else b"")
+    out.write(struct.pack(f"{kind.order}{place_code}{number}", first, len(tags)))
     for tag in sorted(tags):
         code, value = tags[tag][0], values[tag]
-        count = len(tags[tag][1])
-        out.write(struct.pack(f"{kind.order}HHI", tag, code, count))
-        if len(value) <= 4:
-            out.write(value.ljust(4, b"\0"))
+        out.write(struct.pack(f"{kind.order}HH{place_code}", tag, code, len(tags[tag][1])))
+        if len(value) <= wide:
+            out.write(value.ljust(wide, b"\0"))
         else:
-            out.write(struct.pack(f"{kind.order}I", 8 + 2 + 12 * len(tags) + 4 + beyond.tell()))
+            out.write(struct.pack(f"{kind.order}{place_code}", behind + beyond.tell()))
             beyond.write(value)
-    return out.getvalue() + bytes(4) + beyond.getvalue() + b"".join(parts)
+    return out.getvalue() + bytes(wide) + beyond.getvalue() + b"".join(parts)
 
 
 def by_gdal(path: Path) -> tuple[Any, ...]:
@@ -178,6 +182,7 @@ KINDS = st.builds(
     predictor=st.sampled_from([None, 1, 2]),
     nodata=st.sampled_from([None, "0", "5", " 7 ", "-1", "-9999", "65535", "65535.0", "1e2", "nan", ""]),
     sparse=st.booleans(),
+    big=st.booleans(),
 )
 
 
@@ -217,7 +222,7 @@ def test_bytes_that_are_changed(
         data[at % len(data)] = value
     path.write_bytes(data)
     # Without PhotometricInterpretation, which every file must have, GDAL 3.10 gives rows that are in no file.
-    assume(262 in tags_of(data, kind.order))
+    assume(262 in tags_of(data, kind))
     try:
         got = by_us(path)
     except (AssetReadError, RasterioError, MemoryError):
@@ -232,9 +237,11 @@ def test_bytes_that_are_changed(
     assert same(got, want)
 
 
-def tags_of(data: bytes, order: str) -> set[int]:
-    _, count = struct.unpack_from(f"{order}IH", data, 4)
-    return {struct.unpack_from(f"{order}H", data, at)[0] for at in range(10, min(10 + 12 * count, len(data) - 2), 12)}
+def tags_of(data: bytes, kind: Kind) -> set[int]:
+    number, size, first = ("Q", 20, 24) if kind.big else ("H", 12, 10)
+    (count,) = struct.unpack_from(f"{kind.order}{number}", data, first - struct.calcsize(f"={number}"))
+    starts = range(first, min(first + size * count, len(data) - 2), size)
+    return {struct.unpack_from(f"{kind.order}H", data, at)[0] for at in starts}
 
 
 class TestPredictor:
@@ -306,6 +313,106 @@ class TestStreams:
         (tmp_path / "h.tif").write_bytes(data)
         with pytest.raises(AssetReadError, match="only the offset or only the size is 0"):
             by_us(tmp_path / "h.tif")
+
+
+def with_entry(kind: Kind, tag: int, *, becomes: tuple[int, int, int, int] | None = None, more: bytes = b"") -> bytes:
+    """Write a file, replace the entry of a tag (its tag, type, count and value), and append bytes."""
+    data = bytearray(made(kind, noise(1, kind.dtype)))
+    number, entry, first, size = ("Q", "HHQQ", 24, 20) if kind.big else ("H", "HHII", 10, 12)
+    (count,) = struct.unpack_from(f"{kind.order}{number}", data, first - struct.calcsize(f"={number}"))
+    at = next(
+        at
+        for at in range(first, first + size * count, size)
+        if struct.unpack_from(f"{kind.order}H", data, at)[0] == tag
+    )
+    struct.pack_into(
+        f"{kind.order}{entry}", data, at, *(becomes or struct.unpack_from(f"{kind.order}{entry}", data, at))
+    )
+    return bytes(data + more)
+
+
+class TestDirectories:
+    """What would change the meaning of a file if it were passed over is refused."""
+
+    KINDS = (Kind(), Kind(big=True), Kind(order=">", big=True))
+
+    def refused(self, path: Path, data: bytes, told: str) -> None:
+        path.write_bytes(data)
+        with pytest.raises(AssetReadError, match=rf"d\.tif: has a damaged header .*{told}"):
+            by_us(path)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_tag_twice(self, tmp_path: Path, kind: Kind) -> None:
+        data = with_entry(kind, 284, becomes=(277, SHORT, 1, 1))
+        self.refused(tmp_path / "d.tif", data, "its tag 277 occurs twice")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_unknown_tags_do_not_matter(self, tmp_path: Path, kind: Kind) -> None:
+        data = with_entry(replace(kind, nodata=None), 284, becomes=(0, 99, 1 << 31, 1))
+        (tmp_path / "d.tif").write_bytes(data)
+        np.testing.assert_array_equal(by_us(tmp_path / "d.tif")[0], noise(1, "uint16"))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(
+        ("tag", "type_code"), [(256, 1), (257, DOUBLE), (322, ASCII), (324, 5), (42113, SHORT), (277, 99)]
+    )
+    def test_a_type_that_the_tag_does_not_have(self, tmp_path: Path, kind: Kind, tag: int, type_code: int) -> None:
+        data = with_entry(kind, tag, becomes=(tag, type_code, 1, 1))
+        self.refused(tmp_path / "d.tif", data, f"its tag {tag} has values of type {type_code}")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("tag", [324, 325, 33550, 34735])
+    def test_values_beyond_the_end(self, tmp_path: Path, kind: Kind, tag: int) -> None:
+        whole = made(kind, noise(1, kind.dtype))
+        data = with_entry(kind, tag, becomes=(tag, LONG, 100, len(whole) - 399))
+        self.refused(tmp_path / "d.tif", data, "beyond the end of the file")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_values_that_are_the_first_bytes(self, tmp_path: Path, kind: Kind) -> None:
+        self.refused(tmp_path / "d.tif", with_entry(kind, 33550, becomes=(33550, DOUBLE, 3, 0)), "in the first bytes")
+
+    @pytest.mark.parametrize("place", [2**63 - 100, 2**63, 2**64 - 1])
+    def test_places_of_tiles_that_no_file_has(self, tmp_path: Path, place: int) -> None:
+        data = with_entry(Kind(big=True, tile=(64, 64)), 324, becomes=(324, 16, 1, place))
+        self.refused(tmp_path / "d.tif", data, "impossible sizes or offsets|beyond the end")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_as_many_directories_as_may_be(self, tmp_path: Path, kind: Kind) -> None:
+        """Each is the same as the first, and no overview: it says nothing of the image."""
+        whole = made(kind, noise(1, kind.dtype))
+        number, size, first, wide = ("Q", 20, 16, "Q") if kind.big else ("H", 12, 8, "I")
+        (count,) = struct.unpack_from(f"{kind.order}{number}", whole, first)
+        length = struct.calcsize(f"={number}") + size * count
+        directory = whole[first : first + length]
+        for directories in (32, 33):
+            data, at = bytearray(whole), first + length
+            for _ in range(directories - 1):
+                struct.pack_into(f"{kind.order}{wide}", data, at, len(data))
+                data += directory + bytes(struct.calcsize(f"={wide}"))
+                at = len(data) - struct.calcsize(f"={wide}")
+            (tmp_path / "d.tif").write_bytes(data)
+            if directories == 32:
+                np.testing.assert_array_equal(by_us(tmp_path / "d.tif")[0], by_gdal(tmp_path / "d.tif")[0])
+        self.refused(tmp_path / "d.tif", bytes(data), "more than 32 directories")
+
+    def test_a_directory_that_is_cut_off(self, tmp_path: Path) -> None:
+        whole = made(Kind(), noise(1, "uint16"))
+        (count,) = struct.unpack_from("<H", whole, 8)
+        for start in (len(whole) - 1, len(whole), 2**31):
+            data = bytearray(whole)
+            struct.pack_into("<I", data, 10 + 12 * count, start)
+            self.refused(tmp_path / "d.tif", bytes(data), "beyond the end of the file")
+
+    @pytest.mark.parametrize(("at", "value"), [(4, 4), (6, 1)])
+    def test_a_bigtiff_of_other_offsets(self, tmp_path: Path, at: int, value: int) -> None:
+        data = bytearray(made(Kind(big=True), noise(1, "uint16")))
+        data[at] = value
+        self.refused(tmp_path / "d.tif", bytes(data), "offsets do not have 8 bytes")
+
+    def test_more_entries_than_any_file_has(self, tmp_path: Path) -> None:
+        data = bytearray(made(Kind(), noise(1, "uint16")))
+        struct.pack_into("<H", data, 8, 4097)
+        self.refused(tmp_path / "d.tif", bytes(data) + bytes(100_000), "a directory of 4097 entries")
 
 
 class TestNodataTag:
