@@ -46,6 +46,7 @@ class Join:
 
         self._aois, self._config, self._keep = aois, config, keep
         self._days = [days_searched(aoi, config) for aoi in aois]
+        self._times = TimeRange.around([days for days in self._days if days])
         self._shapes = np.array([aoi.geometry_lonlat.geom for aoi in aois], dtype=object)
         self._tree = shapely.STRtree(self._shapes)
         self._open = set(range(len(aois)))
@@ -83,20 +84,19 @@ class Join:
         if item.collection_id not in (None, self._config.collection):
             return []
         time, _ = sort_key(item)
-        asked = [
-            position for position, days in enumerate(self._days) if days is None or time == UNKNOWN_TIME or time in days
-        ]
-        if not asked:
+        if not _may_be_in(time, self._times):
             return []
+        unknown: SliceError | None = None
         try:
-            outline = footprint(item)
+            near = self._met_by(footprint(item)).tolist()
         except SliceError as error:
             # The scene may cover the areas. Include it, so that only its slices fail, and the search continues.
-            others = f" and {len(asked) - 1} other areas" if asked[1:] else ""
-            log.warning("%s. s2cube assumes that it covers %s%s", error, self._aois[asked[0]].id, others)
-            return asked
-        met = self._met_by(outline).tolist()
-        return met if len(asked) == len(self._aois) else sorted({*met} & {*asked})
+            near, unknown = range(len(self._aois)), error
+        covered = [position for position in near if _may_be_in(time, self._days[position])]
+        if unknown and covered:
+            others = f" and {len(covered) - 1} other areas" if covered[1:] else ""
+            log.warning("%s. s2cube assumes that it covers %s%s", unknown, self._aois[covered[0]].id, others)
+        return covered
 
     def _met_by(self, outline: "BaseGeometry") -> "NDArray[np.intp]":
         """Return the positions of the areas that a footprint intersects, and does not only touch."""
@@ -142,6 +142,11 @@ class Join:
 def days_searched(aoi: AOI, config: SearchSection) -> TimeRange | None:
     """Return the solar days of an area that a search must find completely; None for all days."""
     return config.datetime and config.datetime.whole_days_at(aoi.lon)
+
+
+def _may_be_in(time: datetime, times: TimeRange | None) -> bool:
+    """Check whether a scene may be of a time range. None: every scene is."""
+    return times is None or time == UNKNOWN_TIME or time in times
 
 
 def is_clear(scene: SceneFacts, config: SearchSection) -> bool:

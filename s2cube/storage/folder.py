@@ -238,7 +238,7 @@ def _write_to_disk(*paths: str) -> None:
 
 def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[str, int]]:
     try:
-        entries = list(os.scandir(root / folder))
+        entries = list(os.scandir(f"{root}/{folder}"))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from s2cube.config.sections import SearchSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, SceneError, SearchError
 from s2cube.fetch import http as web
-from s2cube.scenes.search import find_scenes
+from s2cube.scenes.search import find_scenes, open_catalogue
 from s2cube.stac._items import from_features
 from support import servers
 from support.apis import EVERYWHERE, Server
@@ -99,6 +100,27 @@ class TestRealAPI:
     def test_newest_first(self, s2cube_command: CommandLine, api: str, archive: Archive) -> None:
         found = self.ask(s2cube_command, api, archive, "--max-items", "3", "--max-cloud", "10")
         assert found == ["copy208", "copy209", "copy210"]
+
+    @pytest.mark.parametrize("number", [3, 60])
+    @pytest.mark.parametrize("given", [{}, {"datetime": "2022-06/2022-07"}, {"max_items": 2}, {"max_cloud": 5}])
+    def test_several_areas_get_what_each_gets_alone(
+        self, api: str, farm: AOI, number: int, given: dict[str, Any]
+    ) -> None:
+        """Their boxes, or the cells of a lattice around them, are asked for as one shape; one area is far away."""
+        west, south, east, north = farm.whole_lonlat.geom.bounds
+        chosen = random.Random(number)
+        corners = [
+            (chosen.uniform(west - 0.5, east + 0.5), chosen.uniform(south - 0.5, north + 0.5)) for _ in range(number)
+        ]
+        fields = [shapely.box(x, y, x + 0.01, y + 0.01) for x, y in [*corners, (10, 50)]]
+        aois = [farm, *(AOI(f"f{position}", field) for position, field in enumerate(fields))]
+        search = SearchSection.of({"stac": api} | given)
+        catalogue = open_catalogue(search)
+        together = find_scenes(aois, search, catalogue)
+        assert {len(each) for each in together} > {0}
+        for aoi, of_area in zip([*aois[:6], aois[-1]], [*together[:6], together[-1]], strict=True):
+            (alone,) = find_scenes([aoi], search, catalogue)
+            assert [each.item.to_dict() for each in of_area] == [each.item.to_dict() for each in alone]
 
     def test_newest_costs_no_more_pages_than_it_needs(
         self, api: str, farm: AOI, monkeypatch: pytest.MonkeyPatch
