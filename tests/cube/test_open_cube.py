@@ -111,20 +111,20 @@ class TestCube:
 
 
 def warped_by_tiles(path: str, cube: xr.DataArray) -> np.ndarray:
-    """Let GDAL average a file in tiles of 256 cells of 30 m, counted from the origin of the CRS."""
+    """Let GDAL average a file in tiles of 128 cells of 30 m, counted from the origin of the CRS."""
     to_x_y = cube.rio.transform()
     top, left = round(to_x_y.f / -30), round(to_x_y.c / 30)
-    cells = np.zeros((cube.sizes["y"] + 512, cube.sizes["x"] + 512), "uint16")
+    cells = np.zeros((cube.sizes["y"] + 256, cube.sizes["x"] + 256), "uint16")
     with rasterio.open(path) as source:
-        for row in range(-(top % 256), cube.sizes["y"], 256):
-            for column in range(-(left % 256), cube.sizes["x"], 256):
+        for row in range(-(top % 128), cube.sizes["y"], 128):
+            for column in range(-(left % 128), cube.sizes["x"], 128):
                 corner = from_origin((left + column) * 30, (top + row) * -30, 30, 30)
                 rasterio.warp.reproject(
-                    rasterio.band(source, 1), cells[256 + row : 512 + row, 256 + column : 512 + column],
+                    rasterio.band(source, 1), cells[128 + row : 256 + row, 128 + column : 256 + column],
                     dst_transform=corner, dst_crs=cube.rio.crs, src_nodata=0, dst_nodata=0,
                     resampling=Resampling.average,
                 )  # fmt: skip
-    return cells[256:-256, 256:-256]
+    return cells[128:-128, 128:-128]
 
 
 class TestResampling:
