@@ -175,6 +175,25 @@ class TestResampling:
         assert inside.sum() > 0.5 * inside.size
         assert np.abs(got[inside].astype(int) - want[inside].astype(int)).max() <= 1
 
+    @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615", "EPSG:5070"])
+    @pytest.mark.parametrize("resolution", [10, 30, 45, 100])
+    def test_a_field_alone_is_the_field_in_a_larger_area(self, tmp_path: Path, crs: str, resolution: int) -> None:
+        """Of white noise, and of classes of which many are masked."""
+        random = np.random.default_rng(4)
+        blue = random.integers(1, 9000, (600, 600)).astype("uint16")
+        item = scene(tmp_path, blue=blue, scl=random.choice([4, 5, 6, 9], (300, 300)).astype("uint8"))
+        settings = {"bands": ["blue", "scl"], "crs": crs, "resolution": resolution, "dilation": 0, "dtype": "float32"}
+        field, region = (
+            s2cube.open_cube([item], area, **settings).compute()
+            for area in (rectangle(2000, -2600, 2500, -2000), rectangle(300, -5500, 5200, -400))
+        )
+        # The outline is turned in another CRS. These cells are inside.
+        inner = field.isel({axis: slice(1 + field.sizes[axis] // 6, -1 - field.sizes[axis] // 6) for axis in "xy"})
+        same = region.sel(x=inner.x, y=inner.y)
+        assert inner.notnull().any()
+        assert inner.values.tobytes() == same.values.tobytes()
+        np.testing.assert_array_equal(inner.qa, same.qa)
+
     def test_as_odc_stac_loads(self, archive: Archive) -> None:
         """Where nothing is clouded, another library must read the same off the same items."""
         aoi = s2cube.read_aoi(archive.aoi)
