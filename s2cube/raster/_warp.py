@@ -17,6 +17,7 @@ import rasterio.warp
 from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from s2cube.errors import SliceError
 from s2cube.raster.lattice import (
@@ -37,9 +38,13 @@ from s2cube.raster.lattice import (
 # raises an error for files that are not georeferenced.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.")
 
-_MOST_CELLS, _MOST_PIXELS = 256, 1024
-"""Maximum side of a tile in cells, and approximately in pixels of the raster: 2 MB of digital numbers, 16 MB of
-intermediate arrays."""
+_MOST_CELLS, _MOST_PIXELS = 128, 1024
+"""Maximum side of a tile in cells, and approximately in pixels of the raster: 2 MB of digital numbers, 8 MB of
+intermediate arrays. With smaller tiles, large areas take longer, with larger tiles small areas."""
+
+_CLASS_TILES = 4
+"""Number of tiles per side that are warped together for classes: sampling a cell takes much less time than averaging
+its pixels, but a warp takes 2.5 ms in any case."""
 
 _MARGIN = 4
 """Margin around the pixels that cells need. It is larger than the errors of GDAL's approximate transformer (1/8 pixel)
@@ -79,30 +84,33 @@ class _Tile(NamedTuple):
 
 def pixels_of_parts(raster: Lattice, grid: Lattice, parts: np.ndarray) -> np.ndarray:
     """Return the rectangles of pixels that are read for parts of a grid, (n, 4)."""
-    return _plan(raster, grid, parts)[1]
+    return _plan(raster, grid, parts, 1)[1]
 
 
 def sum_by_warp(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
     """Sum the digital numbers of the pixels in each cell, see `_resample.sum_areas`."""
     for tile, dn in _sources(raster, grid, parts, None, report):
-        shares, means = np.zeros((2, tile.lattice.height, tile.lattice.width), "float32")
-        common = _warp_options(raster.lattice, tile) | {"resampling": Resampling.average}
-        rasterio.warp.reproject((dn != DN_NODATA).astype("float32"), shares, **common)
-        nodata = {"src_nodata": DN_NODATA, "dst_nodata": DN_NODATA}
-        rasterio.warp.reproject(dn.astype("float32"), means, **nodata, **common)
-        (inside,) = clipped(tile.cells[np.newaxis], out.shape)
-        of_tile, sums = slices(inside - np.repeat(tile.cells[::2], 2)), out[slices(inside)]
-        sums.imag, sums.real = shares[of_tile], (means * shares)[of_tile]
+        # A pixel without data adds 0 to both sums, as pixels beyond the file do.
+        pixels = np.stack([dn, dn != DN_NODATA]).astype("float32")
+        warped = np.zeros((2, tile.lattice.height, tile.lattice.width), "float32")
+        rasterio.warp.reproject(pixels, warped, **_warp_options(raster.lattice, tile), resampling=Resampling.average)
+        inside, of_tile = _overlap(tile, out)
+        out.real[inside], out.imag[inside] = warped[0][of_tile], warped[1][of_tile]
 
 
 def warp_classes(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.ndarray, report: Report | None) -> None:
     """Fill an array with the class at the centre of each cell, see `_resample.sample_classes`."""
     for tile, classes in _sources(raster, grid, parts, out.dtype, report):
         warped = np.zeros((tile.lattice.height, tile.lattice.width), out.dtype)
-        options = _warp_options(raster.lattice, tile) | {"resampling": Resampling.nearest}
-        rasterio.warp.reproject(classes, warped, **options)
-        (inside,) = clipped(tile.cells[np.newaxis], out.shape)
-        out[slices(inside)] = warped[slices(inside - np.repeat(tile.cells[::2], 2))]
+        rasterio.warp.reproject(classes, warped, **_warp_options(raster.lattice, tile), resampling=Resampling.nearest)
+        inside, of_tile = _overlap(tile, out)
+        out[inside] = warped[of_tile]
+
+
+def _overlap(tile: _Tile, out: np.ndarray) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a tile lies in the grid's array, and which cells of the tile these are."""
+    (inside,) = clipped(tile.cells[np.newaxis], (out.shape[0], out.shape[1]))
+    return slices(inside), slices(inside - np.repeat(tile.cells[::2], 2))
 
 
 def _sources(
@@ -118,7 +126,7 @@ def _sources(
     dtype
         dtype of classes. None: digital numbers, in the dtype of the file.
     """
-    tiles, needed = _plan(raster.lattice, grid, parts)
+    tiles, needed = _plan(raster.lattice, grid, parts, 1 if dtype is None else _CLASS_TILES)
     extents = raster.extents(needed)
     order = {(top, left): position for position, (top, _, left, _) in enumerate(extents.tolist())}
     lasts = [int(np.flatnonzero(overlap(extents, tile.needed)).max(initial=-1)) for tile in tiles]
@@ -175,35 +183,45 @@ def _of_cells(raster: Lattice, grid: Lattice, report: Report | None) -> Report |
     return report_pixels
 
 
-def _plan(raster: Lattice, grid: Lattice, parts: np.ndarray) -> tuple[list[_Tile], np.ndarray]:
-    """Return the tiles of the lattice that parts touch, and the rectangles of pixels that the parts need, (n, 4)."""
-    side = _side(raster, grid)
-    (row, down), (column, right) = (
-        _place(grid.transform.f, grid.transform.e),
-        _place(grid.transform.c, grid.transform.a),
-    )
-    scale = Affine.scale(grid.transform.a, grid.transform.e)
-    lattice = Lattice(grid.crs, scale @ Affine.translation(right, down), side, side)
-    first = np.repeat([row, column], 2)
+def _plan(raster: Lattice, grid: Lattice, parts: np.ndarray, together: int) -> tuple[list[_Tile], np.ndarray]:
+    """Return the tiles of the lattice that parts touch, and the rectangles of pixels that the parts need, (n, 4).
+
+    Parameters
+    ----------
+    together
+        Number of tiles per side that are joined to one. The rectangles of pixels do not depend on it.
+    """
+    side, shape = _side(raster, grid), np.array([raster.height, raster.width])
+    lattice, first = _place(grid)
     numbers, cells = cut(parts + first, (side, side))
-    shape = (raster.height, raster.width)
     pixels = np.clip(_bounds(lattice, raster, cells, _MARGIN), 0, np.repeat(shape, 2))
     some = (pixels[:, 0] < pixels[:, 1]) & (pixels[:, 2] < pixels[:, 3])
-    numbers, of = np.unique(numbers[some], axis=0, return_inverse=True)
-    pixels, of = pixels[some], of.ravel()
-    low, high = np.repeat([shape], len(numbers), axis=0), np.zeros((len(numbers), 2), int)
-    np.minimum.at(low, of, pixels[:, ::2])
-    np.maximum.at(high, of, pixels[:, 1::2])
+    numbers, of = np.unique(numbers[some] // together, axis=0, return_inverse=True)
+    pixels, side = pixels[some], side * together
+    low, high = np.repeat(shape[np.newaxis], len(numbers), axis=0), np.zeros((len(numbers), 2), int)
+    np.minimum.at(low, of.ravel(), pixels[:, ::2])
+    np.maximum.at(high, of.ravel(), pixels[:, 1::2])
     needed = np.stack([low, high], axis=2).reshape(-1, 4)
     complete = np.repeat(numbers * side, 2, axis=1) + np.array([0, side, 0, side])
     under = np.clip(_bounds(lattice, raster, complete, _MARGIN), 0, np.repeat(shape, 2))
     tiles = [
-        _Tile(
-            Lattice(grid.crs, lattice.transform @ Affine.translation(left, top), side, side), in_lattice - first, *both
-        )
-        for (top, left), in_lattice, *both in zip((numbers * side).tolist(), complete, under, needed, strict=True)
+        _Tile(lattice.part(Window(each[2], each[0], side, side)), each - first, *rects)
+        for each, *rects in zip(complete, under, needed, strict=True)
     ]
     return tiles, pixels
+
+
+def _place(grid: Lattice) -> tuple[Lattice, np.ndarray]:
+    """Return the lattice of a grid, from the origin of the CRS, and what is added to a rectangle to be one of it."""
+    a, e = grid.transform.a, grid.transform.e
+    places = grid.transform.f / e, grid.transform.c / a
+    numbers = [round(place) for place in places]
+    # Cell edges of a grid that is not ours may lie between multiples of the cell size.
+    down, right = (
+        0.0 if abs(place - number) < _SNAP else round(place - number, 6)
+        for place, number in zip(places, numbers, strict=True)
+    )
+    return Lattice(grid.crs, Affine.scale(a, e) @ Affine.translation(right, down), 0, 0), np.repeat(numbers, 2)
 
 
 def _side(raster: Lattice, grid: Lattice) -> int:
@@ -213,13 +231,6 @@ def _side(raster: Lattice, grid: Lattice) -> int:
     while side > 1 and side * grid.transform.a > _MOST_PIXELS * pixel_m:
         side //= 2
     return side
-
-
-def _place(first: float, step: float) -> tuple[int, float]:
-    """Return the number of a grid's first cell on the lattice, and the offset of the lattice, a fraction of a cell."""
-    number = round(first / step)
-    offset = first / step - number
-    return number, 0.0 if abs(offset) < _SNAP else round(offset, 6)
 
 
 def _bounds(source: Lattice, target: Lattice, rects: np.ndarray, margin: int = 0) -> np.ndarray:

@@ -108,20 +108,20 @@ class TestCube:
 
 
 def warped_by_tiles(path: str, cube: xr.DataArray) -> np.ndarray:
-    """Let GDAL average a file in tiles of 256 cells of 30 m, counted from the origin of the CRS."""
+    """Let GDAL average a file in tiles of 128 cells of 30 m, counted from the origin of the CRS."""
     to_x_y = cube.rio.transform()
     top, left = round(to_x_y.f / -30), round(to_x_y.c / 30)
-    cells = np.zeros((cube.sizes["y"] + 512, cube.sizes["x"] + 512), "uint16")
+    cells = np.zeros((cube.sizes["y"] + 256, cube.sizes["x"] + 256), "uint16")
     with rasterio.open(path) as source:
-        for row in range(-(top % 256), cube.sizes["y"], 256):
-            for column in range(-(left % 256), cube.sizes["x"], 256):
+        for row in range(-(top % 128), cube.sizes["y"], 128):
+            for column in range(-(left % 128), cube.sizes["x"], 128):
                 corner = from_origin((left + column) * 30, (top + row) * -30, 30, 30)
                 rasterio.warp.reproject(
-                    rasterio.band(source, 1), cells[256 + row : 512 + row, 256 + column : 512 + column],
+                    rasterio.band(source, 1), cells[128 + row : 256 + row, 128 + column : 256 + column],
                     dst_transform=corner, dst_crs=cube.rio.crs, src_nodata=0, dst_nodata=0,
                     resampling=Resampling.average,
                 )  # fmt: skip
-    return cells[256:-256, 256:-256]
+    return cells[128:-128, 128:-128]
 
 
 class TestResampling:
@@ -171,6 +171,25 @@ class TestResampling:
         inside = got != -9999
         assert inside.sum() > 0.5 * inside.size
         assert np.abs(got[inside].astype(int) - want[inside].astype(int)).max() <= 1
+
+    @pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615", "EPSG:5070"])
+    @pytest.mark.parametrize("resolution", [10, 30, 45, 100])
+    def test_a_field_alone_is_the_field_in_a_larger_area(self, tmp_path: Path, crs: str, resolution: int) -> None:
+        """Of white noise, and of classes of which many are masked."""
+        random = np.random.default_rng(4)
+        blue = random.integers(1, 9000, (600, 600)).astype("uint16")
+        item = scene(tmp_path, blue=blue, scl=random.choice([4, 5, 6, 9], (300, 300)).astype("uint8"))
+        settings = {"bands": ["blue", "scl"], "crs": crs, "resolution": resolution, "dilation": 0, "dtype": "float32"}
+        field, region = (
+            s2cube.open_cube([item], area, **settings).compute()
+            for area in (rectangle(2000, -2600, 2500, -2000), rectangle(300, -5500, 5200, -400))
+        )
+        # The outline is turned in another CRS. These cells are inside.
+        inner = field.isel({axis: slice(1 + field.sizes[axis] // 6, -1 - field.sizes[axis] // 6) for axis in "xy"})
+        same = region.sel(x=inner.x, y=inner.y)
+        assert inner.notnull().any()
+        assert inner.values.tobytes() == same.values.tobytes()
+        np.testing.assert_array_equal(inner.qa, same.qa)
 
     def test_as_odc_stac_loads(self, archive: Archive) -> None:
         """Where nothing is clouded, another library must read the same off the same items."""

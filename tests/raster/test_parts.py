@@ -2,23 +2,26 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
 
+from s2cube.errors import AssetReadError
 from s2cube.fetch import session
 from s2cube.fetch.store import Access
 from s2cube.raster import _tiles
 from s2cube.raster.cells import CELLS
-from s2cube.raster.reader import AssetReader
+from s2cube.raster.reader import AssetReader, Faults
 from support.scenes import EPSG, LEFT_M, TOP_M, write_band
 
 CLASSES = np.dtype("uint8")
@@ -155,3 +158,38 @@ def test_parts_are_read_as_if_alone(files: dict[tuple[str, np.dtype[Any]], str],
     assert runs is not None
     assert sorted(fetched.parts) == sorted((run[0].start, run[-1].stop) for run in runs)
     assert spans_of(reader, [chunk]) == spans_of(AssetReader(spec=spec_of(grid, **place), **options), inside)
+
+
+@pytest.mark.parametrize("dtype", [CELLS, CLASSES], ids=["bands", "classes"])
+@pytest.mark.parametrize("epsg", [32615, 5070])
+def test_only_warped_cells_near_a_damaged_tile_fail(
+    files: dict[tuple[str, np.dtype[Any]], str], tmp_path: Path, epsg: int, dtype: np.dtype[Any]
+) -> None:
+    """Fields all over a file of which one tile is damaged."""
+    session.reset()
+    path, cell_m = tmp_path / "a.tif", 30
+    data = bytearray(Path(files["10 m", dtype]).read_bytes())
+    with tifffile.TiffFile(files["10 m", dtype]) as file:
+        page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        start, size = page.dataoffsets[8 * 3 + 4], page.databytecounts[8 * 3 + 4]
+    data[start + size - 1] ^= 1
+    path.write_bytes(data)
+    place = {"cell_m": cell_m, "epsg": epsg, "corner": corner(epsg, cell_m)}
+    grid = Window(-20, -20, 220, 220)
+    parts = tuple(Window(column, row, 7, 5) for row in range(0, 215, 6) for column in range(0, 213, 8))
+    options: dict[str, Any] = {"spec": spec_of(grid, **place), "dtype": dtype}
+    faults = Faults()
+    cells = AssetReader(url=str(path), parts=parts, faults=faults, **options).read(Window(0, 0, 220, 220))
+    right = AssetReader(url=files["10 m", dtype], **options).read(Window(0, 0, 220, 220))
+    failed = 0
+    for part in parts:
+        if faults.find(str(path), part) is None:
+            assert cells[part.toslices()].tobytes() == right[part.toslices()].tobytes()
+            continue
+        failed += 1
+        # The tile is needed, or it begins a few cells beside the field.
+        wider = Window(part.col_off - 3, part.row_off - 3, part.width + 6, part.height + 6)
+        with pytest.raises(AssetReadError, match=r"its tile \(3, 4\)"):
+            AssetReader(url=str(path), **options).read(wider)
+    assert 10 < failed < 40
