@@ -211,10 +211,10 @@ def _outline(area: BaseGeometry, cell_m: float) -> _Outline:
 
 
 def _raster(layout: Layout, statistics: Sequence[BandStatistics]) -> Raster:
-    geobox, packing = layout.geobox, layout.packing
+    packing = layout.packing
     return Raster(
-        layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{geobox.crs.epsg}",
-        tuple(geobox.shape), list(geobox.affine)[:6], layout.cell_m, statistics,
+        layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{layout.crs.epsg}",
+        layout.shape[1:], list(layout.geobox.affine)[:6], layout.cell_m, statistics,
     )  # fmt: skip
 
 

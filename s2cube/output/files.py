@@ -123,8 +123,8 @@ def write_computed(
             writing.copy(spools, counts, doubtful)
 
 
-def _doubted(facts: SliceFacts, check: OffsetCheck | None, sums: np.ndarray | int) -> tuple[str, ...]:
-    return tuple(compress(facts.scenes, check.doubtful(sums))) if check else ()
+def _doubted(facts: SliceFacts, check: OffsetCheck | None, sums: np.ndarray | None) -> tuple[str, ...]:
+    return () if check is None or sums is None else tuple(compress(facts.scenes, check.doubtful(sums)))
 
 
 class _Writing:
