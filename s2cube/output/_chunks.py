@@ -81,13 +81,13 @@ class Rule:
 
 def read_whole(
     image: xr.DataArray, tallies: da.Array | None, readers: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | int]:
-    """Compute an image; return its values, its QA values, and the sum of the tallies over its chunks.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Compute an image; return its values, its QA values, and the sum of the tallies over its chunks, if there are any.
 
     For the parameters see `spooled`.
     """
     if not is_dask_collection(image) and tallies is None:
-        return image.values, image.qa.values, 0
+        return image.values, image.qa.values, None
     data = da.asanyarray(image.data)
     qa = da.asanyarray(image.qa.data).rechunk(data.chunks[1:])
     values, reasons = np.empty(data.shape, data.dtype), np.empty(qa.shape, qa.dtype)
@@ -99,13 +99,13 @@ def read_whole(
         values[:, rows, columns], reasons[rows, columns], tally = compute(
             data.blocks[:, down, across], qa.blocks[down, across], of_chunk, scheduler=threaded.get, num_workers=readers
         )
-        total = total + np.sum(tally, axis=(2, 3)) if tallies is not None else 0
-    return values, reasons, total
+        total += np.sum(tally, axis=(2, 3)) if tallies is not None else 0
+    return values, reasons, None if tallies is None else total
 
 
 def spooled(
     image: xr.DataArray, rule: Rule, spools: tuple[Spool, Spool], tallies: tuple[Tally, da.Array | None], readers: int
-) -> tuple[np.ndarray, np.ndarray | int]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Compute an image chunk by chunk, and write it to spools. Return the counts of its QA values.
 
     All chunks together could need too much memory: only the number of threads limits how far Dask computes ahead. If
@@ -125,15 +125,17 @@ def spooled(
     numpy.ndarray
         Result of `count_classes`.
     numpy.ndarray
-        The sum of the second tallies over the chunks; 0 if there is no check.
+        The sum of the second tallies over the chunks; None if there is no check.
     """
     counts, of_offsets = _write_lazily(image, rule, spools, tallies[0]), tallies[1]
-    sums: tuple[Any, Any] = (0, 0)
+    count: Any = 0
+    total: Any = 0
     for down, across in np.ndindex(*counts.numblocks[:2]):
-        of_chunk = counts.blocks[down, across], of_offsets.blocks[:, :, down, across] if of_offsets is not None else 0
-        computed = compute(*of_chunk, scheduler=threaded.get, num_workers=readers)
-        sums = sums[0] + computed[0][0, 0], sums[1] + np.sum(computed[1], axis=(2, 3)) if tallies[1] is not None else 0
-    return sums
+        of_chunk = of_offsets.blocks[:, :, down, across] if of_offsets is not None else 0
+        counted, tally = compute(counts.blocks[down, across], of_chunk, scheduler=threaded.get, num_workers=readers)
+        count += counted[0, 0]
+        total += np.sum(tally, axis=(2, 3)) if of_offsets is not None else 0
+    return count, None if of_offsets is None else total
 
 
 def _write_lazily(image: xr.DataArray, rule: Rule, spools: tuple[Spool, Spool], tally: Tally) -> da.Array:

@@ -114,7 +114,7 @@ def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:
     with reasons.open("r+") as source:
         source.write_colormap(1, {int(value): (*each.colour, 255) for value, each in QA_CLASSES.items()})
         source.set_band_description(1, "qa")
-        source.update_tags(1, **_class_tags(QA_CLASSES))
+        source.update_tags(1, **_qa_tags())
     # Resample by the mode, because a mean of class values could be the value of another class.
     _copy(reasons, path, **_options(settings), overview_resampling="mode")
 
@@ -163,7 +163,7 @@ def _qa_fields() -> dict[Tag, Field]:
     palette = np.zeros((3, 256), int)
     for value, each in QA_CLASSES.items():
         palette[:, value] = each.colour
-    tags = _class_tags(QA_CLASSES)
+    tags = _qa_tags()
     items = [*map(_item, *zip(*sorted(tags.items()), strict=True)), _item("DESCRIPTION", "qa", role="description")]
     return {
         Tag.PHOTOMETRIC: shorts(_PALETTE),
@@ -224,6 +224,10 @@ def _scale(packing: Packing, name: str) -> float:
 
 def _unit(packing: Packing, name: str) -> str:
     return "" if classes_in(name) else packing.unit or ""
+
+
+def _qa_tags() -> dict[str, str]:
+    return _class_tags({int(value): each for value, each in QA_CLASSES.items()})
 
 
 def _class_tags(classes: Mapping[int, PixelClass]) -> dict[str, str]:

@@ -37,6 +37,7 @@ from s2cube.storage.image_item import (
     STYLE,
     SUFFIXES,
 )
+from s2cube.storage.json_text import geometry_json, stac_json
 
 _QA_TITLE = "Why each pixel is, or is not, there"
 
@@ -78,6 +79,11 @@ class Found:
     statistics: Sequence[BandStatistics] = ()
 
 
+def item_text(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[str, FileFacts]) -> bytes:
+    """Return the content of the Item's file; for the parameters see `slice_item`."""
+    return stac_json(slice_item(layout, facts, found, files), _outline_of(layout, facts).text)
+
+
 def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[str, FileFacts]) -> dict[str, Any]:
     """Describe an image as an Item, in JSON. pystac would take milliseconds to make it.
 
@@ -103,8 +109,7 @@ def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[s
         `offset_doubts`, `settings`, `search`, `ground` and `data_version` describe the input and how it was processed.
         A `derived_from` link points to every source item that has an address.
     """
-    cell_m = layout.cell_m or _DEGREE_M * layout.geobox.affine.a
-    outline = _outline(facts.outline_lonlat, cell_m)
+    outline = _outline_of(layout, facts)
     raster = _raster(layout, found.statistics)
     properties = (_derived_properties if facts.name else _properties)(facts, found, outline.tolerance_m)
     for end, time in zip(("start", "end"), facts.interval or (), strict=False):
@@ -195,11 +200,16 @@ def _derived_properties(facts: SliceFacts, found: Found, tolerance_m: float) -> 
 
 
 class _Outline(NamedTuple):
-    """An outline as GeoJSON, its bounds, and the tolerance (m) that simplified it."""
+    """An outline as GeoJSON and as text, its bounds, and the tolerance (m) that simplified it."""
 
     geometry: dict[str, Any]
+    text: str
     bbox: list[float]
     tolerance_m: float
+
+
+def _outline_of(layout: Layout, facts: SliceFacts) -> _Outline:
+    return _outline(facts.outline_lonlat, layout.cell_m or _DEGREE_M * layout.geobox.affine.a)
 
 
 @lru_cache(_MOST_AREAS)
@@ -207,14 +217,15 @@ def _outline(area: BaseGeometry, cell_m: float) -> _Outline:
     """Simplify an outline by at most a tenth of a cell, for RFC 7946."""
     compacted, tolerance_m = compact(unwrap(area), cell_m / 10)
     outline = shapely.orient_polygons(split(compacted))
-    return _Outline(shapely.geometry.mapping(outline), list(bounds_lonlat(outline)), tolerance_m)
+    geometry = shapely.geometry.mapping(outline)
+    return _Outline(geometry, geometry_json(geometry), list(bounds_lonlat(outline)), tolerance_m)
 
 
 def _raster(layout: Layout, statistics: Sequence[BandStatistics]) -> Raster:
-    geobox, packing = layout.geobox, layout.packing
+    packing = layout.packing
     return Raster(
-        layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{geobox.crs.epsg}",
-        tuple(geobox.shape), list(geobox.affine)[:6], layout.cell_m, statistics,
+        layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{layout.crs.epsg}",
+        layout.shape[1:], list(layout.geobox.affine)[:6], layout.cell_m, statistics,
     )  # fmt: skip
 
 

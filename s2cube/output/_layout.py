@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import odc.geo.xr  # noqa: F401  registers .odc
 import xarray as xr
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from s2cube.kernels.packing import Packing, packing_of
@@ -42,6 +43,12 @@ class Layout:
         return len(self.bands), height, width
 
     @property
+    def crs(self) -> CRS:
+        """CRS of the grid."""
+        assert self.geobox.crs, "the grid of an image has a CRS"
+        return self.geobox.crs
+
+    @property
     def nodata(self) -> float | None:
         """The nodata value; None if every pixel has a value."""
         nodata = self.packing.nodata
@@ -56,7 +63,7 @@ class Layout:
     @property
     def cell_m(self) -> float | None:
         """Size of a cell, metres. None if the grid is in degrees, because it then depends on the place."""
-        return None if self.geobox.crs.geographic else self.geobox.affine.a
+        return None if self.crs.geographic else self.geobox.affine.a
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -64,7 +71,7 @@ class Layout:
         count, height, width = self.shape
         return {
             "count": count, "height": height, "width": width, "dtype": self.dtype,
-            "crs": self.geobox.crs.to_wkt(), "transform": self.geobox.affine, "nodata": self.nodata,
+            "crs": self.crs.to_wkt(), "transform": self.geobox.affine, "nodata": self.nodata,
         }  # fmt: skip
 
 

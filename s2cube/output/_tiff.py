@@ -82,7 +82,7 @@ class Field(NamedTuple):
     """The value of a tag: the code of its type, the number of its elements, and their bytes."""
 
     kind: int
-    count: int
+    elements: int
     content: bytes
 
 
@@ -167,12 +167,12 @@ def _directory(fields: Mapping[Tag, Field]) -> bytes:
     following = _DIRECTORY + 2 + 12 * len(fields) + 4
     entries, values = [struct.pack("<H", len(fields))], []
     for tag in sorted(fields):
-        kind, count, content = fields[tag]
+        kind, elements, content = fields[tag]
         if len(content) > 4:
             values.append(content + b"\0" * (len(content) % 2))
             content = struct.pack("<I", following)
             following += len(values[-1])
-        entries.append(struct.pack("<HHI4s", tag, kind, count, content))
+        entries.append(struct.pack("<HHI4s", tag, kind, elements, content))
     return b"".join((*entries, bytes(4), *values))
 
 

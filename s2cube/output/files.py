@@ -21,7 +21,7 @@ from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import Packing
 from s2cube.output._chunks import Rule, read_whole, spooled
 from s2cube.output._cog import small_cog, small_qa, write_cog, write_qa
-from s2cube.output._item import FileFacts, Found, slice_item
+from s2cube.output._item import FileFacts, Found, item_text
 from s2cube.output._layout import Layout, layout_of
 from s2cube.output._picture import small_picture, write_picture
 from s2cube.output._qgis_style import image_style, qa_style
@@ -29,7 +29,6 @@ from s2cube.output._spool import Spool, open_spool
 from s2cube.output._statistics import BandStatistics, Tally
 from s2cube.sentinel2 import QA, aoi_cells, count_classes
 from s2cube.storage.image_item import DATA, PICTURE, QA_IMAGE, QA_STYLE, SHA2_256, STYLE, SUFFIXES, checksum
-from s2cube.storage.json_text import stac_json
 
 _QA_PROFILE = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
@@ -123,8 +122,8 @@ def write_computed(
             writing.copy(spools, counts, doubtful)
 
 
-def _doubted(facts: SliceFacts, check: OffsetCheck | None, sums: np.ndarray | int) -> tuple[str, ...]:
-    return tuple(compress(facts.scenes, check.doubtful(sums))) if check else ()
+def _doubted(facts: SliceFacts, check: OffsetCheck | None, sums: np.ndarray | None) -> tuple[str, ...]:
+    return () if check is None or sums is None else tuple(compress(facts.scenes, check.doubtful(sums)))
 
 
 class _Writing:
@@ -182,8 +181,8 @@ class _Writing:
         self._write_item(files, Found(counts, doubted, self._statistics(counts)))
 
     def _write_item(self, files: dict[str, FileFacts], found: Found) -> None:
-        item = slice_item(self._layout, self._facts, found, files)
-        (self._folder / f"{self._facts.slice}.json").write_bytes(stac_json(item))
+        content = item_text(self._layout, self._facts, found, files)
+        (self._folder / f"{self._facts.slice}.json").write_bytes(content)
 
     def _statistics(self, counts: np.ndarray) -> tuple[BandStatistics, ...]:
         return self.tally.statistics(int(counts.sum()) if self._facts.name else aoi_cells(counts))

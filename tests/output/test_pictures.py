@@ -125,7 +125,11 @@ class TestTimeline:
         assert asset["file:size"] == (out / SHEET).stat().st_size
         assert verify(Output.at(out)).is_whole
         right = (out / SHEET).read_bytes()
-        for kind, content in (("missing", None), ("broken", right[:5000] + b"\0" + right[5001:]), ("broken", "link")):
+        for kind, content in (
+            ("missing", None),
+            ("broken", right[:5000] + bytes([right[5000] ^ 1]) + right[5001:]),
+            ("broken", "link"),
+        ):
             (out / SHEET).unlink()
             if content == "link":
                 (out / SHEET).symlink_to(out / file(0, ".png"))

@@ -9,8 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
@@ -25,7 +28,9 @@ from s2cube.fetch import session
 from s2cube.storage._bucket import Bucket
 from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
+from s2cube.storage.image_item import SUFFIXES
 from s2cube.storage.layout import SLICE_DEPTH
+from s2cube.storage.output import Output
 from support.buckets import names
 from support.runs import KEYS, CommandLine, Job
 
@@ -56,6 +61,22 @@ class TestPlaces:
         assert len(somewhere.read("farm/day/day.tif") or b"") == 20_000_000
         somewhere.remove("farm/day/day.json")
         assert list(somewhere.sizes(SLICE_DEPTH)) == ["farm/day/day.tif"]
+
+    def test_a_folder_is_moved_whole_or_not_at_all(self, somewhere: Folder | Bucket) -> None:
+        somewhere.prepare()
+        with somewhere.staging() as folder:
+            (folder / "day.json").write_bytes(b"{}")
+            (folder / "day.tif").write_bytes(b"1")
+            is_moved = somewhere.put_folder("farm/day", folder)
+        # An object store has no folders.
+        assert is_moved == isinstance(somewhere, Folder)
+        assert len(somewhere.sizes(SLICE_DEPTH)) == (2 if is_moved else 0)
+        somewhere.put("farm/other/other.tif", b"2")
+        with somewhere.staging() as folder:
+            (folder / "other.json").write_bytes(b"{}")
+            assert not somewhere.put_folder("farm/other", folder)
+            assert (folder / "other.json").exists()
+        assert somewhere.read("farm/other/other.json") is None
 
     def test_swapped_only_if_it_is_what_it_was(self, somewhere: Folder | Bucket) -> None:
         somewhere.prepare()
@@ -314,3 +335,111 @@ class TestAppended:
         with pytest.raises(OutputError, match="is a link"):
             Folder(tmp_path).append("a", b"2\n")
         assert (tmp_path / "other").read_bytes() == b"1\n"
+
+
+class TestNewSlices:
+    """The folder of a new slice is moved in one step."""
+
+    @pytest.fixture
+    def output(self, tmp_path: Path) -> Output:
+        output = Output.at(tmp_path / "out")
+        output.destination.prepare()
+        return output
+
+    def put(self, output: Output, content: bytes = b"1") -> None:
+        with output.destination.staging() as folder:
+            for suffix in (*SUFFIXES.values(), ".json"):
+                (folder / f"farm_1{suffix}").write_bytes(content)
+            output.publish("farm", "farm_1", folder)
+
+    def names(self, output: Output) -> set[str]:
+        return set(output.destination.sizes(SLICE_DEPTH))
+
+    def test_few_calls_of_the_system(self, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of six files, each is written to disk, and none is moved alone."""
+        self.put(output)
+        calls: Counter[str] = Counter()
+        for name in ("open", "mkdir", "rename", "replace", "unlink", "fsync", "stat", "scandir", "listdir", "rmdir"):
+            call = getattr(os, name)
+
+            def counted(*arguments: Any, _name: str = name, _call: Any = call, **more: Any) -> Any:
+                calls[_name] += 1
+                return _call(*arguments, **more)
+
+            monkeypatch.setattr(os, name, counted)
+        with output.destination.staging() as folder:
+            for suffix in (*SUFFIXES.values(), ".json"):
+                (folder / f"farm_2{suffix}").write_bytes(b"2")
+            output.publish("farm", "farm_2", folder)
+        monkeypatch.undo()
+        assert {f"farm/farm_2/farm_2{suffix}" for suffix in SUFFIXES.values()} < self.names(output)
+        assert {name: calls[name] for name in ("rename", "replace", "unlink", "fsync", "mkdir", "rmdir")} == {
+            "rename": 1, "replace": 0, "unlink": 0, "fsync": 6, "mkdir": 1, "rmdir": 0,
+        }  # fmt: skip
+        assert calls["scandir"] + calls["listdir"] == 1
+        # The files, and each folder on the way: to the staging folder, twice, and to the area's.
+        assert calls["open"] == 6 + 5 + 4 + 2
+        assert calls["stat"] == 2
+
+    @pytest.mark.parametrize("name", ["open", "fsync", "rename", "close", "mkdir"])
+    def test_all_files_or_none_are_there_at_any_moment(
+        self, output: Output, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        call, calls, moment = getattr(os, name), 0, 0
+
+        def broken(*arguments: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                raise KeyboardInterrupt
+            return call(*arguments, **more)
+
+        while calls >= moment:
+            calls, moment = 0, moment + 1
+            with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+                patch.setattr(os, name, broken)
+                self.put(output)
+            assert len(self.names(output)) in (0, 6)
+            shutil.rmtree(Path(output.destination.address, "farm"), ignore_errors=True)
+        assert moment > 1
+
+    def test_what_a_crash_leaves_is_removed(self, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "rename", killed)
+        monkeypatch.setattr("s2cube.storage.folder.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            self.put(output)
+        monkeypatch.undo()
+        root = Path(output.destination.address)
+        assert len(list(root.glob(".s2cube/parts/*/*"))) == 6
+        output.destination.clean_up()
+        assert not [path for path in root.rglob("*") if path.is_file()]
+
+    def test_an_old_slice_is_replaced_file_by_file(self, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.put(output)
+        steps: list[str] = []
+        put, remove = Folder.put, Folder.remove
+        monkeypatch.setattr(Folder, "put", lambda place, name, file: steps.append(name) or put(place, name, file))
+        monkeypatch.setattr(Folder, "remove", lambda place, name: steps.append(f"-{name}") or remove(place, name))
+        self.put(output, b"2")
+        assert steps[0] == "-farm/farm_1/farm_1.json"
+        assert steps[-1] == "farm/farm_1/farm_1.json"
+        assert len(steps) == 7
+        assert output.destination.read("farm/farm_1/farm_1.tif") == b"2"
+
+    def test_an_empty_folder_is_no_slice(self, output: Output) -> None:
+        (Path(output.destination.address) / "farm" / "farm_1").mkdir(parents=True)
+        self.put(output)
+        assert len(self.names(output)) == 6
+
+    @pytest.mark.parametrize("link", ["farm", "farm/farm_1"])
+    def test_a_link_is_not_followed(self, output: Output, tmp_path: Path, link: str) -> None:
+        (tmp_path / "other").mkdir()
+        path = Path(output.destination.address, link)
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(tmp_path / "other")
+        with pytest.raises(OutputError, match=f"{link}: is a link"):
+            self.put(output)
+        assert not list((tmp_path / "other").iterdir())
