@@ -23,7 +23,7 @@ The files of these examples are those of the command ``s2cube demo``.
 >>> cube = s2cube.open_cube("scenes.geojson", farm, bands=["red", "nir"], resolution=60)
 >>> paths = s2cube.write_cogs(cube, "images")
 
-`load_config`: read the settings of a job. `JobConfig`: these settings. `run`: run the job on a Dask cluster.
+`load_config`: read the settings of a job. `JobConfig`: these settings. `run`: run the job.
 
 >>> config = s2cube.load_config({"stac": "scenes.geojson", "bands": "red,nir", "resolution": 60, "out": "out"})
 >>> isinstance(config, s2cube.JobConfig)

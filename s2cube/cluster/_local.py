@@ -62,7 +62,13 @@ class _Nanny(Nanny):
 
 
 def start_here(config: ClusterSection, tasks: int) -> LocalCluster:
-    """Start a cluster on this machine, with at most one worker per task. Ctrl-C does not reach its processes."""
+    """Start a cluster on this machine, with at most one worker per task. Ctrl-C does not reach its processes.
+
+    Each worker is a new process that imports all libraries. Two workers that are forked from one server, which has
+    imported them once, need half of the CPU time, but start no sooner if two cores are free. The server is not used: it
+    would fork with threads of native libraries, it would keep the environment that it started with, and a process has
+    only one such server, which also serves the user's own code.
+    """
     # A terminal sends Ctrl-C to all processes of a command. Workers must ignore it, because this process ends them.
     # A process inherits the signal mask of the thread that starts it. The resource tracker removes the mask when it
     # starts, so it is started first.

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError, S2CubeError
 from s2cube.inventory._items_table import ItemRows
-from s2cube.inventory._timeline import add_timeline, draw_timeline
 from s2cube.output.item_form import extensions, item_assets, summaries
 from s2cube.storage.image_item import ImageItem
 from s2cube.storage.json_text import stac_json
@@ -128,6 +127,8 @@ def _extent(images: Collection[ImageItem]) -> pystac.Extent:
 
 def _write_collection(output: Output, aoi_id: str, images: Mapping[str, ImageItem], old: bytes | None) -> None:
     """Write the collection of an AOI and its timeline."""
+    from s2cube.inventory._timeline import draw_timeline
+
     name, timeline = collection_file(aoi_id), timeline_file(aoi_id)
     old_sheet = _old(output, timeline)
     sheet = draw_timeline(output, aoi_id, images, old_sheet)
@@ -160,6 +161,8 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | Non
     for slice_id in images:
         collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
     if sheet:
+        from s2cube.inventory._timeline import add_timeline
+
         add_timeline(collection, sheet)
     return collection.to_dict(include_self_link=False, transform_hrefs=False)
 

@@ -31,8 +31,15 @@ _WORKERS_ELSEWHERE = 50
 """Number of workers of a cluster whose size is not known. With fewer, there are more batches than needed, which costs
 a little; with more, some have no work."""
 
+_SLICE_CPU_S, _READ_CPU_S, _WRITTEN_CPU_S = 0.15, 1e-8, 5e-8
+"""CPU time (s) of a slice, of a byte that it reads, and of a byte of its files without compression. Measured."""
+
 _SMALL_CPU_S = 6
-_SLICE_CPU_S, _BYTE_CPU_S = 0.15, 1e-7
+"""CPU time (s) of a job that threads of one process complete as soon as workers, on eight cores.
+
+Workers need 3.5 s to start, and 5 s of CPU time on two cores. Threads use 1.4 cores, because only one of them runs
+Python code at a time: w / 1.4 = 3.5 + w / 8. On two cores, the two times are equal for a job of 15 s.
+"""
 
 
 @dataclass(frozen=True)
@@ -276,4 +283,6 @@ def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:
     """
     if config.scheduler or config.cluster_class or config.workers or is_worker():
         return False
-    return len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _BYTE_CPU_S <= _SMALL_CPU_S
+    written_bytes = sum(cost.output_bytes for cost in forecasts.costs.values())
+    cpu_s = len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _READ_CPU_S + written_bytes * _WRITTEN_CPU_S
+    return cpu_s <= _SMALL_CPU_S

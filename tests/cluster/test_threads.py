@@ -182,16 +182,23 @@ class TestWhichJobsAreSmall:
     def test_none_is_if_a_cluster_is_chosen(self, planned: Callable[..., Job], settings: dict[str, Any]) -> None:
         assert not forecast(planned(**settings), headers=False).in_threads
 
+    @pytest.mark.parametrize("limited", ["_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"])
     def test_many_slices_and_many_bytes_are_not(
-        self, planned: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+        self, planned: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, limited: str
     ) -> None:
+        """Of three amounts, only one costs anything. The limit is a little above it, then a little below."""
         job = planned()
-        of_slices = len(job.todo) * s2cube.jobs.job._SLICE_CPU_S
-        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", of_slices)
-        assert not forecast(job, headers=False).in_threads
-        monkeypatch.setattr(s2cube.jobs.job, "_BYTE_CPU_S", 0)
+        costs = forecast(job, headers=False).costs.values()
+        amount = {
+            "_SLICE_CPU_S": len(costs),
+            "_READ_CPU_S": sum(cost.traffic.bytes for cost in costs),
+            "_WRITTEN_CPU_S": sum(cost.output_bytes for cost in costs),
+        }[limited]
+        for name in ("_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"):
+            monkeypatch.setattr(s2cube.jobs.job, name, float(name == limited))
+        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", amount + 0.5)
         assert forecast(job, headers=False).in_threads
-        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", of_slices * 0.99)
+        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", amount - 0.5)
         assert not forecast(job, headers=False).in_threads
 
 

@@ -286,10 +286,11 @@ class TestWhole:
         monkeypatch.setattr(Folder, "remove", lambda *_: pytest.fail("taken away"))
         s2cube.write_cogs(cube, tmp_path)
 
+    @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["threads", "workers"])
     def test_killed_at_any_moment_leaves_whole_slices(
-        self, server_processes: None, archive: Archive, tmp_path: Path
+        self, server_processes: None, archive: Archive, tmp_path: Path, workers: list[str]
     ) -> None:
-        command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q"]
+        command = [sys.executable, "-m", "s2cube", "run", "--aoi", archive.aoi, "--stac", archive.items, "-q", *workers]
         command += ["--out", tmp_path / "out", "--bands", "blue"]
         items = tmp_path / "out" / "farm"
         for wanted in (1, 3):
