@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import dask
 import dask.array as da
 import numpy as np
+from dask.base import annotate
 
 from s2cube.config.literals import Dtype
 from s2cube.config.sections import CubeSection
@@ -69,7 +69,7 @@ def _screened(files: Sequence[list[Read]], grids: Sequence[ReadGrid], config: Cu
     grouped = [each.rechunk({0: tuple(map(len, of_slices))}) for each in layers]
     function = partial(_screen_chunk, names=names, grid=grid, nests=of_slices, config=config)
     # Without the annotation, Dask would repeat this task for every band.
-    with dask.annotate(fuse=False):
+    with annotate(fuse=False):
         return da.map_blocks(function, *grouped, new_axis=1, chunks=chunks, dtype=object, meta=_META)
 
 

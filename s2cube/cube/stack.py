@@ -107,8 +107,8 @@ class _PartsReader:
     faults: Faults
 
     def __call__(self, *, url: str, **options: Any) -> AssetReader:
-        own = {"parts": self.parts[url], "faults": self.faults}
-        return AssetReader(url=url, quality=self.quality, access=self.access, **own, **options)
+        options |= {"quality": self.quality, "access": self.access, "parts": self.parts[url], "faults": self.faults}
+        return AssetReader(url=url, **options)
 
     def __dask_tokenize__(self) -> int:
         return id(self)

@@ -206,10 +206,11 @@ class Forecast:
             }
         peak_bytes = PROCESS_BYTES + self._threads * of_block(block.grid, self.config.cube)
         first, *others = block.tasks
-        costs = {first.id: Cost(traffic, peak_bytes, self._output_bytes(first), by_gdal, shared_with)}
-        return costs | {
-            task.id: Cost(Traffic(), peak_bytes, self._output_bytes(task), 0, (first.id,)) for task in others
-        }
+        costs: dict[str, Cost | SliceError] = {}
+        costs[first.id] = Cost(traffic, peak_bytes, self._output_bytes(first), by_gdal, shared_with)
+        for task in others:
+            costs[task.id] = Cost(Traffic(), peak_bytes, self._output_bytes(task), 0, (first.id,))
+        return costs
 
     def _of_large(self, task: Task) -> Cost | SliceError:
         try:

@@ -64,7 +64,7 @@ def in_dtype(classes: np.ndarray, dtype: Dtype, nodata: int | None = None) -> np
         Class that becomes the nodata value of the cube; None: no class.
     """
     hole = False if nodata is None else classes == nodata
-    return np.where(hole, np.array(PACKINGS[dtype].nodata, dtype), classes.astype(dtype))
+    return np.asarray(np.where(hole, np.array(PACKINGS[dtype].nodata, dtype), classes.astype(dtype)))
 
 
 def steps_of_cells(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
@@ -77,7 +77,7 @@ def _merge(on_steps: np.ndarray) -> np.ndarray:
     merged = on_steps[0].copy()
     for other in on_steps[1:]:
         np.copyto(merged, other, where=merged == NO_DATA_CLASS)
-    return merged
+    return np.asarray(merged)
 
 
 def _largest(on_steps: np.ndarray, steps: int) -> np.ndarray:

@@ -151,7 +151,7 @@ def _step_reasons(layers: Mapping[str, np.ndarray], config: CubeSection) -> np.n
         reason = np.where(seen & (layers["cloud"] > config.max_cloud_probability), QA.CLOUD, reason)
     if "qa60" in layers:
         reason = np.where(seen & (layers["qa60"] & _QA60_CLOUDS != 0), QA.CLOUD, reason)
-    return reason.astype("uint8", copy=False)
+    return np.asarray(reason, "uint8")
 
 
 @functools.lru_cache(maxsize=8)
@@ -207,7 +207,7 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
         row = ndimage.maximum_filter1d(dilated, 2 * across + 1, axis=1, mode="constant")
         out[down:] |= row[: height - down]
         out[: height - down] |= row[down:]
-    return out
+    return np.asarray(out)
 
 
 def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
@@ -245,7 +245,7 @@ def explain(screened: Screened) -> np.ndarray:
         Otherwise the lowest value of the scenes that is not CLEAR.
     """
     lowest = np.where(screened.reason == QA.CLEAR, np.uint8(_LARGER_THAN_QA), screened.reason).min(axis=0)
-    return np.where(screened.covered, np.uint8(QA.CLEAR), lowest)
+    return np.asarray(np.where(screened.covered, np.uint8(QA.CLEAR), lowest))
 
 
 def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:

@@ -117,4 +117,4 @@ def _sum_parts(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.nd
         largest = fits.argmax(axis=0)[np.newaxis]
         chosen += np.where(fits.max(axis=0) > 0, np.take_along_axis(parts, largest, axis=0)[0], 0)
         np.put_along_axis(parts, largest, 0, axis=0)
-    return np.where(all_parts.imag < _OVERLAP_SHARE, all_parts, chosen)
+    return np.asarray(np.where(all_parts.imag < _OVERLAP_SHARE, all_parts, chosen))

@@ -110,5 +110,5 @@ class BlockComputation:
 def _masks(task: Task, layers: Pixels, config: CubeSection) -> Screened:
     names = layers_read(config)
     if not names:
-        return no_screen(len(task.scenes), tuple(task.geobox.shape))
+        return no_screen(len(task.scenes), (task.geobox.shape.y, task.geobox.shape.x))
     return screen({name: layers.of(task, [name])[:, 0] for name in names}, layers.steps(task), config)
