@@ -57,7 +57,8 @@ def read_cube(items: list[pystac.Item], outlines: list[Any], crs: str) -> Cube:
         geobox=GeoBox.from_bbox(bounds, crs, resolution=RESOLUTION_M),
         groupby="solar_day",
         resampling={"*": "average", "scl": "mode"},
-        dtype="uint16",
+        # GDAL computes the mode of bytes 40 times faster than that of 16-bit integers.
+        dtype={"*": "uint16", "scl": "uint8"},
         nodata=0,
         pool=16,
     )
