@@ -191,7 +191,7 @@ def main() -> None:
                 for case, contender in itertools.product(cases, arguments.contenders[:: -1 if number % 2 else 1]):
                     run = measure(contender, case, served, archive)
                     runs[case][contender].append(run)
-                    print(f"{case}, {contender}: {run.wall_s:.1f} s, {run.cpu_s:.1f} s of CPU", file=sys.stderr)
+                    print(f"{case}, {contender}: {run._replace(sample={})}", file=sys.stderr)
         print(f"{os.cpu_count()} cores, {arguments.latency_ms:g} ms before every answer, {arguments.rounds} rounds\n")
         for line in table(runs, archive):
             print(line)

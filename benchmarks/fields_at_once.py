@@ -50,7 +50,8 @@ def read_items(catalogue: str) -> list[pystac.Item]:
 def read_cube(items: list[pystac.Item], outlines: list[Any], crs: str) -> Cube:
     odc.stac.configure_rio(cloud_defaults=True)
     boxes = np.array([shape(outline).bounds for outline in outlines])
-    bounds = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
+    # One cell more on each side, because the grid may end a hundredth of a cell before its bounds.
+    bounds = (*boxes[:, :2].min(axis=0) - RESOLUTION_M, *boxes[:, 2:].max(axis=0) + RESOLUTION_M)
     loaded = odc.stac.load(
         items,
         [*BANDS, "scl"],
