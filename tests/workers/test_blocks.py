@@ -1,0 +1,259 @@
+"""Small areas are read together, block by block. Each gets the bytes that it gets alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import pytest
+import rasterio.warp
+from odc.geo.geom import box
+from rasterio.transform import from_origin
+
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import JobConfig
+from s2cube.fetch import session
+from s2cube.scenes.plan import make_plan
+from s2cube.scenes.time_slice import Task
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
+from s2cube.workers.batches import Batch, batches
+from s2cube.workers.results import SliceResult
+from s2cube.workers.worker import compute_batch
+from support.scenes import EPSG, LEFT_M, NATIVE_M, TOP_M, rectangle, scene, write_band
+
+BLOCK_CELLS = 64
+"""Side of a block in these tests: 1920 m, so that scenes of 6 km have several."""
+
+AREAS = {
+    "inside": (300, -900, 720, -330),
+    "near": (600, -1200, 1000, -700),
+    "on_an_edge": (1700, -900, 2200, -400),
+    "over_four_blocks": (1650, -2200, 2250, -1700),
+    "twin": (300, -900, 720, -330),
+    "within_a_cell": (1001, -1009, 1009, -1001),
+    "larger_than_a_block": (2300, -4900, 4900, -2300),
+    "at_the_end_of_the_scene": (5500, -5900, 6300, -5200),
+}
+
+
+def noise(seed: int, side: int, classes: Sequence[int] = ()) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if classes:
+        return random.choice(classes, size=(side, side)).astype("uint8")
+    return random.integers(0, 4000, (side, side)).astype("uint16")
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> list[pystac.Item]:
+    """Two days. On the second one, a scene of the next UTC zone and one of this zone lie over each other."""
+    folder, made = tmp_path_factory.mktemp("scenes"), []
+    for number, (day, epsg) in enumerate(((1, EPSG), (2, EPSG + 1), (2, EPSG))):
+        layers = {
+            "blue": noise(number, 600), "swir16": noise(10 + number, 300),
+            "scl": noise(20 + number, 300, [4] * 40 + [5, 6, 0, 9, 3]),
+        }  # fmt: skip
+        item = scene(folder, f"scene{number}", number, **layers)
+        item.datetime = item.datetime and item.datetime + timedelta(days=day)
+        left, top = float(LEFT_M), float(TOP_M)
+        if epsg != EPSG:
+            item.properties["proj:epsg"] = epsg
+            (left, *_), (top, *_) = rasterio.warp.transform(EPSG, epsg, [LEFT_M + 500], [TOP_M - 700])
+            left, top = round(left / 60) * 60, round(top / 60) * 60
+            bounds = rasterio.warp.transform_bounds(epsg, 4326, left, top - 6000, left + 6000, top)
+            item.geometry, item.bbox = box(*bounds, "EPSG:4326").json, list(bounds)
+        for key, pixels in layers.items():
+            transform = from_origin(left, top, NATIVE_M[key], NATIVE_M[key])
+            write_band(
+                Path(item.assets[key].href), pixels, NATIVE_M[key], crs=epsg, transform=transform, tiled=True,
+                blockxsize=64, blockysize=64, compress="deflate",
+            )  # fmt: skip
+        made.append(item)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("s2cube.cube.chunks._CHUNK_CELLS", BLOCK_CELLS)
+    session.reset()
+    yield
+    session.reset()
+
+
+def areas(names: Sequence[str] = tuple(AREAS)) -> list[AOI]:
+    return [replace(rectangle(*AREAS[name]), id=name) for name in names]
+
+
+def tasks_of(items: list[pystac.Item], aois: list[AOI], config: JobConfig) -> list[Task]:
+    return [task for aoi in aois for task in make_plan(items, aoi, config.cube).tasks()]
+
+
+def config_of(out: Path, **settings: Any) -> JobConfig:
+    import s2cube
+
+    given = {"aoi": "x.geojson", "stac": "x.json", "bands": "blue,swir16", "dtype": "int16", "crs": f"EPSG:{EPSG}"}
+    return s2cube.load_config(given | {"out": out} | settings, {})
+
+
+def compute(config: JobConfig, found: Sequence[Batch]) -> list[SliceResult]:
+    with held(Output.at(config.job.out)) as lease:
+        return [result for batch in found for result in compute_batch(batch, config, lease.output)]
+
+
+def rasters(out: Path) -> dict[str, bytes]:
+    """Return the files of all slices, but the Items, which have the time when they were made."""
+    return {path.name: path.read_bytes() for path in out.rglob("*") if path.suffix in (".tif", ".png")}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"dilation": 200},
+        {"mask": "none", "quality": "fast"},
+        {"bands": "blue,scl,qa,swir16", "dtype": "float32"},
+        {"resolution": 60},
+        {"crs": f"EPSG:{EPSG + 1}"},
+        {"max_aoi_cloud": 100},
+    ],
+    ids=str,
+)
+def test_bytes_are_those_of_each_area_alone(items: list[pystac.Item], tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Inside a block, on its edge, over four blocks, over each other, twice, smaller than a cell, larger than a block.
+
+    Some scenes are in another UTC zone.
+    """
+    together, alone = (config_of(tmp_path / name, **settings) for name in ("together", "alone"))
+    tasks = tasks_of(items, areas(), together)
+    assert len(tasks) == 2 * len(AREAS)
+    results = compute(together, [Batch(tuple(tasks))])
+    assert [each.failure for each in results if each.failure] == []
+    for task in tasks:
+        session.reset()
+        compute(alone, [Batch((task,))])
+    expected = rasters(tmp_path / "alone")
+    assert len(expected) == 3 * len(tasks)
+    assert rasters(tmp_path / "together") == expected
+
+
+def test_the_number_of_workers_does_not_matter(items: list[pystac.Item], tmp_path: Path) -> None:
+    found = {}
+    for workers in (1, 2, 40):
+        config = config_of(tmp_path / str(workers))
+        tasks = tasks_of(items, areas(), config)
+        divided = batches(tasks, workers)
+        assert sorted(task.id for batch in divided for task in batch.tasks) == sorted(task.id for task in tasks)
+        compute(config, divided)
+        found[workers] = rasters(tmp_path / str(workers))
+    assert found[1] == found[2] == found[40]
+    assert found[1]
+
+
+class TestTiles:
+    """Reads of the files of one day, counted."""
+
+    NAMES = ("inside", "near", "twin")
+
+    @pytest.fixture
+    def fetched(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+        from s2cube.raster import _tiles
+
+        parts: list[tuple[str, int, int]] = []
+        fetch = _tiles.fetch
+
+        def counted(href: str, start: int, stop: int, access: Any) -> Any:
+            parts.append((href, start, stop))
+            return fetch(href, start, stop, access)
+
+        monkeypatch.setattr(_tiles, "fetch", counted)
+        return parts
+
+    def test_each_tile_is_read_once_for_all_areas(
+        self, items: list[pystac.Item], tmp_path: Path, fetched: list[tuple[str, int, int]]
+    ) -> None:
+        config = config_of(tmp_path / "out")
+        tasks = tasks_of(items[:1], areas(self.NAMES), config)
+        compute(config, batches(tasks, 1))
+        assert len(set(fetched)) == len(fetched)
+        spans = {href: sorted((start, stop) for name, start, stop in fetched if name == href) for href, *_ in fetched}
+        for parts in spans.values():
+            assert all(stop <= start for (_, stop), (start, _) in pairwise(parts))
+        # No byte that no area needs.
+        fetched.clear()
+        session.reset()
+        for task in tasks:
+            compute(config_of(tmp_path / task.id), [Batch((task,))])
+        needed = {href: set[int]() for href in spans}
+        for href, start, stop in fetched:
+            needed[href].update(range(start, stop))
+        assert {href: sum(stop - start for start, stop in parts) for href, parts in spans.items()} == {
+            href: len(places) for href, places in needed.items()
+        }
+
+    def test_a_damaged_tile_fails_the_areas_that_need_it(self, items: list[pystac.Item], tmp_path: Path) -> None:
+        item = items[0].clone()
+        path = Path(item.assets["blue"].href)
+        content = bytearray(path.read_bytes())
+        with rasterio.open(path) as file:
+            tile = (330 // 10 // 64, 1001 // 10 // 64)
+            offset = int(file.get_tag_item(f"BLOCK_OFFSET_{tile[1]}_{tile[0]}", "TIFF", bidx=1))
+            size = int(file.get_tag_item(f"BLOCK_SIZE_{tile[1]}_{tile[0]}", "TIFF", bidx=1))
+        content[offset : offset + size] = bytes(size)
+        damaged = tmp_path / "damaged.tif"
+        damaged.write_bytes(content)
+        item.assets["blue"].href = str(damaged)
+        left, top = 64 * 10 * tile[1], -64 * 10 * tile[0]
+        fields = [
+            replace(rectangle(x, y - 60, x + 60, y), id=f"field_{x}_{-y}")
+            for x in range(120, 1800, 240) for y in range(-120, -1800, -240)
+        ]  # fmt: skip
+        touched = {
+            each.id for each in fields for x, y in [map(int, each.id.split("_")[1:])]
+            if x < left + 640 and x + 60 > left and -y > top - 640 and -y - 60 < top
+        }  # fmt: skip
+        assert 2 <= len(touched) < len(fields) == 49
+        config = config_of(tmp_path / "out", bands="blue")
+        tasks = tasks_of([item], fields, config)
+        results = compute(config, [Batch(tuple(tasks))])
+        failed = {each.slice.rpartition("_")[0]: each.failure for each in results if each.failure}
+        assert set(failed) == touched
+        for failure in failed.values():
+            assert failure
+            assert "cannot be decoded" in failure.error
+            assert failure.asset == "blue"
+        compute(config_of(tmp_path / "whole", bands="blue"), [Batch(tuple(tasks_of(items[:1], fields, config)))])
+        whole = rasters(tmp_path / "whole")
+        assert rasters(tmp_path / "out") == {
+            name: content for name, content in whole.items() if name.rpartition("_2020")[0] not in touched
+        }
+
+
+class TestBatches:
+    def tasks(self, items: list[pystac.Item], tmp_path: Path, names: Sequence[str]) -> list[Task]:
+        return tasks_of(items, areas(names), config_of(tmp_path))
+
+    def test_days_are_divided_first(self, items: list[pystac.Item], tmp_path: Path) -> None:
+        """Batches of different days share no file."""
+        tasks = [
+            replace(task, slice=replace(task.slice, id=f"{task.aoi.id}_{day:04}"))
+            for task in self.tasks(items[:1], tmp_path, ("inside", "on_an_edge", "near"))
+            for day in range(160)
+        ]
+        divided = batches(tasks, 2)
+        days = [{task.id.rpartition("_")[2] for task in batch.tasks} for batch in divided]
+        assert len(divided) > 2
+        assert sum(map(len, days)) == len(set.union(*days)) == 160
+
+    def test_many_workers_divide_a_day_by_blocks(self, items: list[pystac.Item], tmp_path: Path) -> None:
+        divided = batches(self.tasks(items[:1], tmp_path, ("inside", "near", "on_an_edge")), 40)
+        assert sorted(sorted(task.aoi.id for task in batch.tasks) for batch in divided) == [
+            ["inside", "near"], ["on_an_edge"],
+        ]  # fmt: skip
+
+    def test_an_area_larger_than_a_block_is_alone(self, items: list[pystac.Item], tmp_path: Path) -> None:
+        divided = batches(self.tasks(items, tmp_path, ("larger_than_a_block", "inside", "near")), 1)
+        assert [len(batch.tasks) for batch in divided if batch.tasks[0].aoi.id == "larger_than_a_block"] == [1, 1]
