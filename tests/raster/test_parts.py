@@ -1,6 +1,7 @@
 """Several parts of a grid in one read: each part as if it were read alone, from its tiles only."""
 
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from s2cube.errors import AssetReadError
 from s2cube.fetch import session
 from s2cube.fetch.store import Access
 from s2cube.raster import _tiles
+from s2cube.raster._tiles import TiledRaster
 from s2cube.raster.cells import CELLS
 from s2cube.raster.reader import AssetReader, Faults
 from support.scenes import EPSG, LEFT_M, TOP_M, write_band
@@ -193,3 +195,32 @@ def test_only_warped_cells_near_a_damaged_tile_fail(
         with pytest.raises(AssetReadError, match=r"its tile \(3, 4\)"):
             AssetReader(url=str(path), **options).read(wider)
     assert 10 < failed < 40
+
+
+@pytest.mark.parametrize("epsg", [32615, 5070])
+def test_each_tile_is_decoded_once_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epsg: int
+) -> None:
+    """A region of another CRS is warped while its file is read, row of tiles by row of tiles."""
+    pixels = np.random.default_rng(1).integers(1, 9000, (4096, 2048)).astype("uint16")
+    write_band(tmp_path / "a.tif", pixels, 10, tiled=True, blockxsize=256, blockysize=256)
+    decoded: list[int] = []
+    decode = TiledRaster._decoded
+
+    def noted(raster: TiledRaster, tile: int, *data: Any) -> np.ndarray:
+        decoded.append(tile)
+        return decode(raster, tile, *data)
+
+    monkeypatch.setattr(TiledRaster, "_decoded", noted)
+    place = {"cell_m": 30, "epsg": epsg, "corner": corner(epsg, 30)}
+    one = AssetReader(url=str(tmp_path / "a.tif"), dtype=CELLS, spec=spec_of(Window(0, 0, 700, 1400), **place))
+    cells = one.read(Window(0, 0, 700, 1400))
+    assert len(decoded) == len(set(decoded)) == 128
+    # Now the bytes of the file are in the cache.
+    tracemalloc.start()
+    one.read(Window(0, 0, 700, 1400))
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (cells != 0).mean() > 0.8
+    # The file has 17 MB of pixels, the cells have 4 MB. The memory of the sums is reused.
+    assert most_bytes < 12 << 20
