@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import rasterio.features
+import shapely
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
 from odc.geo.xr import xr_coords
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.outline import in_crs
 from s2cube.kernels.packing import Packing
 
-if TYPE_CHECKING:
-    from odc.geo.geom import Geometry
+_KEPT_AREAS = 1000
+"""Number of areas whose cells a process keeps, because they are the same for all days. A field has 1 KB of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,7 @@ class ComputedImage:
     packing: Packing
 
 
-def inside(geobox: GeoBox, geometry: "Geometry") -> np.ndarray:
+def inside(geobox: GeoBox, geometry: Geometry) -> np.ndarray:
     """Find the cells of an area of interest, see `clip`.
 
     Returns
@@ -56,14 +59,19 @@ def inside(geobox: GeoBox, geometry: "Geometry") -> np.ndarray:
     numpy.ndarray
         Dims (y, x), bool: True inside the area.
     """
+    return _cells(geobox, geometry.geom.wkb, str(geometry.crs))
+
+
+@lru_cache(_KEPT_AREAS)
+def _cells(geobox: GeoBox, outline_wkb: bytes, crs: str) -> np.ndarray:
     assert geobox.crs is not None
-    outline, (height, width) = in_crs(geometry, geobox.crs).geom, geobox.shape
+    outline, (height, width) = in_crs(Geometry(shapely.from_wkb(outline_wkb), crs), geobox.crs).geom, geobox.shape
     whole = ((0, height), (0, width))
     found = _inside(whole, outline, geobox.affine, all_touched=False)
     return found if found.any() else _inside(whole, outline, geobox.affine, all_touched=True)
 
 
-def inside_chunks(geobox: GeoBox, geometry: "Geometry", chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+def inside_chunks(geobox: GeoBox, geometry: Geometry, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     """Find the cells of an area of interest, see `inside`, chunk by chunk."""
     assert geobox.crs is not None
     outline, transform = in_crs(geometry, geobox.crs).geom, geobox.affine
@@ -76,7 +84,7 @@ def inside_chunks(geobox: GeoBox, geometry: "Geometry", chunks: tuple[tuple[int,
     )  # fmt: skip
 
 
-def clip(geobox: GeoBox, geometry: "Geometry", *rasters: tuple[da.Array, float]) -> list[da.Array]:
+def clip(geobox: GeoBox, geometry: Geometry, *rasters: tuple[da.Array, float]) -> list[da.Array]:
     """Set cells outside a polygon, or in its holes, to nodata.
 
     A cell is inside if its centre is inside. A polygon that is smaller or narrower than a cell may contain no cell

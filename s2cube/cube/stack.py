@@ -149,6 +149,10 @@ def _stack(files: Sequence[Read], reader: Any) -> da.Array:
     )
     assert stack.shape == (len(of_scenes), len(positions), *geobox.shape), (stack.shape, geobox)
     stacked: da.Array = stack.data
+    if all(count == 1 for count in stacked.numblocks[2:]):
+        # stackstac annotates its readers, so that Dask does not fuse them with reads: several chunks share a reader.
+        for layer in stacked.dask.layers.values():
+            layer.annotations = None
     return stacked
 
 

@@ -1,13 +1,12 @@
 """Compute slices of small areas that are close to each other. Each tile is read once for all of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.block import Block, Pixels, read_block
@@ -38,13 +37,10 @@ class BlockComputation:
     ----------
     output
         None: the results contain the files.
-    insides
-        Cells of the areas, by grid and id. They are the same for all days.
     """
 
     config: JobConfig
     output: Output | None
-    insides: dict[tuple[GeoBox, str], np.ndarray] = field(default_factory=dict)
 
     def results(self, block: Block, access: Access, readers: int) -> Iterator[SliceResult]:
         """Read the files of all slices of a block, then compute and write one slice after the other.
@@ -79,7 +75,7 @@ class BlockComputation:
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
         reasons = explain(_masks(task, layers, config))
-        counts = count_classes(np.where(self._inside(task), reasons, np.uint8(QA.OUTSIDE)))
+        counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
         return SliceResult(task.id, rejected=rejection(counts, limit_percent))
 
     def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> tuple[str, ...]:
@@ -88,7 +84,7 @@ class BlockComputation:
         masks, packing = _masks(task, layers, cube), PACKINGS[cube.dtype]
         offsets, bands = offsets_dn(task.scenes, cube), canonical_bands(reflectance_bands(cube.bands))
         dn = pixels.of(task, bands) if bands else None
-        area = self._inside(task)
+        area = inside(task.geobox, task.aoi.geometry)
         values = np.where(
             area, mosaic(dn, masks, offsets, cube.bands, cube.dtype), np.array(packing.nodata, cube.dtype)
         )
@@ -99,12 +95,6 @@ class BlockComputation:
         image = ComputedImage(values, reasons, cube.bands, task.geobox, task.slice.time, packing)
         write_computed(image, facts, folder, self.config.output, names)
         return names
-
-    def _inside(self, task: Task) -> np.ndarray:
-        key = task.geobox, task.aoi.id
-        if key not in self.insides:
-            self.insides[key] = inside(task.geobox, task.aoi.geometry)
-        return self.insides[key]
 
 
 def _masks(task: Task, layers: Pixels, config: CubeSection) -> Screened:
