@@ -1,6 +1,7 @@
 """Compute slices of small areas that are close to each other. Each tile is read once for all of them."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
@@ -27,6 +28,9 @@ from s2cube.storage.output import Output
 from s2cube.workers._large import rejection
 from s2cube.workers.delivery import deliver
 from s2cube.workers.results import SliceResult, attempt
+
+_WRITERS = 2
+"""Number of threads that write the slices of a block. They mainly wait until files are on the disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +72,12 @@ class BlockComputation:
             tasks = [task for task, each in zip(tasks, judged, strict=True) if not each.failure and not each.rejected]
             files = [each for each in block.files(tasks, cube) if not each.is_layer]
         pixels = read_block(block, tasks, files, cube.quality, access, readers)
-        for task in tasks:
-            write = partial(self._write, task, layers or pixels, pixels)
-            yield attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
+        with ThreadPoolExecutor(_WRITERS) as threads:
+            yield from threads.map(partial(self._written, layers or pixels, pixels), tasks)
+
+    def _written(self, layers: Pixels, pixels: Pixels, task: Task) -> SliceResult:
+        write = partial(self._write, task, layers, pixels)
+        return attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
