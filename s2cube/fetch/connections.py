@@ -242,7 +242,7 @@ def was_stale(error: Exception) -> bool:
 
 
 @per_session(maxsize=8)
-def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
+def connections(proxy: str | None, authorities: Path | None) -> urllib3.PoolManager:
     """Return a pool of connections to servers, through a proxy if there is one.
 
     Parameters
@@ -250,18 +250,20 @@ def connections(proxy: str | None, authorities: Path) -> urllib3.PoolManager:
     proxy
         Address, with user name and password.
     authorities
-        Certificate authorities to trust; see `certificates`.
+        Certificate authorities to trust; see `certificates`. None if neither the server nor the proxy speaks TLS: to
+        load them takes as long as several requests.
     """
-    options: dict[str, Any] = {"num_pools": _SERVERS, "maxsize": _CONNECTIONS, "ssl_context": tls_settings(authorities)}
+    options: dict[str, Any] = {"num_pools": _SERVERS, "maxsize": _CONNECTIONS}
+    if authorities:
+        options["ssl_context"] = tls_settings(authorities)
     manager = urllib3.PoolManager(**options)
     if proxy:
         parts = urlsplit(proxy)
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
         bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
         headers = urllib3.make_headers(proxy_basic_auth=user)
-        manager = urllib3.ProxyManager(
-            bare, proxy_headers=headers, proxy_ssl_context=tls_settings(authorities), **options
-        )
+        to_proxy = tls_settings(authorities) if authorities else None
+        manager = urllib3.ProxyManager(bare, proxy_headers=headers, proxy_ssl_context=to_proxy, **options)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return manager
 

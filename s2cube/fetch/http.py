@@ -111,7 +111,9 @@ def send_request(
 def _send_once(url: str, headers: Mapping[str, str], left_s: float, most_bytes: int, body: bytes | None) -> Answer:
     if left_s <= 0:
         raise TimeoutError("timed out")
-    answer = connections(proxy_for(url), certificates()).request(
+    proxy, authorities = proxy_for(url), certificates()
+    needs_tls = url.startswith("https:") or (proxy or "").lower().startswith("https:")
+    answer = connections(proxy, authorities if needs_tls else None).request(
         "GET" if body is None else "POST", url, body=body, headers=headers,
         preload_content=False, redirect=False, retries=False,
         timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, left_s), read=left_s),

@@ -110,7 +110,7 @@ def _sum_by_shares(raster: Raster, grid: Lattice, parts: np.ndarray, out: np.nda
         dn, valid = digital_numbers(block, raster.nodata)
         sums = out[down.cells, across.cells]
         sums.real += _weighted_sums(down, across, dn)
-        sums.imag += across.times(down.sums) if valid is None else _weighted_sums(down, across, valid)
+        sums.imag += across.times(down.sums) if valid is None else _weighted_sums(down, across, valid.view("uint8"))
     # Only now, so that each sum is rounded once, however many blocks a cell consists of.
     if (whole := rows.whole * columns.whole) != 1:
         numbers = out.view("float32")

@@ -126,12 +126,15 @@ class _Steps:
 
     Parameters
     ----------
+    whole
+        Sum of the weights of a cell that is completely covered.
     steps
         Cells, pixels and their weight.
     """
 
     cells: slice
     sums: np.ndarray
+    whole: int
     steps: tuple[tuple[slice, slice, int], ...]
 
     def sum_rows(self, pixels: np.ndarray) -> np.ndarray:
@@ -139,9 +142,11 @@ class _Steps:
         shape = (len(self.sums), pixels.shape[1])
         if len(self.steps) == 1 and self.steps[0][2] == 1 and pixels.shape == shape:
             return pixels
-        sums = np.zeros_like(pixels, "float32", shape=shape)
+        # Integers are faster if sums fit into their type: usually they do, because few pixels are very bright.
+        fits = pixels.dtype.kind == "u" and int(pixels.max(initial=0)) * self.whole <= np.iinfo(pixels.dtype).max
+        sums = np.zeros_like(pixels, pixels.dtype if fits else "float32", shape=shape)
         for cells, rows, weight in self.steps:
-            sums[cells] += pixels[rows] if weight == 1 else pixels[rows] * np.float32(weight)
+            sums[cells] += pixels[rows] if weight == 1 else pixels[rows] * sums.dtype.type(weight)
         return sums
 
     def times(self, sums: np.ndarray) -> np.ndarray:
@@ -220,4 +225,4 @@ class Axis:
         sums = np.zeros(count, "float32")
         for of_cells, _, weight in steps:
             sums[of_cells] += weight
-        return _Steps(cells, sums, tuple(steps))
+        return _Steps(cells, sums, whole, tuple(steps))

@@ -294,3 +294,13 @@ class TestRedirections:
         assert http.redirected("http://me:pw@host:81/a.tif?key=1", safer) == "https://me:pw@host/b.tif?key=1"
         elsewhere = http.Answer(301, {"Location": "https://host.evil/b.tif?key=1&x=2"}, b"")
         assert http.redirected("https://me:pw@host/a.tif?key=1", elsewhere) == "https://host.evil/b.tif?x=2"
+
+
+def test_plain_http_loads_no_authorities(server: Faulty, monkeypatch: pytest.MonkeyPatch, new_session: None) -> None:
+    """They take longer to load than a small file."""
+
+    def fail(_: Path) -> Any:
+        raise AssertionError("authorities were loaded")
+
+    monkeypatch.setattr("s2cube.fetch.connections.tls_settings", fail)
+    assert fetch(f"{server.url}/a.tif", 0, 100, Access()).data
