@@ -72,6 +72,9 @@ def _is_plain(content: object, options: Options) -> bool:
         del content["crs"]
     columns = {*ID_COLUMNS, options.id_property}
     properties = [each["properties"] for each in features]
+    if any("id" in each for each in features) and any(None in map(row.get, columns & row.keys()) for row in properties):
+        # GDAL fills a property that is null with the id of the feature.
+        return False
     return _are_plain_ids([each.get("id") for each in features]) and all(
         _are_plain_ids([row.get(column) for row in properties]) for column in columns
     )

@@ -14,6 +14,10 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
+_TICK_S = 0.5
+"""Python handles a signal in its main thread, which would not notice a signal that came just before it waits."""
+
+
 class Threads(Generic[_Task, _Result]):
     """Call a function with tasks in threads of this process, in any order, a bounded number at a time.
 
@@ -79,9 +83,9 @@ class Threads(Generic[_Task, _Result]):
             self._begun.put(self._waiting.popleft())
             self.running += 1
 
-    def _pause_s(self) -> float | None:
-        """Return the time (s) until the next retry; None if there is none."""
-        return max(0, self._delayed[0][0] - time.monotonic()) if self._delayed else None
+    def _pause_s(self) -> float:
+        """Return the time (s) until the next retry, or until this thread looks for signals."""
+        return min(_TICK_S, max(0, self._delayed[0][0] - time.monotonic())) if self._delayed else _TICK_S
 
     def _compute(self) -> None:
         while (begun := self._begun.get()) is not None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2cube.config.times import timestamp
 from s2cube.errors import WriteError
@@ -12,8 +12,10 @@ from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
-from s2cube.workers.batches import Batch
 from s2cube.workers.results import SliceResult
+
+if TYPE_CHECKING:
+    from s2cube.workers.batches import Batch
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class Recorder:
         self._lease.progress = replace(self._lease.progress, began=timestamp())
         self._lease.heartbeat()
 
-    def record(self, batch: Batch, results: Sequence[SliceResult], running: int) -> Iterator[SliceResult]:
+    def record(self, batch: "Batch", results: Sequence[SliceResult], running: int) -> Iterator[SliceResult]:
         """Record the final results of slices of a batch; yield them with the paths of their COGs.
 
         Parameters

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
@@ -23,7 +23,9 @@ from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
-from s2cube.workers.batches import Batch, batches
+
+if TYPE_CHECKING:
+    from s2cube.workers.batches import Batch
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +91,10 @@ class Job:
         return replace(self, todo=todo, unusable=(*self.unusable, *found.values()))
 
 
-def batches_of(job: Job) -> list[Batch]:
+def batches_of(job: Job) -> "list[Batch]":
     """Divide the slices of a job into batches for the workers that the settings name."""
+    from s2cube.workers.batches import batches
+
     config = job.config.cluster
     cores = os.cpu_count() or 1
     is_here = config.scheduler is None and config.cluster_class is None

@@ -226,18 +226,18 @@ class TestSmallRun:
     def test_has_its_own_gdal_cache_and_a_notebook_has_its_own_again(
         self, s2cube_command: CommandLine, archive: Archive, corner: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        seen, make = [], s2cube.workers.worker._make_slice
+        seen, make = [], s2cube.workers.worker._results
 
         def look(*words: Any) -> Any:
             seen.append(get_gdal_config("GDAL_CACHEMAX"))
             return make(*words)
 
         monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
-        monkeypatch.setattr(s2cube.workers.worker, "_make_slice", look)
+        monkeypatch.setattr(s2cube.workers.worker, "_results", look)
         before = get_gdal_config("GDAL_CACHEMAX")
         assert before != 64 << 20
         assert s2cube_command("run", "--aoi", corner, "--stac", archive.items, *WORDS).status == 0
-        assert seen == [64 << 20] * len(DAYS)
+        assert set(seen) == {64 << 20}
         assert get_gdal_config("GDAL_CACHEMAX") == before
         assert "GDAL_CACHEMAX" not in os.environ
 
@@ -264,9 +264,13 @@ class TestSmallRun:
 
     @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_ends_at_once_and_the_next_one_continues(
-        self, server_processes: None, s2cube_command: CommandLine, archive: Archive, corner: Path, how: int, status: int
+        self, server_processes: None, s2cube_command: CommandLine, archive: Archive, how: int, status: int
     ) -> None:
-        """One day is written. The server is silent about the others for longer than this test."""
+        """One day is written. The server is silent about the others for longer than this test.
+
+        The area is so large that its days are not read together.
+        """
+        days = [day.replace("corner", "farm") for day in DAYS]
         with faulty(archive.items.parent) as server:
             silent = threading.Event()
 
@@ -275,12 +279,12 @@ class TestSmallRun:
                     silent.wait(60)
 
             server.fault = fault
-            words = ["run", "--aoi", corner, "--stac", f"{server.url}/items.json", *WORDS]
+            words = ["run", "--aoi", archive.aoi, "--stac", f"{server.url}/items.json", *WORDS]
             going = subprocess.Popen(
                 [sys.executable, "-m", "s2cube", *map(str, words)],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
-            until(Path("out", "corner", DAYS[0], f"{DAYS[0]}.json").exists, 60)
+            until(Path("out", "farm", days[0], f"{days[0]}.json").exists, 60)
             assert not psutil.Process(going.pid).children(recursive=True)
             asked_s = time.monotonic()
             going.send_signal(how)
@@ -298,5 +302,5 @@ class TestSmallRun:
             server.fault = lambda *_: None
             done = s2cube_command(*words)
         assert done.status == 0, done.err
-        assert done.json["skipped"] == [DAYS[0]]
+        assert done.json["skipped"] == [days[0]]
         assert len(done.json["written"]) == len(DAYS) - 1

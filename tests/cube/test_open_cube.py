@@ -16,7 +16,6 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry, box
 from pytest_httpserver import HTTPServer
-from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from werkzeug import Request, Response
 from werkzeug.utils import send_file
@@ -31,6 +30,7 @@ from s2cube.errors import AssetMissingError, AssetReadError, ConfigError, Harmon
 from s2cube.scenes.plan import make_plan
 from s2cube.sentinel2 import QA
 from support.scenes import CLEAR, EPSG, LEFT_M, NATIVE_M, TOP_M, open_int16, ramp, rectangle, scene, write_band
+from support.warps import warped_by_tiles
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +107,6 @@ class TestCube:
         np.testing.assert_allclose(floats[integers != -9999], integers[integers != -9999] / 1e4, atol=0.51e-4)
 
 
-def warped_by_tiles(path: str, cube: xr.DataArray) -> np.ndarray:
-    """Let GDAL average a file in tiles of 128 cells of 30 m, counted from the origin of the CRS."""
-    to_x_y = cube.rio.transform()
-    top, left = round(to_x_y.f / -30), round(to_x_y.c / 30)
-    cells = np.zeros((cube.sizes["y"] + 256, cube.sizes["x"] + 256), "uint16")
-    with rasterio.open(path) as source:
-        for row in range(-(top % 128), cube.sizes["y"], 128):
-            for column in range(-(left % 128), cube.sizes["x"], 128):
-                corner = from_origin((left + column) * 30, (top + row) * -30, 30, 30)
-                rasterio.warp.reproject(
-                    rasterio.band(source, 1), cells[128 + row : 256 + row, 128 + column : 256 + column],
-                    dst_transform=corner, dst_crs=cube.rio.crs, src_nodata=0, dst_nodata=0,
-                    resampling=Resampling.average,
-                )  # fmt: skip
-    return cells[128:-128, 128:-128]
-
-
 class TestResampling:
     """Linear ramps: what a cell must hold follows from where its middle is."""
 
@@ -166,7 +149,7 @@ class TestResampling:
         pixels[100:140, 200:260] = 0
         item = scene(tmp_path, blue=pixels, scl=CLEAR)
         cube = open_int16([item], rectangle(900, -3900, 3900, -900), bands=["blue"], crs=crs, mask="none")
-        want = warped_by_tiles(item.assets["blue"].href, cube)
+        want = warped_by_tiles(item.assets["blue"].href, cube.odc.geobox)
         got = cube[0, 0].values
         inside = got != -9999
         assert inside.sum() > 0.5 * inside.size

@@ -17,6 +17,7 @@ from stackstac.raster_spec import RasterSpec
 from s2cube.raster.cells import CELLS, whole_means
 from s2cube.raster.reader import AssetReader
 from support.runs import CommandLine
+from support.warps import warped_by_tiles
 
 RESOLUTION_M = 300
 BANDS = {"blue": "B02", "swir16": "B11", "coastal": "B01"}
@@ -111,11 +112,7 @@ def test_real_pixels_with_another_nodata(real: Path, crs: int) -> None:
         assert source.nodata == 65535
         box = GeoBox.from_bbox(source.bounds, source.crs, resolution=30, anchor="edge").to_crs(crs)
         grid = GeoBox.from_bbox(tuple(box.boundingbox), crs, resolution=30, anchor="edge")
-        want = np.zeros(grid.shape, "float32")
-        rasterio.warp.reproject(
-            rasterio.band(source, 1), want, dst_transform=grid.affine, dst_crs=f"EPSG:{crs}",
-            resampling=Resampling.average, src_nodata=65535, dst_nodata=0,
-        )  # fmt: skip
+    want = warped_by_tiles(path, grid, nodata=65535)
     spec = RasterSpec(crs, tuple(grid.boundingbox), (30, 30))
     reader = AssetReader(url=str(path), spec=spec, dtype=CELLS)
     means, whole = whole_means(reader.read(Window(0, 0, grid.shape[1], grid.shape[0])))
