@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import rasterio.warp
 import xarray as xr
+from dask.callbacks import Callback
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry, box
 from pytest_httpserver import HTTPServer
@@ -98,6 +99,15 @@ class TestCube:
             with pytest.raises(OutputError, match="was computed from a cube, or read from a file, and has no name"):
                 s2cube.write_cogs(other, tmp_path / "x")
         assert not (tmp_path / "x").exists()
+
+    def test_few_tasks_a_slice(self, tmp_path: Path) -> None:
+        """Two bands: three files are read. A mask, and each band with its read, is a task; so is the result."""
+        item = scene(tmp_path, blue=ramp(600, 10), nir=ramp(600, 10), scl=CLEAR)
+        cube = open_int16([item], rectangle(0, -600, 600, 0), bands=["blue", "nir"])
+        computed: list[object] = []
+        with Callback(pretask=lambda key, *_: computed.append(key)):
+            cube.drop_vars("qa").compute(scheduler="sync")
+        assert len(computed) - 1 <= 6
 
     def test_int16_is_the_same_reflectance(self, cube: xr.DataArray, packed: xr.DataArray) -> None:
         floats, integers = cube.isel(time=2).values, packed.isel(time=2).values
