@@ -154,7 +154,8 @@ def report_cost(total: dict[str, Any]) -> None:
     """Report the requests, bytes and memory that slices need."""
     if total["requests"]:
         about = "" if total["exact"] else "about "
-        by_gdal = f", without what GDAL will read from {total['by_gdal']} files" if total["by_gdal"] else ""
+        files = "1 file" if total["by_gdal"] == 1 else f"{total['by_gdal']} files"
+        by_gdal = f", without what GDAL will read from {files}" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
             f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "

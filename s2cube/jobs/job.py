@@ -33,7 +33,7 @@ _WORKERS_ELSEWHERE = 50
 """Number of workers of a cluster whose size is not known. With fewer, there are more batches than needed, which costs
 a little; with more, some have no work."""
 
-_SLICE_CPU_S, _READ_CPU_S, _WRITTEN_CPU_S = 0.15, 1e-8, 5e-8
+_SLICE_CPU_S, _READ_CPU_S, _WRITTEN_CPU_S = 0.01, 1e-8, 5e-8
 """CPU time (s) of a slice, of a byte that it reads, and of a byte of its files without compression. Measured."""
 
 _SMALL_CPU_S = 6
