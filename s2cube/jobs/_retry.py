@@ -65,8 +65,8 @@ class SlicePolicy:
     def _decide_on_error(
         self, batch: Batch, error: BaseException, attempt: int
     ) -> "list[SliceResult] | Retry[Batch, list[SliceResult]]":
-        if is_worker_loss(error) and len(batch.tasks) > 1:
-            # Only one of the slices may be the cause.
+        if len(batch.tasks) > 1 and not isinstance(error, S2CubeError):
+            # Workers were lost, or there is a bug. Only one of the slices may be the cause.
             return Retry(0, tuple((each.id, Batch((each,))) for each in batch.tasks))
         if attempt <= self._retries and (isinstance(error, WriteError) or is_worker_loss(error)):
             pause_s = retry.SLICES.pause_s(attempt)

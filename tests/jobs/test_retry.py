@@ -58,10 +58,11 @@ def test_only_the_slices_that_failed_are_retried(task: Task) -> None:
 
 
 @pytest.mark.parametrize("attempt", [1, RETRIES + 1])
-def test_a_batch_whose_workers_die_is_divided(task: Task, attempt: int) -> None:
+@pytest.mark.parametrize("error", [KilledWorker("x_1", WORKER, 3), ValueError("a bug")])
+def test_a_batch_that_ends_without_results_is_divided(task: Task, error: Exception, attempt: int) -> None:
     """One slice may be the cause. The others must not fail with it."""
     batch = of_three(task)
-    decision = SlicePolicy(RETRIES).decide(batch, KilledWorker("x_1", WORKER, 3), attempt)
+    decision = SlicePolicy(RETRIES).decide(batch, error, attempt)
     assert isinstance(decision, Retry)
     assert decision.tasks == tuple((each.id, Batch((each,))) for each in batch.tasks)
 
