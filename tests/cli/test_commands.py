@@ -311,7 +311,7 @@ def test_as_a_program_with_its_own_cluster(
     command = [sys.executable, "-m", "s2cube", "run", "--aoi", small_aoi, "--stac", archive.items, "--json"]
     done = subprocess.run(
         # At 5 m, days are so large that they are not read together.
-        [*map(str, command), "--bands", "blue", "--resolution", "5", "--out", "out", "--max-items", "2", "--workers", "3"],
+        [*map(str, command), "--bands", "blue", "--resolution", "5", "--out", "out", "--max-items=2", "--workers=3"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
