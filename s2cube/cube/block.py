@@ -166,7 +166,7 @@ def _stacks(files: Sequence[Read]) -> list[tuple[bool, frozenset[str]]]:
 
 def _position(part: GeoBox, whole: GeoBox) -> tuple[int, int]:
     """Return the row and column at which a grid begins in another one of the same lattice."""
-    cell_m = whole.resolution.x
+    cell_m = whole.affine.a
     (left, top), (whole_left, whole_top) = ((each.affine.c, each.affine.f) for each in (part, whole))
     return round((whole_top - top) / cell_m), round((left - whole_left) / cell_m)
 
@@ -177,7 +177,7 @@ def _union(grids: Sequence[GeoBox]) -> GeoBox:
     places = np.array([[*_position(each, first), *each.shape] for each in grids])
     top, left = places[:, :2].min(axis=0).tolist()
     bottom, right = (places[:, :2] + places[:, 2:]).max(axis=0).tolist()
-    cell_m = first.resolution.x
+    cell_m = first.affine.a
     corner = min(each.affine.c for each in grids), max(each.affine.f for each in grids)
     affine = type(first.affine)(cell_m, 0, corner[0], 0, -cell_m, corner[1])
     return GeoBox((bottom - top, right - left), affine, first.crs)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import pystac
@@ -70,7 +70,7 @@ class ReadGrid:
 
     def mask_steps(self, nests: tuple[bool, ...] | None = None) -> Steps:
         """Return the steps of masks for the scenes of the slice, or for other scenes."""
-        return Steps(self.steps, float(self.geobox.resolution.x) / self.steps, nests or self.nests, self.halo_cells)
+        return Steps(self.steps, float(self.geobox.affine.a) / self.steps, nests or self.nests, self.halo_cells)
 
     @cached_property
     def step_geobox(self) -> GeoBox:
@@ -105,13 +105,26 @@ def read_grid(geobox: GeoBox, scenes: Sequence[pystac.Item], dilation_m: float) 
     return grid
 
 
+def small_grid(geobox: GeoBox, in_crs: tuple[bool, ...], dilation_m: float) -> ReadGrid:
+    """Return the grid of an area that is read in one chunk.
+
+    Parameters
+    ----------
+    in_crs
+        For each scene, whether it has the CRS of the grid.
+    """
+    height, width = geobox.shape
+    steps = _steps_per_cell(geobox.affine.a, all(in_crs))
+    return _read_grid(geobox, Chunks((height,), (width,)), steps, in_crs, dilation_m)
+
+
 def read_grids(geobox: GeoBox, slices: Iterable[Sequence[pystac.Item]], dilation_m: float) -> tuple[ReadGrid, ...]:
     """Choose chunks and steps for several time slices. Steps depend on the slice, chunks are the same for all.
 
     A small grid is one chunk. A larger grid is cut at tile edges of the first scene that has the grid's CRS and whose
     item declares its corner. If no scene has both, cuts are counted from the corner of the grid.
     """
-    cell_m = geobox.resolution.x
+    cell_m = geobox.affine.a
     alignments = [(scenes, [crs_code(scene) == str(geobox.crs) for scene in scenes]) for scenes in slices]
     steps = [_steps_per_cell(cell_m, all(in_crs)) for _, in_crs in alignments]
     aligned = [
@@ -119,13 +132,16 @@ def read_grids(geobox: GeoBox, slices: Iterable[Sequence[pystac.Item]], dilation
     ]
     shortest = math.ceil(dilation_m / cell_m) + 1
     chunks = _chunks(geobox, aligned, max(steps), shortest)
-    grids = []
-    for (_, in_crs), steps_per_cell in zip(alignments, steps, strict=True):
-        divides = (_LAYER_PIXEL_M * steps_per_cell / cell_m).is_integer()
-        nests = tuple(divides and is_aligned for is_aligned in in_crs)
-        halo_cells = math.ceil(dilation_m / cell_m) + (not all(nests))
-        grids.append(ReadGrid(geobox, chunks, steps_per_cell, nests, halo_cells))
-    return tuple(grids)
+    return tuple(
+        _read_grid(geobox, chunks, steps_per_cell, in_crs, dilation_m)
+        for (_, in_crs), steps_per_cell in zip(alignments, steps, strict=True)
+    )
+
+
+def _read_grid(geobox: GeoBox, chunks: Chunks, steps: int, in_crs: Sequence[bool], dilation_m: float) -> ReadGrid:
+    divides = (_LAYER_PIXEL_M * steps / geobox.affine.a).is_integer()
+    nests = tuple(divides and is_aligned for is_aligned in in_crs)
+    return ReadGrid(geobox, chunks, steps, nests, math.ceil(dilation_m / geobox.affine.a) + (not all(nests)))
 
 
 def _steps_per_cell(cell_m: float, is_aligned: bool) -> int:
@@ -141,7 +157,7 @@ def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int, shortest
     longest = max(1, min(_CHUNK_CELLS, _STEP_PIXELS // steps))
     corners = (corner(asset) for scene in aligned for asset in scene.assets.values())
     left, top = next(filter(None, corners), (geobox.boundingbox.left, geobox.boundingbox.top))
-    cell_m = geobox.resolution.x
+    cell_m = geobox.affine.a
     side_m = _cut_distance_m(cell_m, longest)
     from_corner = ((geobox.boundingbox.top - top) / cell_m, (left - geobox.boundingbox.left) / cell_m)
     axes = zip(geobox.shape, from_corner, strict=True)
@@ -149,9 +165,10 @@ def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int, shortest
     return Chunks(*(_merged(each, shortest) for each in lengths))
 
 
+@lru_cache
 def block_m(cell_m: float) -> float:
     """Return the side of a block, metres: the longest side of a chunk whose edges are edges of tiles."""
-    return _cut_distance_m(cell_m, _CHUNK_CELLS)
+    return _cut_distance_m(cell_m, min(_CHUNK_CELLS, max(1, int(_TILE_LATTICE_M / cell_m))))
 
 
 def _cut_distance_m(cell_m: float, longest: int) -> float:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
+import pystac
 from odc.geo.geobox import GeoBox
 
 from s2cube.cube.chunks import block_m
@@ -16,7 +17,7 @@ _PER_WORKER = 4
 """Number of batches per worker, so that all workers finish at about the same time."""
 
 _MOST_SLICES = 1000
-"""Maximum number of slices of a batch, if it can be divided by blocks: a result arrives when its batch is done."""
+"""A batch with more slices is divided by blocks, or has only one day: results arrive when a batch is done."""
 
 _LEAST_CELLS = 1 << 15
 """Batches of the same areas are merged until they have this number of cells. With fewer cells, a batch costs more than
@@ -60,13 +61,13 @@ def batches(tasks: Sequence[Task], workers: int) -> list[Batch]:
     days = [tuple(of_day) for _, of_day in groupby(sorted(small, key=day_of), day_of)]
     by_block = len(days) + len(found) < wanted
     units = [unit for day in days for unit in (_blocks(day) if by_block or len(day) > _MOST_SLICES else [day])]
-    found += map(Batch, _merged(units, math.ceil(len(small) / wanted)))
+    found += map(Batch, _merged(units, min(_MOST_SLICES, math.ceil(len(small) / wanted))))
     return sorted(found, key=lambda batch: min(task.slice.time for task in batch.tasks))
 
 
 def is_small(geobox: GeoBox) -> bool:
     """Return whether an area fits into a block, so that it can be read together with other areas."""
-    return max(geobox.shape) * geobox.resolution.x <= block_m(geobox.resolution.x)
+    return bool(max(geobox.shape) * geobox.affine.a <= block_m(geobox.affine.a))
 
 
 def day_of(task: Task) -> str:
@@ -77,20 +78,44 @@ def day_of(task: Task) -> str:
 def _blocks(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
     """Divide the slices of a day by blocks. An area belongs to the block of its centre."""
     of_blocks: dict[tuple[object, ...], list[Task]] = {}
+    places = Places()
     for task in tasks:
-        of_blocks.setdefault(block_of(task), []).append(task)
+        of_blocks.setdefault(places.block_of(task), []).append(task)
     return map(tuple, of_blocks.values())
 
 
-def block_of(task: Task) -> tuple[object, ...]:
-    """Return the CRS and the place of the block that the centre of an area is in."""
-    crs, bounds = str(task.geobox.crs), task.geobox.boundingbox
-    aligned = (scene for scene in task.scenes if crs_code(scene) == crs)
-    corners = (corner(asset) for scene in aligned for asset in scene.assets.values())
-    left, top = next(filter(None, corners), (0.0, 0.0))
-    side_m = block_m(task.geobox.resolution.x)
-    column, row = (bounds.left + bounds.right) / 2 - left, top - (bounds.top + bounds.bottom) / 2
-    return crs, left, top, math.floor(column / side_m), math.floor(row / side_m)
+@dataclass
+class Places:
+    """Finds the blocks of areas. What an Item says is read once.
+
+    Attributes
+    ----------
+    scenes
+        CRS and upper left corner of scenes, by the id of the object.
+    """
+
+    scenes: dict[int, tuple[str | None, tuple[float, float] | None]] = field(default_factory=dict)
+
+    def block_of(self, task: Task) -> tuple[object, ...]:
+        """Return the CRS and the place of the block that the centre of an area is in."""
+        crs, (height, width), to_x_y = str(task.geobox.crs), task.geobox.shape, task.geobox.affine
+        corners = (at for scene in task.scenes for code, at in [self._of(scene)] if code == crs)
+        left, top = next(filter(None, corners), (0.0, 0.0))
+        side_m = block_m(to_x_y.a)
+        column, row = to_x_y.c + width / 2 * to_x_y.a - left, top - to_x_y.f + height / 2 * to_x_y.a
+        return crs, left, top, math.floor(column / side_m), math.floor(row / side_m)
+
+    def in_crs(self, task: Task) -> tuple[bool, ...]:
+        """Return for each scene of a slice whether it has the CRS of the grid."""
+        crs = str(task.geobox.crs)
+        return tuple(self._of(scene)[0] == crs for scene in task.scenes)
+
+    def _of(self, scene: pystac.Item) -> tuple[str | None, tuple[float, float] | None]:
+        key = id(scene)
+        if key not in self.scenes:
+            corners = (corner(asset) for asset in scene.assets.values())
+            self.scenes[key] = crs_code(scene), next(filter(None, corners), None)
+        return self.scenes[key]
 
 
 def _merged(units: Sequence[tuple[Task, ...]], slices: int) -> Iterator[tuple[Task, ...]]:

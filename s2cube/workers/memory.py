@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ import numpy as np
 from s2cube.cluster.this_process import is_worker, worker_memory_bytes
 from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block
-from s2cube.cube.chunks import ReadGrid, read_grid
+from s2cube.cube.chunks import ReadGrid, small_grid
 from s2cube.fetch.session import Budget, per_session
 from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import canonical_bands, reflectance_bands
-from s2cube.workers.batches import block_of, day_of
+from s2cube.workers.batches import Places, day_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,10 +93,11 @@ def of_block(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
 
 def day_blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     """Group slices of small areas that are read together: those of one block whose grids have the same steps."""
-    grids = {task.id: read_grid(task.geobox, task.scenes, config.dilation_m) for task in tasks}
+    places = Places()
+    grids = {task.id: small_grid(task.geobox, places.in_crs(task), config.dilation_m) for task in tasks}
     alike: dict[tuple[object, int], list[Task]] = {}
     for task in tasks:
-        alike.setdefault((block_of(task), grids[task.id].steps), []).append(task)
+        alike.setdefault((places.block_of(task), grids[task.id].steps), []).append(task)
     return (Block(tuple(group), grids) for group in alike.values())
 
 
@@ -106,19 +108,44 @@ def blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     """
     limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES)
     for together in day_blocks(tasks, config):
-        group, grids = together.tasks, together.grids
-        whole = together.grid
-        most_scenes = limit // max(1, of_block(whole, config) // len(whole.nests))
-        run: list[Task] = []
-        scenes = set[int]()
-        for _, of_day in groupby(group, day_of):
-            day = list(of_day)
-            of_these = {id(scene) for task in day for scene in task.scenes}
-            if run and len(scenes | of_these) > most_scenes:
-                yield Block(tuple(run), grids)
-                run, scenes = [], set()
-            run, scenes = [*run, *day], scenes | of_these
-        yield Block(tuple(run), grids)
+        for part in _fitting(together, config):
+            of_scene = of_block(part.grid, config) // len(part.grid.nests)
+            yield from _runs(part, limit // max(1, of_scene))
+
+
+def fits(block: Block, config: CubeSection) -> bool:
+    """Return whether every day of a block fits into the memory of this worker."""
+    days = (list(of_day) for _, of_day in groupby(block.tasks, day_of))
+    most_scenes = max(len({id(scene) for task in day for scene in task.scenes}) for day in days)
+    return of_block(block.grid, config) // len(block.grid.nests) * most_scenes <= _slice_memory()[0]
+
+
+def _fitting(block: Block, config: CubeSection) -> Iterator[Block]:
+    """Divide a block into halves until they fit, or until they have only one area."""
+    areas = {task.aoi.id: task.geobox.affine for task in block.tasks}
+    if len(areas) == 1 or fits(block, config):
+        yield block
+        return
+    height, width = block.grid.geobox.shape
+    order = sorted(areas, key=lambda area: areas[area].c if width > height else areas[area].f)
+    first = {*order[: len(order) // 2]}
+    for is_first in (True, False):
+        tasks = tuple(task for task in block.tasks if (task.aoi.id in first) == is_first)
+        yield from _fitting(replace(block, tasks=tasks), config)
+
+
+def _runs(block: Block, most_scenes: int) -> Iterator[Block]:
+    """Divide a block by days, so that a part has at most this number of scenes, or one day."""
+    run: list[Task] = []
+    scenes = set[int]()
+    for _, of_day in groupby(block.tasks, day_of):
+        day = list(of_day)
+        of_these = {id(scene) for task in day for scene in task.scenes}
+        if run and len(scenes | of_these) > most_scenes:
+            yield replace(block, tasks=tuple(run))
+            run, scenes = [], set()
+        run, scenes = [*run, *day], scenes | of_these
+    yield replace(block, tasks=tuple(run))
 
 
 def of_image(image: "xr.DataArray", scenes: int, readers: int = MOST_READERS) -> int:

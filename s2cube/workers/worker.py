@@ -77,11 +77,15 @@ def _large(task: Task, config: JobConfig, output: Output | None, access: Access)
 
 def _small(tasks: Sequence[Task], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
     from s2cube.workers._block import BlockComputation
-    from s2cube.workers.memory import blocks
+    from s2cube.workers.memory import blocks, fits
 
     computation = BlockComputation(config, output)
     for block in blocks(tasks, config.cube):
-        yield from _of_block(block, computation)
+        if fits(block, config.cube):
+            yield from _of_block(block, computation)
+        else:
+            for task in block.tasks:
+                yield from _with_traffic(config, partial(_large, task, config, output))
 
 
 def _of_block(block: "Block", computation: "BlockComputation") -> Iterator[SliceResult]:
