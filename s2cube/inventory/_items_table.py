@@ -67,6 +67,7 @@ class ItemRows:
         self._content, self._table = _read(output)
         self._old = _ranges(self._table) if self._table is not None else {}
         self._new: dict[str, pa.Table] = {}
+        self._waiting: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def has(self, aoi_id: str, slice_ids: Sequence[str]) -> bool:
         """Return whether the file has exactly these slices of an AOI."""
@@ -83,6 +84,26 @@ class ItemRows:
         documents
             Its Items as JSON.
         """
+        self._waiting[aoi_id] = documents
+        if sum(map(len, self._waiting.values())) >= _BATCH:
+            self._convert()
+
+    def _convert(self) -> None:
+        """Convert the Items that wait: at once, because each call of the library takes longer than many Items."""
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        try:
+            table, first = _as_table([each for documents in waiting.values() for each in documents]), 0
+        except _UNFIT:
+            for aoi_id, documents in waiting.items():
+                self._convert_area(aoi_id, documents)
+            return
+        for aoi_id, documents in waiting.items():
+            self._new[aoi_id] = table.slice(first, len(documents))
+            first += len(documents)
+
+    def _convert_area(self, aoi_id: str, documents: Sequence[Mapping[str, Any]]) -> None:
         try:
             self._new[aoi_id] = _as_table(documents)
         except _UNFIT:
@@ -108,6 +129,7 @@ class ItemRows:
         if not aoi_ids:
             self._output.destination.remove(ITEMS)
             return
+        self._convert()
         if not self._new and list(self._old) == list(aoi_ids):
             return
         import pyarrow as pa

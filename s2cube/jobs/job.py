@@ -1,6 +1,7 @@
 """Decide what a run will do: search, plan, and compare with the output."""
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,12 +37,9 @@ a little; with more, some have no work."""
 _SLICE_CPU_S, _READ_CPU_S, _WRITTEN_CPU_S = 0.01, 1e-8, 5e-8
 """CPU time (s) of a slice, of a byte that it reads, and of a byte of its files without compression. Measured."""
 
-_SMALL_CPU_S = 6
-"""CPU time (s) of a job that threads of one process complete as soon as workers, on eight cores.
-
-Workers need 3.5 s to start, and 5 s of CPU time on two cores. Threads use 1.4 cores, because only one of them runs
-Python code at a time: w / 1.4 = 3.5 + w / 8. On two cores, the two times are equal for a job of 15 s.
-"""
+_START_S, _CORES_OF_THREADS = 3.5, 1.4
+"""Time (s) that workers need to start, and number of cores that the threads of one process use, because only one of
+them runs Python code at a time. Measured."""
 
 
 @dataclass(frozen=True)
@@ -289,4 +287,12 @@ def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:
         return False
     written_bytes = sum(cost.output_bytes for cost in forecasts.costs.values())
     cpu_s = len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _READ_CPU_S + written_bytes * _WRITTEN_CPU_S
-    return cpu_s <= _SMALL_CPU_S
+    return cpu_s <= _small_cpu_s(os.cpu_count() or 1)
+
+
+def _small_cpu_s(cores: int) -> float:
+    """Return the CPU time (s) of a job that threads of one process complete as soon as workers on all cores.
+
+    It is the solution w of ``w / 1.4 = 3.5 + w / cores``: 16 s on two cores, 6 s on eight.
+    """
+    return _START_S / (1 / _CORES_OF_THREADS - 1 / cores) if cores > _CORES_OF_THREADS else math.inf

@@ -196,9 +196,9 @@ class TestWhichJobsAreSmall:
         }[limited]
         for name in ("_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"):
             monkeypatch.setattr(s2cube.jobs.job, name, float(name == limited))
-        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", amount + 0.5)
+        monkeypatch.setattr(s2cube.jobs.job, "_small_cpu_s", lambda _: amount + 0.5)
         assert forecast(job, headers=False).in_threads
-        monkeypatch.setattr(s2cube.jobs.job, "_SMALL_CPU_S", amount - 0.5)
+        monkeypatch.setattr(s2cube.jobs.job, "_small_cpu_s", lambda _: amount - 0.5)
         assert not forecast(job, headers=False).in_threads
 
 
