@@ -61,6 +61,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def documents_of(table: "pa.Table") -> Iterator[dict[str, Any]]:
+    """Convert rows to Items as JSON."""
     import pyarrow as pa
     import shapely
 

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 _BATCH = 5000
 """Number of rows that are written at a time."""
 
-
 _UNFIT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError)
 """Errors of Arrow (whose errors are subclasses) and of stac-geoparquet for an Item that no row can hold."""
 
