@@ -165,12 +165,12 @@ def _chunks(geobox: GeoBox, aligned: Iterable[pystac.Item], steps: int, shortest
     return Chunks(*(_merged(each, shortest) for each in lengths))
 
 
-@lru_cache
 def block_m(cell_m: float) -> float:
     """Return the side of a block, metres: the longest side of a chunk whose edges are edges of tiles."""
     return _cut_distance_m(cell_m, min(_CHUNK_CELLS, max(1, int(_TILE_LATTICE_M / cell_m))))
 
 
+@lru_cache
 def _cut_distance_m(cell_m: float, longest: int) -> float:
     """Choose the distance between cuts: the longest one at which tile edges are also cell edges."""
     multiples = range(int(longest * cell_m / _TILE_LATTICE_M), 0, -1)

@@ -16,11 +16,13 @@ from rasterio.transform import from_origin
 
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import JobConfig
+from s2cube.cube.chunks import block_m
 from s2cube.fetch import session
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
+from s2cube.workers import memory
 from s2cube.workers.batches import Batch, batches
 from s2cube.workers.results import SliceResult
 from s2cube.workers.worker import compute_batch
@@ -230,6 +232,38 @@ class TestTiles:
         assert rasters(tmp_path / "out") == {
             name: content for name, content in whole.items() if name.rpartition("_2020")[0] not in touched
         }
+
+
+@pytest.mark.parametrize("size_kb", [1, 30, 60])
+def test_a_block_that_does_not_fit_into_memory_is_divided(
+    items: list[pystac.Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_kb: int
+) -> None:
+    """If not even one area fits, it is computed chunk by chunk. The bytes are the same."""
+    names = [name for name in AREAS if name != "larger_than_a_block"]
+    config = config_of(tmp_path / "much")
+    tasks = tasks_of(items, areas(names), config)
+    compute(config, [Batch(tuple(tasks))])
+    size = size_kb << 10
+    monkeypatch.setattr("s2cube.workers.memory._slice_memory", lambda: (size, session.Budget(size)))
+    monkeypatch.setattr("s2cube.workers.memory.BLOCK_READERS", 1)
+    divided = list(memory.blocks(tasks, config.cube))
+    assert len(divided) > len(list(memory.day_blocks(tasks, config.cube)))
+    assert sorted(task.id for block in divided for task in block.tasks) == sorted(task.id for task in tasks)
+    for block in divided:
+        assert memory.fits(block, config.cube) or len({task.aoi.id for task in block.tasks}) == 1
+    little = config_of(tmp_path / "little")
+    results = compute(little, [Batch(tuple(tasks))])
+    assert all(each.path for each in results)
+    assert rasters(tmp_path / "little") == rasters(tmp_path / "much")
+
+
+@pytest.mark.parametrize(
+    ("cell_m", "side_m"), [(10, 20_480), (20, 40_960), (30, 61_440), (60, 61_440), (300, 61_200), (1000, 61_000)]
+)
+def test_a_block_ends_at_tiles_and_is_bounded(monkeypatch: pytest.MonkeyPatch, cell_m: float, side_m: float) -> None:
+    """Also if cells are large, because masks are read on steps of 10 or 20 m."""
+    monkeypatch.undo()
+    assert block_m(cell_m) == side_m
 
 
 class TestBatches:
