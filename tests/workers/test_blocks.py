@@ -258,7 +258,7 @@ def test_a_block_that_does_not_fit_into_memory_is_divided(
 
 
 @pytest.mark.parametrize(
-    ("cell_m", "side_m"), [(10, 20_480), (20, 40_960), (30, 61_440), (60, 61_440), (300, 61_200), (1000, 61_000)]
+    ("cell_m", "side_m"), [(10, 20_480), (20, 30_720), (30, 61_440), (60, 61_440), (300, 61_200), (1000, 61_000)]
 )
 def test_a_block_ends_at_tiles_and_is_bounded(monkeypatch: pytest.MonkeyPatch, cell_m: float, side_m: float) -> None:
     """Also if cells are large, because masks are read on steps of 10 or 20 m."""
