@@ -40,7 +40,7 @@ class Recorder:
         Parameters
         ----------
         running
-            Number of batches that are being computed.
+            Number of slices that are being computed, as far as this process knows.
         """
         areas = {task.id: task.aoi.id for task in batch.tasks}
         for result in results:
@@ -52,13 +52,13 @@ class Recorder:
         if result.failure:
             self._lease.output.failures.add([result.failure])
         before = self._lease.progress
-        self._lease.progress = replace(
+        after = replace(
             before,
             written=before.written + bool(result.path),
             failed=before.failed + bool(result.failure),
             rejected=before.rejected + bool(result.rejected),
-            running=running,
         )
+        self._lease.progress = replace(after, running=min(running, after.total - after.over))
         return result
 
 

@@ -4,6 +4,7 @@ Modules that load xarray or Dask are imported inside functions, so that planning
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -158,7 +159,9 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     with _computer(job, function, tasks, policy) as computed:
         recorder.begin(job)
         for batch, results in computed:
-            yield from recorder.record(batch, results, computed.running)
+            # Batches have about the same number of slices.
+            running = math.ceil(computed.running * len(job.todo) / len(tasks))
+            yield from recorder.record(batch, results, running)
 
 
 @contextmanager
