@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -201,7 +201,17 @@ def gdal_cache_limited() -> Iterator[None]:
 
     A limit that the user has set in the environment is not changed.
     """
-    import rasterio
-
-    with nullcontext() if "GDAL_CACHEMAX" in os.environ else rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+    if "GDAL_CACHEMAX" in os.environ:
         yield
+        return
+    import rasterio
+    from rasterio.env import get_gdal_config
+
+    before = get_gdal_config("GDAL_CACHEMAX")
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+            yield
+    finally:
+        # With rasterio 1.5 the limit remained after other threads had used GDAL.
+        with rasterio.Env(GDAL_CACHEMAX=before):
+            pass
