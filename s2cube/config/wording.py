@@ -1,4 +1,4 @@
-"""Name the kind of value that a setting takes, for help. Explain what is wrong with a value, for errors."""
+"""Write placeholders of values for help texts, and explanations of invalid values for errors."""
 
 import re
 import types

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from affine import Affine
 from dask import threaded
 from dask.base import compute
 from odc.geo.geobox import GeoBox
@@ -172,12 +173,12 @@ def _position(part: GeoBox, whole: GeoBox) -> tuple[int, int]:
 
 
 def _union(grids: Sequence[GeoBox]) -> GeoBox:
-    """Return the smallest grid that contains other grids of one lattice."""
+    """Return the smallest grid that contains other grids of one lattice.
+
+    `geobox_union_conservative` of odc-geo returns the same, but takes 20 times as long, which is felt with many fields.
+    """
     first = grids[0]
     places = np.array([[*_position(each, first), *each.shape] for each in grids])
     top, left = places[:, :2].min(axis=0).tolist()
     bottom, right = (places[:, :2] + places[:, 2:]).max(axis=0).tolist()
-    cell_m = first.affine.a
-    corner = min(each.affine.c for each in grids), max(each.affine.f for each in grids)
-    affine = type(first.affine)(cell_m, 0, corner[0], 0, -cell_m, corner[1])
-    return GeoBox((bottom - top, right - left), affine, first.crs)
+    return GeoBox((bottom - top, right - left), first.affine @ Affine.translation(left, top), first.crs)

@@ -54,12 +54,6 @@ def set_packing(image: "xr.DataArray", packing: Packing) -> None:
     image.encoding[_KEY] = packing
 
 
-def nodata_of(image: "xr.DataArray") -> float | None:
-    """Return the nodata value of an image; None if every pixel has a value."""
-    nodata = packing_of(image).nodata
-    return None if image.dtype.kind != "f" and math.isnan(nodata) else nodata
-
-
 def packing_of(image: "xr.DataArray") -> Packing:
     """Return the packing of an image: what `set_packing` states, else that of reflectance."""
     stated: Packing | None = image.encoding.get(_KEY)

@@ -94,11 +94,6 @@ class Plan:
         """Return one task per slice."""
         return tuple(Task(self.aoi, self.geobox, each, self.search) for each in self.slices)
 
-    @property
-    def scenes_per_slice(self) -> tuple[int, ...]:
-        """Number of scenes per slice."""
-        return tuple(len(time_slice.scenes) for time_slice in self.slices)
-
 
 @dataclass(frozen=True)
 class Task:

@@ -109,15 +109,16 @@ def blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES)
     for together in day_blocks(tasks, config):
         for part in _fitting(together, config):
-            of_scene = of_block(part.grid, config) // len(part.grid.nests)
-            yield from _runs(part, limit // max(1, of_scene))
+            one, two = (of_block(replace(part.grid, nests=(True,) * scenes), config) for scenes in (1, 2))
+            yield from _runs(part, limit // max(1, two - one))
 
 
 def fits(block: Block, config: CubeSection) -> bool:
     """Return whether every day of a block fits into the memory of this worker."""
     days = (list(of_day) for _, of_day in groupby(block.tasks, day_of))
     most_scenes = max(len({id(scene) for task in day for scene in task.scenes}) for day in days)
-    return of_block(block.grid, config) // len(block.grid.nests) * most_scenes <= _slice_memory()[0]
+    of_a_day = replace(block.grid, nests=block.grid.nests[:most_scenes])
+    return of_block(of_a_day, config, readers=1) <= _slice_memory()[0]
 
 
 def _fitting(block: Block, config: CubeSection) -> Iterator[Block]:
