@@ -71,6 +71,21 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     return Geometry(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), geometry.crs).to_crs(crs)
 
 
+def is_bent(shapes: "NDArray[np.object_]", crs: "CRS") -> "NDArray[np.bool_]":
+    """Return for each polygon whether `in_crs` adds points to it: whether an edge is longer than the step."""
+    import numpy as np
+    import shapely
+
+    step = _STEP_M / _SHORT_DEGREE_M if crs.geographic else _STEP_M
+    points, owners = shapely.get_coordinates(shapes, return_index=True)
+    # From one ring to the next is no edge. It may be counted as one: then the result is only computed more slowly.
+    lengths = np.hypot(*np.diff(points, axis=0).T)
+    is_long = (lengths > step) & (owners[1:] == owners[:-1])
+    found = np.zeros(len(shapes), bool)
+    found[owners[1:][is_long]] = True
+    return found
+
+
 def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
     """Add points to a ring. `shapely.segmentize` also repairs the ring, which takes a minute for a large zigzag."""
     import numpy as np

@@ -1,0 +1,80 @@
+"""Define fields: many areas of interest as columns, because one object per area takes too long for a million."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import shapely
+from odc.geo.crs import CRS
+from odc.geo.geom import Geometry
+from pyproj import Transformer
+
+from s2cube.area.aoi import AOI
+from s2cube.area.outline import in_crs, is_bent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Areas of interest in one CRS, as columns of equal length.
+
+    Parameters
+    ----------
+    ids
+        Text, as `AOI.id`.
+    shapes
+        Polygons and MultiPolygons of shapely in `crs`, valid, without heights. In degrees, each is in one piece: its
+        longitudes may exceed 180.
+    crs
+        Name of the CRS, for example ``EPSG:4326``.
+    bounds_lonlat
+        Dims (field, 4): west, south, east, north, degrees (EPSG:4326). Each field is in one piece: east may exceed 180.
+    centres_lonlat
+        Dims (field, 2): longitude in [-180, 180) and latitude of the centroid, degrees.
+    """
+
+    ids: "NDArray[np.object_]"
+    shapes: "NDArray[np.object_]"
+    crs: str
+    bounds_lonlat: "NDArray[np.float64]"
+    centres_lonlat: "NDArray[np.float64]"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of_aois(cls, aois: Sequence[AOI]) -> Self:
+        """Return areas of interest as columns. They must have the same CRS."""
+        (crs,) = {str(aoi.geometry.crs) for aoi in aois}
+        lonlat = [aoi.whole_lonlat for aoi in aois]
+        return cls(
+            np.array([aoi.id for aoi in aois], object),
+            np.array([aoi.geometry.geom for aoi in aois], object),
+            crs,
+            np.array([tuple(each.boundingbox) for each in lonlat]),
+            np.array([(aoi.lon, each.centroid.coords[0][1]) for aoi, each in zip(aois, lonlat, strict=True)]),
+        )
+
+    def take(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> Self:
+        """Return some of the fields: their positions, or True for each of them."""
+        columns = (self.ids, self.shapes, self.bounds_lonlat, self.centres_lonlat)
+        ids, shapes, bounds_lonlat, centres_lonlat = (each[positions] for each in columns)
+        return type(self)(ids, shapes, self.crs, bounds_lonlat, centres_lonlat)
+
+    def aoi(self, position: int) -> AOI:
+        """Return one field as an area of interest."""
+        return AOI(self.ids[position], Geometry(self.shapes[position], self.crs))
+
+    def shapes_in(self, crs: CRS) -> "NDArray[np.object_]":
+        """Transform the outlines, see `outline.in_crs`: points are added along edges that are long."""
+        if crs == self.crs:
+            return self.shapes
+        own = CRS(self.crs)
+        transformer = Transformer.from_crs(own.proj, crs.proj, always_xy=True)
+        found = shapely.transform(self.shapes, lambda points: np.column_stack(transformer.transform(*points.T)))
+        for position in np.flatnonzero(is_bent(self.shapes, own)):
+            found[position] = in_crs(Geometry(self.shapes[position], own), crs).geom
+        return found
