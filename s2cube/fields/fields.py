@@ -60,9 +60,13 @@ class Fields:
 
     def take(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> Self:
         """Return some of the fields: their positions, or True for each of them."""
-        columns = (self.ids, self.shapes, self.bounds_lonlat, self.centres_lonlat)
-        ids, shapes, bounds_lonlat, centres_lonlat = (each[positions] for each in columns)
-        return type(self)(ids, shapes, self.crs, bounds_lonlat, centres_lonlat)
+        return type(self)(
+            self.ids[positions],
+            self.shapes[positions],
+            self.crs,
+            self.bounds_lonlat[positions],
+            self.centres_lonlat[positions],
+        )
 
     def aoi(self, position: int) -> AOI:
         """Return one field as an area of interest."""
