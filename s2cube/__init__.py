@@ -30,6 +30,12 @@ The files of these examples are those of the command ``s2cube demo``.
 True
 >>> summary = s2cube.run(config, aoi=farm)
 
+`statistics`: compute the statistics of every area and day, as a DataFrame.
+
+>>> rows = s2cube.statistics("scenes.geojson", farm, bands=["red", "nir"])
+>>> [round(float(mean), 2) for mean in rows["nir_mean"]]
+[0.29]
+
 `open_output`: open what a run or `write_cogs` wrote, as a lazy cube.
 
 >>> again = s2cube.open_output("images")
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     from s2cube.jobs.write_cogs import write_cogs
     from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
+    from s2cube.zonal.statistics_of import statistics
 
 __version__ = "0.1.0"
 
@@ -76,6 +83,7 @@ __all__ = [
     "run",
     "save_items",
     "search",
+    "statistics",
     "write_cogs",
 ]
 
@@ -92,6 +100,7 @@ _HOMES = {
     "run": "jobs.pipeline:run",
     "save_items": "stac.source:save_items",
     "search": "scenes.search_items:search_items",
+    "statistics": "zonal.statistics_of:statistics",
     "write_cogs": "jobs.write_cogs:write_cogs",
 }
 

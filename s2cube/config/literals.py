@@ -20,3 +20,6 @@ GroupBy = Literal["solar_day", "scene"]
 
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 """Compression of COGs."""
+
+TableFormat = Literal["parquet", "csv"]
+"""Formats of the table of statistics."""

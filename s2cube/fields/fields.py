@@ -1,6 +1,7 @@
 """Define fields: many areas of interest as columns, because one object per area takes too long for a million."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,8 @@ from s2cube.area.outline import in_crs, is_bent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_DIGEST_DECIMALS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +75,33 @@ class Fields:
         """Return one field as an area of interest."""
         return AOI(self.ids[position], Geometry(self.shapes[position], self.crs))
 
+    def digests(self) -> "NDArray[np.object_]":
+        """Return a digest of each outline: 12 hexadecimal digits. The order of vertices and parts has no effect.
+
+        Vertices are rounded to 1e-7 degrees (1 cm). The CRS of the fields has an effect only on long edges, which are
+        curves in other CRSs.
+        """
+        own, lonlat = CRS(self.crs), CRS("EPSG:4326")
+        shapes = self.shapes if own == lonlat else shapely.transform(self.shapes, _transform(own, lonlat))
+        rounded = shapely.transform(shapes, lambda points: np.round(points, _DIGEST_DECIMALS) + 0.0)
+        contents = shapely.to_wkb(shapely.normalize(rounded), byte_order=1)
+        crs = np.where(is_bent(self.shapes, own), self.crs, "")
+        return np.array(
+            [hashlib.sha256(name.encode() + each).hexdigest()[:12] for name, each in zip(crs, contents, strict=True)],
+            object,
+        )
+
     def shapes_in(self, crs: CRS) -> "NDArray[np.object_]":
         """Transform the outlines, see `outline.in_crs`: points are added along edges that are long."""
         if crs == self.crs:
             return self.shapes
         own = CRS(self.crs)
-        transformer = Transformer.from_crs(own.proj, crs.proj, always_xy=True)
-        found = shapely.transform(self.shapes, lambda points: np.column_stack(transformer.transform(*points.T)))
+        found = shapely.transform(self.shapes, _transform(own, crs))
         for position in np.flatnonzero(is_bent(self.shapes, own)):
             found[position] = in_crs(Geometry(self.shapes[position], own), crs).geom
         return found
+
+
+def _transform(own: CRS, crs: CRS) -> "Callable[[NDArray[np.float64]], NDArray[np.float64]]":
+    transformer = Transformer.from_crs(own.proj, crs.proj, always_xy=True)
+    return lambda points: np.column_stack(transformer.transform(*points.T))

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s2cube.area.areas import read_aois
-from s2cube.config.sections import JobConfig
+from s2cube.config.sections import ClusterSection, JobConfig
 from s2cube.errors import ConfigError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
-from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.job import Job, batches_of, forecast, plan_job
+from s2cube.jobs.recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.results import Summary
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
@@ -149,14 +149,14 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     """Compute slices; record and yield the final result of each. Tests replace this function."""
-    from s2cube.jobs._retry import SlicePolicy
+    from s2cube.jobs.slice_policy import SlicePolicy
     from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
     function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
     tasks = [(batch.id, batch) for batch in batches_of(job)]
-    with _computer(job, function, tasks, policy) as computed:
+    with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
         recorder.begin(job)
         for batch, results in computed:
             # Batches have about the same number of slices.
@@ -165,12 +165,15 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
 
 
 @contextmanager
-def _computer(
-    job: Job, function: Callable[[_Task], _Result], tasks: Sequence[tuple[str, _Task]], policy: "Policy[_Task, _Result]"
+def computer(
+    config: ClusterSection,
+    in_threads: bool,
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[tuple[str, _Task]],
+    policy: "Policy[_Task, _Result]",
 ) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
-    """Yield what computes the tasks of a job: threads of this process if it is small, otherwise a cluster."""
-    config = job.config.cluster
-    if job.in_threads:
+    """Yield what computes the tasks of a job: threads of this process, for example if it is small, or a cluster."""
+    if in_threads:
         import dask.config
 
         from s2cube.cluster.threads import Threads

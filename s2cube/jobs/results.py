@@ -55,3 +55,29 @@ class Summary:
     requests: int
     bytes: int
     expected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """The summary of a run that computes statistics.
+
+    Parameters
+    ----------
+    rows
+        Number of rows that were written.
+    written
+        Paths of the files of the table that were written.
+    skipped
+        Ids of slices whose rows were up to date.
+    failed
+        Ids of slices that have no new row, with the reason, and whether another attempt may succeed.
+    requests, bytes
+        Requests and bytes of reading; see `SliceResult.traffic`.
+    """
+
+    rows: int
+    written: list[str]
+    skipped: list[str]
+    failed: list[dict[str, str | bool]]
+    requests: int
+    bytes: int

@@ -118,6 +118,11 @@ class Task:
         return self.slice.id
 
     @property
+    def parts(self) -> "tuple[GeoBox, ...]":
+        """Parts of the grid that are read."""
+        return (self.geobox,)
+
+    @property
     def scenes(self) -> "tuple[pystac.Item, ...]":
         """The scenes whose files are read."""
         return self.slice.scenes

@@ -1,6 +1,6 @@
 """Compute slices of small areas that are close to each other. Each tile is read once for all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,9 @@ from s2cube.cube.cut import ComputedImage, inside
 from s2cube.cube.facts import slice_facts
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import with_cloud
+from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
+from s2cube.fields.patches import FieldTask
 from s2cube.kernels.mask import Screened, explain, no_screen, screen
 from s2cube.kernels.mosaic import mosaic
 from s2cube.kernels.offset_check import count_dark, doubtful
@@ -25,9 +27,10 @@ from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA, canonical_bands, count_classes, reflectance_bands
 from s2cube.storage.output import Output
+from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers._large import rejection
 from s2cube.workers.delivery import deliver
-from s2cube.workers.results import SliceResult, attempt
+from s2cube.workers.results import SliceResult, attempt, failures_of
 
 _WRITERS = 2
 """Number of threads that write the slices of a block. They mainly wait until files are on the disk."""
@@ -76,8 +79,21 @@ class BlockComputation:
             yield from threads.map(partial(self._written, layers or pixels, pixels), tasks)
 
     def _written(self, layers: Pixels, pixels: Pixels, task: Task) -> SliceResult:
+        if isinstance(task, FieldTask):
+            return attempt(task, partial(self._rows, task, layers, pixels))
         write = partial(self._write, task, layers, pixels)
         return attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
+
+    def _rows(self, task: FieldTask, layers: Pixels, pixels: Pixels) -> SliceResult:
+        """Compute the statistics of fields. A field under a tile that cannot be read fails, and no other."""
+        cube, errors = self.config.cube, _errors_of_fields(task, layers, pixels, self.config.cube)
+        if len(errors) == len(task.fields):
+            raise errors[0]
+        masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
+        bands = canonical_bands(reflectance_bands(cube.bands))
+        values = mosaic(pixels.cut(task, bands), masks, offsets, cube.bands, "float32")
+        rows = rows_of(task, PatchImage(values, explain(masks)), self.config, errors)
+        return SliceResult(task.id, rows=rows, failures=failures_of(task, errors))
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
@@ -104,8 +120,26 @@ class BlockComputation:
         return names
 
 
-def _masks(task: Task, layers: Pixels, config: CubeSection) -> Screened:
+def _masks(
+    task: Task,
+    layers: Pixels,
+    config: CubeSection,
+    cut: Callable[[Pixels, Task, Sequence[str]], np.ndarray] = Pixels.of,
+) -> Screened:
     names = layers_read(config)
     if not names:
         return no_screen(len(task.scenes), (task.geobox.shape.y, task.geobox.shape.x))
-    return screen({name: layers.of(task, [name])[:, 0] for name in names}, layers.steps(task), config)
+    return screen({name: cut(layers, task, [name])[:, 0] for name in names}, layers.steps(task), config)
+
+
+def _errors_of_fields(task: FieldTask, layers: Pixels, pixels: Pixels, config: CubeSection) -> dict[int, SliceError]:
+    """Return why fields cannot be computed, by their positions."""
+    needed = [(layers, layers_read(config)), (pixels, canonical_bands(reflectance_bands(config.bands)))]
+    if not any(source.error(task, names) for source, names in needed):
+        return {}
+    found = {}
+    for position, part in enumerate(task.windows()):
+        errors = filter(None, (source.error(task, names, part) for source, names in needed))
+        if error := next(errors, None):
+            found[position] = error
+    return found
