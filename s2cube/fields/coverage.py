@@ -154,7 +154,8 @@ def _within_rows(edges: _Edges, height: int) -> _Edges:
     slope = (edges.x1 - edges.x0) / (edges.y1 - edges.y0)
     x0, x1 = edges.x0 + (y0 - edges.y0) * slope, edges.x1 + (y1 - edges.y1) * slope
     is_inside = y0 < y1
-    return _Edges(*(each[is_inside] for each in (edges.field, edges.sign, x0, y0, x1, y1)))
+    x0, y0, x1, y1 = (each[is_inside] for each in (x0, y0, x1, y1))
+    return _Edges(edges.field[is_inside], edges.sign[is_inside], x0, y0, x1, y1)
 
 
 def _cut(
@@ -163,7 +164,7 @@ def _cut(
     at_low: "NDArray[np.float64]",
     at_high: "NDArray[np.float64]",
     last: int,
-) -> "tuple[NDArray[np.int64], ...]":
+) -> "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]":
     """Cut lines where their first coordinate is an integer from 0 to `last`.
 
     Returns
