@@ -40,7 +40,7 @@ LAYERS = {
     "none-valid": np.full((HEIGHT, WIDTH), np.nan, np.float32),
     "many-equal": with_gaps(np.round(reflectance(), 1)),
     "two-values": with_gaps((reflectance() > 0.5).astype(np.float32) * np.float32(0.2)),
-    "zeros-with-signs": np.copysign(np.float32(0), reflectance() - np.float32(0.5)),
+    "zeros-with-signs": np.maximum(reflectance() - 0.6, 0) * np.sign(reflectance() - 0.6),
     "large-mean": 300 + reflectance() / 100,
     "negative": -with_gaps(reflectance()),
 }
