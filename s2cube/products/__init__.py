@@ -1,4 +1,4 @@
-"""Turn what was computed from a cube into images.
+"""Turn what was computed from a cube into images, and pixels into statistics of fields.
 
-Other wings may use: `derived`.
+Other wings may use: `derived`, `statistics`.
 """
