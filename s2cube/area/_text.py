@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._features import Options
+from s2cube.area.features import Options
 from s2cube.config.paths import expand_user
 from s2cube.errors import AOIError
 

@@ -5,12 +5,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._features import ID_COLUMNS, Feature, Options, chosen_ids
 from s2cube.area._geojson_file import plain_features
+from s2cube.area.features import ID_COLUMNS, Features, Options, chosen_ids, names_of_file
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
     import geopandas
+    import pandas
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _KML_COLUMNS = ("Name", *ID_COLUMNS)
 _FORMATS = "Use GeoJSON, GeoPackage, a shapefile or the like"
 
 
-def read_features(path: Path, options: Options) -> list[Feature]:
+def read_file(path: Path, options: Options) -> Features:
     """Read every feature of a vector file.
 
     Raises
@@ -43,22 +44,24 @@ def read_features(path: Path, options: Options) -> list[Feature]:
     columns = _KML_COLUMNS if path.suffix.lower() in _KML else ID_COLUMNS
     ids = chosen_ids(table_of(frame), str(path), options.id_property, columns) or _ids_without_property(frame, path)
     crs = options.crs_of(str(path), crs_of(frame))
-    return [Feature(str(path), name, shape, crs) for name, shape in zip(ids, frame.geometry, strict=True)]
+    return Features(str(path), ids, frame.geometry.to_numpy(), crs, properties_of(frame))
+
+
+def properties_of(frame: "geopandas.GeoDataFrame") -> "dict[str, pandas.Series[Any]]":
+    """Return the properties of a frame by name. If two have the same name, the first is returned."""
+    names = [(str(name), position) for position, name in enumerate(frame.columns) if name != frame.geometry.name]
+    return {name: frame.iloc[:, position] for name, position in reversed(names)}
 
 
 def table_of(frame: "geopandas.GeoDataFrame") -> dict[str, list[object]]:
     """Return the properties of a frame by name. Missing values are None, also empty texts."""
-    table: dict[str, list[object]] = {}
-    geometry = frame.geometry.name
-    for position, name in enumerate(frame.columns):
-        if name == geometry or str(name) in table:
-            continue
-        column = frame.iloc[:, position]
-        table[str(name)] = [
+    return {
+        name: [
             None if missing or (isinstance(value, str) and not value) else value
             for value, missing in zip(column, column.isna(), strict=True)
         ]
-    return table
+        for name, column in properties_of(frame).items()
+    }
 
 
 def crs_of(frame: "geopandas.GeoDataFrame | geopandas.GeoSeries") -> Any:
@@ -72,9 +75,7 @@ def _ids_without_property(frame: "geopandas.GeoDataFrame", path: Path) -> list[s
     if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
         # GDAL uses the numeric ids of features as the index.
         return [str(number) for number in frame.index]
-    if len(frame) == 1:
-        return [path.stem]
-    return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
+    return names_of_file(path, len(frame))
 
 
 def _layer(path: Path, chosen: str | int | None) -> str | None:
