@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._text import parse_crs
-from s2cube.area.features import Features, Options, chosen_ids
+from s2cube.area.features import Features, Options, chosen_ids, parse_crs
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def plain_features(path: Path, options: Options) -> Features | None:
     Returns
     -------
     Features or None
-        The features, with the ids of `_vector_file.read_file`. None if GDAL must read the file: if it has members
+        The features, with the ids of `vector_file.read_file`. None if GDAL must read the file: if it has members
         that GDAL interprets, heights, another CRS, unusual ids, or an error.
     """
     if path.suffix not in _SUFFIXES or options.layer is not None or options.crs is not None:

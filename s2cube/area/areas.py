@@ -1,16 +1,16 @@
 """Read areas of interest from files, and from what Python has."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 from s2cube.area._geojson import geojson_features
-from s2cube.area._text import box, exists, missing_file, parse_crs, parse_text
-from s2cube.area._vector_file import crs_of, properties_of, read_file, table_of
+from s2cube.area._text import box, exists, missing_file, parse_text
 from s2cube.area.aoi import AOI
-from s2cube.area.features import Features, Options, chosen_ids, make_aois
+from s2cube.area.features import Features, Options, chosen_ids, make_aois, parse_crs
+from s2cube.area.vector_file import crs_of, properties_of, read_file, table_of
 from s2cube.config.paths import expand_user
 from s2cube.config.sections import JobSection
 from s2cube.errors import AOIError
@@ -18,6 +18,7 @@ from s2cube.errors import AOIError
 if TYPE_CHECKING:
     import geopandas
     import numpy as np
+    import pandas
     from odc.geo.geom import Geometry
     from shapely.geometry.base import BaseGeometry
 
@@ -230,7 +231,7 @@ def _of_geopandas(area: Any, subject: str, options: Options) -> Features:
     options.check_no_layer(subject, "a table")
     series: Any = geopandas.GeoSeries(area) if isinstance(area, geopandas.array.GeometryArray) else area
     ids: list[str] | None = None
-    properties: Mapping[str, Sequence[object]] = {}
+    properties: Mapping[str, pandas.Series[Any]] = {}
     if isinstance(area, geopandas.GeoDataFrame):
         if area.active_geometry_name is None:
             raise AOIError(subject, "has no geometry column", "Set it by set_geometry")

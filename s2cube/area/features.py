@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s2cube.area.aoi import AOI
 from s2cube.area.names import file_name, name_key
@@ -13,6 +13,7 @@ from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
     from numpy.typing import NDArray
     from odc.geo.crs import CRS
     from shapely.geometry.base import BaseGeometry
@@ -70,6 +71,30 @@ class Options:
             raise AOIError(subject, problem, "Leave out --aoi-layer (layer)")
 
 
+def parse_crs(value: object) -> "CRS | None":
+    """Read a CRS in any notation that PROJ knows; None for None.
+
+    Raises
+    ------
+    AOIError
+        If it is not a CRS.
+    """
+    if value is None:
+        return None
+    from odc.geo.crs import CRS
+
+    if isinstance(value, str) and value.upper().endswith((":CRS84", ":4326")):
+        # GeoJSON names longitude first by CRS84. The coordinates are those of EPSG:4326 in shapely and GeoJSON.
+        return CRS("EPSG:4326")
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return CRS(value)
+    except Exception as error:  # noqa: BLE001  PROJ and the objects of libraries have errors of their own
+        problem = f"{value!r} is not a CRS that PROJ knows ({type(error).__name__})"
+        raise AOIError("the CRS of the area", problem, "Write it as EPSG:N") from None
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """Geometries of one source that will become areas of interest, as columns of equal length.
@@ -92,7 +117,7 @@ class Features:
     names: Sequence[str | None]
     shapes: "Sequence[BaseGeometry | None] | NDArray[np.object_]"
     crs: "CRS | None"
-    properties: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    properties: "Mapping[str, Sequence[object] | pandas.Series[Any]]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -197,6 +222,19 @@ def same_file_name(subjects: Sequence[str], names: tuple[str, str]) -> AOIError:
     return AOIError(" and ".join(dict.fromkeys(subjects)), problem, _UNIQUE)
 
 
+def checked_id(subject: str, name: str) -> str:
+    """Return the id of a feature.
+
+    Raises
+    ------
+    AOIError
+        If its name has no character that an id may have.
+    """
+    if aoi_id := file_name(name):
+        return aoi_id
+    raise AOIError(subject, "has an id with no letter or digit", "Choose another property by --aoi-id")
+
+
 def make_aoi(features: Features, position: int, name: str) -> AOI:
     """Make an area of interest of a feature.
 
@@ -216,9 +254,7 @@ def make_aoi(features: Features, position: int, name: str) -> AOI:
     subject = features.subject if features.names[position] is None else f"{features.subject}, feature '{name}'"
     if shape is None:
         raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
-    aoi_id = file_name(name)
-    if not aoi_id:
-        raise AOIError(subject, "has an id with no letter or digit", "Choose another property by --aoi-id")
+    aoi_id = checked_id(subject, name)
     try:
         aoi = AOI(aoi_id, Geometry(shape, features.crs))
     except AOIError as error:

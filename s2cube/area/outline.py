@@ -77,12 +77,12 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     return Geometry(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), geometry.crs).to_crs(crs)
 
 
-def is_bent(shapes: "NDArray[np.object_]", crs: "CRS") -> "NDArray[np.bool_]":
+def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.bool_]":
     """Return for each polygon whether `in_crs` adds points to it: whether an edge is longer than the step."""
     import numpy as np
     import shapely
 
-    step = _STEP_M / _SHORT_DEGREE_M if crs.geographic else _STEP_M
+    step = step_m / _SHORT_DEGREE_M if crs.geographic else step_m
     points, owners = shapely.get_coordinates(shapes, return_index=True)
     # From one ring to the next is no edge. It may be counted as one: then the result is only computed more slowly.
     lengths = np.hypot(*np.diff(points, axis=0).T)
@@ -171,7 +171,7 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
     return enclosing_cells(outline.bounds, meets)
 
 
-def enclosing_cells(bounds: tuple[float, ...], meets: "Meets") -> "BaseGeometry":
+def enclosing_cells(bounds: tuple[float, float, float, float], meets: "Meets") -> "BaseGeometry":
     """Return the union of cells of a lattice without holes: at most 100 vertices.
 
     Parameters
@@ -195,7 +195,7 @@ def enclosing_cells(bounds: tuple[float, ...], meets: "Meets") -> "BaseGeometry"
         if shapely.get_num_coordinates(filled) <= _FEW_VERTICES:
             return filled
         cells //= 2
-    return shapely.box(*bounds)
+    return shapely.box(west, south, east, north)
 
 
 def _steps(first: float, last: float, count: int) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":

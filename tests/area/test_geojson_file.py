@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s2cube
-from s2cube.area import _vector_file
+from s2cube.area import vector_file
 from s2cube.area._geojson_file import plain_features
 from s2cube.area.features import Features, Options
 
@@ -35,8 +35,8 @@ def written(folder: Path, content: object, name: str = "area.geojson") -> Path:
 
 def by_gdal(path: Path, options: Options) -> Features:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
-        return _vector_file.read_file(path, options)
+        patch.setattr(vector_file, "plain_features", lambda path, options: None)
+        return vector_file.read_file(path, options)
 
 
 def check_like_gdal(path: Path, options: Options | None = None) -> bool:
@@ -153,6 +153,6 @@ def test_options_of_gdal_are_left_to_it(tmp_path: Path) -> None:
 def test_areas_are_equal(tmp_path: Path) -> None:
     path = written(tmp_path, collection(feature(), name="fields", crs=CRS84))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
+        patch.setattr(vector_file, "plain_features", lambda path, options: None)
         expected = s2cube.read_aoi(path)
     assert s2cube.read_aoi(path) == expected
