@@ -22,8 +22,8 @@ from s2cube.tables.table import squares_of
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _BBOX = pa.struct([(name, pa.float64()) for name in _EDGES])
 
-RESERVED = ("aoi", "geometry", "bbox")
-"""Columns of the file that are not those of the user's file."""
+GEOMETRY_COLUMNS = ("geometry", "bbox")
+"""Columns of the file that are neither the id nor those of the user's file."""
 
 
 def write_areas(output: Output, groups: Iterable[tuple[Fields, pa.Table]]) -> dict[str, str]:
@@ -49,6 +49,8 @@ def write_areas(output: Output, groups: Iterable[tuple[Fields, pa.Table]]) -> di
         If the file cannot be written.
     """
     parts = [_rows(fields, columns) for fields, columns in groups]
+    if not parts:
+        return {}
     old, moved = _read(output), {}
     if old is not None:
         new = pa.concat_tables([each.select(["aoi", "bbox"]) for each in parts])
@@ -85,7 +87,7 @@ def _read(output: Output) -> pa.Table | None:
         return None
     try:
         rows = pq.read_table(BytesIO(content))
-        rows.select(list(RESERVED))
+        rows.select(["aoi", *GEOMETRY_COLUMNS])
     except (pa.ArrowException, KeyError, OSError) as error:
         problem = f"is not a file of areas of s2cube ({error})"
         raise OutputError(f"{output.destination.address}/{AREAS}", problem, "Remove it: the run writes it") from None
@@ -114,7 +116,7 @@ def _joined(parts: list[pa.Table]) -> pa.Table:
     except pa.ArrowException:
         mixed = {name for name, found in types.items() if len(found) > 1}
         rows = pa.concat_tables([_as_text(each, mixed) for each in parts], promote_options="permissive")
-    return rows.select([*(name for name in rows.column_names if name not in RESERVED[1:]), *RESERVED[1:]])
+    return rows.select([*(name for name in rows.column_names if name not in GEOMETRY_COLUMNS), *GEOMETRY_COLUMNS])
 
 
 def _as_text(rows: pa.Table, names: set[str]) -> pa.Table:

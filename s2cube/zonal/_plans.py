@@ -27,7 +27,7 @@ from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.failures import SliceFailure
 from s2cube.tables.rows import Key, Recipe, scene_ids, slice_ids
-from s2cube.tables.table import StoredRow, squares_of
+from s2cube.tables.table import StoredRow
 
 log = logging.getLogger(__name__)
 
@@ -129,30 +129,16 @@ class _Losing:
     lost: frozenset[str]
 
 
-def scenes_of(groups: Sequence[Fields], config: JobConfig, catalogue: Catalogue) -> list[SceneFacts]:
-    """Find the scenes of fields: the catalogue is asked for the squares of the map that they are in.
-
-    Parameters
-    ----------
-    groups
-        Fields of each CRS.
+def scenes_of(squares: Sequence[AOI], config: JobConfig, catalogue: Catalogue) -> list[SceneFacts]:
+    """Find the scenes of squares of the map. The number of scenes is limited for each field, not for a square.
 
     Raises
     ------
     SearchError
         If the search fails.
     """
-    bounds = np.concatenate([each.bounds_lonlat for each in groups])
-    names = squares_of(bounds)
-    around = [
-        AOI(name, shapely.box(*of_square[:, :2].min(axis=0), *of_square[:, 2:].max(axis=0)))
-        for name in sorted({*names})
-        for of_square in [bounds[names == name]]
-    ]
-    # The number of scenes is limited for each field, not for a square.
     search = config.search.model_copy(update={"max_items": None})
-    keep = partial(drop_unused_assets, config=config.cube)
-    found = find_scenes(around, search, catalogue, keep)
+    found = find_scenes(squares, search, catalogue, partial(drop_unused_assets, config=config.cube))
     return list({id(scene): scene for of_square in found for scene in of_square}.values())
 
 
@@ -164,30 +150,29 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
     scenes
         Scenes that may meet them.
     """
-    footprints, everywhere = _footprints(scenes)
+    # A scene whose footprint is unknown may cover every field.
+    footprints = footprints_of(scenes)
+    everywhere = [scene for scene, outline in zip(scenes, footprints, strict=True) if outline.is_empty]
     numbers, sets = same_scenes(*join(fields, footprints), len(fields))
     crs_of = crs_of_fields(fields, config.cube.crs)
-    for number, members in enumerate(sets):
-        chosen = [*(scenes[at] for at in members), *everywhere]
-        for crs in sorted({*crs_of[numbers == number]}):
-            positions = np.flatnonzero((numbers == number) & (crs_of == crs))
-            for part, plan in _plans(fields.take(positions), str(crs), chosen, planner, config):
+    order = np.argsort(numbers, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        chosen = [*(scenes[at] for at in sets[numbers[group[0]]]), *everywhere]
+        for crs in sorted({*crs_of[group]}):
+            some = fields.take(group[crs_of[group] == crs])
+            for part, plan in _plans(some, str(crs), chosen, planner, config):
                 yield from patches(part, plan, config.cube)
 
 
-def _footprints(scenes: Sequence[SceneFacts]) -> tuple[list[BaseGeometry], list[SceneFacts]]:
-    """Return the footprints of scenes, and the scenes whose footprint is unknown: they may cover every field.
-
-    A scene with an unknown footprint has an empty one.
-    """
-    found, unknown = [], []
+def footprints_of(scenes: Sequence[SceneFacts]) -> list[BaseGeometry]:
+    """Return the footprints of scenes, degrees. That of a scene is empty if it is unknown."""
+    found = []
     for scene in scenes:
         try:
             found.append(footprint(scene.item))
         except SliceError:
             found.append(shapely.Polygon())
-            unknown.append(scene)
-    return found, unknown
+    return found
 
 
 def _plans(

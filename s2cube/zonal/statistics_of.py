@@ -1,16 +1,23 @@
 """Compute the statistics of areas in a notebook, as a DataFrame."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+import pystac
+
+from s2cube.area.aoi import AOI
 from s2cube.config.literals import GroupBy, MaskLayer, Offset, Quality
 from s2cube.config.sections import CubeSection, JobConfig, ReadSection, TableSection
+from s2cube.errors import SliceError
 from s2cube.stac.source import ItemsLike, to_items
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from s2cube.area.areas import AreaLike
+    from s2cube.zonal._plans import FieldPlans
 
 
 def statistics(  # noqa: PLR0913  one parameter per setting, so that editors complete them
@@ -95,6 +102,51 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
         table=TableSection.of_arguments(arguments | {"format": "parquet"}),
     )
     from s2cube.area.areas import read_aois
-    from s2cube.zonal.tabulate import rows_of_scenes
 
-    return rows_of_scenes(to_items(items), read_aois(areas, aoi_id, crs=aoi_crs), config)
+    return _rows(to_items(items), read_aois(areas, aoi_id, crs=aoi_crs), config)
+
+
+def _rows(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) -> "pd.DataFrame":
+    """Compute the rows in threads of this process."""
+    import pyarrow as pa
+
+    from s2cube.jobs.pipeline import computer
+    from s2cube.jobs.slice_policy import SlicePolicy
+    from s2cube.tables.rows import schema
+    from s2cube.workers.batches import batches
+    from s2cube.workers.worker import compute_batch
+    from s2cube.zonal.statistics_job import for_statistics
+
+    config = for_statistics(config)
+    plans = _planned(items, aois, config)
+    tasks = [(batch.id, batch) for batch in batches(plans.todo, os.cpu_count() or 1)]
+    rows, failures = [schema(plans.key.columns).empty_table()], plans.failures
+    function, policy = partial(compute_batch, config=config, output=None), SlicePolicy(config.job.slice_retries)
+    with computer(config.cluster, True, function, tasks, policy) as computed:
+        for _, results in computed if tasks and not failures else ():
+            failures += (each for result in results for each in result.all_failures)
+            rows += [result.rows for result in results if result.rows is not None]
+            if failures:
+                break
+    for each in failures:
+        raise SliceError(each.slice, each.error, "Leave out the scene, or correct the cause", each.asset)
+    ordered = pa.concat_tables(rows).sort_by([("aoi", "ascending"), ("date", "ascending"), ("slice", "ascending")])
+    frame: pd.DataFrame = ordered.to_pandas(date_as_object=False)
+    return frame
+
+
+def _planned(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) -> "FieldPlans":
+    from s2cube.fields.fields import Fields
+    from s2cube.scenes.plan import Planner
+    from s2cube.scenes.scene_facts import SceneFacts
+    from s2cube.zonal._plans import FieldPlans, plan_fields
+    from s2cube.zonal.statistics_job import key_of
+
+    plans, planner, scenes = FieldPlans(config, key_of(config), {}), Planner(config.cube), list(map(SceneFacts, items))
+    groups: dict[str, list[AOI]] = {}
+    for aoi in aois:
+        groups.setdefault(str(aoi.geometry.crs), []).append(aoi)
+    for group in groups.values():
+        for patch in plan_fields(Fields.of_aois(group), scenes, planner, config):
+            plans.add(patch)
+    return plans

@@ -1,193 +1,184 @@
-"""Compute the statistics of fields: search, plan, compute the rows, and keep them as a table."""
+"""Compute the statistics of the fields of a job, and keep them as a table."""
 
 import logging
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pystac
-
-from s2cube.area.aoi import AOI
-from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
-from s2cube.errors import ConfigError, SliceError
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
-from s2cube.fields.patches import FieldTask
-from s2cube.jobs.job import Job, batches_of, forecast
+from s2cube.fields.spool import FieldSpool
+from s2cube.jobs.job import batches_of, forecast
 from s2cube.jobs.pipeline import Watch, computer
 from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
 from s2cube.jobs.slice_policy import SlicePolicy
 from s2cube.scenes.plan import Planner
 from s2cube.scenes.scene_facts import SceneFacts
-from s2cube.scenes.search import open_catalogue
-from s2cube.scenes.time_slice import UnusableSlice
-from s2cube.sentinel2 import class_band_of
+from s2cube.scenes.search import Catalogue, open_catalogue
+from s2cube.stac.api import Api
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
-from s2cube.storage.record import Progress
 from s2cube.tables.areas import write_areas
 from s2cube.tables.csv_file import write_csv
-from s2cube.tables.rows import Key, schema, slice_ids, value_columns
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
-from s2cube.workers.results import SliceResult, failures_of
-from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
+from s2cube.workers.results import SliceResult
+from s2cube.zonal._plans import FieldPlans, footprints_of, plan_fields, scenes_of
+from s2cube.zonal._source import Source, read_source
+from s2cube.zonal.statistics_job import StatisticsJob, for_statistics, key_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from s2cube.area.areas import AreaLike
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StatisticsJob(Job):
-    """The rows that a run will compute. `todo` has one task per patch of fields and slice.
+def tabulate(config: JobConfig, watch: Watch | None = None, area: "AreaLike | None" = None) -> TableSummary:
+    """Compute the statistics of the areas of a job, and write them to the table of its output.
 
     Parameters
     ----------
-    key
-        What the rows have in common.
-    failures
-        Rows that cannot be computed.
-    fields
-        The fields of each CRS.
-    """
-
-    key: Key = field(kw_only=True)
-    failures: tuple[SliceFailure, ...] = ()
-    fields: tuple[Fields, ...] = ()
-
-    @cached_property
-    def row_ids(self) -> list[str]:
-        """Ids of the slices of the rows that will be computed."""
-        return [name for task in self._tasks for name in slice_ids(task.fields.ids, task.label)]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows that will be computed."""
-        return len(self.row_ids)
-
-    @property
-    def total(self) -> int:
-        """Number of rows that will be computed, or that fail without an attempt."""
-        return self.rows + len(self.failures)
-
-    @property
-    def squares(self) -> dict[str, str]:
-        """Square of the table of each field, by its id."""
-        return {
-            name: square
-            for each in self.fields
-            for name, square in zip(each.ids, squares_of(each.bounds_lonlat), strict=True)
-        }
-
-    @property
-    def _tasks(self) -> list[FieldTask]:
-        return [task for task in self.todo if isinstance(task, FieldTask)]
-
-    def without(self, unusable: Iterable[UnusableSlice]) -> Self:
-        """Return the same job, without tasks that cannot be computed: their rows fail."""
-        errors = {each.id: each.error for each in unusable}
-        failed = [
-            failure
-            for task in self._tasks
-            if task.id in errors
-            for failure in failures_of(task, dict.fromkeys(range(len(task.fields)), errors[task.id]))
-        ]
-        todo = tuple(task for task in self.todo if task.id not in errors)
-        return replace(self, todo=todo, failures=(*self.failures, *failed))
-
-
-def plan_statistics(config: JobConfig, output: Output, fields: Sequence[Fields]) -> StatisticsJob:
-    """Decide which rows will be computed. No pixel is read.
-
-    Parameters
-    ----------
-    fields
-        Fields of each CRS. Their ids are unique.
+    watch
+        Object whose methods are called when rows are planned, and after each result.
+    area
+        Areas of interest instead of those that the settings name.
 
     Raises
     ------
-    UsageError
-        If a setting is not valid.
-    SearchError
-        If the catalogue does not return its scenes.
+    S2CubeError
+        If the job cannot be done, as `pipeline.run`. A row that fails does not raise an error. The summary and
+        ``failures.jsonl`` list it.
     """
-    config = _checked(config)
-    key = Key(value_columns(config), _settings(config))
-    catalogue = open_catalogue(config.search, config.read.timeout_s)
-    scenes = scenes_of(fields, config, catalogue)
-    squares = {name for each in fields for name in squares_of(each.bounds_lonlat)}
-    plans, planner = FieldPlans(config, key, Table(output).stored(squares)), Planner(config.cube)
-    for group in fields:
-        for patch in plan_fields(group, scenes, planner, config):
-            plans.add(patch)
-    plans.decide_on_lost_scenes(catalogue)
-    log.info("%d fields, %d scenes", sum(map(len, fields)), len(scenes))
-    todo = tuple(sorted(plans.todo, key=lambda task: task.slice.time))
-    return StatisticsJob(
-        config, output, (), todo, tuple(plans.skipped), key=key, failures=tuple(plans.failures), fields=tuple(fields)
-    )
+    with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
+        plans = StatisticsPlans.of(config, lease.output, spool, area)
+        return write_rows(plans, lease, watch)
 
 
-def _checked(config: JobConfig) -> JobConfig:
-    """Check the bands, and leave out settings that concern only images."""
-    for name in config.cube.bands:
-        if class_band_of(name):
-            problem = "is a band of classes, which have no statistics"
-            raise ConfigError(f"band '{name}'", problem, "Remove it from --bands")
-    return config.model_copy(update={"job": config.job.model_copy(update={"max_aoi_cloud_percent": None})})
+@dataclass(frozen=True)
+class StatisticsPlans:
+    """Plans the rows of a job, some squares of the map at a time, so that memory does not grow with their number."""
+
+    config: JobConfig
+    output: Output
+    source: Source
+    catalogue: Catalogue
+    scenes: list[SceneFacts]
+    planner: Planner
+
+    @classmethod
+    def of(
+        cls, config: JobConfig, output: Output, spool: FieldSpool, area: "AreaLike | None" = None
+    ) -> "StatisticsPlans":
+        """Read the areas of a job, and find their scenes.
+
+        Raises
+        ------
+        UsageError
+            If a setting or the areas are not valid.
+        SearchError
+            If the catalogue does not return its scenes.
+        """
+        config = for_statistics(config)
+        catalogue = open_catalogue(config.search, config.read.timeout_s)
+        within = None if isinstance(catalogue, Api) else footprints_of([SceneFacts(each) for each in catalogue])
+        source = read_source(config, spool, area, within)
+        scenes = scenes_of(source.squares(), config, catalogue)
+        log.info("%d areas, %d scenes", source.count, len(scenes))
+        return cls(config, output, source, catalogue, scenes, Planner(config.cube))
+
+    def jobs(self) -> Iterator[StatisticsJob]:
+        """Decide which rows will be computed. No pixel is read."""
+        for fields in self.source.parts():
+            yield self._job(fields)
+
+    def _job(self, fields: Sequence[Fields]) -> StatisticsJob:
+        squares = {name for each in fields for name in squares_of(each.bounds_lonlat)}
+        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares))
+        for group in fields:
+            for patch in plan_fields(group, self.scenes, self.planner, self.config):
+                plans.add(patch)
+        plans.decide_on_lost_scenes(self.catalogue)
+        todo = tuple(sorted(plans.todo, key=lambda task: task.slice.time))
+        return StatisticsJob(
+            self.config, self.output, (), todo, tuple(plans.skipped),
+            key=plans.key, failures=tuple(plans.failures), fields=tuple(fields),
+        )  # fmt: skip
 
 
-def _settings(config: JobConfig) -> str:
-    """Return the settings on which the scenes of a row depend."""
-    search = config.search
-    return f"{search.collection} {search.max_cloud_percent:g} {config.cube.group_by}"
+@dataclass
+class _Total:
+    """What a run has done."""
+
+    rows: int = 0
+    files: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+    failures: list[SliceFailure] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def summary(self) -> TableSummary:
+        failures = sorted(self.failures, key=lambda each: each.slice)
+        return TableSummary(
+            rows=self.rows,
+            written=sorted(self.files),
+            skipped=sorted(self.skipped),
+            failed=[{"slice": each.slice, "error": each.error, "may_pass": each.may_pass} for each in failures],
+            requests=self.traffic.requests,
+            bytes=self.traffic.bytes,
+        )
 
 
-def run_statistics(job: StatisticsJob, lease: Lease, watch: Watch | None = None) -> TableSummary:
-    """Compute the rows of a planned job. This process must have the lease of the output."""
-    forecasts = forecast(job, headers=False)
-    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
-    lease.progress = Progress(total=job.total, failed=len(job.failures), skipped=len(job.skipped))
+def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None) -> TableSummary:
+    """Compute the rows of a job, and write the table. This process must have the lease of the output."""
+    output, total = lease.output, _Total()
+    output.failures.remove({each.slice for each in plans.source.failures})
+    output.failures.add(plans.source.failures)
+    total.failures += plans.source.failures
+    moved = write_areas(output, plans.source.columns)
+    for job in plans.jobs():
+        forecasts = forecast(job, headers=False)
+        job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
+        writer = TableWriter(Table(output), job.key, job.squares, moved)
+        try:
+            _write_part(job, lease, writer, total, watch)
+        finally:
+            writer.flush()
+        total.rows += writer.rows
+        total.files |= writer.files
+        total.skipped += job.skipped
+    if plans.config.table.format == "csv":
+        total.files.add(write_csv(Table(output)))
+    return total.summary()
+
+
+def _write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: _Total, watch: Watch | None) -> None:
     if watch:
         watch.begin(job)
-    lease.output.failures.remove({*job.skipped, *job.row_ids})
-    lease.output.failures.add(job.failures)
-    moved = write_areas(lease.output, [(each, pa.table({})) for each in job.fields])
-    writer = TableWriter(Table(lease.output), job.key, job.squares, moved)
-    failures, traffic = [*job.failures], Traffic()
-    try:
-        for result in _compute(job, lease) if job.todo else ():
-            writer.add(result.rows)
-            failures += result.all_failures
-            traffic += result.traffic
-            if watch:
-                watch.advance(result)
-    finally:
-        writer.flush()
-    if job.config.table.format == "csv":
-        writer.files.add(write_csv(Table(lease.output)))
-    return TableSummary(
-        rows=writer.rows,
-        written=sorted(writer.files),
-        skipped=list(job.skipped),
-        failed=[{"slice": each.slice, "error": each.error, "may_pass": each.may_pass} for each in failures],
-        requests=traffic.requests,
-        bytes=traffic.bytes,
+    before = lease.progress
+    lease.progress = replace(
+        before,
+        total=before.total + job.total,
+        failed=before.failed + len(job.failures),
+        skipped=before.skipped + len(job.skipped),
     )
+    lease.output.failures.remove({*job.skipped, *job.row_ids, *(each.slice for each in job.failures)})
+    lease.output.failures.add(job.failures)
+    total.failures += job.failures
+    for result in _compute(job, lease) if job.todo else ():
+        writer.add(result.rows)
+        total.failures += result.all_failures
+        total.traffic += result.traffic
+        if watch:
+            watch.advance(result)
 
 
 def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
-    """Compute rows; record and yield the final result of each patch and slice."""
+    """Compute rows; record and yield the final result of each patch and slice. Tests replace this function."""
     from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
@@ -195,57 +186,8 @@ def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
     tasks = [(batch.id, batch) for batch in batches_of(job)]
     policy = SlicePolicy(job.config.job.slice_retries)
     with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
-        lease.progress = replace(lease.progress, began=timestamp())
+        lease.progress = replace(lease.progress, began=lease.progress.began or timestamp())
         lease.heartbeat()
         for batch, results in computed:
             running = math.ceil(computed.running * job.rows / len(tasks))
             yield from recorder.record(batch, results, running)
-
-
-def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
-    """Compute the statistics of the areas of a job, and write them to its output."""
-    with held(Output.at(config.job.out)) as lease:
-        job = plan_statistics(config, lease.output, _columns(areas_of_job(config.job)))
-        return run_statistics(job, lease, watch)
-
-
-def rows_of_scenes(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) -> "pd.DataFrame":
-    """Compute statistics in threads of this process, see `statistics_of.statistics`.
-
-    Raises
-    ------
-    SliceError
-        If a row cannot be computed.
-    """
-    from s2cube.workers.batches import batches
-    from s2cube.workers.worker import compute_batch
-
-    config = _checked(config)
-    columns = value_columns(config)
-    plans = FieldPlans(config, Key(columns, _settings(config)), {})
-    planner, scenes = Planner(config.cube), list(map(SceneFacts, items))
-    for group in _columns(aois):
-        for patch in plan_fields(group, scenes, planner, config):
-            plans.add(patch)
-    function = partial(compute_batch, config=config, output=None)
-    tasks = [(batch.id, batch) for batch in batches(plans.todo, os.cpu_count() or 1)]
-    rows, failures = [schema(columns).empty_table()], plans.failures
-    with computer(config.cluster, True, function, tasks, SlicePolicy(config.job.slice_retries)) as computed:
-        for _, results in computed if tasks else ():
-            failures += (each for result in results for each in result.all_failures)
-            rows += [result.rows for result in results if result.rows is not None]
-            if failures:
-                break
-    for each in failures:
-        raise SliceError(each.slice, each.error, "Correct the cause, or leave out the scene", each.asset)
-    ordered = pa.concat_tables(rows).sort_by([("aoi", "ascending"), ("date", "ascending"), ("slice", "ascending")])
-    frame: pd.DataFrame = ordered.to_pandas(date_as_object=False)
-    return frame
-
-
-def _columns(aois: Iterable[AOI]) -> list[Fields]:
-    """Return areas as columns, those of each CRS."""
-    groups: dict[str, list[AOI]] = {}
-    for aoi in aois:
-        groups.setdefault(str(aoi.geometry.crs), []).append(aoi)
-    return [Fields.of_aois(each) for each in groups.values()]

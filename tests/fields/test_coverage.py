@@ -117,6 +117,16 @@ def test_cells_inside_are_whole() -> None:
     assert found.shares.max() <= 1
 
 
+def test_tiny_holes_make_no_share_greater_than_1() -> None:
+    grid = small_grid(30, 0, 0)
+    random = np.random.default_rng(0)
+    holes = random.uniform(4.1, 4.9, (50, 1, 2)) + random.uniform(0, 1e-7, (50, 3, 2))
+    outline = shapely.box(3, 3, 6, 6).exterior
+    found = coverage(placed({each: shapely.Polygon(outline, [hole]) for each, hole in enumerate(holes)}, grid), grid)
+    check_form(found)
+    assert found.shares == pytest.approx(1, abs=1e-9)
+
+
 def test_edges_may_be_long() -> None:
     """Edges of thousands of kilometres cross the grid."""
     grid = small_grid()
