@@ -26,6 +26,7 @@ from pydantic import (
 from s2cube.config._parsers import (
     check_bands,
     check_crs,
+    check_indices,
     check_rules,
     empty_to_none,
     parse_address,
@@ -33,7 +34,7 @@ from s2cube.config._parsers import (
     parse_destination,
     parse_dtype,
     parse_json_table,
-    parse_no_layers,
+    parse_none,
     parse_rules,
     split_names,
 )
@@ -133,9 +134,19 @@ class SearchSection(Section):
 class CubeSection(Section):
     """Computation of pixels."""
 
-    bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
+    bands: Annotated[
+        tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names), AfterValidator(check_bands)
+    ] = Field(
         ("red", "green", "blue", "nir", "swir16"),
-        description="NAMES of bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
+        description="NAMES of bands, comma-separated, in the order of the output; none: only --indices. scl and qa are "
+        "bands of classes.",
+    )
+    indices: Annotated[
+        tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names), AfterValidator(check_indices)
+    ] = Field(
+        (),
+        description="NAMES of spectral indices, comma-separated, such as NDVI,EVI; the output has them after the "
+        "bands. The bands that they need are read, but not written. The command indices lists all.",
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -148,7 +159,7 @@ class CubeSection(Section):
     offset: Annotated[Offset, BeforeValidator(str)] = Field(
         "auto", description="Offset added to digital numbers; auto: by processing baseline and catalogue."
     )
-    mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_no_layers), BeforeValidator(split_names)] = Field(
+    mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_none), BeforeValidator(split_names)] = Field(
         ("scl",),
         description="none, or LAYERS: scl (scene classification), cloud, snow (probabilities), qa60; comma-separated.",
     )
@@ -168,6 +179,17 @@ class CubeSection(Section):
     dtype: Annotated[Dtype, BeforeValidator(parse_dtype)] = Field(
         "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
     )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not self.bands and not self.indices:
+            raise ValueError("has neither bands nor indices", "Set --bands or --indices")
+        return self
+
+    @property
+    def image_bands(self) -> tuple[str, ...]:
+        """Names of all bands of an image: the bands, then the indices."""
+        return (*self.bands, *self.indices)
 
 
 class ReadSection(Section):

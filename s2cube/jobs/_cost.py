@@ -238,7 +238,7 @@ class Forecast:
     def _output_bytes(self, task: Task) -> int:
         config, cells = self.config.cube, math.prod(task.geobox.shape)
         pixel_bytes = np.dtype(config.dtype).itemsize
-        return math.ceil(cells * (len(config.bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
+        return math.ceil(cells * (len(config.image_bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
 
     def _add(
         self, slice_id: str, files: Sequence[Read], readers: Sequence[AssetReader]
