@@ -14,8 +14,9 @@ from support.house import floors, imports, modules
 
 PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
-    "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "fields", "raster", "kernels", "cube",
-    "products", "output", "inventory", "progress_bar", "cluster", "workers", "jobs", "demo", "cli",
+    "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "fields",
+    "raster", "kernels", "cube", "products", "output", "inventory", "progress_bar", "cluster", "workers", "jobs",
+    "demo", "cli",
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 

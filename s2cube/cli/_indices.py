@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Column, Table
+from rich.text import Text
 
-from s2cube.cli._console import add_row, print_notice, table_console
+from s2cube.cli._console import print_notice, table_console
 from s2cube.cli._flags import ConsoleFlags, set_up_console
 
 if TYPE_CHECKING:
@@ -52,5 +53,6 @@ def _table(indices: "list[SpectralIndex]") -> Table:
     table = Table(*columns, box=None, pad_edge=False)
     for each in indices:
         bands = " ".join(each.bands.values())
-        add_row(table, each.name, each.long_name, each.formula_of_bands, bands, each.reference)
+        # A part of a reference may look like a signature, which `add_row` would remove.
+        table.add_row(*map(Text, (each.name, each.long_name, each.formula_of_bands, bands, each.reference)))
     return table

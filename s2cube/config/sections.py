@@ -7,17 +7,13 @@ placeholder of the value in help. Public functions repeat keys and defaults in t
 with these fields.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -38,57 +34,17 @@ from s2cube.config._parsers import (
     parse_rules,
     split_names,
 )
+from s2cube.config._section import Section
 from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.times import TimeRange, parse_times
-from s2cube.config.wording import explain
 
 _THREADS_PER_CORE = 2
 
 _Path = Annotated[Path, AfterValidator(expand_user)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Section(BaseModel):
-    """Base class of the sections."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    @classmethod
-    def setting_names(cls) -> list[str]:
-        """Return the keys of the settings."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Validate settings by key, with values in Python.
-
-        Raises
-        ------
-        ConfigError
-            If a key is unknown or a value is not valid.
-        """
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise explain(error, cls, lambda loc: str(loc[0]) if loc else cls.__name__) from None
-
-    @classmethod
-    def of_arguments(cls, arguments: Mapping[str, Any]) -> Self:
-        """Validate the arguments of a function that are settings of this section.
-
-        Parameters
-        ----------
-        arguments
-            All arguments by name: the result of ``locals()`` at the beginning of the function.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not valid.
-        """
-        return cls.of({key: arguments[key] for key in cls.setting_names()})
 
 
 class JobSection(Section):
@@ -134,19 +90,12 @@ class SearchSection(Section):
 class CubeSection(Section):
     """Computation of pixels."""
 
-    bands: Annotated[
-        tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names), AfterValidator(check_bands)
-    ] = Field(
+    bands: Annotated[_Names, AfterValidator(check_bands)] = Field(
         ("red", "green", "blue", "nir", "swir16"),
-        description="NAMES of bands, comma-separated, in the order of the output; none: only --indices. scl and qa are "
-        "bands of classes.",
+        description="NAMES of bands, comma-separated; scl and qa are bands of classes; none: only --indices.",
     )
-    indices: Annotated[
-        tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names), AfterValidator(check_indices)
-    ] = Field(
-        (),
-        description="NAMES of spectral indices, comma-separated, such as NDVI,EVI; the output has them after the "
-        "bands. The bands that they need are read, but not written. The command indices lists all.",
+    indices: Annotated[_Names, AfterValidator(check_indices)] = Field(
+        (), description="NAMES of spectral indices, comma-separated, such as NDVI,EVI; they follow the bands."
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -183,7 +132,7 @@ class CubeSection(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if not self.bands and not self.indices:
-            raise ValueError("has neither bands nor indices", "Set --bands or --indices")
+            raise ValueError("there are neither bands nor indices", "Set --bands or --indices")
         return self
 
     @property

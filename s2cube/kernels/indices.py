@@ -43,7 +43,7 @@ def index_values(reflectance: np.ndarray, bands: Sequence[str], names: Sequence[
 
     Examples
     --------
-    >>> red, nir = [0.1, 0.0, np.nan], [0.3, 0.0, 0.3]
+    >>> red, nir = [0.25, 0.0, np.nan], [0.75, 0.0, 0.3]
     >>> index_values(np.array([red, nir], "float32"), ["red", "nir"], ["NDVI"])
     array([[0.5, nan, nan]], dtype=float32)
     """

@@ -187,7 +187,7 @@ def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[
 
 
 def _description(name: str, raster: Raster) -> dict[str, str]:
-    """Describe a band that is an index of the catalogue. What a user has computed may be anything, so it has no unit."""
+    """Describe a band that is an index. Values that a user has computed have no unit, and may be anything."""
     if not raster.unit or band_of(name) or class_band_of(name):
         return {}
     index = index_of(name)
