@@ -20,7 +20,7 @@ def indices(
     ] = None,
     console: ConsoleFlags = None,
 ) -> int:
-    """List the spectral indices that --indices takes: name, formula, bands and reference."""
+    """List the spectral indices that a job can compute: name, formula, bands and reference."""
     console = set_up_console(console)
     from s2cube.spectral_indices import known_indices
 
