@@ -110,9 +110,8 @@ class Steps(dict[str, tuple[float, float]]):
 
 def by_s2cube(path: Path, engine: Any, steps: Steps) -> int:
     from s2cube.area.gathering import gather_boxes
-    from s2cube.fields.join import join
+    from s2cube.fields.join import join, same_scenes
     from s2cube.fields.reading import read_fields
-    from s2cube.fields.signatures import same_scenes
     from s2cube.fields.spool import FieldSpool
 
     outlines = footprints()

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 import s2cube
 from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
+from s2cube.cli._indices import indices
 from s2cube.cli._inspection import status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
@@ -37,6 +38,7 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     run: (
         "s2cube run --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60 --out out",
         "s2cube run --aoi fields.gpkg --datetime 2024 --bands red,nir --resolution 20",
+        "s2cube run --aoi fields.gpkg --datetime 2024 --bands none --indices NDVI,EVI",
     ),
     plan: ("s2cube plan --aoi fields.gpkg --datetime 2024-05/2024-09 --headers",),
     stats: (
@@ -50,6 +52,7 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     submit: ("s2cube submit --aoi fields.gpkg --scheduler tcp://host:8786 --out s3://bucket/a",),
     status: ("s2cube status out --watch",),
     verify: ("s2cube verify out", "s2cube verify s3://bucket/a --repair"),
+    indices: ("s2cube indices --search vegetation",),
     demo: ("s2cube demo --out s2cube-demo",),
 }
 """The commands, each with examples for its help."""

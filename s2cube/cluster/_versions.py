@@ -14,7 +14,17 @@ _ANSWER_S = 10
 """Maximum time (s) until all workers have answered."""
 
 _MUST_AGREE = (DISTRIBUTION,)
-_MUST_BE_THERE = ("stackstac", "xarray", "rioxarray", "rasterio", "odc-geo", "pystac", "imagecodecs", "obstore")
+_MUST_BE_THERE = (
+    "stackstac",
+    "xarray",
+    "rioxarray",
+    "rasterio",
+    "odc-geo",
+    "pystac",
+    "imagecodecs",
+    "obstore",
+    "spyndex",
+)
 _SHOULD_AGREE = ("dask", "distributed", "numpy", *_MUST_BE_THERE)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from s2cube.config.paths import expand_user
+from s2cube.errors import ConfigError
 
 
 def split_names(value: object) -> object:
@@ -70,12 +71,29 @@ def check_crs(value: object) -> str:
 
 
 def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that band names are unique and not empty."""
-    if not value or "" in value:
+    """Check that band names are unique and not empty. There may be no band."""
+    if "" in value:
         raise ValueError("a band name is empty")
     if len(set(value)) < len(value):
         raise ValueError("a band is named twice")
     return value
+
+
+def check_indices(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names of spectral indices, and return them in the spelling of the catalogue."""
+    if not value:
+        return value
+    if "" in value:
+        raise ValueError("the name of an index is empty")
+    from s2cube.spectral_indices import canonical_indices
+
+    try:
+        names = canonical_indices(value)
+    except ConfigError as error:
+        raise ValueError(f"{error.subject} {error.problem}", error.remedy) from None
+    if len(set(names)) < len(names):
+        raise ValueError("an index is named twice")
+    return names
 
 
 def parse_destination(value: object) -> object:
@@ -100,7 +118,7 @@ def parse_json_table(value: object) -> object:
         raise ValueError("not a JSON object") from error
 
 
-def parse_no_layers(value: object) -> object:
+def parse_none(value: object) -> object:
     """Convert ``none`` and None to an empty tuple. Return any other value unchanged."""
     is_none = value is None or (isinstance(value, list | tuple) and list(value) == ["none"])
     return () if is_none or (isinstance(value, str) and value == "none") else value

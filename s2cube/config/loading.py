@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from s2cube.config._section import Section
 from s2cube.config.paths import expand_user
-from s2cube.config.sections import JobConfig, Section
+from s2cube.config.sections import JobConfig
 from s2cube.config.wording import explain
 from s2cube.errors import ConfigError
 

@@ -7,17 +7,13 @@ placeholder of the value in help. Public functions repeat keys and defaults in t
 with these fields.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -26,6 +22,7 @@ from pydantic import (
 from s2cube.config._parsers import (
     check_bands,
     check_crs,
+    check_indices,
     check_rules,
     empty_to_none,
     parse_address,
@@ -33,62 +30,22 @@ from s2cube.config._parsers import (
     parse_destination,
     parse_dtype,
     parse_json_table,
-    parse_no_layers,
+    parse_none,
     parse_rules,
     split_names,
 )
+from s2cube.config._section import Section
 from s2cube.config._statistic_names import DEFAULT, check_statistics
 from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.times import TimeRange, parse_times
-from s2cube.config.wording import explain
 
 _THREADS_PER_CORE = 2
 
 _Path = Annotated[Path, AfterValidator(expand_user)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Section(BaseModel):
-    """Base class of the sections."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    @classmethod
-    def setting_names(cls) -> list[str]:
-        """Return the keys of the settings."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Validate settings by key, with values in Python.
-
-        Raises
-        ------
-        ConfigError
-            If a key is unknown or a value is not valid.
-        """
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise explain(error, cls, lambda loc: str(loc[0]) if loc else cls.__name__) from None
-
-    @classmethod
-    def of_arguments(cls, arguments: Mapping[str, Any]) -> Self:
-        """Validate the arguments of a function that are settings of this section.
-
-        Parameters
-        ----------
-        arguments
-            All arguments by name: the result of ``locals()`` at the beginning of the function.
-
-        Raises
-        ------
-        ConfigError
-            If a value is not valid.
-        """
-        return cls.of({key: arguments[key] for key in cls.setting_names()})
 
 
 class JobSection(Section):
@@ -134,9 +91,12 @@ class SearchSection(Section):
 class CubeSection(Section):
     """Computation of pixels."""
 
-    bands: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_bands)] = Field(
+    bands: Annotated[_Names, AfterValidator(check_bands)] = Field(
         ("red", "green", "blue", "nir", "swir16"),
-        description="NAMES of bands, comma-separated, in the order of the output. scl and qa are bands of classes.",
+        description="NAMES of bands, comma-separated; scl and qa are bands of classes; none: only --indices.",
+    )
+    indices: Annotated[_Names, AfterValidator(check_indices)] = Field(
+        (), description="NAMES of spectral indices, comma-separated, such as NDVI,EVI; they follow the bands."
     )
     crs: Annotated[str, BeforeValidator(check_crs)] = Field(
         "auto", description="EPSG:N, or auto for the UTM zone of the AOI (UPS near the poles)."
@@ -149,7 +109,7 @@ class CubeSection(Section):
     offset: Annotated[Offset, BeforeValidator(str)] = Field(
         "auto", description="Offset added to digital numbers; auto: by processing baseline and catalogue."
     )
-    mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_no_layers), BeforeValidator(split_names)] = Field(
+    mask: Annotated[tuple[MaskLayer, ...], BeforeValidator(parse_none), BeforeValidator(split_names)] = Field(
         ("scl",),
         description="none, or LAYERS: scl (scene classification), cloud, snow (probabilities), qa60; comma-separated.",
     )
@@ -169,6 +129,17 @@ class CubeSection(Section):
     dtype: Annotated[Dtype, BeforeValidator(parse_dtype)] = Field(
         "int16", description="int16: reflectance x 10000, nodata -9999; float32: reflectance, nodata NaN."
     )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not self.bands and not self.indices:
+            raise ValueError("there are neither bands nor indices", "Set --bands or --indices")
+        return self
+
+    @property
+    def image_bands(self) -> tuple[str, ...]:
+        """Names of all bands of an image: the bands, then the indices."""
+        return (*self.bands, *self.indices)
 
 
 class ReadSection(Section):

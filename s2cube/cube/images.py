@@ -1,6 +1,7 @@
 """Compute images of time slices lazily, chunk by chunk. Each step of a chunk is one task of Dask."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,12 +16,16 @@ from s2cube.cube.reads import Read
 from s2cube.cube.stack import read_layers
 from s2cube.fetch.store import Access
 from s2cube.kernels import mask
+from s2cube.kernels.indices import LARGEST_INT16, BeyondInt16, beyond_int16, index_values, pack_index
 from s2cube.kernels.mask import Screened
-from s2cube.kernels.mosaic import mosaic
+from s2cube.kernels.mosaic import means, mosaic, pack, reflectance
 from s2cube.kernels.offset_check import GROUNDS, count_dark, doubtful
 from s2cube.kernels.packing import PACKINGS
-from s2cube.scenes.assets import layers_read
-from s2cube.sentinel2 import QA, class_band_of
+from s2cube.scenes.assets import bands_read, layers_read
+from s2cube.sentinel2 import QA, class_band_of, reflectance_bands
+from s2cube.spectral_indices import bands_of_indices
+
+log = logging.getLogger(__name__)
 
 _META = np.empty((0, 0, 0, 0), object)
 
@@ -110,8 +115,9 @@ def _explain(masks: Screened, inside: np.ndarray) -> np.ndarray:
 
 
 def images(
-    dn: da.Array | None, masks: da.Array, inside: da.Array, offsets: Sequence[np.ndarray], config: CubeSection
-) -> da.Array:
+    dn: da.Array | None, masks: da.Array, inside: da.Array, offsets: Sequence[np.ndarray], config: CubeSection,
+    beyond: BeyondInt16 | None = None,
+) -> da.Array:  # fmt: skip
     """Combine the scenes of slices lazily, and clip the images to an area of interest.
 
     Parameters
@@ -124,29 +130,46 @@ def images(
         Cells of the area of interest, dims (y, x), from `cut.inside_chunks`.
     offsets
         For each slice, the offset that is added to the digital numbers of each scene.
+    beyond
+        Receives the number of cells with an index that int16 cannot store. None: it is logged, chunk by chunk.
 
     Returns
     -------
     dask.array.Array
-        Dims (time, band, y, x), see `mosaic`; nodata outside the area.
+        Dims (time, band, y, x), see `mosaic`: the bands, then the indices; nodata outside the area.
     """
-    meta = np.empty((0, 0, 0, 0), config.dtype)
     parts: list[da.Array] = []
     if dn is not None:
-        per_slice = tuple(map(len, offsets))
-        of_reflectance: da.Array = da.map_blocks(
-            _MosaicChunk(tuple(offsets), "", config.dtype), dn.rechunk({0: per_slice}), masks, inside,
-            chunks=((1,) * len(per_slice), *dn.chunks[1:]), dtype=config.dtype, meta=meta,
-        )  # fmt: skip
-        if all(class_band_of(name) is None for name in config.bands):
-            return of_reflectance
-        parts = [of_reflectance[:, [at]] for at in range(dn.shape[1])]
+        whole = dn.rechunk({0: tuple(map(len, offsets))})
+        if not config.indices:
+            of_reflectance = _by_chunk(
+                _MosaicChunk(tuple(offsets), "", config.dtype), config.dtype, whole, masks, inside
+            )
+            if not any(map(class_band_of, config.bands)):
+                return of_reflectance
+        else:
+            # An index and a band may need the same means, which would be computed twice without this array.
+            found = _by_chunk(_MeansChunk(tuple(offsets)), "float32", whole, masks)
+            of_reflectance = _by_chunk(partial(_pack_chunk, dtype=config.dtype), config.dtype, found, inside)
+        parts = [of_reflectance.blocks[:, at] for at in range(len(reflectance_bands(config.bands)))]
     for at, name in enumerate(config.bands):
         if class_band_of(name):
             function = _MosaicChunk(tuple(offsets), name, config.dtype)
-            classes = da.map_blocks(function, None, masks, inside, chunks=masks.chunks, dtype=config.dtype, meta=meta)
-            parts.insert(at, classes)
+            parts.insert(at, _by_chunk(function, config.dtype, None, masks, inside))
+    for name in config.indices:
+        bands = bands_of_indices([name])
+        needed = found.blocks[:, [bands_read(config).index(band) for band in bands]].rechunk({1: -1})
+        parts.append(_by_chunk(_IndexChunk(name, bands, config.dtype, beyond), config.dtype, needed, inside))
     return da.concatenate(parts, axis=1)
+
+
+def _by_chunk(function: Callable[..., np.ndarray], dtype: Dtype, *arrays: da.Array | None) -> da.Array:
+    """Apply a function to each chunk of images, dims (time, band, y, x). It returns one band of one image."""
+    first = next(each for each in arrays if each is not None)
+    slices, bands = ((1,) * count for count in first.numblocks[:2])
+    meta, chunks = np.empty((0, 0, 0, 0), dtype), (slices, bands, *first.chunks[2:])
+    found: da.Array = da.map_blocks(function, *arrays, chunks=chunks, dtype=dtype, meta=meta)
+    return found
 
 
 @dataclass(frozen=True)
@@ -169,7 +192,52 @@ class _MosaicChunk:
         self, dn: np.ndarray | None, masks: Screened, inside: np.ndarray, block_id: tuple[int, ...]
     ) -> np.ndarray:
         values = mosaic(dn, masks, self.offsets[block_id[0]], [self.band], self.dtype)
-        return np.where(inside, values, np.array(PACKINGS[self.dtype].nodata, self.dtype))[np.newaxis]
+        return _clip(values, inside, self.dtype)[np.newaxis]
+
+
+@dataclass(frozen=True)
+class _MeansChunk:
+    """Computes a chunk of one band that indices or the image need, see `means`."""
+
+    offsets: tuple[np.ndarray, ...]
+
+    def __call__(self, dn: np.ndarray, masks: Screened, block_id: tuple[int, ...]) -> np.ndarray:
+        return means(dn, masks, self.offsets[block_id[0]])[np.newaxis]
+
+
+def _pack_chunk(found: np.ndarray, inside: np.ndarray, dtype: Dtype) -> np.ndarray:
+    return _clip(pack(found, dtype), inside, dtype)
+
+
+@dataclass(frozen=True)
+class _IndexChunk:
+    """Computes a chunk of one index.
+
+    Parameters
+    ----------
+    bands
+        Names of the bands of the chunk.
+    beyond
+        Receives the number of cells that int16 cannot store. None: it is logged.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    dtype: Dtype
+    beyond: BeyondInt16 | None
+
+    def __call__(self, found: np.ndarray, inside: np.ndarray, block_id: tuple[int, ...]) -> np.ndarray:
+        values = index_values(reflectance(found[0]), self.bands, [self.name])
+        cells = int(np.count_nonzero(beyond_int16(values) & inside)) if self.dtype == "int16" else 0
+        if self.beyond is not None:
+            self.beyond.add(self.name, block_id, cells)
+        elif cells:
+            log.warning("%d cells with %s beyond ±%g become nodata", cells, self.name, LARGEST_INT16)
+        return _clip(pack_index(values, self.dtype), inside, self.dtype)[np.newaxis]
+
+
+def _clip(values: np.ndarray, inside: np.ndarray, dtype: Dtype) -> np.ndarray:
+    return np.where(inside, values, np.array(PACKINGS[dtype].nodata, dtype))
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
     *,
     aoi_crs: object = None,
     chunks: "Chunking" = None,
-    bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
+    bands: str | Sequence[str] | None = ("red", "green", "blue", "nir", "swir16"),
+    indices: str | Sequence[str] | None = (),
     crs: str | int = "auto",
     resolution: float = 30,
     quality: Quality = "exact",
@@ -69,6 +70,13 @@ def open_cube(  # noqa: PLR0913  one parameter per setting, so that editors comp
         Band names of any catalogue, for example ``blue`` or ``B02``. The cube uses the same names. ``scl`` is the scene
         classification (1 to 11, nodata where no scene has data), ``qa`` the values of the coordinate `qa`. They are
         classes: numbers that are neither masked nor scaled. A cell has the scene class with the largest area in it.
+        ``none``, None or an empty list: the cube has only indices.
+    indices
+        Names of spectral indices, for example ``NDVI``, as in `Awesome Spectral Indices
+        <https://github.com/awesome-spectral-indices/awesome-spectral-indices>`_, whose formulas and constants they
+        have; the command ``s2cube indices`` lists them. They follow the bands in the dimension `band`. The bands that
+        they need are read, but are not in the cube if `bands` does not name them. An index is NaN where a band is, and
+        where its formula divides by zero. In int16 it is index × 10000, and nodata beyond ±3.2767.
     crs
         ``EPSG:N``, projected and in metres, or ``auto``: the UTM zone of the AOI.
     resolution
@@ -176,7 +184,7 @@ def _cube(plan: Plan, config: CubeSection, access: Access) -> "xr.DataArray":
     inside = inside_chunks(plan.geobox, plan.aoi.geometry, masks.chunks[2:])
     offsets = [offsets_dn(each.scenes, config) for each in plan.slices]
     values, why = images(dn, masks, inside, offsets, config), reasons(masks, inside)
-    cube = labelled(values, why, config.bands, plan.geobox, [each.time for each in plan.slices])
+    cube = labelled(values, why, config.image_bands, plan.geobox, [each.time for each in plan.slices])
     return describe(cube, [slice_facts(each, config) for each in plan.tasks()])
 
 

@@ -10,8 +10,8 @@ from odc.geo.geobox import GeoBox
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
 from s2cube.raster.cells import CELLS
-from s2cube.scenes.assets import band_key, layer_key, layers_read
-from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS, canonical_bands, reflectance_bands
+from s2cube.scenes.assets import band_key, bands_read, layer_key, layers_read
+from s2cube.sentinel2 import CLOUD_CLASSES, LAYER_ASSETS, NO_DATA_CLASS
 
 _LAYER_DTYPES = {layer: np.dtype("uint16" if layer == "qa60" else "uint8") for layer in LAYER_ASSETS}
 
@@ -62,7 +62,7 @@ def reads(scenes: Iterable[pystac.Item], grid: ReadGrid, config: CubeSection) ->
         If an asset is in a format that is not supported.
     """
     found = []
-    bands, layers = canonical_bands(reflectance_bands(config.bands)), layers_read(config)
+    bands, layers = bands_read(config), layers_read(config)
     for scene in scenes:
         for layer in layers:
             key = layer_key(scene, layer)

@@ -94,7 +94,7 @@ def _compare(
     if flaw := existing.flaw(sizes):
         without = f", without {', '.join(sorted(lost))}, which the search no longer finds" if lost else ""
         return Comparison(each, lost=tuple(sorted(lost)), flaw=f"will be recomputed{without}: {flaw}")
-    if (existing.recipe, existing.bands) == (each.recipe, config.bands):
+    if (existing.recipe, existing.bands) == (each.recipe, config.image_bands):
         return Comparison(each, is_there=True)
     if existing.name:
         was = (
@@ -111,7 +111,7 @@ def _compare(
 def _changed_settings(existing: ImageItem, plan: Plan, config: CubeSection) -> tuple[str, ...]:
     """Describe the settings that differ from those in the Item of an image. Settings that it lacks are ignored."""
     properties = existing.properties
-    pairs = [("bands", ",".join(existing.bands), ",".join(config.bands))]
+    pairs = [("bands", ",".join(existing.bands), ",".join(config.image_bands))]
     for name, now in ((SETTINGS, settings_of(config)), (SEARCH, plan.search)):
         before = properties.get(name)
         if isinstance(before, Mapping):

@@ -255,7 +255,7 @@ class Forecast:
             return len(task.fields) * (_ROW_BYTES + _VALUE_BYTES * len(value_columns(self.config)))
         config, cells = self.config.cube, math.prod(task.geobox.shape)
         pixel_bytes = np.dtype(config.dtype).itemsize
-        return math.ceil(cells * (len(config.bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
+        return math.ceil(cells * (len(config.image_bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
 
     def _add(
         self, slice_id: str, files: Sequence[Read], readers: Sequence[AssetReader]

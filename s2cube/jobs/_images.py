@@ -20,7 +20,7 @@ from s2cube.products.derived import Image
 from s2cube.storage.output import Output
 from s2cube.workers.delivery import can_write, deliver
 from s2cube.workers.memory import MOST_READERS, of_image, share
-from s2cube.workers.results import SliceResult
+from s2cube.workers.results import SliceResult, Written
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def write_images(images: Sequence[Image], output: Output, settings: OutputSectio
 def _written(
     image: xr.DataArray, facts: SliceFacts, output: Output | None, settings: OutputSection, readers: int
 ) -> SliceResult:
-    def write(folder: Path) -> tuple[str, ...]:
-        return write_files(image, facts, folder, settings, readers)
+    def write(folder: Path) -> Written:
+        return Written(write_files(image, facts, folder, settings, readers))
 
     return deliver(write, facts.aoi, facts.slice, output)
 

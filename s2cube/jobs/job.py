@@ -213,7 +213,7 @@ def without_overwritten(job: Job) -> Job:
         return job
     todo: list[Task] = []
     written: list[Task] = []
-    bands = job.config.cube.bands
+    bands = job.config.cube.image_bands
     for task in job.todo:
         state = job.output.state(task.aoi.id, task.id, task.slice.recipe, bands)
         (written if task.id in begun.slices and state == "current" else todo).append(task)

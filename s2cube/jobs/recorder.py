@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from s2cube.config.times import timestamp
 from s2cube.errors import WriteError
 from s2cube.jobs.job import Job
+from s2cube.kernels.indices import LARGEST_INT16
 from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease
@@ -78,11 +79,18 @@ class SliceLog:
         facts = log_facts(task)
         for note in result.notes:
             log.debug("%s: %s", result.slice, note, extra=facts)
-        if result.doubtful:
+        if result.found.doubtful:
             log.warning(
                 "%s: the pixels of %s contradict the offset that is added to them; if the reflectance is wrong by 0.1, "
                 "recompute the slice with --offset none or --offset -1000",
-                result.slice, ", ".join(result.doubtful), extra=facts,
+                result.slice, ", ".join(result.found.doubtful), extra=facts,
+            )  # fmt: skip
+        if result.found.beyond_int16:
+            cells = ", ".join(f"{count} of {name}" for name, count in result.found.beyond_int16.items())
+            log.warning(
+                "%s: cells with an index beyond ±%g become nodata, because int16 cannot store it: %s; --dtype float32 "
+                "keeps them",
+                result.slice, LARGEST_INT16, cells, extra=facts,
             )  # fmt: skip
         if result.failure:
             facts |= {"asset": result.failure.asset}
@@ -95,7 +103,7 @@ class SliceLog:
             log.debug("%s written", result.slice, extra=facts)
 
     def _has_image(self, task: Task) -> bool:
-        recipe, bands = task.slice.recipe, self._job.config.cube.bands
+        recipe, bands = task.slice.recipe, self._job.config.cube.image_bands
         return self._job.output.state(task.aoi.id, task.id, recipe, bands) != "missing"
 
 

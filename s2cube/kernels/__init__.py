@@ -1,4 +1,4 @@
 """Turn the cells of scenes into the pixels of an image: pure functions of numpy arrays.
 
-Other wings may use: `mask`, `mosaic`, `offset_check`, `packing`.
+Other wings may use: `indices`, `mask`, `mosaic`, `offset_check`, `packing`.
 """

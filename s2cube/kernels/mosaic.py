@@ -1,6 +1,7 @@
 """Harmonise scenes, and combine the scenes of a time slice to an image: pure functions of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -51,13 +52,50 @@ def mosaic(
         Dims (band, y, x): int16 reflectance × 10000, nodata -9999, or float32 reflectance, nodata NaN. Bands of classes
         have the number of the class.
     """
-    values = np.empty((len(bands), *screened.covered.shape), dtype)
+    packed = None if dn is None else _combine(dn, screened, offsets, dtype, partial(pack, dtype=dtype))
+    return with_classes(packed, screened, bands, dtype)
+
+
+def means(dn: np.ndarray, screened: Screened, offsets: np.ndarray) -> np.ndarray:
+    """Harmonise the scenes of a time slice, and combine them band by band, as `mosaic` does.
+
+    Returns
+    -------
+    numpy.ndarray
+        Dims (band, y, x), float32: reflectance × 10000, not rounded, NaN where there is no value. `pack` and
+        `reflectance` take it.
+    """
+    return _combine(dn, screened, offsets, "float32", lambda found: found)
+
+
+def pack(means: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """Pack the result of `means` as pixels of an image of this dtype, see `PACKINGS`."""
+    if dtype == "float32":
+        return reflectance(means)
+    # Round twice, so that rounding errors do not affect how a mean of n + 0.5 is rounded.
+    rounded = np.rint(np.round(means, _DECIMALS)).clip(*_INT16_VALID)
+    return np.where(np.isnan(means), np.float32(PACKINGS["int16"].nodata), rounded).astype(dtype)
+
+
+def reflectance(means: np.ndarray) -> np.ndarray:
+    """Convert the result of `means` to reflectance, float32."""
+    return means * np.float32(SCALE)
+
+
+def with_classes(packed: np.ndarray | None, screened: Screened, bands: Sequence[str], dtype: Dtype) -> np.ndarray:
+    """Add the bands of classes to the bands of reflectance, see `mosaic`.
+
+    Parameters
+    ----------
+    packed
+        Bands of reflectance, dims (band, y, x); None if there are none.
+    """
     of_reflectance = [class_band_of(name) is None for name in bands]
-    if dn is not None:
-        combined = _combine(dn, screened, offsets, dtype)
-        if all(of_reflectance):
-            return combined
-        values[of_reflectance] = combined
+    if packed is not None and all(of_reflectance):
+        return packed
+    values = np.empty((len(bands), *screened.covered.shape), dtype)
+    if packed is not None:
+        values[of_reflectance] = packed
     for at, name in enumerate(bands):
         if (band := class_band_of(name)) == "qa":
             values[at] = in_dtype(explain(screened), dtype)
@@ -67,8 +105,10 @@ def mosaic(
     return values
 
 
-def _combine(dn: np.ndarray, screened: Screened, offsets: np.ndarray, dtype: Dtype) -> np.ndarray:
-    """Combine the scenes of a slice, from (scene, band, y, x) to (band, y, x)."""
+def _combine(
+    dn: np.ndarray, screened: Screened, offsets: np.ndarray, dtype: Dtype, finish: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Combine the scenes of a slice, from (scene, band, y, x) to (band, y, x), and finish some rows at a time."""
     bands, height, width = dn.shape[1:]
     out = np.empty((bands, height, width), dtype)
     seen, covered, added = screened.seen[:, np.newaxis], screened.covered, offsets.astype("float32")
@@ -76,13 +116,11 @@ def _combine(dn: np.ndarray, screened: Screened, offsets: np.ndarray, dtype: Dty
     rows = max(1, _CELLS_AT_ONCE // width)
     for top in range(0, height, rows):
         part = np.s_[..., top : top + rows, :]
-        out[part] = _combine_rows(dn[part], seen[part], covered[part], added, dtype)
+        out[part] = finish(_combine_rows(dn[part], seen[part], covered[part], added))
     return out
 
 
-def _combine_rows(
-    dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray, dtype: Dtype
-) -> np.ndarray:
+def _combine_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     mean = np.zeros(dn.shape[1:], "float32")
     missing = np.ones(dn.shape[1:], bool)
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
@@ -96,11 +134,8 @@ def _combine_rows(
         sums = _sum_parts(unpack(dn[:, on_seam]), shares, offsets)
         missing[on_seam] = sums.imag == 0
         mean[on_seam] = sums.real / np.where(sums.imag == 0, np.float32(1), sums.imag)
-    if dtype == "float32":
-        return np.where(missing, np.float32(np.nan), mean * np.float32(SCALE))
-    # Round twice, so that rounding errors do not affect how a mean of n + 0.5 is rounded.
-    rounded = np.rint(np.round(mean, _DECIMALS)).clip(*_INT16_VALID)
-    return np.where(missing, np.float32(PACKINGS["int16"].nodata), rounded).astype(dtype)
+    np.copyto(mean, np.float32(np.nan), where=missing)
+    return mean
 
 
 def _sum_parts(sums: np.ndarray, seen: np.ndarray, offsets: np.ndarray) -> np.ndarray:

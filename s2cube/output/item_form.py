@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2cube.output._statistics import BandStatistics
-from s2cube.sentinel2 import QA, QA_CLASSES, PixelClass, classes_in, common_name, platforms
+from s2cube.sentinel2 import QA, QA_CLASSES, PixelClass, band_of, class_band_of, classes_in, common_name, platforms
+from s2cube.spectral_indices import index_of
 from s2cube.storage.image_item import ITEM_VERSION
 
 VERSION = 2
@@ -174,6 +175,7 @@ def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[
     scale = {"raster:scale": raster.scale, "raster:offset": 0}
     return {
         "name": name,
+        **_description(name, raster),
         **({"eo:common_name": common} if common else {}),
         "data_type": raster.dtype,
         **({} if nodata is None else {"nodata": "nan" if math.isnan(nodata) else nodata}),
@@ -182,6 +184,14 @@ def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[
         **({"classification:classes": classes} if classes else scale),
         **({"raster:spatial_resolution": raster.cell_m} if raster.cell_m else {}),
     }
+
+
+def _description(name: str, raster: Raster) -> dict[str, str]:
+    """Describe a band that is an index. Values that a user has computed have no unit, and may be anything."""
+    if not raster.unit or band_of(name) or class_band_of(name):
+        return {}
+    index = index_of(name)
+    return {"description": index.description} if index else {}
 
 
 def _class(value: int, described: PixelClass) -> dict[str, Any]:

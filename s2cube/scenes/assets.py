@@ -12,6 +12,7 @@ from s2cube.scenes._level import check_level
 from s2cube.scenes.provider import offset_dn, provider
 from s2cube.scenes.scene import acquired, crs_code, footprint, granule, processed
 from s2cube.sentinel2 import BAND_ASSETS, COMMON_NAMES, EO2_NAMES, LAYER_ASSETS, canonical_bands, reflectance_bands
+from s2cube.spectral_indices import bands_of_indices
 from s2cube.stac.members import REMEDY, check_readable, unreadable_members
 
 _UNREAD_FORMATS = ("zarr", "netcdf", "hdf")
@@ -67,11 +68,24 @@ def used_keys(item: pystac.Item, config: CubeSection) -> list[str]:
     AssetReadError
         If the format of an asset is not supported.
     """
-    keys = [band_key(item, band) for band in canonical_bands(reflectance_bands(config.bands))]
+    keys = [band_key(item, band) for band in bands_read(config)]
     keys += [layer_key(item, layer) for layer in layers_read(config)]
     known = provider(item)
     keys += [known.blue_key] if known else []
     return list(dict.fromkeys([*keys, *(key for key in LAYER_ASSETS["scl"] if key in item.assets)]))
+
+
+def bands_read(config: CubeSection) -> tuple[str, ...]:
+    """Return the bands of reflectance that a cube is made of: those asked for, then others that its indices need.
+
+    Raises
+    ------
+    ConfigError
+        If a band is unknown.
+    """
+    asked = canonical_bands(reflectance_bands(config.bands))
+    needed = bands_of_indices(config.indices) if config.indices else ()
+    return (*asked, *(band for band in needed if band not in asked))
 
 
 def layers_read(config: CubeSection) -> tuple[str, ...]:

@@ -22,8 +22,12 @@ DATA_VERSION = 3
 """
 
 
+_NAMES = {"bands", "indices"}
+"""Settings that only choose the bands of an image. They are compared by the names of its bands."""
+
+
 def recipe(of_ground: str, of_scenes: Iterable[str]) -> str:
-    """Return the digest of everything that affects the pixels of an image, except the choice of bands.
+    """Return the digest of everything that affects the pixels of an image, except the choice of bands and indices.
 
     Its two parts are JSON, because they repeat: areas share scenes, and slices share an area.
 
@@ -41,7 +45,7 @@ def recipe(of_ground: str, of_scenes: Iterable[str]) -> str:
 def ground_part(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> str:
     """Return the part of a recipe that all images of an area have in common."""
     # The digest contains the grid and the offset of each scene separately.
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "resolution_m", "group_by", "offset"})
+    settings = config.model_dump(mode="json", exclude=_NAMES | {"crs", "resolution_m", "group_by", "offset"})
     grid = [str(geobox.crs), geobox.affine[:6], geobox.shape]
     return json.dumps([DATA_VERSION, aoi.ground, *grid, settings], default=str)[1:-1]
 
@@ -77,8 +81,8 @@ def _processing(scene: pystac.Item, config: CubeSection) -> list[Any]:
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:
-    """Return the settings that an Item stores, by the names of the flags. The Item stores the bands separately."""
-    return config.model_dump(mode="json", by_alias=True, exclude={"bands"})
+    """Return the settings that an Item stores, by the names of the flags. Its bands are stored separately."""
+    return config.model_dump(mode="json", by_alias=True, exclude=_NAMES)
 
 
 def _file_version(asset: pystac.Asset) -> str:

@@ -33,7 +33,7 @@ SOURCE_COLUMNS = {"scenes": pa.list_(pa.string()), "recipe": pa.string()}
 
 def value_columns(config: JobConfig) -> tuple[str, ...]:
     """Return the names of the columns of statistics: ``<band or index>_<statistic>``."""
-    names = config.cube.bands
+    names = config.cube.image_bands
     return tuple(f"{name}_{each}" for name in names for each in config.table.chosen)
 
 

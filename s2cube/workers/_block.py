@@ -18,19 +18,20 @@ from s2cube.cube.reads import with_cloud
 from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
 from s2cube.fields.patches import FieldTask
+from s2cube.kernels.indices import BeyondInt16, beyond_int16, index_values, pack_index
 from s2cube.kernels.mask import Screened, explain, no_screen, screen
-from s2cube.kernels.mosaic import mosaic
+from s2cube.kernels.mosaic import means, mosaic, pack, reflectance, with_classes
 from s2cube.kernels.offset_check import count_dark, doubtful
 from s2cube.kernels.packing import PACKINGS
 from s2cube.output.files import write_computed
-from s2cube.scenes.assets import layers_read
+from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task
-from s2cube.sentinel2 import QA, canonical_bands, count_classes, reflectance_bands
+from s2cube.sentinel2 import QA, count_classes, reflectance_bands
 from s2cube.storage.output import Output
 from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers._large import rejection
 from s2cube.workers.delivery import deliver
-from s2cube.workers.results import SliceResult, attempt, failures_of
+from s2cube.workers.results import SliceResult, Written, attempt, failures_of
 
 _WRITERS = 2
 """Number of threads that write the slices of a block. They mainly wait until files are on the disk."""
@@ -90,9 +91,8 @@ class BlockComputation:
         if len(errors) == len(task.fields):
             raise errors[0]
         masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
-        bands = canonical_bands(reflectance_bands(cube.bands))
-        values = mosaic(pixels.cut(task, bands), masks, offsets, cube.bands, "float32")
-        rows = rows_of(task, PatchImage(values, explain(masks)), self.config, errors)
+        bands = reflectance(means(pixels.cut(task, bands_read(cube)), masks, offsets))
+        rows = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
         return SliceResult(task.id, rows=rows, failures=failures_of(task, errors))
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
@@ -101,23 +101,50 @@ class BlockComputation:
         counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
         return SliceResult(task.id, rejected=rejection(counts, limit_percent))
 
-    def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> tuple[str, ...]:
-        """Write the files of an image; return the ids of scenes whose offset is in doubt."""
+    def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
+        """Write the files of an image."""
         cube = self.config.cube
-        masks, packing = _masks(task, layers, cube), PACKINGS[cube.dtype]
-        offsets, bands = offsets_dn(task.scenes, cube), canonical_bands(reflectance_bands(cube.bands))
+        masks, offsets, bands = _masks(task, layers, cube), offsets_dn(task.scenes, cube), bands_read(cube)
         dn = pixels.of(task, bands) if bands else None
         area = inside(task.geobox, task.aoi.geometry)
-        values = np.where(
-            area, mosaic(dn, masks, offsets, cube.bands, cube.dtype), np.array(packing.nodata, cube.dtype)
-        )
+        beyond = BeyondInt16()
+        if cube.indices:
+            assert dn is not None, "every index needs a band"
+            values = _with_indices(means(dn, masks, offsets), masks, area, cube, beyond)
+        else:
+            values = mosaic(dn, masks, offsets, cube.bands, cube.dtype)
+        packing = PACKINGS[cube.dtype]
+        values = np.where(area, values, np.array(packing.nodata, cube.dtype))
         reasons = np.where(area, explain(masks), np.uint8(QA.OUTSIDE))
         doubts = [] if dn is None else doubtful(count_dark(dn, masks, offsets), offsets, bands)
         facts = slice_facts(task, cube)
         names = tuple(compress(facts.scenes, doubts))
-        image = ComputedImage(values, reasons, cube.bands, task.geobox, task.slice.time, packing)
+        image = ComputedImage(values, reasons, cube.image_bands, task.geobox, task.slice.time, packing)
         write_computed(image, facts, folder, self.config.output, names)
-        return names
+        return Written(names, beyond.cells)
+
+
+def _with_indices(
+    found: np.ndarray, masks: Screened, area: np.ndarray, config: CubeSection, beyond: BeyondInt16
+) -> np.ndarray:
+    """Return bands and indices of an image.
+
+    Parameters
+    ----------
+    found
+        From `means`, dims (band, y, x), of all bands that are read.
+    area
+        Cells of the area of interest. Other cells are not counted.
+    beyond
+        Receives the number of cells that int16 cannot store.
+    """
+    written = len(reflectance_bands(config.bands))
+    bands = with_classes(pack(found[:written], config.dtype), masks, config.bands, config.dtype)
+    indices = index_values(reflectance(found), bands_read(config), config.indices)
+    if config.dtype == "int16":
+        for name, values in zip(config.indices, indices, strict=True):
+            beyond.add(name, (), int(np.count_nonzero(beyond_int16(values) & area)))
+    return np.concatenate([bands, pack_index(indices, config.dtype)])
 
 
 def _masks(
@@ -134,7 +161,7 @@ def _masks(
 
 def _errors_of_fields(task: FieldTask, layers: Pixels, pixels: Pixels, config: CubeSection) -> dict[int, SliceError]:
     """Return why fields cannot be computed, by their positions."""
-    needed = [(layers, layers_read(config)), (pixels, canonical_bands(reflectance_bands(config.bands)))]
+    needed = [(layers, layers_read(config)), (pixels, bands_read(config))]
     if not any(source.error(task, names) for source, names in needed):
         return {}
     found = {}

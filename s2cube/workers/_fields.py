@@ -14,7 +14,9 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import SliceError
 from s2cube.fields.coverage import Coverage, coverage
 from s2cube.fields.patches import FieldTask
+from s2cube.kernels.indices import index_values
 from s2cube.products.statistics import field_statistics, weighted_share
+from s2cube.scenes.assets import bands_read
 from s2cube.sentinel2 import QA, masks_cloud
 from s2cube.tables.rows import DayRows, Recipe, scene_ids, table_of, value_columns
 
@@ -28,13 +30,13 @@ class PatchImage:
 
     Parameters
     ----------
-    values
-        Dims (band, y, x), float32 reflectance or index, not clipped; NaN where it is not valid.
+    bands
+        Dims (band, y, x), float32 reflectance of the bands that are read, not clipped; NaN where it is not valid.
     reasons
         Dims (y, x), uint8, from `mask.explain`.
     """
 
-    values: NDArray[np.float32]
+    bands: NDArray[np.float32]
     reasons: NDArray[np.uint8]
 
 
@@ -51,15 +53,17 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
         whole = np.array([at for at in range(len(task.fields)) if at not in errors], np.intp)
         task = replace(task, fields=task.fields.take(whole), digests=task.digests[whole])
         weights, cells = weights.take(whole), cells[whole]
-    is_valid = np.logical_and.reduce(np.isfinite(image.values))
+    is_valid = np.logical_and.reduce(np.isfinite(image.bands))
+    cube, written = config.cube, len(config.cube.bands)
+    values = np.concatenate([image.bands[:written], index_values(image.bands, bands_read(cube), cube.indices)])
     is_observed = image.reasons != QA.NO_DATA
     clear = weighted_share(is_valid, weights)
     cloud = np.full(len(task.fields), np.nan)
-    if masks_cloud(config.cube.mask, config.cube.mask_classes):
+    if masks_cloud(cube.mask, cube.mask_classes):
         observed = weighted_share(is_observed, weights)
         np.divide(100 * weighted_share(image.reasons == QA.CLOUD, weights), observed, out=cloud, where=observed > 0)
-    statistics = field_statistics(image.values, weights, config.table.chosen)
-    names = config.cube.bands
+    statistics = field_statistics(values, weights, config.table.chosen)
+    names = cube.image_bands
     day = DayRows(
         ids=task.fields.ids,
         label=task.label,

@@ -18,12 +18,14 @@ from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read, reads, with_cloud
 from s2cube.cube.stack import read_bands
 from s2cube.fetch.store import Access
+from s2cube.kernels.indices import BeyondInt16
 from s2cube.output.files import write_files
+from s2cube.scenes.assets import bands_read
 from s2cube.scenes.time_slice import Task
-from s2cube.sentinel2 import QA, canonical_bands, cloud_percent, reflectance_bands
+from s2cube.sentinel2 import QA, cloud_percent
 from s2cube.storage.output import Output
 from s2cube.workers.delivery import deliver
-from s2cube.workers.results import SliceResult
+from s2cube.workers.results import SliceResult, Written
 
 _MAX_KEPT_CELLS = 10 << 20
 """Maximum number of cells of masks that stay in memory, at some 6 bytes, if they are computed before bands are read.
@@ -79,16 +81,18 @@ class LargeSlice:
         counts = da.stack([(found == value).sum() for value in QA])
         return rejection(counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
 
-    def _write(self, files: list[Read], masks: da.Array, folder: Path) -> tuple[str, ...]:
-        """Write the files of the image; return the ids of scenes whose offset is in doubt."""
+    def _write(self, files: list[Read], masks: da.Array, folder: Path) -> Written:
+        """Write the files of the image."""
         task, config = self.task, self.config.cube
         dn = read_bands(files, config.quality, self.access)
         offsets = offsets_dn(task.scenes, config)
-        values, why = images(dn, masks, self._inside, [offsets], config), reasons(masks, self._inside)
-        image = labelled(values, why, config.bands, task.geobox, [task.slice.time])[0]
-        bands = canonical_bands(reflectance_bands(config.bands))
-        check = None if dn is None else OffsetCheck(dn, masks, offsets, bands)
-        return write_files(image, slice_facts(task, config), folder, self.config.output, self.readers, check)
+        beyond = BeyondInt16()
+        values = images(dn, masks, self._inside, [offsets], config, beyond)
+        image = labelled(values, reasons(masks, self._inside), config.image_bands, task.geobox, [task.slice.time])[0]
+        check = None if dn is None else OffsetCheck(dn, masks, offsets, bands_read(config))
+        facts = slice_facts(task, config)
+        doubtful = write_files(image, facts, folder, self.config.output, self.readers, check)
+        return Written(doubtful, beyond.cells)
 
 
 def rejection(counts: np.ndarray, limit_percent: float) -> str | None:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from s2cube.errors import WriteError
 from s2cube.fetch.session import per_session
 from s2cube.storage.output import Output
-from s2cube.workers.results import SliceResult
+from s2cube.workers.results import SliceResult, Written
 
 
 @per_session(maxsize=4)
@@ -34,18 +34,18 @@ def can_write(output: Output) -> bool:
     return False
 
 
-def deliver(write: Callable[[Path], tuple[str, ...]], aoi_id: str, slice_id: str, output: Output | None) -> SliceResult:
+def deliver(write: Callable[[Path], Written], aoi_id: str, slice_id: str, output: Output | None) -> SliceResult:
     """Write the files of a slice, and put them into the output. Without an output, return their content.
 
     Parameters
     ----------
     write
-        Writes the files to a folder; returns the ids of scenes whose offset is in doubt.
+        Writes the files to a folder.
     """
     with output.destination.staging() if output else TemporaryDirectory(prefix="s2cube-") as name:
         folder = Path(name)
-        doubtful = write(folder)
+        found = write(folder)
         if output:
-            return SliceResult(slice_id, path=output.publish(aoi_id, slice_id, folder), doubtful=doubtful)
+            return SliceResult(slice_id, path=output.publish(aoi_id, slice_id, folder), found=found)
         contents = {each.name: each.read_bytes() for each in folder.iterdir()}
-    return SliceResult(slice_id, files=contents, doubtful=doubtful)
+    return SliceResult(slice_id, files=contents, found=found)

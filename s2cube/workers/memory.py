@@ -16,9 +16,9 @@ from s2cube.cube.block import Block
 from s2cube.cube.chunks import ReadGrid, small_grid
 from s2cube.fetch.session import Budget, per_session
 from s2cube.raster.cells import CELLS
-from s2cube.scenes.assets import layers_read
+from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task
-from s2cube.sentinel2 import canonical_bands, reflectance_bands
+from s2cube.sentinel2 import canonical_bands
 from s2cube.workers.batches import Places, day_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ PROCESS_BYTES = 500 << 20
 _CELL_BYTES, _STEP_BYTES, _CLASS_BYTES = 16, 3, 1
 """Bytes per scene of a cell of a band, and of a step of a mask, while one thread computes them. If the scene
 classification is also a band, its steps need more bytes."""
+
+_MEAN_BYTES = 4
+"""Bytes of a cell of a harmonised band."""
 
 _MOST_STEPS = 3
 """Number of steps per side of a 30 m cell on the grid of masks, if it is the finest one."""
@@ -71,7 +74,10 @@ def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
     of_step = _STEP_BYTES * bool(layers_read(config)) + _CLASS_BYTES * ("scl" in canonical_bands(config.bands))
     of_cell = scenes * (_CELL_BYTES + of_step * grid.steps**2)
     reading = max(chunks.rows) * max(chunks.columns) * of_cell * readers
-    pixel_bytes = len(config.bands) * np.dtype(config.dtype).itemsize
+    pixel_bytes = len(config.image_bands) * np.dtype(config.dtype).itemsize
+    if config.indices:
+        # Of each band that is read, the reflectance of a chunk is in memory until the indices are computed.
+        reading += max(chunks.rows) * max(chunks.columns) * _MEAN_BYTES * len(bands_read(config))
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
 
 
@@ -86,7 +92,7 @@ def of_block(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
         Number of threads that read, each the complete grid.
     """
     of_step = len(layers_read(config)) * grid.steps**2
-    bands = len(reflectance_bands(config.bands))
+    bands = len(bands_read(config))
     of_cell = len(grid.nests) * (CELLS.itemsize * bands + of_step) + readers * (_CELL_BYTES + of_step)
     return math.prod(grid.geobox.shape) * of_cell
 

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What is known about an image when its files are written.
+
+    Parameters
+    ----------
+    doubtful
+        Ids of scenes whose pixels contradict the offset that is added to them.
+    beyond_int16
+        Number of cells of each index whose values int16 cannot store, by the name of the index.
+    """
+
+    doubtful: tuple[str, ...] = ()
+    beyond_int16: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SliceResult:
     """The result of a time slice: written, failed or rejected.
 
@@ -28,8 +44,8 @@ class SliceResult:
         The reason, if the slice failed.
     rejected
         The reason, if the slice was rejected.
-    doubtful
-        Ids of scenes whose pixels contradict the offset that is added to them.
+    found
+        What is known about the image, if the slice was written.
     traffic
         Requests and bytes; also of files on the network that GDAL reads, but not of its files on this machine. `notes`
         name the files that GDAL reads.
@@ -47,7 +63,7 @@ class SliceResult:
     path: str | None = None
     failure: SliceFailure | None = None
     rejected: str | None = None
-    doubtful: tuple[str, ...] = ()
+    found: Written = field(default_factory=Written)
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)

@@ -64,7 +64,7 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
 
 
 def _is_current(task: Task, config: JobConfig, output: Output) -> bool:
-    return output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.bands) == "current"
+    return output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.image_bands) == "current"
 
 
 def _large(task: Task, config: JobConfig, output: Output | None, access: Access) -> list[SliceResult]:

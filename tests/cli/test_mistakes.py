@@ -20,6 +20,7 @@ TAKEN = {
     "search": OF_SEARCH | {"--timeout"} | {flag for flag in ALL if flag.startswith("--aoi")},
     "status": {"--out"},
     "verify": {"--out"},
+    "indices": set(),
     "demo": {"--out"},
 }
 PLACEHOLDERS = {

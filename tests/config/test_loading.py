@@ -148,9 +148,9 @@ def test_docstrings_explain_every_parameter(name: str) -> None:
 
 OTHERS: dict[str, object] = {
     "stac": "x", "collection": "y", "datetime": "2024", "max_cloud": 7, "max_items": 3,
-    "bands": "nir", "crs": "EPSG:3857", "resolution": 20, "quality": "fast", "offset": -1000, "mask": "none",
-    "mask_classes": [9], "max_cloud_probability": 5, "max_snow_probability": 6, "dilation": 90, "group_by": "scene",
-    "dtype": "int16", "timeout": 9, "retries": 1, "tokens": {"https://a": "https://b"},
+    "bands": "nir", "indices": ("NDVI",), "crs": "EPSG:3857", "resolution": 20, "quality": "fast", "offset": -1000,
+    "mask": "none", "mask_classes": [9], "max_cloud_probability": 5, "max_snow_probability": 6, "dilation": 90,
+    "group_by": "scene", "dtype": "int16", "timeout": 9, "retries": 1, "tokens": {"https://a": "https://b"},
     "stores": {"s3://x": {"anonymous": True}}, "compress": "zstd", "compress_level": 20,
 }  # fmt: skip
 

@@ -90,6 +90,30 @@ def test_plan_with_headers_is_exact(
         assert path != other or start >= stop or stop == 16384
 
 
+@pytest.mark.parametrize(
+    ("bands", "files"),
+    [("none", {"B04", "B08", "SCL"}), ("blue,nir", {"B02", "B04", "B08", "SCL"}), ("nir,red", {"B04", "B08", "SCL"})],
+)
+def test_bands_of_indices_are_foreseen_and_read(
+    served: Faulty, s2cube_command: CommandLine, tmp_path: Path, bands: str, files: set[str]
+) -> None:
+    words = ["--aoi", two_fields(tmp_path), "--stac", f"{served.url}/items.json", "--json", "--datetime", "2022-06"]
+    words += ["--bands", bands, "--indices", "ndvi"]
+    foreseen = s2cube_command("plan", "--headers", *words).json
+    session.reset()
+    served.asked.clear()
+    done = s2cube_command("run", *words)
+    assert done.status == 0, done.err
+    taken = {key: done.json[key] for key in ("requests", "bytes")}
+    assert taken == books(served) == {key: foreseen[key] for key in taken}
+    assert {Path(each.path).stem for each in served.reads if each.path.endswith(".tif")} == files
+    for path in done.json["written"]:
+        with rasterio.open(path) as cog:
+            assert cog.descriptions == (*(bands.split(",") if bands != "none" else ()), "NDVI")
+    without = s2cube_command("plan", *words[:-4], "--bands", "nir,red").json
+    assert (foreseen["output_bytes"] > without["output_bytes"]) == (bands != "none")
+
+
 @pytest.mark.parametrize("mask", ["scl", "none"])
 def test_the_scene_classification_is_read_once(
     served: Faulty, s2cube_command: CommandLine, tmp_path: Path, mask: str

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pystac
 import pytest
+import rasterio
 import rasterio.warp
 from odc.geo.geom import box
 from rasterio.transform import from_origin
@@ -56,7 +57,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[pystac.Item]:
     folder, made = tmp_path_factory.mktemp("scenes"), []
     for number, (day, epsg) in enumerate(((1, EPSG), (2, EPSG + 1), (2, EPSG))):
         layers = {
-            "blue": noise(number, 600), "swir16": noise(10 + number, 300),
+            "blue": noise(number, 600), "swir16": noise(10 + number, 300), "nir": noise(30 + number, 600),
             "scl": noise(20 + number, 300, [4] * 40 + [5, 6, 0, 9, 3]),
         }  # fmt: skip
         item = scene(folder, f"scene{number}", number, **layers)
@@ -121,6 +122,8 @@ def rasters(out: Path) -> dict[str, bytes]:
         {"resolution": 60},
         {"crs": f"EPSG:{EPSG + 1}"},
         {"max_aoi_cloud": 100},
+        {"bands": "scl,swir16", "indices": "BNDVI,DSI"},
+        {"bands": "none", "indices": "DSI", "dtype": "float32", "max_aoi_cloud": 100},
     ],
     ids=str,
 )
@@ -140,6 +143,24 @@ def test_bytes_are_those_of_each_area_alone(items: list[pystac.Item], tmp_path: 
     expected = rasters(tmp_path / "alone")
     assert len(expected) == 3 * len(tasks)
     assert rasters(tmp_path / "together") == expected
+
+
+def test_cells_that_int16_cannot_store_are_counted(items: list[pystac.Item], tmp_path: Path) -> None:
+    """DSI is swir16 / nir, which is great where nir is small. The counts are those of the same job in floats."""
+    names = {"indices": "DSI,BNDVI", "bands": "none"}
+    packed, floats = config_of(tmp_path / "a", **names), config_of(tmp_path / "b", dtype="float32", **names)
+    tasks = tasks_of(items, areas(), packed)
+    found = {each.slice: each.found.beyond_int16 for each in compute(packed, [Batch(tuple(tasks))])}
+    assert {each.slice for each in compute(floats, [Batch(tuple(tasks_of(items, areas(), floats)))])} == set(found)
+    for slice_id, counts in found.items():
+        (path,) = (tmp_path / "b").rglob(f"{slice_id}.tif")
+        with rasterio.open(path) as cog:
+            dsi = cog.read(1)
+        beyond = np.count_nonzero(np.abs(dsi) > np.float32(3.2767))
+        assert counts == ({"DSI": beyond} if beyond else {})
+        with rasterio.open(tmp_path / "a" / path.relative_to(tmp_path / "b")) as cog:
+            assert np.count_nonzero(cog.read(1) == -9999) == beyond + np.count_nonzero(np.isnan(dsi))
+    assert any(found.values())
 
 
 def test_the_number_of_workers_does_not_matter(items: list[pystac.Item], tmp_path: Path) -> None:
