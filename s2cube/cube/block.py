@@ -78,7 +78,7 @@ class Block:
             Part of the grid of the area; None: the complete grid.
         """
         own, whole = self.grids[task.id], self.grid
-        geobox = part or own.geobox
+        geobox = part or task.geobox
         steps, halo, margin = (whole.steps, own.halo_cells, whole.halo_cells) if is_layer else (1, 0, 0)
         row, column = _position(geobox, whole.geobox)
         height, width = (steps * (length + 2 * halo) for length in geobox.shape)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pystac
@@ -82,14 +82,14 @@ class Patch:
         """Return the last part of the ids of a slice: its day, or its scene."""
         return time_slice.id.removeprefix(f"{self.plan.aoi.id}_")
 
-    def task(self, time_slice: TimeSlice, positions: NDArray[np.intp], processing: str, key: str) -> "FieldTask":
+    def task(self, time_slice: TimeSlice, positions: NDArray[np.intp], lattice: str, key: str) -> "FieldTask":
         """Return the work for one of the slices, and for some of the fields.
 
         Parameters
         ----------
         positions
             Positions of the fields.
-        processing, key
+        lattice, key
             See `FieldTask`.
         """
         is_all = len(positions) == len(self.fields)
@@ -102,7 +102,7 @@ class Patch:
             fields=self.fields if is_all else self.fields.take(positions),
             digests=self.digests if is_all else self.digests[positions],
             day=date.fromisoformat(solar_day(time_slice.time, self.plan.aoi.lon)),
-            processing=processing,
+            lattice=lattice,
             key=key,
             read=self.parts,
         )
@@ -118,8 +118,8 @@ class FieldTask(Task):
         The fields, and the digest of the outline of each.
     day
         The solar day.
-    processing
-        Digest of the settings and the scenes, without their files.
+    lattice
+        The CRS and the settings, see `recipe.lattice_part`.
     key
         Last part of the recipes of the rows.
     read
@@ -131,7 +131,7 @@ class FieldTask(Task):
     fields: Fields = field(kw_only=True)
     digests: NDArray[np.object_] = field(kw_only=True)
     day: date = field(kw_only=True)
-    processing: str = field(kw_only=True)
+    lattice: str = field(kw_only=True)
     key: str = field(kw_only=True)
     read: tuple[GeoBox, ...] = field(kw_only=True)
     image: GeoBox | None = None
@@ -140,6 +140,11 @@ class FieldTask(Task):
     def parts(self) -> tuple[GeoBox, ...]:
         """Parts of the grid that are read."""
         return self.read
+
+    @property
+    def image_task(self) -> Task | None:
+        """The work for the image of the only field; None if it is not written."""
+        return Task(self.aoi, self.image, self.slice, self.search) if self.image else None
 
     @property
     def label(self) -> str:
@@ -151,6 +156,37 @@ class FieldTask(Task):
         size_m = self.geobox.affine.a
         cells = _cells(shapely.bounds(self.fields.shapes), size_m)
         return [_geobox(each, size_m, self.geobox.crs) for each in cells]
+
+
+def with_statistics(task: Task, lattice: str, key: str) -> Task:
+    """Return the work for the image of a slice, and for the statistics of its area.
+
+    The grid of an image may be smaller than its area by a hundredth of a cell. The grid that is read is not. If they
+    differ, the statistics of a large area are computed without its image.
+
+    Parameters
+    ----------
+    lattice, key
+        See `FieldTask`.
+    """
+    crs, size_m = task.geobox.crs, float(task.geobox.affine.a)
+    assert crs is not None
+    fields, digests = _single(task.aoi, str(crs))
+    box = _geobox(_cells(shapely.bounds(fields.shapes), size_m)[0], size_m, crs)
+    if box != task.geobox and max(box.shape) * size_m > block_m(size_m):
+        return task
+    day = date.fromisoformat(solar_day(task.slice.time, task.aoi.lon))
+    return FieldTask(
+        task.aoi, box, task.slice, task.search, fields=fields, digests=digests, day=day, lattice=lattice, key=key,
+        read=(box,), image=task.geobox,
+    )  # fmt: skip
+
+
+@lru_cache(1)
+def _single(aoi: AOI, crs: str) -> tuple[Fields, NDArray[np.object_]]:
+    """Return an area as a field on a CRS, and the digest of its outline. Slices of one area follow each other."""
+    fields = Fields.of_aois([aoi])
+    return replace(fields, shapes=fields.shapes_in(CRS(crs)), crs=crs), fields.digests()
 
 
 def crs_of_fields(fields: Fields, crs: str) -> NDArray[np.object_]:

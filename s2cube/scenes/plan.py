@@ -19,7 +19,7 @@ from s2cube.errors import SliceError
 from s2cube.scenes._granules import Granule, find_granules
 from s2cube.scenes.assets import check_scene
 from s2cube.scenes.provider import provider
-from s2cube.scenes.recipe import ground_part, recipe, scene_part
+from s2cube.scenes.recipe import ground_part, processing_part, recipe, scene_part
 from s2cube.scenes.scene import UNKNOWN_TIME, acquired, crs_codes
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.time_slice import Dropped, Plan, TimeSlice, UnusableSlice
@@ -42,13 +42,14 @@ class _Checked(NamedTuple):
         Why the scene cannot be used; None if it can be used.
     crs
         See `scene.crs_codes`.
-    recipe_part
-        See `recipe.scene_part`.
+    recipe_part, processing
+        See `recipe.scene_part` and `recipe.processing_part`.
     """
 
     error: SliceError | None
     crs: frozenset[str] = frozenset()
     recipe_part: str = ""
+    processing: str = ""
 
 
 class Planner:
@@ -135,6 +136,8 @@ class Planner:
             scenes=tuple(scene.item for scene in sorted(scenes, key=lambda scene: self._checked[scene].crs != crs)),
             dropped=tuple(dropped for each in group for dropped in each.dropped),
             recipe=recipe(ground, [each.recipe_part for each in checked]),
+            sources=recipe("", [each.recipe_part for each in checked]),
+            processing=recipe("", [each.processing for each in checked]),
         )
 
     def _check(self, scenes: Iterable[SceneFacts]) -> None:
@@ -222,6 +225,6 @@ def _check(item: pystac.Item, config: CubeSection) -> _Checked:
     try:
         with as_scene_errors(item):
             check_scene(item, config)
-            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config))
+            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config), processing_part(item, config))
     except SliceError as error:
         return _Checked(error)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pystac
@@ -50,13 +51,14 @@ def ground_part(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> str:
     return json.dumps([DATA_VERSION, aoi.ground, *grid, settings], default=str)[1:-1]
 
 
+@lru_cache(64)
 def lattice_part(crs: str, config: CubeSection) -> str:
-    """Return the part of a recipe that the statistics of all fields on a lattice have in common.
+    """Return the digest that the statistics of all fields on a lattice have in common: of the CRS and the settings.
 
-    Statistics do not depend on the data type of images, and the outline of a field has its own digest.
+    Statistics do not depend on the data type of images.
     """
-    settings = config.model_dump(mode="json", exclude={"bands", "crs", "group_by", "offset", "dtype"})
-    return json.dumps([DATA_VERSION, crs, settings], default=str)[1:-1]
+    settings = config.model_dump(mode="json", exclude=_NAMES | {"crs", "group_by", "offset", "dtype"})
+    return hashlib.sha256(json.dumps([DATA_VERSION, crs, settings], default=str).encode()).hexdigest()[:16]
 
 
 def scene_part(scene: pystac.Item, config: CubeSection) -> str:

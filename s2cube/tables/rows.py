@@ -90,16 +90,17 @@ class Recipe:
     key: str
 
     @classmethod
-    def of(cls, outline: str, of_slice: tuple[str, str], key: str) -> "Recipe":
+    def of(cls, outline: str, time_slice: TimeSlice, lattice: str, key: str) -> "Recipe":
         """Return the recipe of a field and a slice.
 
         Parameters
         ----------
-        of_slice
-            `pixels` and `processing` of the slice, without an outline.
+        lattice
+            See `recipe.lattice_part`.
         """
         pixels, processing = (
-            hashlib.sha256(f"{outline}{each}".encode()).hexdigest()[: cls.LENGTH] for each in of_slice
+            hashlib.sha256(f"{outline} {lattice} {each}".encode()).hexdigest()[: cls.LENGTH]
+            for each in (time_slice.sources, time_slice.processing)
         )
         return cls(pixels, processing, outline, key)
 

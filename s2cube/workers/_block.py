@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -81,31 +81,48 @@ class BlockComputation:
 
     def _written(self, layers: Pixels, pixels: Pixels, task: Task) -> SliceResult:
         if isinstance(task, FieldTask):
-            return attempt(task, partial(self._rows, task, layers, pixels))
-        write = partial(self._write, task, layers, pixels)
+            return attempt(task, partial(self._with_rows, task, layers, pixels))
+        write = partial(self._write_pixels, task, layers, pixels)
         return attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
 
-    def _rows(self, task: FieldTask, layers: Pixels, pixels: Pixels) -> SliceResult:
+    def _with_rows(self, task: FieldTask, layers: Pixels, pixels: Pixels) -> SliceResult:
         """Compute the statistics of fields. A field under a tile that cannot be read fails, and no other."""
         cube, errors = self.config.cube, _errors_of_fields(task, layers, pixels, self.config.cube)
         if len(errors) == len(task.fields):
             raise errors[0]
         masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
-        bands = reflectance(means(pixels.cut(task, bands_read(cube)), masks, offsets))
+        dn = pixels.cut(task, bands_read(cube))
+        bands = reflectance(means(dn, masks, offsets))
         rows = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
-        return SliceResult(task.id, rows=rows, failures=failures_of(task, errors))
+        image = task.image_task
+        if image is None:
+            return SliceResult(task.id, rows=rows, failures=failures_of(task, errors))
+        part = [slice(each.start, each.stop) for each in task.geobox.overlap_roi(image.geobox)]
+        write = partial(self._write, image, dn[(..., *part)], masks.part(*part))
+        return replace(deliver(write, task.aoi.id, task.id, self.output), rows=rows)
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
+        task = task.image_task or task if isinstance(task, FieldTask) else task
         reasons = explain(_masks(task, layers, config))
         counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
         return SliceResult(task.id, rejected=rejection(counts, limit_percent))
 
-    def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
-        """Write the files of an image."""
-        cube = self.config.cube
-        masks, offsets, bands = _masks(task, layers, cube), offsets_dn(task.scenes, cube), bands_read(cube)
+    def _write_pixels(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
+        bands = bands_read(self.config.cube)
         dn = pixels.of(task, bands) if bands else None
+        return self._write(task, dn, _masks(task, layers, self.config.cube), folder)
+
+    def _write(self, task: Task, dn: np.ndarray | None, masks: Screened, folder: Path) -> Written:
+        """Write the files of an image.
+
+        Parameters
+        ----------
+        dn
+            Dims (scene, band, y, x), from `Pixels.of`; None if there are only bands of classes.
+        """
+        cube = self.config.cube
+        offsets, bands = offsets_dn(task.scenes, cube), bands_read(cube)
         area = inside(task.geobox, task.aoi.geometry)
         beyond = BeyondInt16()
         if cube.indices:

@@ -19,7 +19,7 @@ from s2cube.fields.join import join, same_scenes
 from s2cube.fields.patches import FieldTask, Patch, crs_of_fields, patches
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
-from s2cube.scenes.recipe import lattice_part, processing_part, recipe
+from s2cube.scenes.recipe import lattice_part
 from s2cube.scenes.scene import footprint
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn
@@ -57,7 +57,6 @@ class FieldPlans:
     skipped: list[str] = field(default_factory=list)
     failures: list[SliceFailure] = field(default_factory=list)
     _losing: list["_Losing"] = field(default_factory=list)
-    _processings: dict[str, str] = field(default_factory=dict)
 
     def add(self, patch: Patch) -> None:
         """Add the slices of a patch."""
@@ -74,31 +73,23 @@ class FieldPlans:
         todo, lost = [], set[str]()
         found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
         ids = slice_ids(patch.fields.ids, patch.label(time_slice))
-        processing = self._processing(patch, time_slice)
+        lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
         for position, (slice_id, outline) in enumerate(zip(ids, patch.digests, strict=True)):
             row = self.stored.get(slice_id)
-            expected = Recipe.of(outline, (time_slice.recipe, processing), self.key.id)
             if row is None or self.config.job.overwrite:
                 todo.append(position)
-            elif row.has(expected, self.key):
+            elif row.has(Recipe.of(outline, time_slice, lattice, self.key.id), self.key):
                 self.skipped.append(slice_id)
             else:
                 todo.append(position)
                 if row.key and row.key.settings == self.key.settings and row.recipe.outline == outline:
                     lost |= {*row.scenes} - found
         if todo:
-            task = patch.task(time_slice, np.array(todo, np.intp), processing, self.key.id)
+            task = patch.task(time_slice, np.array(todo, np.intp), lattice, self.key.id)
             if lost:
                 self._losing.append(_Losing(task, frozenset(lost)))
             else:
                 self.todo.append(task)
-
-    def _processing(self, patch: Patch, time_slice: TimeSlice) -> str:
-        if time_slice.recipe not in self._processings:
-            config = self.config.cube
-            parts = [processing_part(scene, config) for scene in time_slice.scenes]
-            self._processings[time_slice.recipe] = recipe(lattice_part(str(patch.geobox.crs), config), parts)
-        return self._processings[time_slice.recipe]
 
     def decide_on_lost_scenes(self, catalogue: Catalogue) -> None:
         """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes."""
@@ -194,7 +185,7 @@ def _plans(
 
 def _plan(aoi: AOI, crs: str, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig) -> Plan:
     geobox = aoi_geobox(aoi, config.cube.crs, config.cube.resolution_m)
-    found = planner.slices(scenes, aoi.id, aoi.lon, crs, lattice_part(crs, config.cube))
+    found = planner.slices(scenes, aoi.id, aoi.lon, crs, "")
     return narrow(Plan(aoi, geobox, *found), config.search)
 
 
