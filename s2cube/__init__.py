@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from s2cube.cube.open_cube import open_cube
     from s2cube.errors import S2CubeError
     from s2cube.inventory.open_output import open_output
-    from s2cube.jobs.pipeline import run
     from s2cube.jobs.write_cogs import write_cogs
+    from s2cube.runs.run import run
     from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
     from s2cube.zonal.statistics_of import statistics
@@ -97,7 +97,7 @@ _HOMES = {
     "open_output": "inventory.open_output:open_output",
     "read_aoi": "area.areas:read_aoi",
     "read_aois": "area.areas:read_aois",
-    "run": "jobs.pipeline:run",
+    "run": "runs.run:run",
     "save_items": "stac.source:save_items",
     "search": "scenes.search_items:search_items",
     "statistics": "zonal.statistics_of:statistics",

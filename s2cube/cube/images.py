@@ -14,7 +14,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import ReadGrid
 from s2cube.cube.reads import Read
 from s2cube.cube.stack import read_layers
-from s2cube.cube.tap import Observers, Tap
+from s2cube.cube.tap import NOBODY, Observers, Tap
 from s2cube.fetch.store import Access
 from s2cube.kernels import mask
 from s2cube.kernels.indices import LARGEST_INT16, BeyondInt16, beyond_int16, index_values, pack_index
@@ -117,7 +117,7 @@ def _explain(masks: Screened, inside: np.ndarray) -> np.ndarray:
 
 def images(
     dn: da.Array | None, masks: da.Array, inside: da.Array, offsets: Sequence[np.ndarray], config: CubeSection,
-    observers: Observers = Observers(),
+    observers: Observers = NOBODY,
 ) -> da.Array:  # fmt: skip
     """Combine the scenes of slices lazily, and clip the images to an area of interest.
 

@@ -28,6 +28,9 @@ class Observers:
     tap: "Tap | None" = None
 
 
+NOBODY = Observers()
+
+
 class Tap:
     """Receives the chunks of the image of one time slice. Several threads may call it, each with other chunks.
 

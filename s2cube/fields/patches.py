@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pystac
@@ -158,35 +158,36 @@ class FieldTask(Task):
         return [_geobox(each, size_m, self.geobox.crs) for each in cells]
 
 
-def with_statistics(task: Task, lattice: str, key: str) -> Task:
+def patch_of(plan: Plan) -> Patch:
+    """Return the patch of a single area.
+
+    The grid of its images may be smaller than the area by a hundredth of a cell. The grid of the patch is not.
+    """
+    crs, size_m = plan.geobox.crs, float(plan.geobox.affine.a)
+    assert crs is not None
+    fields = Fields.of_aois([plan.aoi])
+    projected = replace(fields, shapes=fields.shapes_in(crs), crs=str(crs))
+    box = _geobox(_cells(shapely.bounds(projected.shapes), size_m)[0], size_m, crs)
+    return Patch(projected, fields.digests(), box, (box,), plan)
+
+
+def with_statistics(task: Task, patch: Patch, lattice: str, key: str) -> Task:
     """Return the work for the image of a slice, and for the statistics of its area.
 
-    The grid of an image may be smaller than its area by a hundredth of a cell. The grid that is read is not. If they
-    differ, the statistics of a large area are computed without its image.
+    If the grids of the image and of the patch differ, the statistics of a large area are computed without its image.
 
     Parameters
     ----------
+    patch
+        From `patch_of`.
     lattice, key
         See `FieldTask`.
     """
-    crs, size_m = task.geobox.crs, float(task.geobox.affine.a)
-    assert crs is not None
-    fields, digests = _single(task.aoi, str(crs))
-    box = _geobox(_cells(shapely.bounds(fields.shapes), size_m)[0], size_m, crs)
-    if box != task.geobox and max(box.shape) * size_m > block_m(size_m):
+    size_m = float(task.geobox.affine.a)
+    if patch.geobox != task.geobox and max(patch.geobox.shape) * size_m > block_m(size_m):
         return task
-    day = date.fromisoformat(solar_day(task.slice.time, task.aoi.lon))
-    return FieldTask(
-        task.aoi, box, task.slice, task.search, fields=fields, digests=digests, day=day, lattice=lattice, key=key,
-        read=(box,), image=task.geobox,
-    )  # fmt: skip
-
-
-@lru_cache(1)
-def _single(aoi: AOI, crs: str) -> tuple[Fields, NDArray[np.object_]]:
-    """Return an area as a field on a CRS, and the digest of its outline. Slices of one area follow each other."""
-    fields = Fields.of_aois([aoi])
-    return replace(fields, shapes=fields.shapes_in(CRS(crs)), crs=crs), fields.digests()
+    of_patch = patch.task(task.slice, np.arange(1), lattice, key)
+    return replace(of_patch, aoi=task.aoi, slice=task.slice, search=task.search, image=task.geobox)
 
 
 def crs_of_fields(fields: Fields, crs: str) -> NDArray[np.object_]:

@@ -46,6 +46,8 @@ class Summary:
     expected
         Requests and bytes that were predicted from the items, for one worker process. `requests_at_most` and
         `bytes_at_most` are the maxima for the workers of the run: each process fetches shared parts of files itself.
+    rows
+        Number of rows of statistics that were written; None if the job has no statistics.
     """
 
     written: list[str]
@@ -55,6 +57,7 @@ class Summary:
     requests: int
     bytes: int
     expected: dict[str, int]
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,13 @@ class BlockComputation:
         masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
         dn = pixels.cut(task, bands_read(cube))
         bands = reflectance(means(dn, masks, offsets))
-        rows = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
+        found = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
         image = task.image_task
         if image is None:
-            return SliceResult(task.id, rows=rows, failures=failures_of(task, errors))
-        part = [slice(each.start, each.stop) for each in task.geobox.overlap_roi(image.geobox)]
-        write = partial(self._write, image, dn[(..., *part)], masks.part(*part))
-        return replace(deliver(write, task.aoi.id, task.id, self.output), rows=rows)
+            return SliceResult(task.id, rows=found, failures=failures_of(task, errors))
+        rows, columns = (slice(each.start, each.stop) for each in task.geobox.overlap_roi(image.geobox))
+        write = partial(self._write, image, dn[:, :, rows, columns], masks.part(rows, columns))
+        return replace(deliver(write, task.aoi.id, task.id, self.output), rows=found)
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""

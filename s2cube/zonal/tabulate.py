@@ -112,7 +112,7 @@ class StatisticsPlans:
 
 
 @dataclass
-class _Total:
+class Total:
     """What a run has done."""
 
     rows: int = 0
@@ -122,6 +122,7 @@ class _Total:
     traffic: Traffic = field(default_factory=Traffic)
 
     def summary(self) -> TableSummary:
+        """Return the same in the form for people and scripts."""
         failures = sorted(self.failures, key=lambda each: each.slice)
         return TableSummary(
             rows=self.rows,
@@ -135,17 +136,15 @@ class _Total:
 
 def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None) -> TableSummary:
     """Compute the rows of a job, and write the table. This process must have the lease of the output."""
-    output, total = lease.output, _Total()
+    output, total = lease.output, Total()
     output.failures.remove({each.slice for each in plans.source.failures})
     output.failures.add(plans.source.failures)
     total.failures += plans.source.failures
     moved = write_areas(output, plans.source.columns)
     for job in plans.jobs():
-        forecasts = forecast(job, headers=False)
-        job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
         writer = TableWriter(Table(output), job.key, job.squares, moved)
         try:
-            _write_part(job, lease, writer, total, watch)
+            write_part(job, lease, writer, total, watch)
         finally:
             writer.flush()
         total.rows += writer.rows
@@ -156,7 +155,10 @@ def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None)
     return total.summary()
 
 
-def _write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: _Total, watch: Watch | None) -> None:
+def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Total, watch: Watch | None) -> None:
+    """Compute the rows of a planned job, and add them to a writer. The caller flushes it."""
+    forecasts = forecast(job, headers=False)
+    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
     if watch:
         watch.begin(job)
     before = lease.progress

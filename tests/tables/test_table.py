@@ -22,13 +22,13 @@ RED, NIR = Key(("red_mean",), "search"), Key(("nir_mean", "nir_p90"), "search")
 
 def rows_of(key: Key, day: int = 1, pixels: str = "a", processing: str = "p", **values: float) -> pa.Table:
     """One row for each field; the value is in every column of the key."""
-    ids = np.array(list(values), object)
+    ids, time = np.array(list(values), object), datetime(2024, 5, day, 10, 20, 31, 24000, UTC)
     column = np.array(list(values.values()), np.float32)
     known = np.full(len(ids), 50.0)
     return table_of(
         [
             DayRows(
-                ids, f"202405{day:02}", date(2024, 5, day), datetime(2024, 5, day, 10, 20, 31, 24000, UTC), ("S2A", "S2B"),
+                ids, f"202405{day:02}", date(2024, 5, day), time, ("S2A", "S2B"),
                 known, known, np.full(len(ids), np.nan), dict.fromkeys(key.columns, column),
                 [str(Recipe(pixels * 16, processing * 16, "0" * 12, key.id)) for _ in ids],
             )
