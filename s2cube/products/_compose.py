@@ -175,8 +175,8 @@ def _geometric(stack: Stack) -> np.ndarray:
         raise ValueError("a geometric median needs spectral bands, and the function that computes the other bands")
     spectra = np.full((spectral.size, stack.cells), np.nan)
     for cells, observed in _equal_counts(stack):
-        spectra[:, cells] = geomedian(observed)
-    spectrum = _packed(spectra / stack.packing.scale, stack)
+        spectra[:, cells] = geomedian(observed, stack.packing.scale)
+    spectrum = _packed(spectra, stack)
     if stack.indices_of is None:
         return spectrum
     made = np.empty((stack.values.shape[1], stack.cells), stack.values.dtype)
@@ -187,7 +187,7 @@ def _geometric(stack: Stack) -> np.ndarray:
 
 
 def _equal_counts(stack: Stack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield cells with the same number of observations, and their spectra: (observation, band, cell), reflectance."""
+    """Yield cells with the same number of observations, and their spectra: (observation, band, cell), float64."""
     spectral = np.flatnonzero(stack.is_spectral)
     flat = stack.values.reshape(*stack.values.shape[:2], stack.cells)
     count = stack.is_observed.sum(0)
@@ -197,7 +197,7 @@ def _equal_counts(stack: Stack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, every.size, size):
             cells = every[start : start + size]
             time = np.nonzero(stack.is_observed[:, cells].T)[1].reshape(-1, number).T
-            yield cells, flat[time[:, None], spectral[:, None], cells] * np.float64(stack.packing.scale)
+            yield cells, flat[time[:, None], spectral[:, None], cells].astype("float64")
 
 
 def _chosen(stack: Stack, method: Method) -> tuple[np.ndarray, np.ndarray]:
@@ -222,7 +222,8 @@ def _nearest(stack: Stack) -> np.ndarray:
         raise ValueError("a medoid needs spectral bands")
     found = np.zeros(stack.cells, int)
     for cells, observed in _equal_counts(stack):
-        distance = np.sqrt(((observed - geomedian(observed)) ** 2).sum(1))
+        scale = stack.packing.scale
+        distance = np.sqrt(((observed - geomedian(observed, scale)) ** 2).sum(1)) * scale
         nearest = (distance <= distance.min(0) + _TIE).argmax(0)
         # The index among the observations becomes the index among the days.
         rank = stack.is_observed[:, cells].cumsum(0) - 1

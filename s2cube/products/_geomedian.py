@@ -39,19 +39,21 @@ _LEAST = 1e-12
 """Least divisor."""
 
 
-def geomedian(spectra: np.ndarray) -> np.ndarray:
+def geomedian(spectra: np.ndarray, scale: float = 1) -> np.ndarray:
     """Return the geometric median of the spectra of each cell.
 
     Parameters
     ----------
     spectra
-        Dims (observation, band, cell), float64, reflectance. All values are valid.
+        Dims (observation, band, cell), float64. All values are valid.
+    scale
+        Reflectance of the value 1.
 
     Returns
     -------
     ndarray
-        Dims (band, cell), float64. The mean of one or two observations: two have no median of their own. With one band
-        the median: the mean of the two middle values of an even number.
+        Dims (band, cell), float64, with the same scale. The mean of one or two observations: two have no median of
+        their own. With one band the median: the mean of the two middle values of an even number.
     """
     count, bands, cells = spectra.shape
     if count <= 2:
@@ -63,24 +65,24 @@ def geomedian(spectra: np.ndarray) -> np.ndarray:
     size = max(_CHUNK_CELLS, _CHUNK_VALUES // (count * bands))
     for start in range(0, cells, size):
         part = slice(start, start + size)
-        found[:, part], is_done[part] = _of_chunk(spectra[:, :, part])
+        found[:, part], is_done[part] = _of_chunk(spectra[:, :, part], scale)
     if not is_done.all():
         rest = np.flatnonzero(~is_done)
         middle = spectra[:, :, rest].mean(0)
-        x, estimate = spectra[:, :, rest] - middle, found[:, rest] - middle
+        x, estimate = (spectra[:, :, rest] - middle) * scale, (found[:, rest] - middle) * scale
         for blur in _BLURS:
             search = Search(x, estimate, blur)
             search.run(_MOST_STEPS)
             estimate = search.found
-        found[:, rest] = estimate + middle
+        found[:, rest] = estimate / scale + middle
     return found
 
 
-def _of_chunk(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _of_chunk(spectra: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the geometric medians of a chunk of cells, and which of them are finished."""
     middle = spectra.mean(0)
     # Differences from the mean are small, so float32 keeps more digits of them.
-    x = spectra - middle
+    x = (spectra - middle) * scale
     rough = Search(x.astype("float32"), np.zeros(middle.shape, "float32"))
     rough.run(_FEW_STEPS)
     found = rough.found.astype("float64")
@@ -91,7 +93,7 @@ def _of_chunk(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     fine = Search(x[:, :, rest], found[:, rest])
     fine.run(_FEW_STEPS)
     found[:, rest], is_done[rest] = fine.found, fine.is_done
-    return found + middle, is_done
+    return found / scale + middle, is_done
 
 
 class Search:
@@ -165,6 +167,8 @@ class Search:
         pull = apart.sum(0)
         np.multiply(apart, np.sqrt(inverse, out=inverse)[:, None], out=work)
         newton = solve(self._curvature(weight), pull)
+        # The result is not farther than the sum of distances. Without curvature a step has no limit.
+        newton *= np.minimum(1, total / np.maximum(np.abs(newton).max(0), _LEAST))
         squared = (newton * newton).sum(0)
         # Rounding is no reason to go back.
         is_worse = total > self._total * (1 + 4 * np.finfo(total.dtype).eps)

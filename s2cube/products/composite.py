@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
+import odc.geo.xr  # noqa: F401  registers .odc
 import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
@@ -100,7 +101,7 @@ def composite(
     (('time', 'band', 'y', 'x'), (2, 2, 89, 154), ['202205', '202206'])
     >>> whole = s2cube.composite(cube, period="all", method="medoid").compute()
     >>> whole.period.item(), int(whole["count"].max())
-    ('20220520-20220619', 2)
+    ('20220520-20220614', 2)
     """
     chosen = Method.parse(method, score, min_count)
     source = _Source.of(cube)
@@ -193,13 +194,15 @@ class _Source:
         every = da.map_blocks(
             _compose_chunk, values, self.days[part], self.is_spectral, method,
             self.bands.index(method.score) if method.score else None,
-            drop_axis=(0, 1), chunks=(rows, columns), meta=np.empty((0, 0), values.dtype), name=None,
+            drop_axis=(0, 1), chunks=(rows, columns), meta=np.empty((0, 0), values.dtype),
         )  # fmt: skip
-        bands = (values.shape[1],)
-        layers = [every.map_blocks(itemgetter(0), new_axis=0, chunks=(bands, rows, columns), meta=values._meta[0])]
-        for number in range(1, 3 if method.name in DAY_METHODS else 2):
-            layers.append(every.map_blocks(itemgetter(number), meta=np.empty((0, 0), "uint16")))
-        return layers
+        whole, plane = np.empty((0, 0, 0), values.dtype), np.empty((0, 0), "uint16")
+        chunks = (values.shape[1],), rows, columns
+        layers = range(1, 3 if method.name in DAY_METHODS else 2)
+        return [
+            every.map_blocks(itemgetter(0), new_axis=0, chunks=chunks, meta=whole),
+            *(every.map_blocks(itemgetter(number), meta=plane) for number in layers),
+        ]
 
 
 def _compose_chunk(
@@ -242,5 +245,8 @@ def _lon(cube: xr.DataArray) -> float:
     """Return the longitude of the area, or else of the middle of the grid, degrees east."""
     if outline := cube.attrs.get("aoi_wkt_lonlat"):
         return AOI("area", Geometry(shapely.from_wkt(outline), "EPSG:4326")).lon
-    extent = cube.odc.geobox.extent
-    return float(extent.centroid.to_crs("EPSG:4326").coords[0][0])
+    geobox = cube.odc.geobox
+    if geobox is None or geobox.crs is None:
+        problem = "has no grid with a CRS, so the solar day of its times is not known"
+        raise ConfigError("the cube", problem, "Give it a CRS: cube.rio.write_crs('EPSG:N')")
+    return float(geobox.extent.centroid.to_crs("EPSG:4326").coords[0][0])
