@@ -197,7 +197,7 @@ def _equal_counts(stack: Stack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, every.size, size):
             cells = every[start : start + size]
             time = np.nonzero(stack.is_observed[:, cells].T)[1].reshape(-1, number).T
-            yield cells, flat[time[:, None], spectral[:, None], cells].astype("float64")
+            yield cells, flat[time[:, None], spectral[:, None], cells].astype("float64", order="C")
 
 
 def _chosen(stack: Stack, method: Method) -> tuple[np.ndarray, np.ndarray]:

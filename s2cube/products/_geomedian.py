@@ -69,7 +69,7 @@ def geomedian(spectra: np.ndarray, scale: float = 1) -> np.ndarray:
     if not is_done.all():
         rest = np.flatnonzero(~is_done)
         middle = spectra[:, :, rest].mean(0)
-        x, estimate = (spectra[:, :, rest] - middle) * scale, (found[:, rest] - middle) * scale
+        x, estimate = (spectra.take(rest, 2) - middle) * scale, (found[:, rest] - middle) * scale
         for blur in _BLURS:
             search = Search(x, estimate, blur)
             search.run(_MOST_STEPS)
@@ -90,7 +90,7 @@ def _of_chunk(spectra: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray
     at = np.flatnonzero(is_done)
     found[:, at] = x[rough.observation[at], :, at].T
     rest = np.flatnonzero(~is_done)
-    fine = Search(x[:, :, rest], found[:, rest])
+    fine = Search(x.take(rest, 2), found[:, rest])
     fine.run(_FEW_STEPS)
     found[:, rest], is_done[rest] = fine.found, fine.is_done
     return found / scale + middle, is_done
@@ -143,7 +143,8 @@ class Search:
         self.found[:, self._cell] = self._base
 
     def _keep(self, which: np.ndarray) -> None:
-        self._x, self._y = self._x[:, :, which], self._y[:, which]
+        # `take` keeps the order of dimensions in memory, an index does not.
+        self._x, self._y = self._x.take(which, 2), self._y[:, which]
         self._base, self._move = self._base[:, which], self._move[:, which]
         self._total, self._share, self._cell = self._total[which], self._share[which], self._cell[which]
         # New arrays for each operation would cost more time than the operation.
