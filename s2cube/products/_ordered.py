@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-_CHUNK_VALUES = 1 << 17
+_CHUNK_VALUES = 1 << 19
 """Values that are sorted at a time, so that they stay in the cache of a core."""
 
 
