@@ -33,7 +33,7 @@ _NEAR = 1e-6
 """Distance to an observation (reflectance) below which only this test finishes a cell."""
 
 _TEST_TOLERANCE = 1e-5
-"""Tolerance of this test, relative to the pull of one observation. It moves the result by less than 1e-5."""
+"""Tolerance of this test, relative to the pull of one observation: more than the rounding of float32."""
 
 _LEAST = 1e-12
 """Least divisor."""
