@@ -23,6 +23,10 @@ The files of these examples are those of the command ``s2cube demo``.
 >>> cube = s2cube.open_cube("scenes.geojson", farm, bands=["red", "nir"], resolution=60)
 >>> paths = s2cube.write_cogs(cube, "images")
 
+`composite`: make one image of all images of a month, a season, a year or another period.
+
+>>> month = s2cube.composite(cube, period="month", method="median")
+
 `load_config`: read the settings of a job. `JobConfig`: these settings. `run`: run the job.
 
 >>> config = s2cube.load_config({"stac": "scenes.geojson", "bands": "red,nir", "resolution": 60, "out": "out"})
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from s2cube.errors import S2CubeError
     from s2cube.inventory.open_output import open_output
     from s2cube.jobs.write_cogs import write_cogs
+    from s2cube.products.composite import composite
     from s2cube.runs.run import run
     from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
@@ -75,6 +80,7 @@ __all__ = [
     "AOI",
     "JobConfig",
     "S2CubeError",
+    "composite",
     "load_config",
     "open_cube",
     "open_output",
@@ -92,6 +98,7 @@ _HOMES = {
     "AOI": "area.aoi:AOI",
     "JobConfig": "config.sections:JobConfig",
     "S2CubeError": "errors:S2CubeError",
+    "composite": "products.composite:composite",
     "load_config": "config.loading:load_config",
     "open_cube": "cube.open_cube:open_cube",
     "open_output": "inventory.open_output:open_output",

@@ -137,8 +137,8 @@ def test_light(code: str) -> None:
 
 def test_public_names() -> None:
     assert s2cube.__all__ == [
-        "AOI", "JobConfig", "S2CubeError", "load_config", "open_cube", "open_output", "read_aoi", "read_aois", "run",
-        "save_items", "search", "statistics", "write_cogs",
+        "AOI", "JobConfig", "S2CubeError", "composite", "load_config", "open_cube", "open_output", "read_aoi",
+        "read_aois", "run", "save_items", "search", "statistics", "write_cogs",
     ]  # fmt: skip
     assert all(callable(getattr(s2cube, name)) for name in s2cube.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'cubes'"):
