@@ -18,7 +18,8 @@ from s2cube.cli._reports import (
 )
 
 if TYPE_CHECKING:
-    from s2cube.jobs.job import Forecasts, Job
+    from s2cube.jobs.forecasts import Forecasts
+    from s2cube.jobs.job import Job
     from s2cube.jobs.results import Cost
 
 HeadersFlag = Annotated[
@@ -35,7 +36,8 @@ def plan(
 ) -> int:
     """Show what run would do: the slices, their scenes, and the requests, bytes and memory that they need."""
     console = set_up_console(console)
-    from s2cube.jobs.job import forecast, plan_job
+    from s2cube.jobs.forecasts import forecast
+    from s2cube.jobs.job import plan_job
     from s2cube.storage.output import Output
 
     settings = load_settings(flags, config)

@@ -7,7 +7,6 @@ import numpy as np
 import shapely
 
 from s2cube.area.antimeridian import split
-from s2cube.fields._ranges import ranges
 from s2cube.fields._sedona import sedona_join
 from s2cube.fields.fields import Fields
 
@@ -103,7 +102,7 @@ def _whole_pairs(fields: Fields, positions: "NDArray[np.intp]", outlines: "NDArr
 
     def pairs(is_some: "NDArray[np.bool_]") -> "Pairs":
         some = groups[is_some]
-        return positions[order[ranges(first[some], sizes[some])]], np.repeat(met[is_some], sizes[some])
+        return positions[order[_ranges(first[some], sizes[some])]], np.repeat(met[is_some], sizes[some])
 
     return [pairs(is_inside), _tested(fields, *pairs(~is_inside), outlines)]
 
@@ -188,4 +187,12 @@ def _are_equal(
     examples: "NDArray[np.intp]",
 ) -> bool:
     """Check that each field has exactly the scenes of its example: hashes of different scenes may be equal."""
-    return bool((counts == counts[examples]).all() and (scenes == scenes[ranges(first[examples], counts)]).all())
+    return bool((counts == counts[examples]).all() and (scenes == scenes[_ranges(first[examples], counts)]).all())
+
+
+def _ranges(first: "NDArray[np.intp]", sizes: "NDArray[np.intp]") -> "NDArray[np.intp]":
+    """Return the integers of several ranges, one range after the other."""
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    found: NDArray[np.intp] = np.arange(total) + np.repeat(first - (ends - sizes), sizes)
+    return found

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from s2cube.config.sections import ClusterSection
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
-from s2cube.jobs.job import Job, batches_of, forecast
+from s2cube.jobs.forecasts import batches_of, forecast
+from s2cube.jobs.job import Job
 from s2cube.jobs.recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.results import Summary
 from s2cube.storage.lease import Lease

@@ -15,7 +15,7 @@ import xarray as xr
 from s2cube.config.sections import OutputSection
 from s2cube.cube.cut import ComputedImage
 from s2cube.cube.facts import SliceFacts
-from s2cube.cube.images import OffsetCheck
+from s2cube.cube.offset_check import OffsetCheck
 from s2cube.errors import WriteError
 from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import Packing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from s2cube.fields.coverage import Coverage
+from s2cube.products.coverage import Coverage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def field_statistics(
     --------
     >>> import numpy as np, shapely
     >>> from odc.geo.geobox import GeoBox
-    >>> from s2cube.fields.coverage import coverage
+    >>> from s2cube.products.coverage import coverage
     >>> grid = GeoBox.from_bbox((0, 0, 90, 60), "EPSG:32633", resolution=30)
     >>> fields = coverage(np.array([shapely.box(15, 0, 60, 30)]), grid)
     >>> values = np.array([[[9, 9, 9], [0.1, 0.4, np.nan]]], np.float32)

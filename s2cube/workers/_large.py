@@ -13,7 +13,8 @@ from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.chunks import ReadGrid
 from s2cube.cube.cut import inside_chunks, labelled
 from s2cube.cube.facts import slice_facts
-from s2cube.cube.images import OffsetCheck, images, means_of, reasons, screened
+from s2cube.cube.images import images, means_of, reasons, screened
+from s2cube.cube.offset_check import OffsetCheck
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read, reads, with_cloud
 from s2cube.cube.stack import read_bands

@@ -14,9 +14,10 @@ from s2cube.area.grid import aoi_geobox
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import solar_day, timestamp
 from s2cube.errors import SliceError
+from s2cube.fields.division import crs_of_fields, patches
 from s2cube.fields.fields import Fields
 from s2cube.fields.join import join, same_scenes
-from s2cube.fields.patches import FieldTask, Patch, crs_of_fields, patches
+from s2cube.fields.patches import FieldTask, Patch
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.recipe import lattice_part

@@ -115,7 +115,7 @@ def _rows(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) 
     from s2cube.tables.rows import schema
     from s2cube.workers.batches import batches
     from s2cube.workers.worker import compute_batch
-    from s2cube.zonal.statistics_job import for_statistics
+    from s2cube.zonal._statistics_job import for_statistics
 
     config = for_statistics(config)
     plans = _planned(items, aois, config)
@@ -140,7 +140,7 @@ def _planned(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfi
     from s2cube.scenes.plan import Planner
     from s2cube.scenes.scene_facts import SceneFacts
     from s2cube.zonal._plans import FieldPlans, plan_fields
-    from s2cube.zonal.statistics_job import key_of
+    from s2cube.zonal._statistics_job import key_of
 
     plans, planner, scenes = FieldPlans(config, key_of(config), {}), Planner(config.cube), list(map(SceneFacts, items))
     groups: dict[str, list[AOI]] = {}

@@ -12,7 +12,7 @@ from s2cube.config.times import timestamp
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
 from s2cube.fields.spool import FieldSpool
-from s2cube.jobs.job import batches_of, forecast
+from s2cube.jobs.forecasts import batches_of, forecast
 from s2cube.jobs.pipeline import Watch, computer
 from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
@@ -31,7 +31,7 @@ from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
 from s2cube.zonal._plans import FieldPlans, footprints_of, plan_fields, scenes_of
 from s2cube.zonal._source import Source, read_source
-from s2cube.zonal.statistics_job import StatisticsJob, for_statistics, key_of
+from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike

@@ -22,7 +22,7 @@ from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
 from s2cube.zonal._plans import FieldPlans
-from s2cube.zonal.statistics_job import StatisticsJob, for_statistics, key_of
+from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 from s2cube.zonal.tabulate import Total, write_part
 
 

@@ -16,14 +16,15 @@ import pytest
 from distributed import Client
 from rasterio._env import get_gdal_config
 
-import s2cube.jobs.job
+import s2cube.jobs.forecasts
 import s2cube.workers.worker
 from s2cube.cluster.policy import Retry
 from s2cube.cluster.this_process import active_client, is_worker, worker_memory_bytes
 from s2cube.cluster.threads import Threads
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
-from s2cube.jobs.job import Job, forecast, plan_job
+from s2cube.jobs.forecasts import forecast
+from s2cube.jobs.job import Job, plan_job
 from s2cube.storage.lease import read_record
 from s2cube.storage.output import Output
 from support.runs import CORNER_DAYS as DAYS
@@ -195,10 +196,10 @@ class TestWhichJobsAreSmall:
             "_WRITTEN_CPU_S": sum(cost.output_bytes for cost in costs),
         }[limited]
         for name in ("_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"):
-            monkeypatch.setattr(s2cube.jobs.job, name, float(name == limited))
-        monkeypatch.setattr(s2cube.jobs.job, "_small_cpu_s", lambda _: amount + 0.5)
+            monkeypatch.setattr(s2cube.jobs.forecasts, name, float(name == limited))
+        monkeypatch.setattr(s2cube.jobs.forecasts, "_small_cpu_s", lambda _: amount + 0.5)
         assert forecast(job, headers=False).in_threads
-        monkeypatch.setattr(s2cube.jobs.job, "_small_cpu_s", lambda _: amount - 0.5)
+        monkeypatch.setattr(s2cube.jobs.forecasts, "_small_cpu_s", lambda _: amount - 0.5)
         assert not forecast(job, headers=False).in_threads
 
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import s2cube.products.statistics
-from s2cube.fields.coverage import areas_in_cells, coverage
+from s2cube.products.coverage import areas_in_cells, coverage
 from s2cube.products.statistics import field_statistics, weighted_share
 from support.zonal import HEIGHT, LEFT, OUTSIDE, SHAPES, TOP, WIDTH, areas, exact, placed, small_grid
 

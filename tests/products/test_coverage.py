@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-import s2cube.fields.coverage
-from s2cube.fields.coverage import Coverage, areas_in_cells, coverage
+import s2cube.products.coverage
+from s2cube.products.coverage import Coverage, areas_in_cells, coverage
 from support.zonal import HEIGHT, LEFT, OUTSIDE, SHAPES, TOP, WIDTH, areas, on_grid, placed, polygonal, small_grid
 
 GRIDS = {
@@ -140,8 +140,8 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = small_grid()
     shapes = placed(OUTSIDE | SHAPES | {f"{name}-2": each for name, each in OUTSIDE.items()}, grid)
     expected = coverage(shapes, grid)
-    monkeypatch.setattr(s2cube.fields.coverage, "_PIECES_AT_ONCE", 20)
-    assert len(list(s2cube.fields.coverage._portions(shapes, grid))) > 10
+    monkeypatch.setattr(s2cube.products.coverage, "_PIECES_AT_ONCE", 20)
+    assert len(list(s2cube.products.coverage._portions(shapes, grid))) > 10
     found = coverage(shapes, grid)
     for name in ("starts", "cells", "shares"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
