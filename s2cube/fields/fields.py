@@ -126,7 +126,8 @@ def plain_lonlat(shapes: "NDArray[np.object_]", crs: CRS) -> tuple["NDArray[np.o
     """
     is_plain = _is_on_globe(shapes) if crs.geographic else ~is_bent(shapes, crs, STRAIGHT_M)
     lonlat = shapes.copy()
-    if crs != LONLAT:
+    # shapely has longitude first also if the CRS has latitude first.
+    if not crs.proj.equals(LONLAT.proj, ignore_axis_order=True):
         transform = crs.transformer_to_crs(LONLAT)
         lonlat = shapely.transform(shapes, lambda points: np.column_stack(transform(*points.T)))
     return lonlat, is_plain & _is_on_globe(lonlat)
