@@ -183,7 +183,7 @@ class TestGeoParquet:
             (FRAME, {"layer": "x"}, "GeoParquet has no layers"),
             (FRAME, {"crs": 32632}, "which is not the CRS EPSG:32632"),
             (FRAME.assign(name=["a", "A"]), {}, "features 'a' and 'A' would both be written as 'A'"),
-            (MANY.assign(id=["a", "b", "c", "d", "Ä"], x=["ä", "1", "2", "Ä", "5"]), {"id_property": "x"}, "'ä' and 'Ä'"),
+            (MANY.assign(x=["ä", "1", "2", "Ä", "5"]), {"id_property": "x"}, "features 'ä' and 'Ä' would both"),
             (MANY.assign(id=["1", "2", "///", "4", "5"]), {}, "feature '///': has an id with no letter or digit"),
         ],
     )  # fmt: skip
@@ -204,7 +204,8 @@ class TestGeoParquet:
 with np.errstate(invalid="ignore"):
     NOT_A_NUMBER = shapely.from_wkt("POLYGON ((0 0, nan 1, 1 1, 0 0))")
 SHAPES = [
-    SQUARE, HOLE, PARTS, OVER, JUMP, BOWTIE, None, shapely.Polygon(), shapely.Point(1, 2), shapely.box(500, 10, 501, 95),
+    SQUARE, HOLE, PARTS, OVER, JUMP, BOWTIE, None, shapely.Polygon(), shapely.Point(1, 2),
+    shapely.box(500, 10, 501, 95),
     shapely.force_3d(OTHER), shapely.box(-100, 10, 100, 11), shapely.GeometryCollection([SQUARE]),
     shapely.box(370, 10, 371, 11), NOT_A_NUMBER, shapely.box(800, 0, 801, 1),
     shapely.Polygon([(10, 80), (130, 80), (-110, 80)]),
@@ -259,7 +260,10 @@ class TestWithin:
         shapes = list(shapely.box(west, south, west + 0.5, south + 0.5))
         return geopandas.GeoDataFrame({"id": range(200)}, geometry=shapes, crs="EPSG:4326")
 
-    @pytest.mark.parametrize("boxes", [[(10, -60, 40, 60), (100, 0, 120, 10)], [(170, -60, -170, 60)], [(170, -60, 190, 60)], []])  # fmt: skip
+    @pytest.mark.parametrize(
+        "boxes",
+        [[(10, -60, 40, 60), (100, 0, 120, 10)], [(170, -60, -170, 60)], [(170, -60, 190, 60)], []],
+    )
     @pytest.mark.parametrize("covering", [True, False])
     @pytest.mark.parametrize("crs", [4326, 4258, 3857])
     def test_only_what_meets_the_boxes(
