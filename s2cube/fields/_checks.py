@@ -98,7 +98,8 @@ def checked_fields(
     """
     crs = LONLAT if crs is None else named_by_code(crs)
     ids: NDArray[np.object_] = file_names(names).to_numpy(zero_copy_only=False)
-    shapes, lonlat, is_plain = _plain_shapes(shapes, crs)
+    with np.errstate(invalid="ignore"):  # a coordinate that is NaN
+        shapes, lonlat, is_plain = _plain_shapes(shapes, crs)
     bounds, centres = shapely.bounds(lonlat), centres_of(lonlat)
     invalid = []
     is_field = is_plain.copy()

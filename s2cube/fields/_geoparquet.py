@@ -56,18 +56,18 @@ class GeoParquet:
     subject
         Path or address, for errors.
     frame
-        The file without its rows, as geopandas reads it: geometry column, CRS, and the columns that are properties.
+        The file without its rows, as geopandas reads it: geometry column, and the columns that are properties.
+    crs
+        CRS of the geometries; None: degrees.
+    id_property
+        As in `Options`.
     """
 
     subject: str
     file: pq.ParquetFile
     frame: "geopandas.GeoDataFrame"
-    options: Options
-
-    @cached_property
-    def crs(self) -> "CRS | None":
-        """CRS of the geometries; None: degrees."""
-        return crs_in_file(self.subject, self.frame, self.options)
+    crs: "CRS | None"
+    id_property: str | None
 
     @cached_property
     def properties(self) -> list[str]:
@@ -82,7 +82,7 @@ class GeoParquet:
             return all(_texts(chunk).null_count == 0 for chunk in self._column(column))
 
         with as_aoi_errors(self.subject):
-            return chosen_column(self.properties, self.subject, self.options.id_property, is_complete)
+            return chosen_column(self.properties, self.subject, self.id_property, is_complete)
 
     def names(self) -> Iterator[Named]:
         """Yield the names of all features."""
@@ -121,7 +121,8 @@ class GeoParquet:
         properties = pa.Table.from_batches([batch]).select(self.properties).replace_schema_metadata()
         column = batch.column(self.frame.geometry.name)
         wkb = getattr(column, "storage", column)
-        shapes = shapely.from_wkb(wkb.to_numpy(zero_copy_only=False), on_invalid="ignore")
+        with np.errstate(invalid="ignore"):  # a coordinate that is NaN
+            shapes = shapely.from_wkb(wkb.to_numpy(zero_copy_only=False), on_invalid="ignore")
         given: list[str | None] = names.to_pylist()
         yield Features(self.subject, given, shapes, self.crs), names, properties
 
@@ -165,11 +166,11 @@ class GeoParquet:
         return bool(within.met_by(np.array([self._lonlat(*bounds)]))[0])
 
     def _lonlat(self, west: float, south: float, east: float, north: float) -> "NDArray[np.float64]":
-        """Transform bounds of a row group to degrees. If they cross the antimeridian, they go around the globe."""
+        """Transform bounds of a row group to degrees. If a row may cross the antimeridian, they go around the globe."""
         if self.crs is not None and not self.crs.geographic:
             transformer = Transformer.from_crs(self.crs.proj, LONLAT.proj, always_xy=True)
             west, south, east, north = transformer.transform_bounds(west, south, east, north)
-        if not (-180 <= west <= east <= 180 and np.isfinite([south, north]).all()):
+        if not (-180 <= west <= east <= 180 and east - west <= 180 and np.isfinite([south, north]).all()):
             west, south, east, north = -180, -90, 180, 90
         return np.array([west, south, east, north]) + _MARGIN_DEG
 
@@ -178,7 +179,8 @@ class GeoParquet:
         sides = [pc.struct_field(batch.column(path[0]), list(path[1:])) for path in self._covering]
         bounds = np.column_stack([side.to_numpy(zero_copy_only=False).astype(float) for side in sides])
         west, _, east, _ = bounds.T
-        is_usual = (west >= -180) & (west <= east) & (east <= 180)
+        # A wider row may cross the antimeridian.
+        is_usual = (west >= -180) & (west <= east) & (east <= 180) & (east - west <= 180)
         found: NDArray[np.bool_] = ~is_usual
         found[is_usual] = within.met_by(bounds[is_usual] + _MARGIN_DEG)
         return found
@@ -229,9 +231,8 @@ def open_geoparquet(address: str, options: Options, access: Access) -> GeoParque
         if not remote:
             return None
         raise AOIError(address, f"has geometries as {facts['encoding']}, not as WKB", "Download the file")
-    opened = GeoParquet(address, file, frame, options)
     check_count(address, file.metadata.num_rows)
-    return opened
+    return GeoParquet(address, file, frame, crs_in_file(address, frame, options), options.id_property)
 
 
 def _without_rows(schema: pa.Schema, address: str) -> "geopandas.GeoDataFrame":

@@ -84,7 +84,7 @@ class Fields:
         curves in other CRSs.
         """
         own = CRS(self.crs)
-        shapes = self.shapes if own == LONLAT else shapely.transform(self.shapes, _transform(own, LONLAT))
+        shapes, _ = plain_lonlat(self.shapes, own)
         rounded = shapely.transform(shapes, lambda points: np.round(points, _DIGEST_DECIMALS) + 0.0)
         contents = shapely.to_wkb(shapely.normalize(rounded), byte_order=1)
         crs = np.where(is_bent(self.shapes, own), self.crs, "")
@@ -143,7 +143,8 @@ def plain_lonlat(shapes: "NDArray[np.object_]", crs: CRS) -> tuple["NDArray[np.o
     """
     is_plain = _is_on_globe(shapes) if crs.geographic else ~is_bent(shapes, crs, STRAIGHT_M)
     lonlat = shapes.copy()
-    if crs != LONLAT:
+    # shapely has longitude first also if the CRS has latitude first.
+    if not crs.proj.equals(LONLAT.proj, ignore_axis_order=True):
         lonlat = shapely.transform(shapes, _transform(crs, LONLAT))
     return lonlat, is_plain & _is_on_globe(lonlat)
 

@@ -111,10 +111,9 @@ def _tested(
     fields: Fields, found: "NDArray[np.integer]", met: "NDArray[np.integer]", outlines: "NDArray[np.object_]"
 ) -> "Pairs":
     """Return those of the pairs that meet."""
-    bounds, of_outlines = fields.bounds_lonlat[found], shapely.bounds(outlines)[met]
-    is_near = (bounds[:, :2] <= of_outlines[:, 2:]).all(axis=1) & (bounds[:, 2:] >= of_outlines[:, :2]).all(axis=1)
-    found, met, bounds = found[is_near], met[is_near], bounds[is_near]
-    is_met = shapely.contains(outlines[met], shapely.box(*bounds.T))
+    some, numbers = np.unique(found, return_inverse=True)
+    boxes: NDArray[np.object_] = np.array(shapely.box(*fields.bounds_lonlat[some].T))
+    is_met = shapely.contains(outlines[met], boxes[numbers])
     # Only fields over an edge are left. Only they are transformed to degrees.
     left = np.flatnonzero(~is_met)
     some, numbers = np.unique(found[left], return_inverse=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from geopandas.array import GeometryDtype
 
@@ -218,6 +219,7 @@ def _column(values: "Sequence[object] | pd.Series[Any]") -> pa.Array:
         return pa.array(shapely.to_wkb(np.asarray(values)))
     try:
         column = pa.array(values, from_pandas=True)
-    except (pa.ArrowException, OverflowError):
-        column = pa.array([None if value is None or value is pd.NA else str(value) for value in values])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        is_missing = pd.isna(pd.Series(list(values), dtype=object))
+        column = pc.if_else(pa.array(is_missing), None, text_array(list(map(str, values))))
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -6,14 +6,17 @@ import random
 from itertools import pairwise
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
+from s2cube.area.antimeridian import split
 from s2cube.area.aoi import AOI
-from s2cube.area.gathering import Gathering, gather
+from s2cube.area.gathering import Gathering, gather, gather_boxes
+from s2cube.area.outline import enclosing
 
 MOST_VERTICES = 100
 LON, LAT = st.floats(-180, 179.99), st.floats(-80, 83)
@@ -125,3 +128,30 @@ def test_what_is_sent_is_short() -> None:
 
 def test_no_area() -> None:
     assert gather([]) == []
+
+
+@pytest.mark.parametrize("count", [30, 3000])
+def test_boxes_are_gathered_as_areas(count: int) -> None:
+    """Of more than a thousand boxes, the union is not computed. They are over the antimeridian and in few places."""
+    chosen = random.Random(6)
+    places = [
+        (west + chosen.uniform(0, 0.9), south + chosen.uniform(0, 0.9), 0.01, 0.01)
+        for west in (10, 30, 179.5) for south in (0, 60) for _ in range(count // 6)
+    ]  # fmt: skip
+    aois = boxes(places)
+    bounds = np.array([aoi.whole_lonlat.geom.bounds for aoi in aois])
+    gathered = gather(aois)
+    found = gather_boxes(bounds)
+    assert [tuple(positions.tolist()) for positions, _ in found] == [each.positions for each in gathered]
+    for (positions, area), each in zip(found, gathered, strict=True):
+        assert covers(each, aois)
+        assert shapely.get_num_coordinates(area.geom) <= MOST_VERTICES + 20
+        if len(positions) > 1:
+            assert area == each.search_area
+        if len(positions) > MOST_VERTICES:
+            united = enclosing(shapely.union_all(shapely.box(*bounds[positions].T)))
+            assert split(united).equals(area.geom) or (split(united) ^ area.geom).area < 1e-4
+
+
+def test_no_box() -> None:
+    assert gather_boxes(np.empty((0, 4))) == []

@@ -5,6 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pystac
 import pytest
 import shapely
@@ -14,7 +15,7 @@ from odc.geo.geom import box
 
 import s2cube
 from s2cube.area.aoi import AOI
-from s2cube.area.names import file_name, unique_file_names
+from s2cube.area.names import file_name, file_names, name_key, name_keys, unique_file_names
 from s2cube.config.sections import CubeSection
 from s2cube.errors import AOIError
 from s2cube.scenes.plan import make_plan
@@ -116,3 +117,10 @@ def test_areas_that_would_share_a_folder_are_refused(tmp_path: Path, names: tupl
 
 def test_a_text_of_combining_characters_takes_no_time() -> None:
     assert file_name("a" + "\u0301\u0316" * 500_000) == file_name("a" + "\u0301\u0316" * 600)
+
+
+@given(TEXTS | st.lists(st.text("aB1_- é", max_size=90)))
+def test_columns_of_names(texts: list[str]) -> None:
+    names = file_names(pa.array(texts, pa.string()))
+    assert names.to_pylist() == [file_name(text) for text in texts]
+    assert name_keys(names).to_pylist() == [name_key(file_name(text)) for text in texts]
