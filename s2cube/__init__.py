@@ -23,12 +23,22 @@ The files of these examples are those of the command ``s2cube demo``.
 >>> cube = s2cube.open_cube("scenes.geojson", farm, bands=["red", "nir"], resolution=60)
 >>> paths = s2cube.write_cogs(cube, "images")
 
+`composite`: make one image of all images of a month, a season, a year or another period.
+
+>>> month = s2cube.composite(cube, period="month", method="median")
+
 `load_config`: read the settings of a job. `JobConfig`: these settings. `run`: run the job.
 
 >>> config = s2cube.load_config({"stac": "scenes.geojson", "bands": "red,nir", "resolution": 60, "out": "out"})
 >>> isinstance(config, s2cube.JobConfig)
 True
 >>> summary = s2cube.run(config, aoi=farm)
+
+`statistics`: compute the statistics of every area and day, as a DataFrame.
+
+>>> rows = s2cube.statistics("scenes.geojson", farm, bands=["red", "nir"])
+>>> [round(float(mean), 2) for mean in rows["nir_mean"]]
+[0.29]
 
 `open_output`: open what a run or `write_cogs` wrote, as a lazy cube.
 
@@ -54,10 +64,12 @@ if TYPE_CHECKING:
     from s2cube.cube.open_cube import open_cube
     from s2cube.errors import S2CubeError
     from s2cube.inventory.open_output import open_output
-    from s2cube.jobs.pipeline import run
     from s2cube.jobs.write_cogs import write_cogs
+    from s2cube.products.composite import composite
+    from s2cube.runs.run import run
     from s2cube.scenes.search_items import search_items as search
     from s2cube.stac.source import save_items
+    from s2cube.zonal.statistics_of import statistics
 
 __version__ = "0.1.0"
 
@@ -68,6 +80,7 @@ __all__ = [
     "AOI",
     "JobConfig",
     "S2CubeError",
+    "composite",
     "load_config",
     "open_cube",
     "open_output",
@@ -76,6 +89,7 @@ __all__ = [
     "run",
     "save_items",
     "search",
+    "statistics",
     "write_cogs",
 ]
 
@@ -84,14 +98,16 @@ _HOMES = {
     "AOI": "area.aoi:AOI",
     "JobConfig": "config.sections:JobConfig",
     "S2CubeError": "errors:S2CubeError",
+    "composite": "products.composite:composite",
     "load_config": "config.loading:load_config",
     "open_cube": "cube.open_cube:open_cube",
     "open_output": "inventory.open_output:open_output",
     "read_aoi": "area.areas:read_aoi",
     "read_aois": "area.areas:read_aois",
-    "run": "jobs.pipeline:run",
+    "run": "runs.run:run",
     "save_items": "stac.source:save_items",
     "search": "scenes.search_items:search_items",
+    "statistics": "zonal.statistics_of:statistics",
     "write_cogs": "jobs.write_cogs:write_cogs",
 }
 

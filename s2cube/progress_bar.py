@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Protocol
@@ -25,9 +25,9 @@ class _Final(Protocol):
     """The final result of a slice."""
 
     @property
-    def path(self) -> str | None: ...
+    def written(self) -> int: ...
     @property
-    def failure(self) -> object: ...
+    def all_failures(self) -> Sized: ...
 
 
 class SliceBar:
@@ -43,11 +43,12 @@ class SliceBar:
         self._slices = self._progress.add_task("slices", total=self.total)
 
     def advance(self, result: _Final) -> None:
-        """Advance by one slice."""
-        self.written += bool(result.path)
-        self.failed += bool(result.failure)
+        """Advance by the slices of a result; a slice that is rejected is one, too."""
+        failed = len(result.all_failures)
+        self.written += result.written
+        self.failed += failed
         description = f"slices, {self.failed} FAILED" if self.failed else "slices"
-        self._progress.update(self._slices, advance=1, description=description)
+        self._progress.update(self._slices, advance=max(1, result.written + failed), description=description)
 
 
 class _NotebookBar(SliceBar):

@@ -1,7 +1,7 @@
 """Facts of Sentinel-2 L2A: bands, mask layers, scale, offset, scene classes; and the values of our QA images."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -202,6 +202,20 @@ def cloud_percent(counts: "np.ndarray") -> float | None:
     count_of = _by_class(counts)
     observed = aoi_cells(counts) - count_of[QA.NO_DATA]
     return round(100 * count_of[QA.CLOUD] / observed, 2) if observed else None
+
+
+def masks_cloud(layers: Collection[str], classes: Collection[int]) -> bool:
+    """Return whether masks look for cloud.
+
+    Parameters
+    ----------
+    layers
+        Mask layers that are used: keys of `LAYER_ASSETS`.
+    classes
+        Scene classes that the layer ``scl`` masks.
+    """
+    by_class = "scl" in layers and set(CLOUD_CLASSES) <= set(classes)
+    return by_class or bool({"cloud", "qa60"} & set(layers))
 
 
 def _by_class(counts: "np.ndarray") -> dict[QA, int]:

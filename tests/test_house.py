@@ -14,9 +14,9 @@ from support.house import floors, imports, modules
 
 PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
-    "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "fields",
-    "raster", "kernels", "cube", "products", "output", "inventory", "progress_bar", "cluster", "workers", "jobs",
-    "demo", "cli",
+    "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "raster",
+    "kernels", "cube", "fields", "products", "output", "inventory", "tables", "progress_bar", "cluster", "workers",
+    "jobs", "zonal", "runs", "demo", "cli",
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 
@@ -137,8 +137,8 @@ def test_light(code: str) -> None:
 
 def test_public_names() -> None:
     assert s2cube.__all__ == [
-        "AOI", "JobConfig", "S2CubeError", "load_config", "open_cube", "open_output", "read_aoi", "read_aois", "run",
-        "save_items", "search", "write_cogs",
+        "AOI", "JobConfig", "S2CubeError", "composite", "load_config", "open_cube", "open_output", "read_aoi",
+        "read_aois", "run", "save_items", "search", "statistics", "write_cogs",
     ]  # fmt: skip
     assert all(callable(getattr(s2cube, name)) for name in s2cube.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'cubes'"):

@@ -1,4 +1,5 @@
 """Read areas of interest from files and from what Python has, and create their grids.
 
-Other wings may use: `antimeridian`, `aoi`, `areas`, `gathering`, `grid`, `names`, `outline`.
+Other wings may use: `antimeridian`, `aoi`, `areas`, `features`, `gathering`, `grid`, `names`, `outline`,
+`vector_file`.
 """

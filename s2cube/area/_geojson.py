@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._features import Feature, Options, chosen_ids
-from s2cube.area._text import parse_crs
+from s2cube.area.features import Features, Options, chosen_ids, parse_crs
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ _GEOMETRIES = (
 )  # fmt: skip
 
 
-def geojson_features(content: Mapping[str, Any], subject: str, options: Options) -> list[Feature]:
+def geojson_features(content: Mapping[str, Any], subject: str, options: Options) -> Features:
     """Read the features of a GeoJSON object.
 
     The id is that of a file with the same content: the property `id`, else the id of the feature if it is a text, else
@@ -47,10 +46,8 @@ def geojson_features(content: Mapping[str, Any], subject: str, options: Options)
     names = _names(members, subject, options)
     own = parse_crs(_crs_name(content, subject))
     crs = options.crs_of(subject, own)
-    return [
-        Feature(subject, name, _geometry(each.get("geometry"), subject, number), crs)
-        for number, (each, name) in enumerate(zip(members, names, strict=True), start=1)
-    ]
+    shapes = [_geometry(each.get("geometry"), subject, number) for number, each in enumerate(members, start=1)]
+    return Features(subject, names, shapes, crs, _columns([_properties(each) for each in members]))
 
 
 def _names(members: Sequence[Mapping[str, Any]], subject: str, options: Options) -> Sequence[str | None]:
@@ -59,20 +56,25 @@ def _names(members: Sequence[Mapping[str, Any]], subject: str, options: Options)
     are_positions = [str(number) for number in numbers] == [str(position) for position in range(len(members))]
     rows: list[dict[str, object]] = []
     for member, own in zip(members, numbers, strict=True):
-        properties = member.get("properties")
-        row = dict(properties) if isinstance(properties, Mapping) else {}
+        row = dict(_properties(member))
         if row.get("id") is None and isinstance(own, str) and not are_positions:
             row["id"] = own
         rows.append(row)
-    table = {
-        str(name): [None if row.get(name) == "" else row.get(name) for row in rows]
-        for name in dict.fromkeys(name for row in rows for name in row)
-    }
+    table = {name: [None if value == "" else value for value in values] for name, values in _columns(rows).items()}
     if ids := chosen_ids(table, subject, options.id_property):
         return ids
     if not are_positions and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
         return [str(number) for number in numbers]
     return [None] * len(members)
+
+
+def _properties(member: Mapping[str, Any]) -> Mapping[str, object]:
+    properties = member.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    return {str(name): [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
 
 def _geometry(content: object, subject: str, number: int) -> "BaseGeometry | None":

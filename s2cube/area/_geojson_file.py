@@ -4,11 +4,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2cube.area._features import ID_COLUMNS, Feature, Options
 from s2cube.area._geojson import geojson_features
+from s2cube.area.features import ID_COLUMNS, Features, Options, names_of_file
 from s2cube.errors import AOIError
 
 _SUFFIXES = (".geojson", ".json")
@@ -26,13 +27,13 @@ _LIKE_A_DATE = re.compile(r"\d[-/:]\d")
 _INTEGER = 1 << 31
 
 
-def plain_features(path: Path, options: Options) -> list[Feature] | None:
+def plain_features(path: Path, options: Options) -> Features | None:
     """Read a GeoJSON file of polygons in degrees, if it is certain that GDAL reads the same from it.
 
     Returns
     -------
-    list of Feature or None
-        The features, with the ids of `_vector_file.read_features`. None if GDAL must read the file: if it has members
+    Features or None
+        The features, with the ids of `vector_file.read_file`. None if GDAL must read the file: if it has members
         that GDAL interprets, heights, another CRS, unusual ids, or an error.
     """
     if path.suffix not in _SUFFIXES or options.layer is not None or options.crs is not None:
@@ -49,11 +50,10 @@ def plain_features(path: Path, options: Options) -> list[Feature] | None:
         features = geojson_features(content, str(path), options)
     except AOIError:
         return None
-    names = [each.name for each in features]
+    names = features.names
     if names[0] is None:
-        names = [path.stem] if len(names) == 1 else [f"{path.stem}_{number}" for number in range(1, len(names) + 1)]
-    crs = CRS("EPSG:4326")
-    return [Feature(str(path), name, each.geometry, crs) for name, each in zip(names, features, strict=True)]
+        names = names_of_file(path, len(names))
+    return replace(features, names=names, crs=CRS("EPSG:4326"))
 
 
 def _refuse(constant: str) -> None:

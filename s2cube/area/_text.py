@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._features import Options
+from s2cube.area.features import Options, parse_crs
 from s2cube.config.paths import expand_user
 from s2cube.errors import AOIError
 
@@ -154,27 +154,3 @@ def _layer_of_file(text: str, options: Options) -> tuple[Path, Options]:
     if not exists(path):
         raise missing_file(path)
     return path, replace(options, layer=options.layer if layer is None else layer)
-
-
-def parse_crs(value: object) -> "CRS | None":
-    """Read a CRS in any notation that PROJ knows; None for None.
-
-    Raises
-    ------
-    AOIError
-        If it is not a CRS.
-    """
-    if value is None:
-        return None
-    from odc.geo.crs import CRS
-
-    if isinstance(value, str) and value.upper().endswith((":CRS84", ":4326")):
-        # GeoJSON names longitude first by CRS84. The coordinates are those of EPSG:4326 in shapely and GeoJSON.
-        return CRS("EPSG:4326")
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return CRS(value)
-    except Exception as error:  # noqa: BLE001  PROJ and the objects of libraries have errors of their own
-        problem = f"{value!r} is not a CRS that PROJ knows ({type(error).__name__})"
-        raise AOIError("the CRS of the area", problem, "Write it as EPSG:N") from None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
-_STRAIGHT_M = 10_000
+STRAIGHT_M = 10_000
 """Maximum length of a segment, metres. Up to latitude 84, its reprojection to degrees moves it by less than 20 m."""
 
 
@@ -93,7 +93,7 @@ class AOI:
 
         # A straight line in metres is a curve in degrees. In large areas near the poles, they differ by kilometres.
         crs = "EPSG:4326"
-        lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, _STRAIGHT_M)
+        lonlat = self.geometry.to_crs(crs) if self._in_degrees else in_crs(self.geometry, crs, STRAIGHT_M)
         if not all(map(math.isfinite, lonlat.boundingbox)):
             raise ValueError("is not on Earth in its CRS")
         whole = unwrap(lonlat.geom)
@@ -167,7 +167,7 @@ def checked_shape(subject: str, geometry: object) -> "tuple[BaseGeometry, CRS]":
 
     crs = geometry.crs if isinstance(geometry, Geometry) else None
     shape = geometry.geom if isinstance(geometry, Geometry) else geometry
-    crs = CRS("EPSG:4326") if crs is None else _named_by_code(crs)
+    crs = CRS("EPSG:4326") if crs is None else named_by_code(crs)
     if shape is None or (isinstance(shape, BaseGeometry) and shape.is_empty):
         raise AOIError(subject, "has an empty geometry", "Draw its polygon or remove it")
     if not isinstance(shape, shapely.Polygon | shapely.MultiPolygon):
@@ -195,7 +195,7 @@ def _check_degrees(subject: str, bounds: tuple[float, float, float, float]) -> N
         )
 
 
-def _named_by_code(crs: "CRS") -> "CRS":
+def named_by_code(crs: "CRS") -> "CRS":
     """Name a CRS by its EPSG code if it has a code.
 
     odc-geo caches the first name of a CRS in a process: its code or its WKT. Different names of one CRS would result in

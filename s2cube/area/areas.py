@@ -6,11 +6,11 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
-from s2cube.area._features import Feature, Options, chosen_ids, make_aois
 from s2cube.area._geojson import geojson_features
-from s2cube.area._text import box, exists, missing_file, parse_crs, parse_text
-from s2cube.area._vector_file import crs_of, read_features, table_of
+from s2cube.area._text import box, exists, missing_file, parse_text
 from s2cube.area.aoi import AOI
+from s2cube.area.features import Features, Options, chosen_ids, make_aois, parse_crs
+from s2cube.area.vector_file import crs_of, properties_of, read_file, table_of
 from s2cube.config.paths import expand_user
 from s2cube.config.sections import JobSection
 from s2cube.errors import AOIError
@@ -18,6 +18,7 @@ from s2cube.errors import AOIError
 if TYPE_CHECKING:
     import geopandas
     import numpy as np
+    import pandas
     from odc.geo.geom import Geometry
     from shapely.geometry.base import BaseGeometry
 
@@ -92,10 +93,33 @@ def read_aois(
     >>> [aoi.bounds_lonlat for aoi in s2cube.read_aois([(179.9, -17, -179.9, -16.9), (10, 50, 10.1, 50.1)])]
     [(179.9, -17.0, -179.9, -16.9), (10.0, 50.0, 10.1, 50.1)]
     """
+    return make_aois(read_features(area, id_property, crs=crs, layer=layer))
+
+
+def read_features(
+    area: "AreaLike", id_property: str | None = None, *, crs: object = None, layer: str | int | None = None
+) -> list[Features]:
+    """Read areas as features: with their properties, and before their geometries and ids are checked.
+
+    Parameters
+    ----------
+    area, id_property, crs, layer
+        As in `read_aois`.
+
+    Returns
+    -------
+    list of Features
+        The features of each file, table or object. Each has at least one feature.
+
+    Raises
+    ------
+    AOIError
+        If the area is none of the things that `read_aois` reads, or cannot be read.
+    """
     features = list(_features(area, Options(id_property, layer, parse_crs(crs))))
     if not features:
         raise AOIError("the area of interest", "is an empty list", _TAKEN)
-    return make_aois(features)
+    return features
 
 
 def read_aoi(
@@ -150,7 +174,7 @@ def areas_of_job(job: JobSection) -> tuple[AOI, ...]:
     return read_aois(job.aoi, job.aoi_id, layer=job.aoi_layer)
 
 
-def _features(area: object, options: Options, where: str = "", depth: int = 0) -> Iterator[Feature]:
+def _features(area: object, options: Options, where: str = "", depth: int = 0) -> Iterator[Features]:
     """Yield the features of anything that is an area.
 
     Parameters
@@ -170,28 +194,24 @@ def _features(area: object, options: Options, where: str = "", depth: int = 0) -
         path = expand_user(area)
         if not exists(path):
             raise missing_file(path)
-        yield from read_features(path, options)
+        yield read_file(path, options)
     elif isinstance(area, AOI):
-        yield Feature(subject, area.id, area.geometry.geom, area.geometry.crs)
+        yield Features(subject, [area.id], [area.geometry.geom], area.geometry.crs)
     elif isinstance(area, Geometry | BoundingBox | BaseGeometry):
         options.check_unused(subject, f"a {type(area).__name__}")
         geometry = area.polygon if isinstance(area, BoundingBox) else area
         own = geometry.crs if isinstance(geometry, Geometry) else None
         shape = geometry.geom if isinstance(geometry, Geometry) else geometry
-        yield Feature(subject, None, shape, options.crs_of(subject, own))
+        yield Features(subject, [None], [shape], options.crs_of(subject, own))
     elif _is_of_geopandas(area):
-        yield from _of_geopandas(area, subject, options)
+        yield _of_geopandas(area, subject, options)
     elif content := _geojson_of(area):
         options.check_no_layer(subject, "GeoJSON")
-        yield from geojson_features(content, subject, options)
+        yield geojson_features(content, subject, options)
     elif numbers := _numbers_of(area):
         options.check_unused(subject, "a box")
-        yield Feature(
-            subject,
-            None,
-            box(numbers, f"box {where} of the list" if where else f"the box {numbers}", options.crs),
-            options.crs,
-        )
+        shape = box(numbers, f"box {where} of the list" if where else f"the box {numbers}", options.crs)
+        yield Features(subject, [None], [shape], options.crs)
     else:
         for position, each in enumerate(_list_of(area, where, depth), start=1):
             yield from _features(each, options, f"{where}{',' if where else ''}{position}", depth + 1)
@@ -205,17 +225,19 @@ def _is_of_geopandas(area: object) -> bool:
     )
 
 
-def _of_geopandas(area: Any, subject: str, options: Options) -> list[Feature]:
+def _of_geopandas(area: Any, subject: str, options: Options) -> Features:
     import geopandas
 
     options.check_no_layer(subject, "a table")
     series: Any = geopandas.GeoSeries(area) if isinstance(area, geopandas.array.GeometryArray) else area
     ids: list[str] | None = None
+    properties: Mapping[str, pandas.Series[Any]] = {}
     if isinstance(area, geopandas.GeoDataFrame):
         if area.active_geometry_name is None:
             raise AOIError(subject, "has no geometry column", "Set it by set_geometry")
         series = area.geometry
         ids = chosen_ids(table_of(area), subject, options.id_property)
+        properties = properties_of(area)
     else:
         options.check_unused(subject, f"a {type(area).__name__}")
     if len(series) == 0:
@@ -224,7 +246,7 @@ def _of_geopandas(area: Any, subject: str, options: Options) -> list[Feature]:
         raise AOIError(subject, "has no CRS", "Set it by set_crs, for example set_crs('EPSG:4326') for degrees")
     crs = options.crs_of(subject, crs_of(series))
     names = ids or _labels(series, None if isinstance(area, geopandas.GeoDataFrame) else series.name)
-    return [Feature(subject, name, shape, crs) for name, shape in zip(names, series, strict=True)]
+    return Features(subject, names, series.to_numpy(), crs, properties)
 
 
 def _labels(series: "geopandas.GeoSeries", series_name: object) -> list[str | None]:

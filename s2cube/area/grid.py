@@ -53,7 +53,7 @@ def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
     from odc.geo.crs import CRS
     from odc.geo.geobox import GeoBox
 
-    target = _local_crs(aoi) if crs == "auto" else CRS(crs)
+    target = CRS(utm_or_ups(aoi.lon, aoi.whole_lonlat.centroid.coords[0][1]) if crs == "auto" else crs)
     # A straight edge in one CRS is a curve in another CRS. Points along the edge make the bounding box complete.
     outline = in_crs(aoi.geometry, target)
     edges = outline.boundingbox
@@ -68,16 +68,20 @@ def aoi_geobox(aoi: AOI, crs: str, resolution_m: float) -> "GeoBox":
     return GeoBox.from_bbox(edges, target, resolution=resolution_m, anchor="edge", tight=False)
 
 
-def _local_crs(aoi: AOI) -> "CRS":
-    from odc.geo.crs import CRS
+def utm_or_ups(lon: float, lat: float) -> str:
+    """Return the EPSG code of the UTM zone of a place, or of UPS near the poles, as ``EPSG:N``.
 
-    lat = aoi.whole_lonlat.centroid.coords[0][1]
+    Parameters
+    ----------
+    lon, lat
+        Degrees east, in [-180, 180), and north.
+    """
     south, north = _UTM_LAT
     if not south <= lat <= north:
-        return CRS(_UPS[lat > north])
+        return _UPS[lat > north]
     # odc-geo's CRS.utm returns the same CRS, but its query of PROJ's database takes 0.25 s.
-    zone = math.floor((aoi.lon + 180) / _ZONE_DEG) % _ZONES + 1
-    return CRS(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
+    zone = math.floor((lon + 180) / _ZONE_DEG) % _ZONES + 1
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
 
 
 def _has_usable_scale(aoi: AOI, crs: "CRS") -> bool:

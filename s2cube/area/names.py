@@ -4,16 +4,24 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _LONGEST_TEXT = 1000
 """Number of characters of a text that are used. Normalising a long text of combining characters takes minutes."""
 
 
-_DEVICE = re.compile(r"(?i)con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]")
+_DEVICES = "con|prn|aux|nul|conin|conout|clock|(com|lpt)[0-9¹²³]"
+_DEVICE = re.compile(_DEVICES, re.IGNORECASE)
 """Names that Windows reserves: https://learn.microsoft.com/windows/win32/fileio/naming-a-file. Names with a
 dollar sign are omitted, because file names of s2cube contain no dollar sign."""
 
+
+_SAFE = "^[0-9A-Za-z_]([0-9A-Za-z_-]{0,78}[0-9A-Za-z_])?$"
+"""Texts that are names already, if they are no devices. Other texts may be, too."""
 
 _LONGEST_NAME_BYTES = 80
 """Maximum length of a name. A file name contains two of them, and most file systems allow 255 bytes."""
@@ -27,6 +35,32 @@ def file_name(text: str) -> str:
     plain = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text[:_LONGEST_TEXT]))
     name = plain.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore").strip("-")
     return _with_digest(name, text) if _DEVICE.fullmatch(name) else name
+
+
+def file_names(texts: "pyarrow.StringArray") -> "pyarrow.StringArray":
+    """Create the `file_name` of each text of a column."""
+    import pyarrow.compute as pc
+
+    has_device = pc.match_substring_regex(texts, f"^({_DEVICES})$", ignore_case=True)
+    is_safe = pc.and_not(pc.match_substring_regex(texts, _SAFE), has_device)
+    return _with_replaced(texts, pc.invert(is_safe), file_name)
+
+
+def name_keys(names: "pyarrow.StringArray") -> "pyarrow.StringArray":
+    """Return the `name_key` of each name of a column."""
+    import pyarrow.compute as pc
+
+    return _with_replaced(pc.ascii_lower(names), pc.invert(pc.string_is_ascii(names)), name_key)
+
+
+def _with_replaced(
+    texts: "pyarrow.StringArray", is_replaced: "pyarrow.BooleanArray", function: Callable[[str], str]
+) -> "pyarrow.StringArray":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    replaced = pa.array(map(function, texts.filter(is_replaced).to_pylist()), texts.type)
+    return pc.replace_with_mask(texts, is_replaced, replaced)
 
 
 def unique_file_names(texts: Sequence[str]) -> list[str]:

@@ -4,12 +4,18 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     import numpy as np
     from numpy.typing import NDArray
     from odc.geo.crs import CRS
     from odc.geo.geom import Geometry
     from shapely import LinearRing
     from shapely.geometry.base import BaseGeometry
+
+    Edges: TypeAlias = NDArray[np.float64]
+    Meets: TypeAlias = Callable[[Edges, Edges, Edges, Edges], NDArray[np.bool_]]
 
 _STEP_M = 300
 """Distance between added points, metres. Up to latitude 60, an edge of this length deviates by less than 4 mm from a
@@ -71,12 +77,12 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     return Geometry(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), geometry.crs).to_crs(crs)
 
 
-def is_bent(shapes: "NDArray[np.object_]", crs: "CRS") -> "NDArray[np.bool_]":
+def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.bool_]":
     """Return for each polygon whether `in_crs` adds points to it: whether an edge is longer than the step."""
     import numpy as np
     import shapely
 
-    step = _STEP_M / _SHORT_DEGREE_M if crs.geographic else _STEP_M
+    step = step_m / _SHORT_DEGREE_M if crs.geographic else step_m
     points, owners = shapely.get_coordinates(shapes, return_index=True)
     # From one ring to the next is no edge. It may be counted as one: then the result is only computed more slowly.
     lengths = np.hypot(*np.diff(points, axis=0).T)
@@ -154,18 +160,42 @@ def enclosing(outline: "BaseGeometry") -> "BaseGeometry":
 
     if shapely.get_num_coordinates(outline) <= _FEW_VERTICES:
         return outline
-    west, south, east, north = outline.bounds
     shapely.prepare(outline)
+
+    def meets(left: "Edges", bottom: "Edges", right: "Edges", top: "Edges") -> "NDArray[np.bool_]":
+        met: NDArray[np.bool_] = shapely.intersects(
+            outline, shapely.box(*np.meshgrid(left, bottom), *np.meshgrid(right, top))
+        )
+        return met
+
+    return enclosing_cells(outline.bounds, meets)
+
+
+def enclosing_cells(bounds: tuple[float, float, float, float], meets: "Meets") -> "BaseGeometry":
+    """Return the union of cells of a lattice without holes: at most 100 vertices.
+
+    Parameters
+    ----------
+    bounds
+        Box that the lattice covers.
+    meets
+        Function of the left, lower, right and upper ends of columns and rows. It returns for each cell, dims (row,
+        column), whether it belongs to the union.
+    """
+    import numpy as np
+    import shapely
+
+    west, south, east, north = bounds
     cells = _MOST_CELLS
     while cells > 1:
         (left, right), (bottom, top) = _steps(west, east, cells), _steps(south, north, cells)
         boxes = shapely.box(*np.meshgrid(left, bottom), *np.meshgrid(right, top))
-        met = shapely.union_all(boxes[shapely.intersects(outline, boxes)])
+        met = shapely.coverage_union_all(boxes[meets(left, bottom, right, top)])
         filled = shapely.union_all(shapely.polygons(shapely.get_exterior_ring(shapely.get_parts(met))))
         if shapely.get_num_coordinates(filled) <= _FEW_VERTICES:
             return filled
         cells //= 2
-    return outline.envelope
+    return shapely.box(west, south, east, north)
 
 
 def _steps(first: float, last: float, count: int) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":

@@ -19,6 +19,9 @@ from s2cube.config.wording import placeholder
 _SEARCH = ("job.aoi*", "search.*", "read.timeout")
 """Settings that a search uses: patterns of SECTION.KEY."""
 
+_STATISTICS = ("job.[!m]*", "search.*", "cube.*", "read.*", "table.*", "cluster.*")
+"""Settings that a table of statistics uses: not --max-aoi-cloud, because the table has a row for every slice."""
+
 
 def _flag_fields(patterns: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     groups = {
@@ -52,9 +55,10 @@ Flags = Any
 if TYPE_CHECKING:
     AllFlags = Any
     SearchFlags = Any
+    StatisticsFlags = Any
 else:
     # The fields are generated from the models of the settings. A new setting is added only there.
-    AllFlags, SearchFlags = _flags("*"), _flags(*_SEARCH)
+    AllFlags, SearchFlags, StatisticsFlags = _flags("*"), _flags(*_SEARCH), _flags(*_STATISTICS)
 
 
 @dataclass(frozen=True)

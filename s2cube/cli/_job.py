@@ -43,7 +43,7 @@ def submit(*, flags: AllFlags = None, config: ConfigFile = None, console: Consol
     """Run the job in the background, on a Dask cluster; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.jobs.submit import run_detached, submit_job
+    from s2cube.runs.submit import run_detached, submit_job
 
     if settings.cluster.scheduler:
         message = submit_job(settings)
@@ -74,17 +74,20 @@ def demo(
 
 
 def _run(config: JobConfig, console: Console) -> int:
-    from s2cube.jobs import pipeline
+    from s2cube.runs.run import run as run_job
 
     with console.progress(*columns()) as progress:
         bar = SliceBar(progress)
         try:
-            summary = pipeline.run(config, bar)
+            summary = run_job(config, bar)
         except KeyboardInterrupt as interrupted:
             if bar.total:
                 print_notice(bar.summary)
             # The command line prints the arguments after the number of the signal.
             raise KeyboardInterrupt(*(interrupted.args or (signal.SIGINT,)), how_to_continue(config)) from None
     report_summary(summary, config)
-    console.print_json(asdict(summary))
+    content = asdict(summary)
+    if summary.rows is None:
+        del content["rows"]
+    console.print_json(content)
     return SliceError.exit_status if summary.failed else 0

@@ -14,7 +14,7 @@ from s2cube.errors import redact
 if TYPE_CHECKING:
     from s2cube.inventory.verification import Findings
     from s2cube.jobs.job import Job
-    from s2cube.jobs.results import Summary
+    from s2cube.jobs.results import Summary, TableSummary
     from s2cube.scenes.time_slice import UnusableSlice
     from s2cube.storage.record import Record
 
@@ -148,6 +148,20 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
             f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB. Forecast from the items: "
             f"{expected[0]} requests and {expected[1]} MB."
         )
+
+
+def report_table(summary: "TableSummary", config: JobConfig) -> None:
+    """Report the results of a run that computes statistics."""
+    files = "1 file" if len(summary.written) == 1 else f"{len(summary.written)} files"
+    parts = [f"{summary.rows} rows written to {files} in {config.job.out}/statistics" if summary.rows else "No new row"]
+    if summary.skipped:
+        parts.append(f"{len(summary.skipped)} exist already")
+    if summary.failed:
+        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    print_notice("; ".join(parts) + ".")
+    if summary.requests:
+        print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB.")
 
 
 def report_cost(total: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
 from s2cube.cli._search import search
+from s2cube.cli._statistics import stats
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
 _SIGNALLED = 128
@@ -40,6 +41,10 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
         "s2cube run --aoi fields.gpkg --datetime 2024 --bands none --indices NDVI,EVI",
     ),
     plan: ("s2cube plan --aoi fields.gpkg --datetime 2024-05/2024-09 --headers",),
+    stats: (
+        "s2cube stats --aoi fields.parquet --datetime 2024 --bands red,nir --out out",
+        "s2cube stats --aoi fields.gpkg --datetime 2024 --bands red --statistics mean,p10,p90 --format csv",
+    ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",
         "s2cube search --aoi fields.gpkg --datetime 2024 --save scenes.geojson",

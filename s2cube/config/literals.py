@@ -20,3 +20,10 @@ GroupBy = Literal["solar_day", "scene"]
 
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 """Compression of COGs."""
+
+TableFormat = Literal["parquet", "csv"]
+"""Formats of the table of statistics."""
+
+CompositeMethod = Literal["median", "mean", "geomedian", "medoid", "best", "first"]
+"""median, mean: of each band; geomedian: of all bands together; medoid: the observation nearest to the geomedian; best:
+the observation with the greatest score; first: the earliest observation."""

@@ -35,7 +35,8 @@ from s2cube.config._parsers import (
     split_names,
 )
 from s2cube.config._section import Section
-from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality
+from s2cube.config._statistic_names import DEFAULT, check_statistics
+from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.times import TimeRange, parse_times
@@ -187,6 +188,22 @@ class OutputSection(Section):
         return level
 
 
+class TableSection(Section):
+    """Table of statistics of areas."""
+
+    statistics: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_statistics)] = Field(
+        (),
+        description="NAMES of statistics, comma-separated: mean, std, median, min, max, count, p0 to p100. "
+        "stats computes mean, std and median by default, run no statistics.",
+    )
+    format: TableFormat = Field("parquet", description="csv: also write the table as one CSV file.")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The statistics of a table."""
+        return self.statistics or DEFAULT
+
+
 class ClusterSection(Section):
     """The cluster that computes slices."""
 
@@ -256,6 +273,7 @@ class JobConfig(Section):
     cube: CubeSection = CubeSection()
     read: ReadSection = ReadSection()
     output: OutputSection = OutputSection()
+    table: TableSection = TableSection()
     cluster: ClusterSection = ClusterSection()
 
     def for_workers(self) -> Self:

@@ -15,6 +15,7 @@ from s2cube.config.literals import Quality
 from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import Chunks, ReadGrid
 from s2cube.cube.reads import Read, reads
+from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
 from s2cube.kernels.mask import Steps
 from s2cube.raster.reader import Faults
@@ -62,17 +63,25 @@ class Block:
                 of_scenes.setdefault(id(scene), []).append(task)
         parts: dict[str, dict[tuple[int, int], Window]] = {}
         for file in files:
-            windows = (self.window(task, file.is_layer) for task in of_scenes[id(file.scene)])
+            tasks_of_file = of_scenes[id(file.scene)]
+            windows = (self.window(task, file.is_layer, part) for task in tasks_of_file for part in task.parts)
             # Areas that have the same grid need the same window.
             parts.setdefault(file.asset.href, {}).update({each.flatten(): each for each in windows})
         return {href: tuple(windows.values()) for href, windows in parts.items()}
 
-    def window(self, task: Task, is_layer: bool) -> Window:
-        """Return the window of the area of a slice in cells, or of a layer in steps, with the halo of the slice."""
+    def window(self, task: Task, is_layer: bool, part: GeoBox | None = None) -> Window:
+        """Return the window of the area of a slice in cells, or of a layer in steps, with the halo of the slice.
+
+        Parameters
+        ----------
+        part
+            Part of the grid of the area; None: the complete grid.
+        """
         own, whole = self.grids[task.id], self.grid
+        geobox = part or task.geobox
         steps, halo, margin = (whole.steps, own.halo_cells, whole.halo_cells) if is_layer else (1, 0, 0)
-        row, column = _position(own.geobox, whole.geobox)
-        height, width = (steps * (length + 2 * halo) for length in own.geobox.shape)
+        row, column = _position(geobox, whole.geobox)
+        height, width = (steps * (length + 2 * halo) for length in geobox.shape)
         return Window(steps * (column + margin - halo), steps * (row + margin - halo), width, height)
 
 
@@ -106,19 +115,37 @@ class Pixels:
         SliceError
             If a part of a file that the slice needs could not be read.
         """
+        if error := self.error(task, names):
+            raise error
+        return self.cut(task, names)
+
+    def error(self, task: Task, names: Sequence[str], part: GeoBox | None = None) -> SliceError | None:
+        """Return why bands or layers of a slice could not be read; None if they were read.
+
+        Parameters
+        ----------
+        part
+            Part of the grid of the area that is needed; None: the complete grid.
+        """
+        for name in names:
+            for scene in task.scenes:
+                file = self.files[id(scene), name]
+                window = self.block.window(task, file.is_layer, part)
+                if error := self.faults[file.is_layer].find(file.asset.href, window):
+                    return error
+        return None
+
+    def cut(self, task: Task, names: Sequence[str]) -> np.ndarray:
+        """Return the same as `of`. Values that could not be read are not specified."""
         keys = [[(id(scene), name) for name in names] for scene in task.scenes]
         first = self.files[keys[0][0]]
-        window, faults = self.block.window(task, first.is_layer), self.faults[first.is_layer]
-        for key in (key for of_scene in keys for key in of_scene):
-            if error := faults.find(self.files[key].asset.href, window):
-                raise error
-        rows, columns = window.toslices()
+        rows, columns = self.block.window(task, first.is_layer).toslices()
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        cut = np.empty((len(keys), len(names), height, width), first.dtype)
+        found = np.empty((len(keys), len(names), height, width), first.dtype)
         for at, of_scene in enumerate(keys):
             for position, key in enumerate(of_scene):
-                cut[at, position] = self.arrays[key][rows, columns]
-        return cut
+                found[at, position] = self.arrays[key][rows, columns]
+        return found
 
     def steps(self, task: Task) -> Steps:
         """Return the steps on which the layers of a slice are read."""

@@ -14,6 +14,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.cube.chunks import ReadGrid
 from s2cube.cube.reads import Read
 from s2cube.cube.stack import read_layers
+from s2cube.cube.tap import NOBODY, Observers, Tap
 from s2cube.fetch.store import Access
 from s2cube.kernels import mask
 from s2cube.kernels.indices import LARGEST_INT16, BeyondInt16, beyond_int16, index_values, pack_index
@@ -116,7 +117,7 @@ def _explain(masks: Screened, inside: np.ndarray) -> np.ndarray:
 
 def images(
     dn: da.Array | None, masks: da.Array, inside: da.Array, offsets: Sequence[np.ndarray], config: CubeSection,
-    beyond: BeyondInt16 | None = None,
+    observers: Observers = NOBODY,
 ) -> da.Array:  # fmt: skip
     """Combine the scenes of slices lazily, and clip the images to an area of interest.
 
@@ -130,8 +131,8 @@ def images(
         Cells of the area of interest, dims (y, x), from `cut.inside_chunks`.
     offsets
         For each slice, the offset that is added to the digital numbers of each scene.
-    beyond
-        Receives the number of cells with an index that int16 cannot store. None: it is logged, chunk by chunk.
+    observers
+        Receive the number of cells with an index that int16 cannot store, and pixels.
 
     Returns
     -------
@@ -141,7 +142,7 @@ def images(
     parts: list[da.Array] = []
     if dn is not None:
         whole = dn.rechunk({0: tuple(map(len, offsets))})
-        if not config.indices:
+        if not config.indices and observers.tap is None:
             of_reflectance = _by_chunk(
                 _MosaicChunk(tuple(offsets), "", config.dtype), config.dtype, whole, masks, inside
             )
@@ -149,7 +150,7 @@ def images(
                 return of_reflectance
         else:
             # An index and a band may need the same means, which would be computed twice without this array.
-            found = _by_chunk(_MeansChunk(tuple(offsets)), "float32", whole, masks)
+            found = means_of(dn, masks, offsets, observers.tap)
             of_reflectance = _by_chunk(partial(_pack_chunk, dtype=config.dtype), config.dtype, found, inside)
         parts = [of_reflectance.blocks[:, at] for at in range(len(reflectance_bands(config.bands)))]
     for at, name in enumerate(config.bands):
@@ -159,8 +160,27 @@ def images(
     for name in config.indices:
         bands = bands_of_indices([name])
         needed = found.blocks[:, [bands_read(config).index(band) for band in bands]].rechunk({1: -1})
-        parts.append(_by_chunk(_IndexChunk(name, bands, config.dtype, beyond), config.dtype, needed, inside))
+        parts.append(_by_chunk(_IndexChunk(name, bands, config.dtype, observers.beyond), config.dtype, needed, inside))
     return da.concatenate(parts, axis=1)
+
+
+def means_of(dn: da.Array, masks: da.Array, offsets: Sequence[np.ndarray], tap: Tap | None = None) -> da.Array:
+    """Combine the scenes of slices lazily, without packing and clipping them, see `mosaic.means`.
+
+    Parameters
+    ----------
+    dn, masks, offsets
+        As in `images`.
+    tap
+        Receives the pixels of one slice.
+
+    Returns
+    -------
+    dask.array.Array
+        Dims (time, band, y, x), float32.
+    """
+    whole = dn.rechunk({0: tuple(map(len, offsets))})
+    return _by_chunk(_MeansChunk(tuple(offsets), tap), "float32", whole, masks)
 
 
 def _by_chunk(function: Callable[..., np.ndarray], dtype: Dtype, *arrays: da.Array | None) -> da.Array:
@@ -197,12 +217,16 @@ class _MosaicChunk:
 
 @dataclass(frozen=True)
 class _MeansChunk:
-    """Computes a chunk of one band that indices or the image need, see `means`."""
+    """Computes a chunk of one band that indices, the image or a tap need, see `means`."""
 
     offsets: tuple[np.ndarray, ...]
+    tap: Tap | None
 
     def __call__(self, dn: np.ndarray, masks: Screened, block_id: tuple[int, ...]) -> np.ndarray:
-        return means(dn, masks, self.offsets[block_id[0]])[np.newaxis]
+        found = means(dn, masks, self.offsets[block_id[0]])
+        if self.tap is not None:
+            self.tap.put(block_id, found, masks)
+        return found[np.newaxis]
 
 
 def _pack_chunk(found: np.ndarray, inside: np.ndarray, dtype: Dtype) -> np.ndarray:

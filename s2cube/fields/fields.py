@@ -1,6 +1,7 @@
 """Define fields: many areas of interest as columns, because one object per area takes too long for a million."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -8,13 +9,17 @@ import numpy as np
 import shapely
 from odc.geo.crs import CRS
 from odc.geo.geom import Geometry
-from pyproj import Transformer
 
-from s2cube.area.aoi import AOI
+from s2cube.area.aoi import AOI, STRAIGHT_M
 from s2cube.area.outline import in_crs, is_bent
+from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+LONLAT = CRS("EPSG:4326")
+
+_DIGEST_DECIMALS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +65,103 @@ class Fields:
 
     def take(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> Self:
         """Return some of the fields: their positions, or True for each of them."""
-        columns = (self.ids, self.shapes, self.bounds_lonlat, self.centres_lonlat)
-        ids, shapes, bounds_lonlat, centres_lonlat = (each[positions] for each in columns)
-        return type(self)(ids, shapes, self.crs, bounds_lonlat, centres_lonlat)
+        return type(self)(
+            self.ids[positions],
+            self.shapes[positions],
+            self.crs,
+            self.bounds_lonlat[positions],
+            self.centres_lonlat[positions],
+        )
 
     def aoi(self, position: int) -> AOI:
         """Return one field as an area of interest."""
         return AOI(self.ids[position], Geometry(self.shapes[position], self.crs))
+
+    def digests(self) -> "NDArray[np.object_]":
+        """Return a digest of each outline: 12 hexadecimal digits. The order of vertices and parts has no effect.
+
+        Vertices are rounded to 1e-7 degrees (1 cm). The CRS of the fields has an effect only on long edges, which are
+        curves in other CRSs.
+        """
+        own = CRS(self.crs)
+        shapes = self.shapes if own == LONLAT else shapely.transform(self.shapes, _transform(own, LONLAT))
+        rounded = shapely.transform(shapes, lambda points: np.round(points, _DIGEST_DECIMALS) + 0.0)
+        contents = shapely.to_wkb(shapely.normalize(rounded), byte_order=1)
+        crs = np.where(is_bent(self.shapes, own), self.crs, "")
+        return np.array(
+            [hashlib.sha256(name.encode() + each).hexdigest()[:12] for name, each in zip(crs, contents, strict=True)],
+            object,
+        )
 
     def shapes_in(self, crs: CRS) -> "NDArray[np.object_]":
         """Transform the outlines, see `outline.in_crs`: points are added along edges that are long."""
         if crs == self.crs:
             return self.shapes
         own = CRS(self.crs)
-        transformer = Transformer.from_crs(own.proj, crs.proj, always_xy=True)
-        found = shapely.transform(self.shapes, lambda points: np.column_stack(transformer.transform(*points.T)))
+        found = shapely.transform(self.shapes, _transform(own, crs))
         for position in np.flatnonzero(is_bent(self.shapes, own)):
             found[position] = in_crs(Geometry(self.shapes[position], own), crs).geom
         return found
+
+    def whole_lonlat(self) -> "NDArray[np.object_]":
+        """Return the outlines in EPSG:4326, each in one piece, as `AOI.whole_lonlat`: longitudes may exceed 180.
+
+        They are not simplified, so an outline may differ by 1e-6 degrees.
+        """
+        lonlat, is_plain = plain_lonlat(self.shapes, CRS(self.crs))
+        for position in np.flatnonzero(~is_plain).tolist():
+            lonlat[position] = self.aoi(position).whole_lonlat.geom
+        return lonlat
+
+
+@dataclass(frozen=True)
+class InvalidField:
+    """A feature that cannot be an area of interest.
+
+    Parameters
+    ----------
+    id
+        Id that it would have.
+    error
+        The reason. Its subject names the file and the feature.
+    """
+
+    id: str
+    error: AOIError
+
+
+def plain_lonlat(shapes: "NDArray[np.object_]", crs: CRS) -> tuple["NDArray[np.object_]", "NDArray[np.bool_]"]:
+    """Transform outlines to EPSG:4326 vertex by vertex.
+
+    Returns
+    -------
+    ndarray of object
+        Outlines in degrees.
+    ndarray of bool
+        Whether an outline equals `AOI.whole_lonlat`, unless that is simplified. If not, it is not on Earth, or crosses
+        the antimeridian, or has edges that are so long that they are bent.
+    """
+    is_plain = _is_on_globe(shapes) if crs.geographic else ~is_bent(shapes, crs, STRAIGHT_M)
+    lonlat = shapes.copy()
+    if crs != LONLAT:
+        lonlat = shapely.transform(shapes, _transform(crs, LONLAT))
+    return lonlat, is_plain & _is_on_globe(lonlat)
+
+
+def _is_on_globe(shapes: "NDArray[np.object_]") -> "NDArray[np.bool_]":
+    """Return whether shapes in degrees are in the usual range, and not wider than half the globe."""
+    west, south, east, north = shapely.bounds(shapes).T
+    found: NDArray[np.bool_] = (west >= -180) & (east <= 180) & (east - west <= 180) & (south >= -90) & (north <= 90)
+    return found
+
+
+def centres_of(lonlat: "NDArray[np.object_]") -> "NDArray[np.float64]":
+    """Return the centroids of outlines in degrees as `Fields.centres_lonlat`. Longitudes may exceed 180 before."""
+    centroids = shapely.centroid(lonlat)
+    lon, lat = shapely.get_x(centroids), shapely.get_y(centroids)
+    return np.column_stack([np.where(lon < 180, lon, lon - 360), lat])
+
+
+def _transform(own: CRS, crs: CRS) -> "Callable[[NDArray[np.float64]], NDArray[np.float64]]":
+    transform = own.transformer_to_crs(crs)
+    return lambda points: np.column_stack(transform(*points.T))

@@ -24,6 +24,7 @@ from s2cube.fetch.cache import Span
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
 from s2cube.fetch.traffic import Traffic
+from s2cube.fields.patches import FieldTask
 from s2cube.jobs.results import Cost
 from s2cube.raster.assumed import FULL_RESOLUTION_SHARE, assumed_levels, declared_bytes
 from s2cube.raster.lattice import Lattice
@@ -31,8 +32,12 @@ from s2cube.raster.placement import placement
 from s2cube.raster.reader import AssetReader
 from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
+from s2cube.tables.rows import value_columns
 from s2cube.workers.batches import Batch, day_of, is_small
 from s2cube.workers.memory import PROCESS_BYTES, day_blocks, of_block, of_slice
+
+_ROW_BYTES, _VALUE_BYTES = 120, 4
+"""Maximum size of a row of statistics without its statistics, and of a statistic, without compression. Measured."""
 
 
 class NeededFile(NamedTuple):
@@ -122,6 +127,11 @@ class Sharing:
                 others.update(self._first.setdefault(span.key, slice_id) for span in run)
                 mine.update(span.key for span in run)
         return traffic, tuple(sorted(others - {slice_id}))
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles of all slices so far, each counted once."""
+        return sum(len(usage.uses) for usage in self._usages.values())
 
     def at_most(self, processes: int) -> Traffic:
         """Return the maximum for all slices so far, if several processes compute them, in any order."""
@@ -226,6 +236,11 @@ class Forecast:
         """Predict the maximum for all batches so far, if several processes compute them. Each has its own cache."""
         return self._sharing.at_most(processes)
 
+    @property
+    def tiles(self) -> int:
+        """Number of tiles of all batches so far, each counted once."""
+        return self._sharing.tiles
+
     @cached_property
     def _with_masks(self) -> CubeSection:
         config = self.config.cube
@@ -236,6 +251,8 @@ class Forecast:
         return self.config.cluster.threads_on(os.cpu_count() or 1)
 
     def _output_bytes(self, task: Task) -> int:
+        if isinstance(task, FieldTask):
+            return len(task.fields) * (_ROW_BYTES + _VALUE_BYTES * len(value_columns(self.config)))
         config, cells = self.config.cube, math.prod(task.geobox.shape)
         pixel_bytes = np.dtype(config.dtype).itemsize
         return math.ceil(cells * (len(config.image_bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)

@@ -14,7 +14,7 @@ from s2cube.cluster.this_process import active_client
 from s2cube.config.sections import ClusterSection, OutputSection
 from s2cube.cube.facts import SliceFacts
 from s2cube.errors import ClusterError, OutputError, S2CubeError, safe_text
-from s2cube.jobs._recorder import put_files
+from s2cube.jobs.recorder import put_files
 from s2cube.output.files import write_files
 from s2cube.products.derived import Image
 from s2cube.storage.output import Output

@@ -232,6 +232,8 @@ class Forecasts:
         Maximum for all slices and this number of processes. Each process fetches parts of files that slices share.
     in_threads
         Whether the run computes the slices in threads of its own process.
+    tiles
+        Number of tiles of files that are needed, each counted once.
     """
 
     costs: dict[str, Cost]
@@ -239,6 +241,7 @@ class Forecasts:
     processes: int | None = None
     at_most: Traffic = field(default_factory=Traffic)
     in_threads: bool = False
+    tiles: int = 0
 
     @property
     def total(self) -> Traffic:
@@ -275,7 +278,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     else:
         processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(divided))
     at_most = found.total if processes == 1 else predictor.at_most(processes or len(divided))
-    return replace(found, processes=processes, at_most=at_most, in_threads=in_threads)
+    return replace(found, processes=processes, at_most=at_most, in_threads=in_threads, tiles=predictor.tiles)
 
 
 def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:

@@ -1,4 +1,4 @@
-"""Run a job: search, plan, compute the images, write the catalogue.
+"""Compute the images of a planned job, and write the catalogue.
 
 Modules that load xarray or Dask are imported inside functions, so that planning and searching start quickly.
 """
@@ -10,24 +10,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from s2cube.area.areas import read_aois
-from s2cube.config.sections import JobConfig
-from s2cube.errors import ConfigError
+from s2cube.config.sections import ClusterSection
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
-from s2cube.jobs._recorder import Recorder, SliceLog, failure_of
-from s2cube.jobs.job import Job, batches_of, forecast, plan_job
+from s2cube.jobs.job import Job, batches_of, forecast
+from s2cube.jobs.recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.results import Summary
-from s2cube.storage.lease import Lease, held
-from s2cube.storage.output import Output
+from s2cube.storage.lease import Lease
 from s2cube.storage.record import Progress
 from s2cube.workers.results import SliceResult
 
 if TYPE_CHECKING:
-    from s2cube.area.areas import AreaLike
     from s2cube.cluster.policy import Policy
     from s2cube.cluster.stream import Stream
     from s2cube.cluster.threads import Threads
@@ -48,67 +43,14 @@ class Watch(Protocol):
         """Receive the final result of a slice."""
 
 
-def run(
-    config: JobConfig, watch: Watch | None = None, *, aoi: "AreaLike | None" = None, crs: object = None,
-    progress: bool = True,
-) -> Summary:  # fmt: skip
-    """Run a job: search scenes, compute, mask and clip a cube, and write one COG per time slice.
-
-    Without a scheduler, the run starts worker processes on this machine. They do not import the calling script, so it
-    needs no ``if __name__ == "__main__":``. A small job is computed in threads of this process.
-
-    Parameters
-    ----------
-    config
-        All settings of the job.
-    watch
-        Object whose methods are called when the slices are known and after each slice. By default a progress bar is
-        shown.
-    aoi
-        Areas of interest instead of the file that the settings name: anything that `read_aois` takes.
-    crs
-        CRS of a geometry in `aoi` that has none of its own; default: degrees (EPSG:4326).
-    progress
-        Whether the progress bar is shown, in a notebook or on stderr if it is a terminal.
-
-    Returns
-    -------
-    Summary
-        The slices that are written, skipped, rejected and failed; requests and bytes.
+def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
+    """Compute the slices of a planned job. This process must have the lease of the output.
 
     Raises
     ------
     S2CubeError
-        If the job cannot be done: a setting or the AOI is not valid, the catalogue fails, there is no cluster or it
-        is lost, the output cannot be written, or another run writes there. A failed slice does not raise an error. The
-        summary and ``failures.jsonl`` list it.
-
-    Examples
-    --------
-    The files are those of the command ``s2cube demo``. The job is small: no worker is started.
-
-    >>> import os
-    >>> from pathlib import Path
-    >>> import s2cube
-    >>> archive = {"aoi": "s2cube-demo/archive/aoi.geojson", "stac": "s2cube-demo/archive/items.json"}
-    >>> job = {"datetime": "2022-05", "bands": "red,nir", "resolution": 60, "out": "out"}
-    >>> summary = s2cube.run(s2cube.load_config(archive | job, os.environ))
-    >>> [Path(path).name for path in summary.written], len(summary.failed)
-    (['farm_20220520.tif'], 0)
+        As `runs.run.run` does.
     """
-    if not isinstance(config, JobConfig):
-        problem = f"is a {type(config).__name__}, not a JobConfig"
-        raise ConfigError("the configuration", problem, "Make one by s2cube.load_config")
-    from s2cube.progress_bar import shown_bar
-
-    layer = config.job.aoi_layer if isinstance(aoi, str | Path) else None
-    aois = None if aoi is None else read_aois(aoi, config.job.aoi_id, crs=crs, layer=layer)
-    with held(Output.at(config.job.out)) as lease, shown_bar(progress and watch is None) as bar:
-        return run_job(plan_job(config, lease.output, aois), lease, watch or bar)
-
-
-def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
-    """Compute the slices of a planned job. This process must have the lease of the output. Raises as `run` does."""
     forecasts = forecast(job, headers=False)
     job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
     watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
@@ -149,14 +91,14 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
 
 def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     """Compute slices; record and yield the final result of each. Tests replace this function."""
-    from s2cube.jobs._retry import SlicePolicy
+    from s2cube.jobs.slice_policy import SlicePolicy
     from s2cube.workers.worker import compute_batch
 
     recorder = Recorder(lease)
     function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
     tasks = [(batch.id, batch) for batch in batches_of(job)]
-    with _computer(job, function, tasks, policy) as computed:
+    with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
         recorder.begin(job)
         for batch, results in computed:
             # Batches have about the same number of slices.
@@ -165,12 +107,15 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
 
 
 @contextmanager
-def _computer(
-    job: Job, function: Callable[[_Task], _Result], tasks: Sequence[tuple[str, _Task]], policy: "Policy[_Task, _Result]"
+def computer(
+    config: ClusterSection,
+    in_threads: bool,
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[tuple[str, _Task]],
+    policy: "Policy[_Task, _Result]",
 ) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
-    """Yield what computes the tasks of a job: threads of this process if it is small, otherwise a cluster."""
-    config = job.config.cluster
-    if job.in_threads:
+    """Yield what computes the tasks of a job: threads of this process, for example if it is small, or a cluster."""
+    if in_threads:
         import dask.config
 
         from s2cube.cluster.threads import Threads

@@ -46,6 +46,8 @@ class Summary:
     expected
         Requests and bytes that were predicted from the items, for one worker process. `requests_at_most` and
         `bytes_at_most` are the maxima for the workers of the run: each process fetches shared parts of files itself.
+    rows
+        Number of rows of statistics that were written; None if the job has no statistics.
     """
 
     written: list[str]
@@ -55,3 +57,30 @@ class Summary:
     requests: int
     bytes: int
     expected: dict[str, int]
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """The summary of a run that computes statistics.
+
+    Parameters
+    ----------
+    rows
+        Number of rows that were written.
+    written
+        Paths of the files of the table that were written.
+    skipped
+        Ids of slices whose rows were up to date.
+    failed
+        Ids of slices that have no new row, with the reason, and whether another attempt may succeed.
+    requests, bytes
+        Requests and bytes of reading; see `SliceResult.traffic`.
+    """
+
+    rows: int
+    written: list[str]
+    skipped: list[str]
+    failed: list[dict[str, str | bool]]
+    requests: int
+    bytes: int

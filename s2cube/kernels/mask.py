@@ -78,6 +78,12 @@ class Screened(NamedTuple):
     covered: np.ndarray
     classes: np.ndarray | None = None
 
+    def part(self, rows: slice, columns: slice) -> "Screened":
+        """Return a part of the cells."""
+        cells = np.s_[..., rows, columns]
+        classes = None if self.classes is None else self.classes[cells]
+        return Screened(self.reason[cells], self.seen[cells], self.ground[cells], self.covered[cells], classes)
+
 
 def screen(layers: Mapping[str, np.ndarray], steps: Steps, config: CubeSection) -> Screened:
     """Find the cells that contain only clear ground, and the reasons why other cells do not.

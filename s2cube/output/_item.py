@@ -19,7 +19,7 @@ from s2cube.cube.facts import SliceFacts
 from s2cube.output._layout import Layout
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
-from s2cube.sentinel2 import CLOUD_CLASSES, clear_percent, cloud_percent
+from s2cube.sentinel2 import clear_percent, cloud_percent, masks_cloud
 from s2cube.storage.image_item import (
     DATA,
     DATA_VERSION,
@@ -115,7 +115,8 @@ def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[s
     for end, time in zip(("start", "end"), facts.interval or (), strict=False):
         properties[f"{end}_datetime"] = _instant(time)
     properties |= raster_properties(raster, facts.scenes)
-    is_masked = facts.is_explained and _masks_cloud(facts.provenance.settings)
+    settings = facts.provenance.settings
+    is_masked = facts.is_explained and masks_cloud(settings.get("mask", ()), settings.get("mask_classes", ()))
     cloud = cloud_percent(found.counts) if is_masked else None
     if cloud is not None:
         properties["eo:cloud_cover"] = cloud
@@ -227,9 +228,3 @@ def _raster(layout: Layout, statistics: Sequence[BandStatistics]) -> Raster:
         layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{layout.crs.epsg}",
         layout.shape[1:], list(layout.geobox.affine)[:6], layout.cell_m, statistics,
     )  # fmt: skip
-
-
-def _masks_cloud(settings: Mapping[str, Any]) -> bool:
-    layers = settings.get("mask", ())
-    by_class = "scl" in layers and set(CLOUD_CLASSES) <= set(settings["mask_classes"])
-    return by_class or bool({"cloud", "qa60"} & set(layers))

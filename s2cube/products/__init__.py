@@ -1,4 +1,4 @@
-"""Turn what was computed from a cube into images.
+"""Turn what was computed from a cube into images, pixels into statistics of fields, and images of a period into one.
 
-Other wings may use: `derived`.
+Other wings may use: `composite`, `derived`, `statistics`.
 """

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from s2cube.scenes._facts import SceneFacts
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.time_slice import Dropped
 
 

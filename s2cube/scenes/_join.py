@@ -11,9 +11,9 @@ from s2cube.area.aoi import AOI
 from s2cube.config.sections import SearchSection
 from s2cube.config.times import TimeRange, day_begin
 from s2cube.errors import SliceError
-from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes._granules import find_granules
 from s2cube.scenes.scene import UNKNOWN_TIME, footprint, sort_key
+from s2cube.scenes.scene_facts import SceneFacts
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,12 +16,12 @@ from s2cube.area.names import unique_file_names
 from s2cube.config.sections import CubeSection, SearchSection
 from s2cube.config.times import solar_day
 from s2cube.errors import SliceError
-from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes._granules import Granule, find_granules
 from s2cube.scenes.assets import check_scene
 from s2cube.scenes.provider import provider
-from s2cube.scenes.recipe import ground_part, recipe, scene_part
+from s2cube.scenes.recipe import ground_part, processing_part, recipe, scene_part
 from s2cube.scenes.scene import UNKNOWN_TIME, acquired, crs_codes
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.time_slice import Dropped, Plan, TimeSlice, UnusableSlice
 from s2cube.stac.members import as_scene_errors
 
@@ -42,13 +42,14 @@ class _Checked(NamedTuple):
         Why the scene cannot be used; None if it can be used.
     crs
         See `scene.crs_codes`.
-    recipe_part
-        See `recipe.scene_part`.
+    recipe_part, processing
+        See `recipe.scene_part` and `recipe.processing_part`.
     """
 
     error: SliceError | None
     crs: frozenset[str] = frozenset()
     recipe_part: str = ""
+    processing: str = ""
 
 
 class Planner:
@@ -61,15 +62,38 @@ class Planner:
         """Unused scenes and unknown collections that are logged already."""
 
     def plan(self, scenes: Iterable[SceneFacts], aoi: AOI) -> Plan:
+        """Deduplicate scenes and group them into the time slices of an area, see `slices`."""
+        geobox = aoi_geobox(aoi, self._config.crs, self._config.resolution_m)
+        ground = ground_part(aoi, geobox, self._config)
+        return Plan(aoi, geobox, *self.slices(scenes, aoi.id, aoi.lon, str(geobox.crs), ground))
+
+    def slices(
+        self, scenes: Iterable[SceneFacts], area_id: str, lon: float, crs: str, ground: str
+    ) -> tuple[tuple[TimeSlice, ...], tuple[UnusableSlice, ...]]:
         """Deduplicate scenes and group them into time slices.
 
         Only the newest processing of each granule is used. The others are logged and stored in `TimeSlice.dropped`.
         Slices are sorted by time. In a slice, scenes in the CRS of the grid come first, because they are not warped.
-        Then scenes are sorted by time of acquisition and id. The order of `scenes` has no effect. A slice with a scene
-        that cannot be used is in `Plan.unusable`.
+        Then scenes are sorted by time of acquisition and id. The order of `scenes` has no effect.
+
+        Parameters
+        ----------
+        area_id
+            First part of the ids of the slices.
+        lon
+            Longitude of the area, degrees east.
+        crs
+            The CRS of the grid.
+        ground
+            First part of the recipes, see `recipe.ground_part`.
+
+        Returns
+        -------
+        tuple of TimeSlice
+            The slices that can be computed.
+        tuple of UnusableSlice
+            Slices with a scene that cannot be used.
         """
-        geobox = aoi_geobox(aoi, self._config.crs, self._config.resolution_m)
-        crs, ground = {str(geobox.crs)}, ground_part(aoi, geobox, self._config)
         granules = find_granules(scenes)
         self._log_dropped(granules)
         self._check([each.scene for each in granules])
@@ -78,17 +102,17 @@ class Planner:
             (each.scene for each in granules if each.scene.sort_key[0] == UNKNOWN_TIME), key=lambda each: each.item.id
         )
         labels = _labels(granules)
-        groups = _groups(dated, aoi, self._config, labels)
+        groups = _groups(dated, lon, self._config, labels)
         # Names must be unique even if the id of a scene looks like a day.
         names = unique_file_names([*(name for name, _ in groups), *(labels[scene] for scene in undated)])
-        ids = [f"{aoi.id}_{name}" for name in names]
-        found = [self._slice(each, group, crs, ground) for each, (_, group) in zip(ids, groups, strict=False)]
+        ids = [f"{area_id}_{name}" for name in names]
+        found = [self._slice(each, group, {crs}, ground) for each, (_, group) in zip(ids, groups, strict=False)]
         found += [
             UnusableSlice(each, (scene.item.id,), _error_of_time(scene.item))
             for each, scene in zip(ids[len(groups) :], undated, strict=True)
         ]
         slices = tuple(each for each in found if isinstance(each, TimeSlice))
-        return Plan(aoi, geobox, slices, tuple(each for each in found if isinstance(each, UnusableSlice)))
+        return slices, tuple(each for each in found if isinstance(each, UnusableSlice))
 
     def _slice(self, slice_id: str, group: list[Granule], crs: set[str], ground: str) -> TimeSlice | UnusableSlice:
         """Make the time slice of granules, which are in order of time.
@@ -98,7 +122,7 @@ class Planner:
         crs
             The CRS of the grid.
         ground
-            See `recipe.ground_part`.
+            First part of the recipe.
         """
         scenes = [each.scene for each in group]
         checked = [self._checked[scene] for scene in scenes]
@@ -112,6 +136,8 @@ class Planner:
             scenes=tuple(scene.item for scene in sorted(scenes, key=lambda scene: self._checked[scene].crs != crs)),
             dropped=tuple(dropped for each in group for dropped in each.dropped),
             recipe=recipe(ground, [each.recipe_part for each in checked]),
+            sources=recipe("", [each.recipe_part for each in checked]),
+            processing=recipe("", [each.processing for each in checked]),
         )
 
     def _check(self, scenes: Iterable[SceneFacts]) -> None:
@@ -185,12 +211,11 @@ def _labels(granules: list[Granule]) -> dict[SceneFacts, str]:
 
 
 def _groups(
-    granules: list[Granule], aoi: AOI, config: CubeSection, labels: dict[SceneFacts, str]
+    granules: list[Granule], lon: float, config: CubeSection, labels: dict[SceneFacts, str]
 ) -> list[tuple[str, list[Granule]]]:
     """Group granules by time slice. Return each group with the last part of the id of its slice."""
     if config.group_by == "scene":
         return [(labels[each.scene], [each]) for each in granules]
-    lon = aoi.lon
     days = groupby(granules, key=lambda each: solar_day(each.scene.sort_key[0], lon))
     return [(day, list(of_day)) for day, of_day in days]
 
@@ -200,6 +225,6 @@ def _check(item: pystac.Item, config: CubeSection) -> _Checked:
     try:
         with as_scene_errors(item):
             check_scene(item, config)
-            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config))
+            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config), processing_part(item, config))
     except SliceError as error:
         return _Checked(error)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pystac
@@ -50,6 +51,16 @@ def ground_part(aoi: AOI, geobox: "GeoBox", config: CubeSection) -> str:
     return json.dumps([DATA_VERSION, aoi.ground, *grid, settings], default=str)[1:-1]
 
 
+@lru_cache(64)
+def lattice_part(crs: str, config: CubeSection) -> str:
+    """Return the digest that the statistics of all fields on a lattice have in common: of the CRS and the settings.
+
+    Statistics do not depend on the data type of images.
+    """
+    settings = config.model_dump(mode="json", exclude=_NAMES | {"crs", "group_by", "offset", "dtype"})
+    return hashlib.sha256(json.dumps([DATA_VERSION, crs, settings], default=str).encode()).hexdigest()[:16]
+
+
 def scene_part(scene: pystac.Item, config: CubeSection) -> str:
     """Return the part of a recipe that comes from a scene.
 
@@ -59,7 +70,16 @@ def scene_part(scene: pystac.Item, config: CubeSection) -> str:
         If a required member of the item is invalid.
     """
     versions = [_file_version(scene.assets[key]) for key in used_keys(scene, config)]
-    return json.dumps([scene.id, processed(scene), offset_dn(scene, config.offset), versions], default=str)
+    return json.dumps([*_processing(scene, config), versions], default=str)
+
+
+def processing_part(scene: pystac.Item, config: CubeSection) -> str:
+    """Return the part of a recipe that comes from a scene, without its files: it does not depend on the bands."""
+    return json.dumps(_processing(scene, config), default=str)
+
+
+def _processing(scene: pystac.Item, config: CubeSection) -> list[Any]:
+    return [scene.id, processed(scene), offset_dn(scene, config.offset)]
 
 
 def settings_of(config: CubeSection) -> dict[str, Any]:

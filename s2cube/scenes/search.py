@@ -13,11 +13,11 @@ from s2cube.area.gathering import gather
 from s2cube.config.sections import SearchSection
 from s2cube.config.times import TimeRange
 from s2cube.errors import SearchError
-from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes._granules import find_granules
 from s2cube.scenes._join import Join, days_searched, is_clear
 from s2cube.scenes._level import other_level
 from s2cube.scenes.scene import UNKNOWN_TIME
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.stac.api import Api
 from s2cube.stac.api_search import search_api
 from s2cube.stac.catalogue_io import TIMEOUT_S

@@ -38,6 +38,10 @@ class TimeSlice:
         Other scenes of the same granules that the search found.
     recipe
         Digest of everything that affects the pixels, except the bands: AOI, grid, settings, scenes, processing.
+    sources
+        Digest of the scenes, their processing and the files of the bands.
+    processing
+        Digest of the scenes and their processing.
     """
 
     id: str
@@ -46,6 +50,8 @@ class TimeSlice:
     scenes: "tuple[pystac.Item, ...]"
     dropped: "tuple[Dropped, ...]"
     recipe: str
+    sources: str = ""
+    processing: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,11 @@ class Task:
     def id(self) -> str:
         """Id of the slice."""
         return self.slice.id
+
+    @property
+    def parts(self) -> "tuple[GeoBox, ...]":
+        """Parts of the grid that are read."""
+        return (self.geobox,)
 
     @property
     def scenes(self) -> "tuple[pystac.Item, ...]":

@@ -5,6 +5,7 @@
     catalog.json items.parquet
     <aoi>/collection.json timeline.png
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
+    statistics/*.parquet areas.parquet
     failures.jsonl
     .s2cube/run overwrite lock parts/ run.log
 """
@@ -15,6 +16,14 @@ ITEMS = "items.parquet"
 """All Items of the output, as stac-geoparquet."""
 
 FAILURES = "failures.jsonl"
+
+STATISTICS = "statistics"
+"""Folder of the table of statistics."""
+
+AREAS = "areas.parquet"
+"""The fields of the table of statistics, as GeoParquet."""
+
+STATISTICS_CSV = "statistics.csv"
 
 OWN = ".s2cube"
 """Folder of the files that only s2cube reads."""

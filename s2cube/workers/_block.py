@@ -1,8 +1,8 @@
 """Compute slices of small areas that are close to each other. Each tile is read once for all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -15,7 +15,9 @@ from s2cube.cube.cut import ComputedImage, inside
 from s2cube.cube.facts import slice_facts
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import with_cloud
+from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
+from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import BeyondInt16, beyond_int16, index_values, pack_index
 from s2cube.kernels.mask import Screened, explain, no_screen, screen
 from s2cube.kernels.mosaic import means, mosaic, pack, reflectance, with_classes
@@ -26,9 +28,10 @@ from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA, count_classes, reflectance_bands
 from s2cube.storage.output import Output
+from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers._large import rejection
 from s2cube.workers.delivery import deliver
-from s2cube.workers.results import SliceResult, Written, attempt
+from s2cube.workers.results import SliceResult, Written, attempt, failures_of
 
 _WRITERS = 2
 """Number of threads that write the slices of a block. They mainly wait until files are on the disk."""
@@ -77,20 +80,49 @@ class BlockComputation:
             yield from threads.map(partial(self._written, layers or pixels, pixels), tasks)
 
     def _written(self, layers: Pixels, pixels: Pixels, task: Task) -> SliceResult:
-        write = partial(self._write, task, layers, pixels)
+        if isinstance(task, FieldTask):
+            return attempt(task, partial(self._with_rows, task, layers, pixels))
+        write = partial(self._write_pixels, task, layers, pixels)
         return attempt(task, partial(deliver, write, task.aoi.id, task.id, self.output))
+
+    def _with_rows(self, task: FieldTask, layers: Pixels, pixels: Pixels) -> SliceResult:
+        """Compute the statistics of fields. A field under a tile that cannot be read fails, and no other."""
+        cube, errors = self.config.cube, _errors_of_fields(task, layers, pixels, self.config.cube)
+        if len(errors) == len(task.fields):
+            raise errors[0]
+        masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
+        dn = pixels.cut(task, bands_read(cube))
+        bands = reflectance(means(dn, masks, offsets))
+        found = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
+        image = task.image_task
+        if image is None:
+            return SliceResult(task.id, rows=found, failures=failures_of(task, errors))
+        rows, columns = (slice(each.start, each.stop) for each in task.geobox.overlap_roi(image.geobox))
+        write = partial(self._write, image, dn[:, :, rows, columns], masks.part(rows, columns))
+        return replace(deliver(write, task.aoi.id, task.id, self.output), rows=found)
 
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
+        task = task.image_task or task if isinstance(task, FieldTask) else task
         reasons = explain(_masks(task, layers, config))
         counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
         return SliceResult(task.id, rejected=rejection(counts, limit_percent))
 
-    def _write(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
-        """Write the files of an image."""
-        cube = self.config.cube
-        masks, offsets, bands = _masks(task, layers, cube), offsets_dn(task.scenes, cube), bands_read(cube)
+    def _write_pixels(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
+        bands = bands_read(self.config.cube)
         dn = pixels.of(task, bands) if bands else None
+        return self._write(task, dn, _masks(task, layers, self.config.cube), folder)
+
+    def _write(self, task: Task, dn: np.ndarray | None, masks: Screened, folder: Path) -> Written:
+        """Write the files of an image.
+
+        Parameters
+        ----------
+        dn
+            Dims (scene, band, y, x), from `Pixels.of`; None if there are only bands of classes.
+        """
+        cube = self.config.cube
+        offsets, bands = offsets_dn(task.scenes, cube), bands_read(cube)
         area = inside(task.geobox, task.aoi.geometry)
         beyond = BeyondInt16()
         if cube.indices:
@@ -132,8 +164,26 @@ def _with_indices(
     return np.concatenate([bands, pack_index(indices, config.dtype)])
 
 
-def _masks(task: Task, layers: Pixels, config: CubeSection) -> Screened:
+def _masks(
+    task: Task,
+    layers: Pixels,
+    config: CubeSection,
+    cut: Callable[[Pixels, Task, Sequence[str]], np.ndarray] = Pixels.of,
+) -> Screened:
     names = layers_read(config)
     if not names:
         return no_screen(len(task.scenes), (task.geobox.shape.y, task.geobox.shape.x))
-    return screen({name: layers.of(task, [name])[:, 0] for name in names}, layers.steps(task), config)
+    return screen({name: cut(layers, task, [name])[:, 0] for name in names}, layers.steps(task), config)
+
+
+def _errors_of_fields(task: FieldTask, layers: Pixels, pixels: Pixels, config: CubeSection) -> dict[int, SliceError]:
+    """Return why fields cannot be computed, by their positions."""
+    needed = [(layers, layers_read(config)), (pixels, bands_read(config))]
+    if not any(source.error(task, names) for source, names in needed):
+        return {}
+    found = {}
+    for position, part in enumerate(task.windows()):
+        errors = filter(None, (source.error(task, names, part) for source, names in needed))
+        if error := next(errors, None):
+            found[position] = error
+    return found

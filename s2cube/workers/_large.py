@@ -1,7 +1,7 @@
 """Compute one slice of an area of any size, chunk by chunk."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -13,17 +13,20 @@ from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.chunks import ReadGrid
 from s2cube.cube.cut import inside_chunks, labelled
 from s2cube.cube.facts import slice_facts
-from s2cube.cube.images import OffsetCheck, images, reasons, screened
+from s2cube.cube.images import OffsetCheck, images, means_of, reasons, screened
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read, reads, with_cloud
 from s2cube.cube.stack import read_bands
+from s2cube.cube.tap import Observers, Tap
 from s2cube.fetch.store import Access
+from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import BeyondInt16
 from s2cube.output.files import write_files
 from s2cube.scenes.assets import bands_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA, cloud_percent
 from s2cube.storage.output import Output
+from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers.delivery import deliver
 from s2cube.workers.results import SliceResult, Written
 
@@ -63,7 +66,24 @@ class LargeSlice:
                 masks = cloud_masks = masks.persist(scheduler=threaded.get, num_workers=self.readers)
             if reason := self._rejection(cloud_masks, limit):
                 return SliceResult(self.task.id, rejected=reason)
-        return deliver(partial(self._write, files, masks), self.task.aoi.id, self.task.id, output)
+        if not isinstance(self.task, FieldTask):
+            return deliver(partial(self._write, files, masks, None), self.task.aoi.id, self.task.id, output)
+        tap = Tap(len(bands_read(self.config.cube)), self.grid.chunks)
+        if self.task.image:
+            result = deliver(partial(self._write, files, masks, tap), self.task.aoi.id, self.task.id, output)
+        else:
+            result = SliceResult(self.task.id)
+            self._compute(files, masks, tap)
+        return replace(result, rows=rows_of(self.task, PatchImage(tap.bands, tap.reasons), self.config, {}))
+
+    def _compute(self, files: list[Read], masks: da.Array, tap: Tap) -> None:
+        """Compute the pixels, without an image."""
+        dn = read_bands(files, self.config.cube.quality, self.access)
+        assert dn is not None, "statistics need a band"
+        found = means_of(dn, masks, [offsets_dn(self.task.scenes, self.config.cube)], tap)
+        # The tap keeps the chunks. The result would be a copy.
+        nothing = da.map_blocks(_forget, found, chunks=tuple((1,) * count for count in found.numblocks), dtype=bool)
+        nothing.compute(scheduler=threaded.get, num_workers=self.readers)
 
     def _masks(self, files: list[Read], config: CubeSection) -> da.Array:
 
@@ -81,18 +101,22 @@ class LargeSlice:
         counts = da.stack([(found == value).sum() for value in QA])
         return rejection(counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
 
-    def _write(self, files: list[Read], masks: da.Array, folder: Path) -> Written:
+    def _write(self, files: list[Read], masks: da.Array, tap: Tap | None, folder: Path) -> Written:
         """Write the files of the image."""
         task, config = self.task, self.config.cube
         dn = read_bands(files, config.quality, self.access)
         offsets = offsets_dn(task.scenes, config)
         beyond = BeyondInt16()
-        values = images(dn, masks, self._inside, [offsets], config, beyond)
+        values = images(dn, masks, self._inside, [offsets], config, Observers(beyond, tap))
         image = labelled(values, reasons(masks, self._inside), config.image_bands, task.geobox, [task.slice.time])[0]
         check = None if dn is None else OffsetCheck(dn, masks, offsets, bands_read(config))
         facts = slice_facts(task, config)
         doubtful = write_files(image, facts, folder, self.config.output, self.readers, check)
         return Written(doubtful, beyond.cells)
+
+
+def _forget(chunk: np.ndarray) -> np.ndarray:
+    return np.zeros((1,) * chunk.ndim, bool)
 
 
 def rejection(counts: np.ndarray, limit_percent: float) -> str | None:

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from s2cube.config.times import timestamp
 from s2cube.errors import SliceError, UsageError, safe_text
 from s2cube.fetch.traffic import Traffic
+from s2cube.fields.patches import FieldTask
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.failures import SliceFailure
+from s2cube.tables.rows import slice_ids
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class SliceResult:
         Lines for the log about files.
     files
         Content of the files of the slice by name, if the worker cannot reach the output.
+    rows
+        Rows of the table of statistics, if they were computed; see `tables.rows`.
+    failures
+        Fields of the slice that failed, and therefore have no row.
     """
 
     slice: str
@@ -57,11 +67,25 @@ class SliceResult:
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    rows: "pa.Table | None" = None
+    failures: tuple[SliceFailure, ...] = ()
+
+    @property
+    def all_failures(self) -> tuple[SliceFailure, ...]:
+        """The failure of the slice, and those of its fields."""
+        return (*([self.failure] if self.failure else []), *self.failures)
+
+    @property
+    def written(self) -> int:
+        """Number of images that were written, or of rows that were computed without an image."""
+        if self.path or self.rows is None:
+            return int(self.path is not None)
+        return int(self.rows.num_rows)
 
     @property
     def may_pass(self) -> bool:
-        """Whether the slice failed and another attempt may succeed."""
-        return self.failure is not None and self.failure.may_pass
+        """Whether the slice, or a field, failed and another attempt may succeed."""
+        return any(each.may_pass for each in self.all_failures)
 
 
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
@@ -72,17 +96,28 @@ def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceRes
     may_pass
         Whether another attempt may succeed, even if the error itself does not state this.
     """
+    if isinstance(task, FieldTask) and task.image is None:
+        return SliceResult(task.id, failures=failures_of(task, dict.fromkeys(range(len(task.fields)), error), may_pass))
+    return SliceResult(task.id, failure=_failure(task, task.id, error, may_pass))
+
+
+def failures_of(
+    task: FieldTask, errors: Mapping[int, BaseException], may_pass: bool = False
+) -> tuple[SliceFailure, ...]:
+    """Return the failures of fields, whose errors are given by their positions."""
+    ids = slice_ids(task.fields.ids, task.label)
+    return tuple(_failure(task, ids[position], error, may_pass) for position, error in errors.items())
+
+
+def _failure(task: Task, slice_id: str, error: BaseException, may_pass: bool) -> SliceFailure:
     of_slice = isinstance(error, SliceError)
-    return SliceResult(
-        task.id,
-        failure=SliceFailure(
-            slice=task.id,
-            scenes=tuple(scene.id for scene in task.scenes),
-            asset=error.asset if isinstance(error, SliceError) else "",
-            error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
-            time=timestamp(timespec="seconds"),
-            may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
-        ),
+    return SliceFailure(
+        slice=slice_id,
+        scenes=tuple(scene.id for scene in task.scenes),
+        asset=error.asset if isinstance(error, SliceError) else "",
+        error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
+        time=timestamp(timespec="seconds"),
+        may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
     )
 
 

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from s2cube.workers._block import BlockComputation
 
 
-def compute_batch(batch: Batch, config: JobConfig, output: Output) -> list[SliceResult]:
-    """Compute and write the slices of a batch, on a worker. A slice that fails has a result with the reason.
+def compute_batch(batch: Batch, config: JobConfig, output: Output | None) -> list[SliceResult]:
+    """Compute the slices of a batch and write their images. A slice that fails has a result with the reason.
+
+    Parameters
+    ----------
+    output
+        None if there are no images, but only rows of statistics.
 
     Returns
     -------
@@ -43,11 +48,11 @@ def compute_batch(batch: Batch, config: JobConfig, output: Output) -> list[Slice
         raise
 
 
-def _results(batch: Batch, config: JobConfig, output: Output) -> Iterator[SliceResult]:
-    reachable = output if can_write(output) else None
+def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
+    reachable = output if output and can_write(output) else None
     todo = []
     for task in batch.tasks:
-        if reachable and not config.job.overwrite and _is_current(task, config, output):
+        if output and reachable and not config.job.overwrite and _is_current(task, config, output):
             # A worker has written the slice, but was lost before it returned the result.
             yield SliceResult(task.id, path=output.path(task.aoi.id, task.id))
         else:

@@ -92,7 +92,7 @@ class TestAOI:
         with caplog.at_level("INFO"):
             read(tmp_path / "x.geojson", shapely.box(-100, 0, 100, 1))
             read(tmp_path / "y.geojson", shapely.box(170, 0, 180, 1))
-        assert [each.getMessage() for each in caplog.records if each.name == "s2cube.area._features"] == [
+        assert [each.getMessage() for each in caplog.records if each.name == "s2cube.area.features"] == [
             "x crosses the antimeridian: it goes from 100 to -100 degrees east"
         ]
 

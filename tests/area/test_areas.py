@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from odc.geo.geom import BoundingBox, Geometry
 
 import s2cube
-from s2cube.area import _vector_file
+from s2cube.area import vector_file
 from s2cube.area.areas import areas_of_job
 from s2cube.config.sections import JobSection
 from s2cube.errors import AOIError
@@ -131,7 +131,7 @@ def test_ids_of_geojson_are_those_that_gdal_reads(
             return error.problem
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
+        patch.setattr(vector_file, "plain_features", lambda path, options: None)
         by_gdal = ids(path)
     assert ids(content) == by_gdal
     assert ids(path) == by_gdal

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s2cube
-from s2cube.area import _vector_file
-from s2cube.area._features import Feature, Options
+from s2cube.area import vector_file
 from s2cube.area._geojson_file import plain_features
+from s2cube.area.features import Features, Options
 
 SQUARE = shapely.box(10, 50, 10.1, 50.1)
 CRS84 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
@@ -33,10 +33,10 @@ def written(folder: Path, content: object, name: str = "area.geojson") -> Path:
     return path
 
 
-def by_gdal(path: Path, options: Options) -> list[Feature]:
+def by_gdal(path: Path, options: Options) -> Features:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
-        return _vector_file.read_features(path, options)
+        patch.setattr(vector_file, "plain_features", lambda path, options: None)
+        return vector_file.read_file(path, options)
 
 
 def check_like_gdal(path: Path, options: Options | None = None) -> bool:
@@ -46,12 +46,12 @@ def check_like_gdal(path: Path, options: Options | None = None) -> bool:
     if found is None:
         return False
     expected = by_gdal(path, options)
-    assert [each.name for each in found] == [each.name for each in expected]
-    assert [each.crs for each in found] == [each.crs for each in expected]
-    for mine, theirs in zip(found, expected, strict=True):
-        assert mine.geometry is not None
-        assert shapely.get_type_id(mine.geometry) == shapely.get_type_id(theirs.geometry)
-        assert np.array_equal(shapely.get_coordinates(mine.geometry), shapely.get_coordinates(theirs.geometry))
+    assert list(found.names) == list(expected.names)
+    assert found.crs == expected.crs
+    for mine, theirs in zip(found.shapes, expected.shapes, strict=True):
+        assert mine is not None
+        assert shapely.get_type_id(mine) == shapely.get_type_id(theirs)
+        assert np.array_equal(shapely.get_coordinates(mine), shapely.get_coordinates(theirs))
     return True
 
 
@@ -153,6 +153,6 @@ def test_options_of_gdal_are_left_to_it(tmp_path: Path) -> None:
 def test_areas_are_equal(tmp_path: Path) -> None:
     path = written(tmp_path, collection(feature(), name="fields", crs=CRS84))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_vector_file, "plain_features", lambda path, options: None)
+        patch.setattr(vector_file, "plain_features", lambda path, options: None)
         expected = s2cube.read_aoi(path)
     assert s2cube.read_aoi(path) == expected

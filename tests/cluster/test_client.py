@@ -25,9 +25,9 @@ from s2cube.config.loading import load_config
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ClusterError, OutputError, WriteError
 from s2cube.fetch.retry import Retry
-from s2cube.jobs._recorder import Recorder
 from s2cube.jobs.job import Job as PlannedJob
-from s2cube.jobs.submit import _run_submitted
+from s2cube.jobs.recorder import Recorder
+from s2cube.runs.submit import _run_submitted
 from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 from s2cube.workers.batches import Batch

@@ -13,7 +13,7 @@ from s2cube.fields.fields import Fields
 SHAPES = {
     "field": shapely.box(12.0, 47.5, 12.004, 47.502),
     "long": shapely.box(12.0, 47.5, 12.4, 47.502),
-    "hole": shapely.Polygon(shapely.box(12, 47, 12.01, 47.01).exterior, [shapely.box(12.004, 47.004, 12.005, 47.005).exterior]),
+    "hole": shapely.box(12, 47, 12.01, 47.01) - shapely.box(12.004, 47.004, 12.005, 47.005),
     "parts": shapely.MultiPolygon([shapely.box(12, 47, 12.001, 47.001), shapely.box(12.5, 47, 12.501, 47.001)]),
     "date-line": shapely.box(179.99, -17, 180.01, -16.99),
 }  # fmt: skip

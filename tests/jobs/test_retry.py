@@ -12,7 +12,7 @@ from s2cube.area.aoi import AOI
 from s2cube.cluster.stream import Retry
 from s2cube.errors import AssetReadError, BusyError, ClusterError, S2CubeError, WriteError
 from s2cube.fetch.traffic import Traffic
-from s2cube.jobs._retry import SlicePolicy
+from s2cube.jobs.slice_policy import SlicePolicy
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.workers.batches import Batch
 from s2cube.workers.results import SliceResult, failed

@@ -18,12 +18,12 @@ from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.jobs.job import plan_job
-from s2cube.scenes._facts import SceneFacts
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, make_plan
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.scenes.scene import processed
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.storage.output import Output
 from s2cube.workers.worker import compute_batch
 from support.runs import CommandLine, Job

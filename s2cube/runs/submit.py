@@ -9,7 +9,7 @@ from pathlib import Path
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
-from s2cube.jobs.pipeline import run_job
+from s2cube.runs.run import run_planned
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import RUN, RUN_LOG
 from s2cube.storage.lease import held, read_record
@@ -62,7 +62,7 @@ def _run_submitted(job: Job) -> None:
         remedy = "Set --out to a folder or an object store that all workers share"
         raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
-        run_job(without_overwritten(replace(job, output=lease.output)), lease)
+        run_planned(without_overwritten(replace(job, output=lease.output)), lease)
 
 
 def run_detached(config: JobConfig, arguments: list[str]) -> str:

@@ -7,7 +7,7 @@ from s2cube.cluster.policy import Retry, is_worker_loss
 from s2cube.errors import ClusterError, S2CubeError, SliceError, WriteError, redact
 from s2cube.fetch import retry
 from s2cube.fetch.traffic import Traffic
-from s2cube.jobs._recorder import log_facts
+from s2cube.jobs.recorder import log_facts
 from s2cube.scenes.time_slice import Task
 from s2cube.workers.batches import Batch
 from s2cube.workers.results import SliceResult, failed

@@ -5,12 +5,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2cube.area._features import ID_COLUMNS, Feature, Options, chosen_ids
 from s2cube.area._geojson_file import plain_features
+from s2cube.area.features import ID_COLUMNS, Features, Options, chosen_ids, names_of_file
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
     import geopandas
+    import pandas
+    from odc.geo.crs import CRS
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ _KML_COLUMNS = ("Name", *ID_COLUMNS)
 _FORMATS = "Use GeoJSON, GeoPackage, a shapefile or the like"
 
 
-def read_features(path: Path, options: Options) -> list[Feature]:
+def read_file(path: Path, options: Options) -> Features:
     """Read every feature of a vector file.
 
     Raises
@@ -36,32 +38,59 @@ def read_features(path: Path, options: Options) -> list[Feature]:
         return features
     layer = _layer(path, options.layer)
     frame = _read(path, layer)
-    if frame.empty:
-        raise AOIError(str(path), "contains no features", "Draw at least one polygon")
-    if frame.crs is None and options.crs is None:
-        raise AOIError(str(path), "has no CRS", "Save it with a CRS (a shapefile needs its .prj file)")
+    check_count(str(path), len(frame))
     columns = _KML_COLUMNS if path.suffix.lower() in _KML else ID_COLUMNS
     ids = chosen_ids(table_of(frame), str(path), options.id_property, columns) or _ids_without_property(frame, path)
-    crs = options.crs_of(str(path), crs_of(frame))
-    return [Feature(str(path), name, shape, crs) for name, shape in zip(ids, frame.geometry, strict=True)]
+    crs = crs_in_file(str(path), frame, options)
+    return Features(str(path), ids, frame.geometry.to_numpy(), crs, properties_of(frame))
+
+
+def check_count(subject: str, count: int) -> None:
+    """Check that a file has features.
+
+    Raises
+    ------
+    AOIError
+        If it has none.
+    """
+    if count == 0:
+        raise AOIError(subject, "contains no features", "Draw at least one polygon")
+
+
+def crs_in_file(subject: str, frame: "geopandas.GeoDataFrame", options: Options) -> "CRS | None":
+    """Return the CRS of the features of a file.
+
+    Raises
+    ------
+    AOIError
+        If the file has none and none is given, or if it has another than is given.
+    """
+    if frame.crs is None and options.crs is None:
+        raise AOIError(subject, "has no CRS", "Save it with a CRS (a shapefile needs its .prj file)")
+    return options.crs_of(subject, crs_of(frame))
+
+
+def properties_of(frame: "geopandas.GeoDataFrame") -> "dict[str, pandas.Series[Any]]":
+    """Return the properties of a frame by name. If two have the same name, the first is returned."""
+    found: dict[str, pandas.Series[Any]] = {}
+    for position, name in enumerate(frame.columns):
+        if name != frame.geometry.name:
+            found.setdefault(str(name), frame.iloc[:, position])
+    return found
 
 
 def table_of(frame: "geopandas.GeoDataFrame") -> dict[str, list[object]]:
     """Return the properties of a frame by name. Missing values are None, also empty texts."""
-    table: dict[str, list[object]] = {}
-    geometry = frame.geometry.name
-    for position, name in enumerate(frame.columns):
-        if name == geometry or str(name) in table:
-            continue
-        column = frame.iloc[:, position]
-        table[str(name)] = [
+    return {
+        name: [
             None if missing or (isinstance(value, str) and not value) else value
             for value, missing in zip(column, column.isna(), strict=True)
         ]
-    return table
+        for name, column in properties_of(frame).items()
+    }
 
 
-def crs_of(frame: "geopandas.GeoDataFrame | geopandas.GeoSeries") -> Any:
+def crs_of(frame: "geopandas.GeoDataFrame | geopandas.GeoSeries") -> "CRS | None":
     """Return the CRS of a frame as odc-geo's; None if it has none."""
     from odc.geo.crs import CRS
 
@@ -72,9 +101,7 @@ def _ids_without_property(frame: "geopandas.GeoDataFrame", path: Path) -> list[s
     if path.suffix in _GEOJSON and list(frame.index) != list(range(len(frame))):
         # GDAL uses the numeric ids of features as the index.
         return [str(number) for number in frame.index]
-    if len(frame) == 1:
-        return [path.stem]
-    return [f"{path.stem}_{number}" for number in range(1, len(frame) + 1)]
+    return names_of_file(path, len(frame))
 
 
 def _layer(path: Path, chosen: str | int | None) -> str | None:
@@ -88,7 +115,7 @@ def _layer(path: Path, chosen: str | int | None) -> str | None:
     try:
         layers = geopandas.list_layers(path)
     except Exception as error:  # noqa: BLE001  every driver has errors of its own
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     names = [str(name) for name in layers["name"]]
     if chosen is not None:
         position = chosen if isinstance(chosen, int) and not isinstance(chosen, bool) else None
@@ -133,7 +160,7 @@ def _read(path: Path, layer: str | None, **options: Any) -> "geopandas.GeoDataFr
             else:
                 frame = geopandas.read_file(path, fid_as_index=True, **options)
     except Exception as error:  # noqa: BLE001  every driver has errors of its own
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     for warning in warned:
         log.warning("%s: %s", path, warning.message)
     if not isinstance(frame, geopandas.GeoDataFrame):
@@ -141,7 +168,8 @@ def _read(path: Path, layer: str | None, **options: Any) -> "geopandas.GeoDataFr
     return frame
 
 
-def _unreadable(path: Path, error: Exception) -> AOIError:
+def unreadable(subject: object, error: Exception) -> AOIError:
+    """Return the error about a file that a library cannot read."""
     # GDAL's advice after the semicolon is to name a driver, which s2cube does not take.
     reason = str(error).partition(";")[0]
-    return AOIError(str(path), f"cannot be read as a vector file ({reason})", _FORMATS)
+    return AOIError(str(subject), f"cannot be read as a vector file ({reason})", _FORMATS)

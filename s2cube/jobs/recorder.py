@@ -50,13 +50,13 @@ class Recorder:
     def _record(self, aoi_id: str, result: SliceResult, running: int) -> SliceResult:
         if result.files:
             result = put_files(aoi_id, result, self._lease.output)
-        if result.failure:
-            self._lease.output.failures.add([result.failure])
+        if result.all_failures:
+            self._lease.output.failures.add(result.all_failures)
         before = self._lease.progress
         after = replace(
             before,
-            written=before.written + bool(result.path),
-            failed=before.failed + bool(result.failure),
+            written=before.written + result.written,
+            failed=before.failed + len(result.all_failures),
             rejected=before.rejected + bool(result.rejected),
         )
         self._lease.progress = replace(after, running=min(running, after.total - after.over))

@@ -1,0 +1,4 @@
+"""Keep the statistics of fields as one table, and the fields beside it.
+
+Other wings may use: `areas`, `csv_file`, `rows`, `table`, `writer`.
+"""

@@ -1,0 +1,47 @@
+"""Write the table of statistics as one CSV file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from s2cube.storage.layout import STATISTICS_CSV
+from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, schema
+from s2cube.tables.table import Table
+
+_TEXTS = {"time": pa.string(), "scenes": pa.string()}
+
+_SEPARATOR = ";"
+"""Between the ids of scenes."""
+
+
+def write_csv(table: Table) -> str:
+    """Write all rows of a table as ``statistics.csv``; return its path. A null is an empty text.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    names = dict.fromkeys(name for each in table.schemas() for name in each.names)
+    values = [name for name in names if name not in FIELD_COLUMNS and name not in SOURCE_COLUMNS]
+    wanted = schema(values)
+    destination = table.output.destination
+    with destination.staging() as folder:
+        path = Path(folder) / STATISTICS_CSV
+        texts = pa.schema([(each.name, _TEXTS.get(each.name, each.type)) for each in wanted])
+        with csv.CSVWriter(path, texts, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
+            for part in table.parts():
+                writer.write_table(_as_texts(part, wanted).cast(texts))
+        table.output.fence.check()
+        destination.put(STATISTICS_CSV, path)
+    return f"{destination.address}/{STATISTICS_CSV}"
+
+
+def _as_texts(rows: pa.Table, wanted: pa.Schema) -> pa.Table:
+    missing = pa.nulls(rows.num_rows, pa.float32())
+    content = {name: rows[name] if name in rows.column_names else missing for name in wanted.names}
+    content["time"] = pc.strftime(rows["time"], "%Y-%m-%dT%H:%M:%SZ")
+    content["scenes"] = pc.binary_join(rows["scenes"], _SEPARATOR)
+    return pa.table(content)

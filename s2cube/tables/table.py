@@ -1,0 +1,174 @@
+"""The table of statistics in an output: Parquet files, one for each square of the map and each month."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from s2cube.errors import OutputError
+from s2cube.storage.layout import STATISTICS
+from s2cube.storage.output import Output
+from s2cube.tables._merge import merged
+from s2cube.tables.rows import Key, Recipe
+
+_SQUARE_DEG = 0.5
+"""Side of a square, degrees: some 55 km, about as large as a block. It depends on nothing but the field, so that every
+run finds its rows, whatever the grid."""
+
+_KEYS = b"s2cube:keys"
+"""Name of the keys of the rows in the metadata of a file, see `rows.Key`."""
+
+_DEPTH = 2
+"""Number of names in the path of a file."""
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """What a run must know of a row of an earlier run.
+
+    Parameters
+    ----------
+    key
+        None if it is not known what the columns are.
+    """
+
+    recipe: Recipe
+    key: Key | None
+    scenes: tuple[str, ...]
+
+    def has(self, recipe: Recipe, key: Key) -> bool:
+        """Return whether the row has the values of a recipe, in all columns of a key."""
+        return self.recipe.pixels == recipe.pixels and self.key is not None and {*key.columns} <= {*self.key.columns}
+
+
+def squares_of(bounds_lonlat: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Return the square of the middle of each box, for example ``n475e0120``: 47.5 to 48 north, 12 to 12.5 east.
+
+    Parameters
+    ----------
+    bounds_lonlat
+        Dims (box, 4): west, south, east, north, degrees.
+    """
+    lons, lats = ((bounds_lonlat[:, at] + bounds_lonlat[:, at + 2]) / 2 for at in (0, 1))
+    west, south = (np.floor(each / _SQUARE_DEG) * _SQUARE_DEG for each in ((lons + 180) % 360 - 180, lats))
+    pairs, numbers = np.unique(np.column_stack([west, south]), axis=0, return_inverse=True)
+    names = [f"{'ns'[y < 0]}{abs(y) * 10:03.0f}{'ew'[x < 0]}{abs(x) * 10:04.0f}" for x, y in pairs.tolist()]
+    return np.array(names, object)[numbers.ravel()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of an output."""
+
+    output: Output
+
+    def files(self) -> list[str]:
+        """Return the names of the files, sorted."""
+        return sorted(each for each in self.output.destination.sizes(_DEPTH, STATISTICS) if each.endswith(".parquet"))
+
+    def stored(self, squares: Collection[str]) -> dict[str, StoredRow]:
+        """Read what is known of the rows in some squares, by the id of the slice."""
+        found: dict[str, StoredRow] = {}
+        for name in self.files():
+            if _square(name) in squares and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None:
+                keys = _keys(rows)
+                recipes = map(Recipe.parse, rows["recipe"].to_pylist())
+                columns = (rows["slice"].to_pylist(), recipes, rows["scenes"].to_pylist())
+                found |= {
+                    slice_id: StoredRow(recipe, keys.get(recipe.key), tuple(scenes or ()))
+                    for slice_id, recipe, scenes in zip(*columns, strict=True)
+                }
+        return found
+
+    def put(self, square: str, month: str, rows: pa.Table, keys: Iterable[Key]) -> str:
+        """Add rows to a file; return its path. Rows of the same slices are replaced.
+
+        Values of an old row in other columns are kept if it is computed from the same scenes with the same settings.
+
+        Parameters
+        ----------
+        month
+            ``YYYYMM``, of the solar days.
+        keys
+            Keys of the new rows.
+
+        Raises
+        ------
+        OutputError
+            If the existing file is no table of s2cube.
+        WriteError
+            If the file cannot be written.
+        """
+        name = _name(square, month)
+        old = self._read(name)
+        known = ({} if old is None else _keys(old)) | {key.id: key for key in keys}
+        content, known = (rows, known) if old is None else merged(old, rows, known)
+        self._write(name, content, known)
+        return f"{self.output.destination.address}/{name}"
+
+    def remove(self, square: str, month: str, slice_ids: Sequence[str]) -> None:
+        """Remove rows, if they are there: their field belongs to another square now."""
+        name = _name(square, month)
+        rows = self._read(name)
+        if rows is not None:
+            is_gone = pc.is_in(rows["slice"], pa.array(slice_ids, pa.string()))
+            if pc.any(is_gone).as_py():
+                self._write(name, rows.filter(pc.invert(is_gone)), _keys(rows))
+
+    def parts(self) -> Iterator[pa.Table]:
+        """Read the table, file by file."""
+        yield from (rows for name in self.files() if (rows := self._read(name)) is not None)
+
+    def schemas(self) -> Iterator[pa.Schema]:
+        """Read the schema of each file."""
+        for name in self.files():
+            if (content := self.output.destination.read(name)) is not None:
+                yield pq.read_schema(BytesIO(content))
+
+    def _read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        content = self.output.destination.read(name)
+        if content is None:
+            return None
+        try:
+            return pq.read_table(BytesIO(content), columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            problem = f"is not a table of s2cube ({error})"
+            remedy = "Remove the file: the next run computes its rows again"
+            raise OutputError(f"{self.output.destination.address}/{name}", problem, remedy) from None
+
+    def _write(self, name: str, rows: pa.Table, keys: Mapping[str, Key]) -> None:
+        self.output.fence.check()
+        if not rows.num_rows:
+            self.output.destination.remove(name)
+            return
+        used = set(pc.unique(pc.utf8_slice_codeunits(rows["recipe"], -Key.LENGTH)).to_pylist())
+        metadata = {
+            _KEYS: json.dumps({each: asdict(key) for each, key in sorted(keys.items()) if each in used}).encode()
+        }
+        ordered = rows.sort_by([("aoi", "ascending"), ("date", "ascending"), ("slice", "ascending")])
+        content = BytesIO()
+        pq.write_table(ordered.replace_schema_metadata(metadata), content, compression="zstd")
+        self.output.destination.put(name, content.getvalue())
+
+
+def _name(square: str, month: str) -> str:
+    return f"{STATISTICS}/{square}_{month}.parquet"
+
+
+def _square(name: str) -> str:
+    return name.removeprefix(f"{STATISTICS}/").partition("_")[0]
+
+
+def _keys(rows: pa.Table) -> dict[str, Key]:
+    """Return the keys in the metadata of a file."""
+    try:
+        content = json.loads((rows.schema.metadata or {})[_KEYS])
+        return {each: Key(tuple(key["columns"]), key["settings"]) for each, key in content.items()}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,81 @@
+"""Write rows to the table of statistics, some at a time."""
+
+import time
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2cube.tables.rows import Key
+from s2cube.tables.table import Table
+
+_MOST_ROWS = 500_000
+"""Number of rows that are kept in memory until they are written: some 100 MB."""
+
+_MOST_S = 30
+"""Time (s) after which rows are written, so that little is lost if the run is killed."""
+
+
+class TableWriter:
+    """Collects the rows of a run, and writes them to the files of the table.
+
+    Parameters
+    ----------
+    key
+        Key of the rows.
+    squares
+        Square of each field, by its id.
+    moved
+        Old square of each field that was in another one before, see `areas.write_areas`.
+
+    Attributes
+    ----------
+    rows
+        Number of rows that were written.
+    files
+        Paths of the files that were written.
+    """
+
+    def __init__(self, table: Table, key: Key, squares: Mapping[str, str], moved: Mapping[str, str]) -> None:
+        self._table, self._key, self._squares, self._moved = table, key, squares, moved
+        self._waiting: list[pa.Table] = []
+        self._count = 0
+        self._written_s = time.monotonic()
+        self.rows = 0
+        self.files: set[str] = set()
+
+    def add(self, rows: pa.Table | None) -> None:
+        """Add rows. They are written when there are many, or after some time."""
+        if rows is None:
+            return
+        self._waiting.append(rows)
+        self._count += rows.num_rows
+        if self._count > _MOST_ROWS or time.monotonic() - self._written_s > _MOST_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are not written yet."""
+        if not self._waiting:
+            return
+        rows = pa.concat_tables(self._waiting)
+        squares = pa.array([self._squares[name] for name in rows["aoi"].to_pylist()], pa.string())
+        months = pc.strftime(rows["date"], "%Y%m").combine_chunks()
+        files = pc.binary_join_element_wise(squares, months, " ")
+        for each in pc.unique(files).to_pylist():
+            square, month = each.split(" ")
+            part = rows.filter(pc.equal(files, each))
+            self._remove_old(month, part)
+            self.files.add(self._table.put(square, month, part, [self._key]))
+            self.rows += part.num_rows
+        self._waiting, self._count, self._written_s = [], 0, time.monotonic()
+
+    def _remove_old(self, month: str, rows: pa.Table) -> None:
+        """Remove the old rows of fields that were in another square before."""
+        if not self._moved:
+            return
+        of_squares: dict[str, list[str]] = {}
+        for name, slice_id in zip(rows["aoi"].to_pylist(), rows["slice"].to_pylist(), strict=True):
+            if name in self._moved:
+                of_squares.setdefault(self._moved[name], []).append(slice_id)
+        for square, slice_ids in of_squares.items():
+            self._table.remove(square, month, slice_ids)

@@ -1,0 +1,91 @@
+"""Compute the rows of the table of statistics for one patch of fields and one time slice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from s2cube.config.sections import JobConfig
+from s2cube.errors import SliceError
+from s2cube.fields.coverage import Coverage, coverage
+from s2cube.fields.patches import FieldTask
+from s2cube.kernels.indices import index_values
+from s2cube.products.statistics import field_statistics, weighted_share
+from s2cube.scenes.assets import bands_read
+from s2cube.sentinel2 import QA, masks_cloud
+from s2cube.tables.rows import DayRows, Recipe, scene_ids, table_of, value_columns
+
+_KEPT = 1024
+"""Number of patches whose weights a process keeps, because they are the same for all days."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchImage:
+    """The computed cells of a patch for one time slice.
+
+    Parameters
+    ----------
+    bands
+        Dims (band, y, x), float32 reflectance of the bands that are read, not clipped; NaN where it is not valid.
+    reasons
+        Dims (y, x), uint8, from `mask.explain`.
+    """
+
+    bands: NDArray[np.float32]
+    reasons: NDArray[np.uint8]
+
+
+def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mapping[int, SliceError]) -> pa.Table:
+    """Compute the rows of the fields of a task.
+
+    Parameters
+    ----------
+    errors
+        Positions of the fields that cannot be computed. They get no row.
+    """
+    weights, cells = _weights(task)
+    if errors:
+        whole = np.array([at for at in range(len(task.fields)) if at not in errors], np.intp)
+        task = replace(task, fields=task.fields.take(whole), digests=task.digests[whole])
+        weights, cells = weights.take(whole), cells[whole]
+    is_valid = np.logical_and.reduce(np.isfinite(image.bands))
+    cube, written = config.cube, len(config.cube.bands)
+    values = np.concatenate([image.bands[:written], index_values(image.bands, bands_read(cube), cube.indices)])
+    is_observed = image.reasons != QA.NO_DATA
+    clear = weighted_share(is_valid, weights)
+    cloud = np.full(len(task.fields), np.nan)
+    if masks_cloud(cube.mask, cube.mask_classes):
+        observed = weighted_share(is_observed, weights)
+        np.divide(100 * weighted_share(image.reasons == QA.CLOUD, weights), observed, out=cloud, where=observed > 0)
+    statistics = field_statistics(values, weights, config.table.chosen)
+    names = cube.image_bands
+    day = DayRows(
+        ids=task.fields.ids,
+        label=task.label,
+        day=task.day,
+        time=task.slice.time,
+        scenes=scene_ids(task.slice),
+        cells=cells,
+        clear_percent=np.minimum(100 * clear / cells, 100),
+        cloud_percent=cloud,
+        values={f"{name}_{each}": found[at] for each, found in statistics.items() for at, name in enumerate(names)},
+        recipes=[str(Recipe.of(outline, task.slice, task.lattice, task.key)) for outline in task.digests],
+    )
+    return table_of([day], value_columns(config))
+
+
+def _weights(task: FieldTask) -> tuple[Coverage, NDArray[np.float64]]:
+    """Return the weights of the fields, and their areas in cells."""
+    return _weights_of(task.geobox, tuple(shapely.to_wkb(task.fields.shapes)))
+
+
+@lru_cache(_KEPT)
+def _weights_of(geobox: GeoBox, outlines_wkb: tuple[bytes, ...]) -> tuple[Coverage, NDArray[np.float64]]:
+    shapes = shapely.from_wkb(np.array(outlines_wkb, object))
+    cells: NDArray[np.float64] = shapely.area(shapes) / geobox.affine.a**2
+    return coverage(shapes, geobox), cells

@@ -1,0 +1,196 @@
+"""Plan the statistics of fields: find the scenes of each field, and compare with the rows of the table."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from s2cube.area.aoi import AOI
+from s2cube.area.grid import aoi_geobox
+from s2cube.config.sections import JobConfig
+from s2cube.config.times import solar_day, timestamp
+from s2cube.errors import SliceError
+from s2cube.fields.fields import Fields
+from s2cube.fields.join import join, same_scenes
+from s2cube.fields.patches import FieldTask, Patch, crs_of_fields, patches
+from s2cube.scenes.assets import drop_unused_assets
+from s2cube.scenes.plan import Planner, narrow
+from s2cube.scenes.recipe import lattice_part
+from s2cube.scenes.scene import footprint
+from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn
+from s2cube.scenes.time_slice import Plan, TimeSlice
+from s2cube.storage.failures import SliceFailure
+from s2cube.tables.rows import Key, Recipe, scene_ids, slice_ids
+from s2cube.tables.table import StoredRow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class FieldPlans:
+    """What will be done for fields, collected patch by patch.
+
+    Parameters
+    ----------
+    stored
+        Rows of earlier runs, by the id of the slice.
+
+    Attributes
+    ----------
+    todo
+        One task per patch and slice.
+    skipped
+        Ids of the slices whose rows are there.
+    failures
+        Slices that cannot be computed.
+    """
+
+    config: JobConfig
+    key: Key
+    stored: dict[str, StoredRow]
+    todo: list[FieldTask] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failures: list[SliceFailure] = field(default_factory=list)
+    _losing: list["_Losing"] = field(default_factory=list)
+
+    def add(self, patch: Patch) -> None:
+        """Add the slices of a patch."""
+        for each in patch.plan.unusable:
+            failed_at = timestamp(timespec="seconds")
+            self.failures += [
+                SliceFailure(slice_id, each.scenes, each.error.asset, str(each.error), failed_at)
+                for slice_id in slice_ids(patch.fields.ids, patch.label(each))
+            ]
+        for time_slice in patch.plan.slices:
+            self._add_slice(patch, time_slice)
+
+    def _add_slice(self, patch: Patch, time_slice: TimeSlice) -> None:
+        todo, lost = [], set[str]()
+        found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
+        ids = slice_ids(patch.fields.ids, patch.label(time_slice))
+        lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
+        for position, (slice_id, outline) in enumerate(zip(ids, patch.digests, strict=True)):
+            row = self.stored.get(slice_id)
+            if row is None or self.config.job.overwrite:
+                todo.append(position)
+            elif row.has(Recipe.of(outline, time_slice, lattice, self.key.id), self.key):
+                self.skipped.append(slice_id)
+            else:
+                todo.append(position)
+                if row.key and row.key.settings == self.key.settings and row.recipe.outline == outline:
+                    lost |= {*row.scenes} - found
+        if todo:
+            task = patch.task(time_slice, np.array(todo, np.intp), lattice, self.key.id)
+            if lost:
+                self._losing.append(_Losing(task, frozenset(lost)))
+            else:
+                self.todo.append(task)
+
+    def decide_on_lost_scenes(self, catalogue: Catalogue) -> None:
+        """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes."""
+        if not self._losing:
+            return
+        lost = frozenset[str]().union(*(each.lost for each in self._losing))
+        known = self._losing[0].task.scenes[0].id
+        withdrawn = find_withdrawn(lost, known, self.config.search, catalogue)
+        kept = [each for each in self._losing if not each.lost <= withdrawn]
+        self.todo += [each.task for each in self._losing if each.lost <= withdrawn]
+        self.skipped += [name for each in kept for name in slice_ids(each.task.fields.ids, each.task.label)]
+        if kept:
+            log.warning(
+                "%s and %d other rows stay as they are: new rows would lack scenes, such as %s, which the search does "
+                "not find, though the catalogue has not withdrawn them. --overwrite computes the rows from the scenes "
+                "that are found",
+                kept[0].task.id, sum(len(each.task.fields) for each in kept) - 1, min(kept[0].lost),
+            )  # fmt: skip
+        self._losing = []
+
+
+@dataclass(frozen=True)
+class _Losing:
+    """A task whose rows would lack scenes that the rows in the table have."""
+
+    task: FieldTask
+    lost: frozenset[str]
+
+
+def scenes_of(squares: Sequence[AOI], config: JobConfig, catalogue: Catalogue) -> list[SceneFacts]:
+    """Find the scenes of squares of the map. The number of scenes is limited for each field, not for a square.
+
+    Raises
+    ------
+    SearchError
+        If the search fails.
+    """
+    search = config.search.model_copy(update={"max_items": None})
+    found = find_scenes(squares, search, catalogue, partial(drop_unused_assets, config=config.cube))
+    return list({id(scene): scene for of_square in found for scene in of_square}.values())
+
+
+def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig) -> Iterator[Patch]:
+    """Divide fields into patches, each with its time slices.
+
+    Parameters
+    ----------
+    scenes
+        Scenes that may meet them.
+    """
+    # A scene whose footprint is unknown may cover every field.
+    footprints = footprints_of(scenes)
+    everywhere = [scene for scene, outline in zip(scenes, footprints, strict=True) if outline.is_empty]
+    numbers, sets = same_scenes(*join(fields, footprints), len(fields))
+    crs_of = crs_of_fields(fields, config.cube.crs)
+    order = np.argsort(numbers, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        chosen = [*(scenes[at] for at in sets[numbers[group[0]]]), *everywhere]
+        for crs in sorted({*crs_of[group]}):
+            some = fields.take(group[crs_of[group] == crs])
+            for part, plan in _plans(some, str(crs), chosen, planner, config):
+                yield from patches(part, plan, config.cube)
+
+
+def footprints_of(scenes: Sequence[SceneFacts]) -> list[BaseGeometry]:
+    """Return the footprints of scenes, degrees. That of a scene is empty if it is unknown."""
+    found = []
+    for scene in scenes:
+        try:
+            found.append(footprint(scene.item))
+        except SliceError:
+            found.append(shapely.Polygon())
+    return found
+
+
+def _plans(
+    fields: Fields, crs: str, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig
+) -> Iterator[tuple[Fields, Plan]]:
+    """Group the scenes of fields into slices. All fields have these scenes.
+
+    Solar days depend on the longitude. Fields are divided if their days differ.
+    """
+    lons = fields.centres_lonlat[:, 0]
+    ends = dict.fromkeys((int(lons.argmin()), int(lons.argmax())))
+    one, *other = (_plan(fields.aoi(position), crs, scenes, planner, config) for position in ends)
+    if len(fields) == 1 or all(_days(one) == _days(each) for each in other):
+        yield fields, one
+        return
+    order = np.argsort(lons, kind="stable")
+    for half in np.array_split(order, 2):
+        yield from _plans(fields.take(half), crs, scenes, planner, config)
+
+
+def _plan(aoi: AOI, crs: str, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig) -> Plan:
+    geobox = aoi_geobox(aoi, config.cube.crs, config.cube.resolution_m)
+    found = planner.slices(scenes, aoi.id, aoi.lon, crs, "")
+    return narrow(Plan(aoi, geobox, *found), config.search)
+
+
+def _days(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return what must be equal for fields that are planned together."""
+    lon, name = plan.aoi.lon, plan.aoi.id
+    dated = [(each.id.removeprefix(name), solar_day(each.time, lon), scene_ids(each)) for each in plan.slices]
+    return dated + [(each.id.removeprefix(name), "", each.scenes) for each in plan.unusable]

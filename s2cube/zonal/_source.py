@@ -1,0 +1,129 @@
+"""Read the fields of a job into a temporary file, from which they are taken square by square."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from s2cube.area.aoi import AOI
+from s2cube.config.sections import JobConfig
+from s2cube.config.times import timestamp
+from s2cube.cube.open_cube import read_access
+from s2cube.errors import AOIError
+from s2cube.fields.fields import Fields
+from s2cube.fields.reading import FieldBatch, check_columns, read_fields
+from s2cube.fields.spool import FieldSpool
+from s2cube.storage.failures import SliceFailure
+from s2cube.tables.areas import GEOMETRY_COLUMNS
+from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, value_columns
+from s2cube.tables.table import squares_of
+
+if TYPE_CHECKING:
+    from s2cube.area.areas import AreaLike
+
+_FIELDS_AT_ONCE = 50_000
+"""Number of fields that are planned and computed together. Plans of a year need some 0.5 GB of memory."""
+
+
+@dataclass(eq=False)
+class Source:
+    """The fields of a job, in a temporary file.
+
+    Parameters
+    ----------
+    spool
+        Receives the fields. The key is the square of the table, and the CRS.
+
+    Attributes
+    ----------
+    columns
+        The other columns of the fields, batch by batch, for ``areas.parquet``.
+    failures
+        Features that cannot be areas of interest.
+    boxes
+        Box around the fields of each square: west, south, east, north, degrees.
+    count
+        Number of fields.
+    """
+
+    spool: FieldSpool
+    columns: list[tuple[Fields, pa.Table]] = field(default_factory=list)
+    failures: list[SliceFailure] = field(default_factory=list)
+    boxes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
+    count: int = 0
+    _sizes: dict[str, int] = field(default_factory=dict)
+
+    def squares(self) -> list[AOI]:
+        """Return the box around the fields of each square as an area of interest, for a search."""
+        return [AOI(name, shapely.box(*box)) for name, box in sorted(self.boxes.items())]
+
+    def parts(self) -> Iterator[list[Fields]]:
+        """Yield all fields: some squares at a time."""
+        part: list[Fields] = []
+        for key in self.spool.keys().tolist():
+            if part and sum(map(len, part)) + self._sizes[key] > _FIELDS_AT_ONCE:
+                yield part
+                part = []
+            part.append(self.spool.fields(key))
+        if part:
+            yield part
+
+    def add(self, batch: FieldBatch) -> None:
+        """Add fields."""
+        failed_at = timestamp(timespec="seconds")
+        self.failures += [SliceFailure(each.id, (), "", str(each.error), failed_at) for each in batch.invalid]
+        if not len(batch.fields):
+            return
+        self.count += len(batch.fields)
+        bounds, names = batch.fields.bounds_lonlat, squares_of(batch.fields.bounds_lonlat)
+        for name in {*names}:
+            of_square = bounds[names == name]
+            low, high = of_square[:, :2].min(axis=0), of_square[:, 2:].max(axis=0)
+            if name in self.boxes:
+                known = np.array(self.boxes[name])
+                low, high = np.minimum(low, known[:2]), np.maximum(high, known[2:])
+            self.boxes[name] = (*low.tolist(), *high.tolist())
+        keys = np.array([f"{name} {batch.fields.crs}" for name in names])
+        for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
+            self._sizes[str(key)] = self._sizes.get(str(key), 0) + int(count)
+        self.spool.add(batch.fields, keys)
+        self.columns.append((batch.fields, batch.attributes))
+
+
+def read_source(
+    config: JobConfig, spool: FieldSpool, area: "AreaLike | None", within: Sequence[BaseGeometry] | None
+) -> Source:
+    """Read the fields of a job.
+
+    Parameters
+    ----------
+    area
+        Areas instead of those that the settings name.
+    within
+        Footprints, degrees: fields that meet the box of none of them are left out. None: all fields.
+
+    Raises
+    ------
+    AOIError
+        If the areas cannot be read, or two have the same name, or a column has the name of a column of the table. If
+        none of them can be used.
+    """
+    job, source = config.job, Source(spool)
+    if area is None and "aoi" not in job.model_fields_set and not Path(job.aoi).exists():
+        remedy = "Name your areas by --aoi: a vector file, west,south,east,north in degrees, or WKT"
+        raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
+    area = job.aoi if area is None else area
+    reserved = {*FIELD_COLUMNS, *SOURCE_COLUMNS, *GEOMETRY_COLUMNS, *value_columns(config)} - {job.aoi_id}
+    boxes = None if within is None else [each.bounds for each in within if not each.is_empty]
+    access = read_access(config.read)
+    for batch in read_fields(area, job.aoi_id, layer=job.aoi_layer, within=boxes, access=access):
+        check_columns(batch.attributes.column_names, reserved, str(job.aoi))
+        source.add(batch)
+    if source.failures and not source.count:
+        raise AOIError(str(job.aoi), f"has no usable area: {source.failures[0].error}", "Repair the geometries")
+    return source

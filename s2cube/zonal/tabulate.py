@@ -1,0 +1,195 @@
+"""Compute the statistics of the fields of a job, and keep them as a table."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from s2cube.config.sections import JobConfig
+from s2cube.config.times import timestamp
+from s2cube.fetch.traffic import Traffic
+from s2cube.fields.fields import Fields
+from s2cube.fields.spool import FieldSpool
+from s2cube.jobs.job import batches_of, forecast
+from s2cube.jobs.pipeline import Watch, computer
+from s2cube.jobs.recorder import Recorder
+from s2cube.jobs.results import TableSummary
+from s2cube.jobs.slice_policy import SlicePolicy
+from s2cube.scenes.plan import Planner
+from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.search import Catalogue, open_catalogue
+from s2cube.stac.api import Api
+from s2cube.storage.failures import SliceFailure
+from s2cube.storage.lease import Lease, held
+from s2cube.storage.output import Output
+from s2cube.tables.areas import write_areas
+from s2cube.tables.csv_file import write_csv
+from s2cube.tables.table import Table, squares_of
+from s2cube.tables.writer import TableWriter
+from s2cube.workers.results import SliceResult
+from s2cube.zonal._plans import FieldPlans, footprints_of, plan_fields, scenes_of
+from s2cube.zonal._source import Source, read_source
+from s2cube.zonal.statistics_job import StatisticsJob, for_statistics, key_of
+
+if TYPE_CHECKING:
+    from s2cube.area.areas import AreaLike
+
+log = logging.getLogger(__name__)
+
+
+def tabulate(config: JobConfig, watch: Watch | None = None, area: "AreaLike | None" = None) -> TableSummary:
+    """Compute the statistics of the areas of a job, and write them to the table of its output.
+
+    Parameters
+    ----------
+    watch
+        Object whose methods are called when rows are planned, and after each result.
+    area
+        Areas of interest instead of those that the settings name.
+
+    Raises
+    ------
+    S2CubeError
+        If the job cannot be done, as `pipeline.run`. A row that fails does not raise an error. The summary and
+        ``failures.jsonl`` list it.
+    """
+    with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
+        plans = StatisticsPlans.of(config, lease.output, spool, area)
+        return write_rows(plans, lease, watch)
+
+
+@dataclass(frozen=True)
+class StatisticsPlans:
+    """Plans the rows of a job, some squares of the map at a time, so that memory does not grow with their number."""
+
+    config: JobConfig
+    output: Output
+    source: Source
+    catalogue: Catalogue
+    scenes: list[SceneFacts]
+    planner: Planner
+
+    @classmethod
+    def of(
+        cls, config: JobConfig, output: Output, spool: FieldSpool, area: "AreaLike | None" = None
+    ) -> "StatisticsPlans":
+        """Read the areas of a job, and find their scenes.
+
+        Raises
+        ------
+        UsageError
+            If a setting or the areas are not valid.
+        SearchError
+            If the catalogue does not return its scenes.
+        """
+        config = for_statistics(config)
+        catalogue = open_catalogue(config.search, config.read.timeout_s)
+        within = None if isinstance(catalogue, Api) else footprints_of([SceneFacts(each) for each in catalogue])
+        source = read_source(config, spool, area, within)
+        scenes = scenes_of(source.squares(), config, catalogue)
+        log.info("%d areas, %d scenes", source.count, len(scenes))
+        return cls(config, output, source, catalogue, scenes, Planner(config.cube))
+
+    def jobs(self) -> Iterator[StatisticsJob]:
+        """Decide which rows will be computed. No pixel is read."""
+        for fields in self.source.parts():
+            yield self._job(fields)
+
+    def _job(self, fields: Sequence[Fields]) -> StatisticsJob:
+        squares = {name for each in fields for name in squares_of(each.bounds_lonlat)}
+        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares))
+        for group in fields:
+            for patch in plan_fields(group, self.scenes, self.planner, self.config):
+                plans.add(patch)
+        plans.decide_on_lost_scenes(self.catalogue)
+        todo = tuple(sorted(plans.todo, key=lambda task: task.slice.time))
+        return StatisticsJob(
+            self.config, self.output, (), todo, tuple(plans.skipped),
+            key=plans.key, failures=tuple(plans.failures), fields=tuple(fields),
+        )  # fmt: skip
+
+
+@dataclass
+class Total:
+    """What a run has done."""
+
+    rows: int = 0
+    files: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+    failures: list[SliceFailure] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def summary(self) -> TableSummary:
+        """Return the same in the form for people and scripts."""
+        failures = sorted(self.failures, key=lambda each: each.slice)
+        return TableSummary(
+            rows=self.rows,
+            written=sorted(self.files),
+            skipped=sorted(self.skipped),
+            failed=[{"slice": each.slice, "error": each.error, "may_pass": each.may_pass} for each in failures],
+            requests=self.traffic.requests,
+            bytes=self.traffic.bytes,
+        )
+
+
+def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None) -> TableSummary:
+    """Compute the rows of a job, and write the table. This process must have the lease of the output."""
+    output, total = lease.output, Total()
+    output.failures.remove({each.slice for each in plans.source.failures})
+    output.failures.add(plans.source.failures)
+    total.failures += plans.source.failures
+    moved = write_areas(output, plans.source.columns)
+    for job in plans.jobs():
+        writer = TableWriter(Table(output), job.key, job.squares, moved)
+        try:
+            write_part(job, lease, writer, total, watch)
+        finally:
+            writer.flush()
+        total.rows += writer.rows
+        total.files |= writer.files
+        total.skipped += job.skipped
+    if plans.config.table.format == "csv":
+        total.files.add(write_csv(Table(output)))
+    return total.summary()
+
+
+def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Total, watch: Watch | None) -> None:
+    """Compute the rows of a planned job, and add them to a writer. The caller flushes it."""
+    forecasts = forecast(job, headers=False)
+    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
+    if watch:
+        watch.begin(job)
+    before = lease.progress
+    lease.progress = replace(
+        before,
+        total=before.total + job.total,
+        failed=before.failed + len(job.failures),
+        skipped=before.skipped + len(job.skipped),
+    )
+    lease.output.failures.remove({*job.skipped, *job.row_ids, *(each.slice for each in job.failures)})
+    lease.output.failures.add(job.failures)
+    total.failures += job.failures
+    for result in _compute(job, lease) if job.todo else ():
+        writer.add(result.rows)
+        total.failures += result.all_failures
+        total.traffic += result.traffic
+        if watch:
+            watch.advance(result)
+
+
+def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
+    """Compute rows; record and yield the final result of each patch and slice. Tests replace this function."""
+    from s2cube.workers.worker import compute_batch
+
+    recorder = Recorder(lease)
+    function = partial(compute_batch, config=job.config.for_workers(), output=None)
+    tasks = [(batch.id, batch) for batch in batches_of(job)]
+    policy = SlicePolicy(job.config.job.slice_retries)
+    with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
+        lease.progress = replace(lease.progress, began=lease.progress.began or timestamp())
+        lease.heartbeat()
+        for batch, results in computed:
+            running = math.ceil(computed.running * job.rows / len(tasks))
+            yield from recorder.record(batch, results, running)

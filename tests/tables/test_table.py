@@ -1,0 +1,136 @@
+"""Rows of the table of statistics are kept, replaced and merged; other libraries read them."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from s2cube.errors import OutputError
+from s2cube.storage.output import Output
+from s2cube.tables.csv_file import write_csv
+from s2cube.tables.rows import DayRows, Key, Recipe, table_of
+from s2cube.tables.table import Table, squares_of
+from s2cube.tables.writer import TableWriter
+
+RED, NIR = Key(("red_mean",), "search"), Key(("nir_mean", "nir_p90"), "search")
+
+
+def rows_of(key: Key, day: int = 1, pixels: str = "a", processing: str = "p", **values: float) -> pa.Table:
+    """One row for each field; the value is in every column of the key."""
+    ids, time = np.array(list(values), object), datetime(2024, 5, day, 10, 20, 31, 24000, UTC)
+    column = np.array(list(values.values()), np.float32)
+    known = np.full(len(ids), 50.0)
+    return table_of(
+        [
+            DayRows(
+                ids, f"202405{day:02}", date(2024, 5, day), time, ("S2A", "S2B"),
+                known, known, np.full(len(ids), np.nan), dict.fromkeys(key.columns, column),
+                [str(Recipe(pixels * 16, processing * 16, "0" * 12, key.id)) for _ in ids],
+            )
+        ],
+        key.columns,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(Output.at(tmp_path))
+
+
+def content(table: Table) -> pd.DataFrame:
+    found = pd.concat([part.to_pandas() for part in table.parts()]).set_index("slice")
+    floats = found.select_dtypes("float32").columns
+    return found.astype(dict.fromkeys(floats, float)).round(3)
+
+
+def test_new_rows_replace_rows_of_their_slices_and_no_other(table: Table) -> None:
+    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=0.2), [RED])
+    table.put("n475e0120", "202405", rows_of(RED, pixels="c", b=0.3), [RED])
+    table.put("n475e0120", "202405", rows_of(RED, day=3, a=0.4), [RED])
+    assert content(table)["red_mean"].to_dict() == {"a_20240501": 0.1, "a_20240503": 0.4, "b_20240501": 0.3}
+    assert [*content(table).index] == ["a_20240501", "a_20240503", "b_20240501"]
+
+
+def test_other_columns_are_kept_if_the_pixels_are_the_same(table: Table) -> None:
+    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=0.2), [RED])
+    table.put("n475e0120", "202405", rows_of(NIR, pixels="b", a=0.5), [NIR])
+    table.put("n475e0120", "202405", rows_of(NIR, pixels="c", processing="q", b=0.6), [NIR])
+    found = content(table)
+    assert found.loc["a_20240501", ["red_mean", "nir_mean", "nir_p90"]].tolist() == [0.1, 0.5, 0.5]
+    assert found["red_mean"].isna().to_dict() == {"a_20240501": False, "b_20240501": True}
+    stored = table.stored({"n475e0120"})
+    both = Key(("red_mean", "nir_mean"), "search")
+    assert stored["a_20240501"].has(Recipe("b" * 16, "", "", ""), both)
+    assert not stored["b_20240501"].has(Recipe("c" * 16, "", "", ""), both)
+    assert stored["b_20240501"].has(Recipe("c" * 16, "", "", ""), NIR)
+    assert not stored["b_20240501"].has(Recipe("a" * 16, "", "", ""), NIR)
+    assert stored["a_20240501"].scenes == ("S2A", "S2B")
+
+
+def test_only_the_squares_that_are_asked_for_are_read(table: Table) -> None:
+    table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
+    table.put("s475w0120", "202405", rows_of(RED, b=0.1), [RED])
+    assert table.stored({"s475w0120"}).keys() == {"b_20240501"}
+    assert table.stored(set()) == {}
+
+
+def test_squares() -> None:
+    boxes = [(12.1, 47.6, 12.2, 47.7), (-0.2, -0.3, -0.1, -0.2), (179.9, -17, 180.2, -16.9), (-180.1, 0, -179.7, 0.2)]
+    assert squares_of(np.array(boxes)).tolist() == ["n475e0120", "s005w0005", "s170w1800", "n000w1800"]
+
+
+def test_a_missing_value_is_null_for_every_library(table: Table, tmp_path: Path) -> None:
+    path = table.put("n475e0120", "202405", rows_of(RED, a=float("nan"), b=0.2), [RED])
+    assert pq.read_table(path)["red_mean"].null_count == 1
+    found = duckdb.sql(f"select avg(red_mean), count(cloud_percent) from '{tmp_path}/statistics/*.parquet'").fetchall()
+    assert found == [(pytest.approx(0.2), 0)]
+    assert pq.read_schema(path).field("scenes").type == pa.list_(pa.string())
+
+
+def test_a_file_that_is_no_table(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "statistics").mkdir()
+    (tmp_path / "statistics" / "n475e0120_202405.parquet").write_bytes(b"no parquet")
+    with pytest.raises(OutputError, match="is not a table of s2cube"):
+        table.stored({"n475e0120"})
+    with pytest.raises(OutputError, match=r"Remove the file: the next run computes its rows again"):
+        table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
+    assert (tmp_path / "statistics" / "n475e0120_202405.parquet").read_bytes() == b"no parquet"
+
+
+def test_rows_without_keys_are_computed_again(table: Table) -> None:
+    path = table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert not table.stored({"n475e0120"})["a_20240501"].has(Recipe("a" * 16, "", "", ""), RED)
+
+
+def test_a_field_that_moves_has_no_row_in_its_old_square(table: Table) -> None:
+    before = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"}, {})
+    before.add(rows_of(RED, a=0.1, b=0.2))
+    before.flush()
+    after = TableWriter(table, RED, {"a": "n480e0120"}, {"a": "n475e0120"})
+    after.add(rows_of(RED, pixels="c", a=0.3))
+    after.flush()
+    assert content(table)["red_mean"].to_dict() == {"b_20240501": 0.2, "a_20240501": 0.3}
+    assert (after.rows, [Path(each).name for each in after.files]) == (1, ["n480e0120_202405.parquet"])
+
+
+def test_csv(table: Table, tmp_path: Path) -> None:
+    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=float("nan")), [RED])
+    table.put("n480e0120", "202405", rows_of(NIR, c=0.3), [NIR])
+    assert write_csv(table) == str(tmp_path / "statistics.csv")
+    found = pd.read_csv(tmp_path / "statistics.csv")
+    assert found["scenes"].tolist() == ["S2A;S2B"] * 3
+    assert found["red_mean"].tolist() == [
+        0.1,
+        pytest.approx(np.nan, nan_ok=True),
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+    assert found["date"].tolist() == ["2024-05-01"] * 3
+    assert pd.to_datetime(found["time"]).tolist() == [pd.Timestamp("2024-05-01T10:20:31.024Z")] * 3
+    assert [*found.columns][:7] == ["aoi", "slice", "date", "time", "cells", "clear_percent", "cloud_percent"]
+    assert [*found.columns][-2:] == ["scenes", "recipe"]
