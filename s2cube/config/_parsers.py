@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from s2cube.config.paths import expand_user
 from s2cube.errors import ConfigError
+from s2cube.spectral_indices import canonical_indices
 
 
 def split_names(value: object) -> object:
@@ -81,12 +82,8 @@ def check_bands(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_indices(value: tuple[str, ...]) -> tuple[str, ...]:
     """Check names of spectral indices, and return them in the spelling of the catalogue."""
-    if not value:
-        return value
     if "" in value:
         raise ValueError("the name of an index is empty")
-    from s2cube.spectral_indices import canonical_indices
-
     try:
         names = canonical_indices(value)
     except ConfigError as error:

@@ -87,6 +87,10 @@ class TestWithoutValue:
         found = index_values(np.array([[0.1], [0.1], [0.0]], "float32"), ["red", "green", "blue"], ["EBI"])
         assert np.isnan(found).all()
 
+    def test_a_difference_is_infinite(self) -> None:
+        huge = np.array([[3e38], [-3e38]], "float32")
+        assert np.isnan(index_values(huge, ["nir", "red"], ["DVI"])).all()
+
     def test_a_root_of_a_negative_number(self) -> None:
         assert np.isnan(index_values(np.array([[-0.1], [0.1]], "float32"), ["green", "swir16"], ["RWI"])).all()
 

@@ -12,7 +12,7 @@ import pystac
 import pytest
 import rasterio
 import rasterio.warp
-from odc.geo.geom import box
+from odc.geo.geom import box, polygon
 from rasterio.transform import from_origin
 
 from s2cube.area.aoi import AOI
@@ -143,6 +143,31 @@ def test_bytes_are_those_of_each_area_alone(items: list[pystac.Item], tmp_path: 
     expected = rasters(tmp_path / "alone")
     assert len(expected) == 3 * len(tasks)
     assert rasters(tmp_path / "together") == expected
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("bands", ["scl,swir16", "none"])
+def test_bands_and_indices_are_those_of_a_cube(
+    items: list[pystac.Item], tmp_path: Path, bands: str, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A notebook computes chunk by chunk with Dask; a run computes small areas in memory."""
+    import s2cube
+
+    corners = [(LEFT_M + 1650, TOP_M - 2200), (LEFT_M + 2250, TOP_M - 2150), (LEFT_M + 1900, TOP_M - 1700)]
+    triangle = AOI("triangle", polygon(corners, f"EPSG:{EPSG}"))
+    config = config_of(tmp_path, bands=bands, indices="BNDVI,DSI", dtype=dtype, resolution=10)
+    tasks = tasks_of(items, [triangle], config)
+    results = {each.slice: each for each in compute(config, [Batch(tuple(tasks))])}
+    settings = {"bands": bands, "indices": "BNDVI,DSI", "dtype": dtype, "crs": config.cube.crs, "resolution": 10}
+    cube = s2cube.open_cube(items, triangle, **settings)  # type: ignore[arg-type]
+    for image in cube:
+        caplog.clear()
+        values, result = image.compute(scheduler="sync").values, results[str(image["slice"].values)]
+        with rasterio.open(result.path) as cog:
+            np.testing.assert_array_equal(cog.read(), values)
+        logged = sum(int(each.getMessage().split()[0]) for each in caplog.records)
+        assert logged == result.found.beyond_int16.get("DSI", 0)
+        assert bool(logged) == (dtype == "int16")
 
 
 def test_cells_that_int16_cannot_store_are_counted(items: list[pystac.Item], tmp_path: Path) -> None:
