@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,14 @@ def right_value(day: int, key: str) -> int:
     return 500 + 100 * (day % KINDS) + (7 if key == "swir16" else 0)
 
 
-def write_archive(folder: Path, days: int) -> None:
-    """Write `items.json`, `aoi.geojson` and the files of ten days."""
+def write_archive(folder: Path, days: int, areas: int = 1) -> None:
+    """Write `items.json`, `aoi.geojson` and the files of ten days.
+
+    Parameters
+    ----------
+    areas
+        Number of areas of interest, side by side. All are in one block.
+    """
     for kind in range(KINDS):
         for key, pixel_m in KEYS.items():
             side = SIDE_M // pixel_m
@@ -42,20 +49,22 @@ def write_archive(folder: Path, days: int) -> None:
     west, south, east, north = rasterio.warp.transform_bounds(
         EPSG, 4326, LEFT_M, TOP_M - SIDE_M, LEFT_M + SIDE_M, TOP_M
     )
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    outline = {"type": "Polygon", "coordinates": [ring]}
+    outline = _rectangle(west, south, east, north)
     items = [_item(day, outline, [west, south, east, north]) for day in range(days)]
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     x, y = (west + east) / 2, (south + north) / 2
-    field = [
-        [x - 0.01, y - 0.01],
-        [x + 0.01, y - 0.01],
-        [x + 0.01, y + 0.01],
-        [x - 0.01, y + 0.01],
-        [x - 0.01, y - 0.01],
+    edges = np.linspace(x - 0.01, x + 0.01, areas + 1).tolist()
+    names = ["field", *(f"field{number}" for number in range(1, areas))]
+    fields = [
+        {"type": "Feature", "properties": {"id": name}, "geometry": _rectangle(left, y - 0.01, right, y + 0.01)}
+        for name, (left, right) in zip(names, pairwise(edges), strict=True)
     ]
-    area = {"type": "Feature", "properties": {"id": "field"}, "geometry": {"type": "Polygon", "coordinates": [field]}}
-    (folder / "aoi.geojson").write_text(json.dumps(area))
+    (folder / "aoi.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": fields}))
+
+
+def _rectangle(west: float, south: float, east: float, north: float) -> dict[str, object]:
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
 
 
 def slice_name(day: int) -> str:

@@ -77,7 +77,7 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
         ("rich", {"cli", "progress_bar"}),
         ("obstore", {"fetch.object_store", "fetch.store", "storage._bucket"}),
         ("pystac_client", {"stac.api", "stac.question"}),
-        ("imagecodecs", {"output._picture", "output._tiff", "raster._codec"}),
+        ("imagecodecs", {"output._tiff", "output.png", "raster._codec"}),
         ("tenacity", {"fetch.retry"}),
     ],
 )

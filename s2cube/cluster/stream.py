@@ -3,7 +3,7 @@
 import logging
 import queue
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -13,9 +13,10 @@ from distributed import CancelledError, Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 
+from s2cube.cluster._queue import TaskQueue
 from s2cube.cluster._versions import check_versions
 from s2cube.cluster.client import submit
-from s2cube.cluster.policy import Policy, Retry
+from s2cube.cluster.policy import Policy
 from s2cube.errors import ClusterError
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Stream(Generic[_Task, _Result]):
     Parameters
     ----------
     tasks
-        Pairs of a unique name and a task.
+        Pairs of a unique name and a task. A task is taken when a worker has a free place.
     worker_wait_s
         Time (s) without any worker after which the stream fails.
     """
@@ -61,14 +62,11 @@ class Stream(Generic[_Task, _Result]):
         worker_wait_s: float,
     ) -> None:
         self._client, self._function = client, function
-        self._policy, self._worker_wait_s = policy, worker_wait_s
+        self._queue, self._worker_wait_s = TaskQueue(tasks, policy), worker_wait_s
         self._id = uuid4().hex
-        self._waiting = deque(tasks)
-        self._delayed: list[tuple[float, str, _Task]] = []
         self._in_flight: dict[Future[Any], tuple[str, _Task]] = {}
         self._finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._submissions: Counter[str] = Counter()
-        self._attempts: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
         self._workers: dict[str, int] = {}
         self._is_waiting = False
@@ -81,7 +79,7 @@ class Stream(Generic[_Task, _Result]):
 
     def __iter__(self) -> Iterator[tuple[_Task, _Result]]:
         try:
-            while self._waiting or self._delayed or self._in_flight:
+            while self._in_flight or self._queue.has_tasks():
                 self._check_workers()
                 self._submit()
                 try:
@@ -94,16 +92,7 @@ class Stream(Generic[_Task, _Result]):
                 except _LOSSES:
                     self._count_loss(name, task)
                     continue
-                self._attempts[name] += 1
-                decision = self._policy.decide(task, returned, self._attempts[name])
-                if not isinstance(decision, Retry):
-                    yield task, decision
-                    continue
-                for again in decision.tasks or ((name, task),):
-                    self._delayed.append((time.monotonic() + decision.pause_s, *again))
-                    self._attempts[again[0]] = self._attempts[name]
-                if decision.final is not None:
-                    yield task, decision.final
+                yield from self._queue.finish(name, task, returned)
         finally:
             with suppress(Exception):  # the scheduler and its tasks may not exist any more
                 self._client.cancel(list(self._in_flight))
@@ -134,13 +123,11 @@ class Stream(Generic[_Task, _Result]):
         self._is_waiting = not workers
 
     def _submit(self) -> None:
-        now_s = time.monotonic()
-        for due in [each for each in self._delayed if each[0] <= now_s]:
-            self._delayed.remove(due)
-            self._waiting.appendleft(due[1:])
         free = max(1, sum(self._workers.values())) * _IN_FLIGHT_PER_THREAD - len(self._in_flight)
-        for _ in range(min(free, len(self._waiting)) if self._client.status == "running" else 0):
-            name, task = self._waiting.popleft()
+        for _ in range(free if self._client.status == "running" else 0):
+            if (taken := self._queue.take()) is None:
+                return
+            name, task = taken
             self._submissions[name] += 1
             # All keys have the same prefix, because a scheduler keeps every prefix in memory.
             key = ("s2cube", name, self._submissions[name], self._id)
@@ -156,7 +143,7 @@ class Stream(Generic[_Task, _Result]):
         self._losses[name] += 1
         if self._losses[name] > _MOST_LOSSES:
             raise self._error(f"has lost {name} {_MOST_LOSSES} times", "Check the cluster, then run again")
-        self._waiting.appendleft((name, task))
+        self._queue.put_back(name, task)
 
     @property
     def _name(self) -> str:

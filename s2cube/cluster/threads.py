@@ -1,14 +1,12 @@
 """Compute a few tasks in threads of this process, without a cluster."""
 
-import heapq
 import queue
 import threading
-import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from s2cube.cluster.policy import Policy, Retry
+from s2cube.cluster._queue import TaskQueue
+from s2cube.cluster.policy import Policy
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -27,7 +25,7 @@ class Threads(Generic[_Task, _Result]):
     Parameters
     ----------
     tasks
-        Pairs of a unique name and a task.
+        Pairs of a unique name and a task. A task is taken when a thread is free.
     threads
         Maximum number of tasks that are computed at the same time.
     """
@@ -39,53 +37,37 @@ class Threads(Generic[_Task, _Result]):
         policy: Policy[_Task, _Result],
         threads: int,
     ) -> None:
-        self._function, self._policy, self._threads = function, policy, threads
-        self._waiting = deque(tasks)
-        self._delayed: list[tuple[float, str, _Task]] = []
-        self._attempts: Counter[str] = Counter()
+        self._function, self._queue, self._threads = function, TaskQueue(tasks, policy), threads
+        self._started = 0
         self._begun: queue.SimpleQueue[tuple[str, _Task] | None] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[tuple[str, _Task, _Result | BaseException]] = queue.SimpleQueue()
         self.running = 0
         """Number of tasks that are being computed."""
 
     def __iter__(self) -> Iterator[tuple[_Task, _Result]]:
-        count = min(self._threads, len(self._waiting))
-        for number in range(count):
-            # Python waits for its other threads before it exits. These must not delay a Ctrl-C.
-            threading.Thread(target=self._compute, name=f"s2cube-slice-{number}", daemon=True).start()
         try:
-            while self._waiting or self._delayed or self.running:
-                self._begin(count)
+            while self.running or self._queue.has_tasks():
+                self._begin()
                 try:
-                    name, task, returned = self._finished.get(timeout=self._pause_s())
+                    name, task, returned = self._finished.get(timeout=self._queue.pause_s(_TICK_S))
                 except queue.Empty:
                     continue
                 self.running -= 1
-                self._attempts[name] += 1
-                decision = self._policy.decide(task, returned, self._attempts[name])
-                if not isinstance(decision, Retry):
-                    yield task, decision
-                    continue
-                for again in decision.tasks or ((name, task),):
-                    heapq.heappush(self._delayed, (time.monotonic() + decision.pause_s, *again))
-                    self._attempts[again[0]] = self._attempts[name]
-                if decision.final is not None:
-                    yield task, decision.final
+                yield from self._queue.finish(name, task, returned)
         finally:
-            for _ in range(count):
+            for _ in range(self._started):
                 self._begun.put(None)
 
-    def _begin(self, count: int) -> None:
-        """Hand tasks to threads that are free."""
-        while self._delayed and self._delayed[0][0] <= time.monotonic():
-            self._waiting.appendleft(heapq.heappop(self._delayed)[1:])
-        while self._waiting and self.running < count:
-            self._begun.put(self._waiting.popleft())
+    def _begin(self) -> None:
+        """Hand tasks to threads that are free. Start a thread if none is free."""
+        while self.running < self._threads and (taken := self._queue.take()) is not None:
+            if self._started == self.running:
+                # Python waits for its other threads before it exits. These must not delay a Ctrl-C.
+                name = f"s2cube-slice-{self._started}"
+                threading.Thread(target=self._compute, name=name, daemon=True).start()
+                self._started += 1
+            self._begun.put(taken)
             self.running += 1
-
-    def _pause_s(self) -> float:
-        """Return the time (s) until the next retry, or until this thread looks for signals."""
-        return min(_TICK_S, max(0, self._delayed[0][0] - time.monotonic())) if self._delayed else _TICK_S
 
     def _compute(self) -> None:
         while (begun := self._begun.get()) is not None:

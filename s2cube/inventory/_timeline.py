@@ -1,12 +1,13 @@
 """Draw the pictures of all slices of an area, with their dates, as one picture."""
 
 import io
+import json
 import logging
 import math
 import struct
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pystac
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pystac.extensions.file import FileExtension
 from rasterio.enums import Resampling
@@ -22,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
 from s2cube.errors import OutputError
-from s2cube.fetch.session import SMALL_FILE_THREADS
+from s2cube.output.png import SIGNATURE, encode_png, lines_from_above
 from s2cube.storage.image_item import PICTURE, SHA2_256, SUFFIXES, ImageItem, checksum
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
@@ -46,8 +47,11 @@ _GAP, _LABEL_HEIGHT, _LABEL_WIDTH, _FONT_SIZE = 12, 18, 76, 13
 _RATIO = 1.5
 """Width of a sheet by its height, if it has many slices."""
 
+_EMPTY_GRAY = np.float32(236)
 _PAPER, _EMPTY, _INK = (255, 255, 255), (236, 236, 236), (40, 40, 40)
-_PNG = b"\x89PNG\r\n\x1a\n"
+_LEVEL = 6
+"""Deflate level of the PNG. Lower levels are not faster, because pictures have large even areas (libdeflate)."""
+
 _MADE_OF = "s2cube"
 """Key of the text in the PNG that names the pictures on the sheet."""
 
@@ -91,7 +95,9 @@ class _Layout:
         return left, top, left + self.cell[0], top + self.cell[1]
 
 
-def draw_timeline(output: Output, aoi_id: str, images: Mapping[str, ImageItem], existing: bytes | None) -> bytes | None:
+def draw_timeline(
+    output: Output, aoi_id: str, images: Mapping[str, ImageItem], existing: bytes | None, threads: Executor
+) -> bytes | None:
     """Return a PNG with the pictures of slices, the oldest first; None if there is no picture.
 
     Parameters
@@ -101,6 +107,8 @@ def draw_timeline(output: Output, aoi_id: str, images: Mapping[str, ImageItem], 
     existing
         The existing timeline, if any. Its cells are used again, so that only other pictures are read. The result is the
         same without it.
+    threads
+        Threads that read the pictures.
 
     Raises
     ------
@@ -115,9 +123,8 @@ def draw_timeline(output: Output, aoi_id: str, images: Mapping[str, ImageItem], 
     cells = _existing_cells(existing, layout.cell)
     slices = slices[-most:]
     missing = [each for each in slices if each.digest not in cells]
-    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-        drawn = threads.map(partial(_draw_cell, output, cell=layout.cell), missing)
-        cells |= {each.digest: cell for each, cell in zip(missing, drawn, strict=True) if cell is not None}
+    drawn = threads.map(partial(_draw_cell, output, cell=layout.cell), missing)
+    cells |= {each.digest: cell for each, cell in zip(missing, drawn, strict=True) if cell is not None}
     shown = [each for each in slices if each.digest in cells]
     return _as_png(shown, cells, layout) if shown else None
 
@@ -176,7 +183,7 @@ def _shape(output: Output, each: _Slice) -> tuple[int, int] | None:
     """Return the width and height in the header of a picture; None if it cannot be read."""
     with suppress(OutputError):
         header = (output.destination.read(each.name) or b"")[:24]
-        if header.startswith(_PNG) and len(header) == 24:
+        if header.startswith(SIGNATURE) and len(header) == 24:
             width, height = struct.unpack(">II", header[16:])
             return (width, height) if width and height else None
     return None
@@ -209,10 +216,11 @@ def _paint(picture: DatasetReader, cell: tuple[int, int]) -> Image.Image:
     if picture.count != 4:
         raise ValueError(f"it has {picture.count} bands, not red, green, blue and opacity")
     width, height = _fit((picture.width, picture.height), cell)
-    colours = picture.read(out_shape=(4, height, width), resampling=Resampling.average).astype("float32")
-    opacity = colours[3:] / 255
-    ground = np.array(_EMPTY, "float32")[:, np.newaxis, np.newaxis]
-    pixels = np.round(colours[:3] * opacity + ground * (1 - opacity)).astype("uint8")
+    raw = picture.read(out_shape=(4, height, width), resampling=Resampling.average)
+    opacity = raw[3:] / np.float32(255)
+    pixels = raw[:3] * opacity
+    pixels += _EMPTY_GRAY * (1 - opacity)
+    pixels = np.rint(pixels, out=pixels).astype("uint8")
     drawn = Image.new("RGB", cell, _EMPTY)
     drawn.paste(Image.fromarray(np.moveaxis(pixels, 0, -1)), ((cell[0] - width) // 2, (cell[1] - height) // 2))
     return drawn
@@ -242,11 +250,8 @@ def _as_png(shown: list[_Slice], cells: Mapping[str, Image.Image], layout: _Layo
         sheet.paste(label, (left, top - _LABEL_HEIGHT))
         sheet.paste(cells[each.digest], (left, top))
     made_of = _MadeOf(cell=layout.cell, columns=layout.columns, pictures=[each.digest for each in shown])
-    text = PngImagePlugin.PngInfo()
-    text.add_text(_MADE_OF, made_of.model_dump_json(), zip=True)
-    content = io.BytesIO()
-    sheet.save(content, "PNG", pnginfo=text)
-    return content.getvalue()
+    text = json.dumps(made_of.model_dump(), separators=(",", ":"))
+    return encode_png(lines_from_above(np.asarray(sheet)), 3, _LEVEL, {_MADE_OF: text})
 
 
 class _Part(BaseModel):

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Collection, Container, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from s2cube.area.antimeridian import bounds_lonlat
 from s2cube.errors import OutputError, S2CubeError
+from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.inventory._items_table import ItemRows
 from s2cube.output.item_form import extensions, item_assets, summaries
 from s2cube.storage.image_item import ImageItem
@@ -45,18 +48,18 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
     """
     output.fence.check()
     aois, rows = [], ItemRows(output)
-    for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
-        slice_ids = [slice_id for _, slice_id in found]
-        collection = collection_file(aoi_id)
-        old = _old(output, collection)
-        is_current = _linked(output, aoi_id, old) == slice_ids and rows.has(aoi_id, slice_ids)
-        if changed is None or aoi_id in changed or not is_current:
-            images = _images(output, aoi_id, slice_ids)
-            if not images:
-                continue
-            _write_collection(output, aoi_id, images, old)
-            rows.replace(aoi_id, [each.document for each in images.values()])
-        aois.append(aoi_id)
+    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
+        for aoi_id, found in groupby(output.items(), key=lambda each: each[0]):
+            slice_ids = [slice_id for _, slice_id in found]
+            old = _old(output, collection_file(aoi_id))
+            is_current = _linked(output, aoi_id, old) == slice_ids and rows.has(aoi_id, slice_ids)
+            if changed is None or aoi_id in changed or not is_current:
+                images = _images(output, aoi_id, slice_ids, threads)
+                if not images:
+                    continue
+                _write_collection(output, aoi_id, images, old, threads)
+                rows.replace(aoi_id, [each.document for each in images.values()])
+            aois.append(aoi_id)
     rows.write(aois)
     old = _old(output, CATALOG)
     if aois or _is_own(old):
@@ -111,9 +114,9 @@ def _is_own(catalog: bytes | None) -> bool:
         return False
 
 
-def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
+def _images(output: Output, aoi_id: str, slice_ids: list[str], threads: Executor) -> dict[str, ImageItem]:
     """Read the Items of slices; leave out Items that cannot be read."""
-    items = output.read_items((aoi_id, slice_id) for slice_id in slice_ids)
+    items = threads.map(partial(output.item, aoi_id), slice_ids)
     return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 
@@ -125,24 +128,30 @@ def _extent(images: Collection[ImageItem]) -> pystac.Extent:
     return pystac.Extent(pystac.SpatialExtent([list(bounds)]), pystac.TemporalExtent([[min(times), max(times)]]))
 
 
-def _write_collection(output: Output, aoi_id: str, images: Mapping[str, ImageItem], old: bytes | None) -> None:
+def _write_collection(
+    output: Output, aoi_id: str, images: Mapping[str, ImageItem], old: bytes | None, threads: Executor
+) -> None:
     """Write the collection of an AOI and its timeline."""
-    from s2cube.inventory._timeline import draw_timeline
+    from s2cube.inventory._timeline import add_timeline, draw_timeline, listed_timeline
 
     name, timeline = collection_file(aoi_id), timeline_file(aoi_id)
     old_sheet = _old(output, timeline)
-    sheet = draw_timeline(output, aoi_id, images, old_sheet)
+    sheet = draw_timeline(output, aoi_id, images, old_sheet, threads)
+    collection = _collection(aoi_id, images)
     if sheet != old_sheet:
-        # A stopped run must not leave a collection that names the size and checksum of another timeline.
-        old = _write(output, name, old, _collection(aoi_id, images, None))
+        if listed_timeline(old):
+            # A stopped run must not leave a collection that names the size and checksum of another timeline.
+            old = _write(output, name, old, _as_json(collection))
         if sheet:
             output.destination.put(timeline, sheet)
         else:
             output.destination.remove(timeline)
-    _write(output, name, old, _collection(aoi_id, images, sheet))
+    if sheet:
+        add_timeline(collection, sheet)
+    _write(output, name, old, _as_json(collection))
 
 
-def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | None) -> dict[str, Any]:
+def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> pystac.Collection:
     items = [each.document for each in images.values()]
     summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
@@ -160,17 +169,17 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem], sheet: bytes | Non
     collection.add_link(pystac.Link("parent", "../catalog.json", pystac.MediaType.JSON))
     for slice_id in images:
         collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
-    if sheet:
-        from s2cube.inventory._timeline import add_timeline
-
-        add_timeline(collection, sheet)
-    return collection.to_dict(include_self_link=False, transform_hrefs=False)
+    return collection
 
 
 def _catalog(aoi_ids: list[str]) -> dict[str, Any]:
     catalog = pystac.Catalog(_ID, "Sentinel-2 images made by s2cube, one collection for each area of interest.")
     for aoi_id in aoi_ids:
         catalog.add_link(pystac.Link("child", f"./{aoi_id}/collection.json", pystac.MediaType.JSON))
+    return _as_json(catalog)
+
+
+def _as_json(catalog: pystac.Catalog) -> dict[str, Any]:
     return catalog.to_dict(include_self_link=False, transform_hrefs=False)
 
 

@@ -1,19 +1,17 @@
 """Write an image as a PNG that people can look at."""
 
 import math
-import struct
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import rasterio
 from rasterio.io import DatasetReader
 
 from s2cube.kernels.packing import PACKINGS, Packing
+from s2cube.output import png
 from s2cube.output._spool import Spool, open_spool
 from s2cube.sentinel2 import PixelClass, band_of, classes_in
 
@@ -43,11 +41,6 @@ picture is only a sixth smaller."""
 
 _LEVEL = 2
 """Deflate level of the PNG of a small image. Level 1 takes longer (libdeflate)."""
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_RGBA = 6
-_DIFFERENCE_FROM_LEFT, _DIFFERENCE_FROM_ABOVE = 1, 2
-"""Filters of lines (https://www.w3.org/TR/png-3/#9Filters)."""
 
 _PIXELS_FOR_RANGE = 1 << 22
 """Number of pixels that is enough to estimate percentiles of an image."""
@@ -151,7 +144,7 @@ def _drawing(bands: tuple[str, ...], packing: Packing, sample: Callable[[int], n
 
 
 def _png(colours: np.ndarray, factor: int) -> bytes:
-    """Return the content of a PNG whose pixels are squares of one colour. Pillow takes twice as long.
+    """Return the content of a PNG whose pixels are squares of one colour.
 
     Parameters
     ----------
@@ -165,15 +158,9 @@ def _png(colours: np.ndarray, factor: int) -> bytes:
     differences[:, 1:] -= colours[:, :-1]
     # The first line of a square has its differences from the square on the left. The others repeat the line above.
     lines = np.zeros((height, factor, 1 + width * factor * depth), "uint8")
-    lines[:, 0, 0], lines[:, 1:, 0] = _DIFFERENCE_FROM_LEFT, _DIFFERENCE_FROM_ABOVE
+    lines[:, 0, 0], lines[:, 1:, 0] = png.FROM_LEFT, png.FROM_ABOVE
     lines[:, 0, 1:].reshape(height, width, factor, depth)[:, :, 0] = differences
-    header = struct.pack(">IIBBBBB", width * factor, height * factor, 8, _RGBA, 0, 0, 0)
-    content = bytes(imagecodecs.deflate_encode(lines.tobytes(), _LEVEL))
-    return _PNG + _chunk(b"IHDR", header) + _chunk(b"IDAT", content) + _chunk(b"IEND", b"")
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return png.encode_png(lines.reshape(height * factor, -1), depth, _LEVEL)
 
 
 def _enlargement(height: int, width: int) -> int:

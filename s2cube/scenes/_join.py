@@ -31,8 +31,8 @@ class Join:
 
     Parameters
     ----------
-    keep
-        Converts an item that covers an area before it is stored.
+    facts_of
+        Returns the value that is stored for an item that covers an area.
 
     Attributes
     ----------
@@ -40,11 +40,13 @@ class Join:
         The scenes of each area, in the order of arrival. Areas share them.
     """
 
-    def __init__(self, aois: Sequence[AOI], config: SearchSection, keep: Callable[[pystac.Item], pystac.Item]) -> None:
+    def __init__(
+        self, aois: Sequence[AOI], config: SearchSection, facts_of: Callable[[pystac.Item], SceneFacts]
+    ) -> None:
         import numpy as np
         import shapely
 
-        self._aois, self._config, self._keep = aois, config, keep
+        self._aois, self._config, self._facts_of = aois, config, facts_of
         self._days = [days_searched(aoi, config) for aoi in aois]
         self._times = TimeRange.around([days for days in self._days if days])
         self._shapes = np.array([aoi.geometry_lonlat.geom for aoi in aois], dtype=object)
@@ -75,7 +77,7 @@ class Join:
     def _add(self, item: pystac.Item) -> None:
         covered = [position for position in self._covered_by(item) if position in self._open]
         if covered:
-            scene = SceneFacts(self._keep(item))
+            scene = self._facts_of(item)
             for position in covered:
                 self.scenes[position].append(scene)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import pystac
 
 from s2cube.errors import SliceError
-from s2cube.scenes.scene import acquired, cloud_cover, granule, processed, sort_key, tile
+from s2cube.scenes.scene import acquired, cloud_cover, granule, item_href, processed, sort_key, tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +65,23 @@ class SceneFacts:
         """The item as JSON."""
         content = self.item.to_dict(include_self_link=False, transform_hrefs=False)
         return json.dumps(content, sort_keys=True, default=str)
+
+
+class KnownScenes:
+    """The scenes that the answers of a catalogue contained, so that areas of several searches share their values."""
+
+    def __init__(self) -> None:
+        self._of_ids: dict[str, list[SceneFacts]] = {}
+
+    def facts(self, item: pystac.Item) -> SceneFacts:
+        """Return the value of an equal item that is known, or else a new one. Two different scenes may share an id."""
+        new, of_id = SceneFacts(item), self._of_ids.setdefault(item.id, [])
+        known = next((each for each in of_id if _is_same(each, new)), None)
+        if known is None:
+            of_id.append(new)
+        return known or new
+
+
+def _is_same(one: SceneFacts, other: SceneFacts) -> bool:
+    """Return whether two items are equal. The query of their address may contain a signature, so it is not compared."""
+    return one.json == other.json and item_href(one.item) == item_href(other.item)

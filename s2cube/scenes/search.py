@@ -17,7 +17,7 @@ from s2cube.scenes._granules import find_granules
 from s2cube.scenes._join import Join, days_searched, is_clear
 from s2cube.scenes._level import other_level
 from s2cube.scenes.scene import UNKNOWN_TIME
-from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.scene_facts import KnownScenes, SceneFacts
 from s2cube.stac.api import Api
 from s2cube.stac.api_search import search_api
 from s2cube.stac.catalogue_io import TIMEOUT_S
@@ -85,7 +85,8 @@ def find_scenes(
     Returns
     -------
     list of list of SceneFacts
-        The scenes of each area. Areas share the values of scenes that cover several of them.
+        The scenes of each area. Areas share the values of scenes that cover several of them, also if the catalogue was
+        asked for each of these areas.
 
     Raises
     ------
@@ -95,13 +96,14 @@ def find_scenes(
     found: list[list[SceneFacts]] = [[] for _ in aois]
     with _as_search_errors(config):
         if not isinstance(catalogue, Api):
-            join = Join(aois, config, keep)
+            join = Join(aois, config, lambda item: SceneFacts(keep(item)))
             join.add_all(catalogue)
             found = join.scenes
         else:
+            known = KnownScenes()
             for each in gather(aois):
                 gathered = [aois[position] for position in each.positions]
-                scenes = _ask(catalogue, gathered, each.search_area, config, keep)
+                scenes = _ask(catalogue, gathered, each.search_area, config, lambda item: known.facts(keep(item)))
                 for position, of_area in zip(each.positions, scenes, strict=True):
                     found[position] = of_area
     if config.max_cloud_percent < 100:
@@ -114,12 +116,12 @@ def _ask(
     aois: Sequence[AOI],
     search_area: "Geometry",
     config: SearchSection,
-    keep: Callable[[pystac.Item], pystac.Item],
+    facts_of: Callable[[pystac.Item], SceneFacts],
 ) -> list[list[SceneFacts]]:
     """Search an API once for several areas; return the scenes of each."""
     times = TimeRange.around([days for aoi in aois if (days := days_searched(aoi, config))])
     question = Question(config.stac, config.collection, search_area, str(times) if times else None)
-    items, join = search_api(api, question), Join(aois, config, keep)
+    items, join = search_api(api, question), Join(aois, config, facts_of)
     # The first request may tell that the API does not sort, so the property is read after it.
     if api.is_sorted and config.max_items is not None:
         join.add_newest(items)

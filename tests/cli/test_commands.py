@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -487,7 +488,8 @@ def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.Monke
     """Slices are submitted as others are done, so that ten thousand take no more memory than ten; one is retried."""
     from distributed import Client
 
-    from s2cube.cluster.stream import Retry, Stream
+    from s2cube.cluster.policy import Retry
+    from s2cube.cluster.stream import Stream
 
     submit, handed_out = Client.submit, []
     retried: list[int] = []
@@ -501,9 +503,14 @@ def test_a_bounded_number_is_in_flight(scheduler: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(Client, "submit", lambda *words, **more: handed_out.append(words) or submit(*words, **more))
     with Client(scheduler) as client:
         threads = sum(client.nthreads().values())
-        results = {}
-        tasks, policy = ((str(task), task) for task in range(100)), SimpleNamespace(decide=decide)
-        for task, result in Stream(client, _double_or_fail, tasks, policy, 60):
+        results: dict[int, object] = {}
+
+        def tasks() -> Iterator[tuple[str, int]]:
+            for task in range(100):
+                assert task - len(results) - len(retried) <= 2 * threads + 1
+                yield str(task), task
+
+        for task, result in Stream(client, _double_or_fail, tasks(), SimpleNamespace(decide=decide), 60):
             results[task] = result
             assert len(handed_out) - len(results) - len(retried) <= 2 * threads
         deadline = time.monotonic() + 10

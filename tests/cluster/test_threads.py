@@ -125,6 +125,32 @@ class TestThreads:
         until(lambda: not slice_threads())
         assert begun == [0]
 
+    def test_take_tasks_only_when_a_thread_is_free(self) -> None:
+        """Of a generator, at most one task is in memory in addition to those that are computed. Some are retried."""
+        taken, done = 0, 0
+
+        def tasks() -> Iterator[tuple[str, int]]:
+            nonlocal taken
+            for number in range(1000):
+                taken += 1
+                assert taken - done <= 2 + 1
+                yield str(number), number
+
+        policy = Decisions(lambda number, attempt: number % 50 or attempt == 2)
+        for _ in Threads(lambda number: number, tasks(), policy, 2):
+            done += 1
+        assert taken == done == 1000
+        assert len(policy.asked) == 1020
+
+    def test_an_error_of_the_tasks_ends_it(self) -> None:
+        def tasks() -> Iterator[tuple[str, int]]:
+            yield "0", 0
+            raise OSError(28, "No space left")
+
+        with pytest.raises(OSError, match="No space left"):
+            list(Threads(abs, tasks(), Decisions(), 1))
+        until(lambda: not slice_threads())
+
     def test_an_early_end_waits_for_nobody(self) -> None:
         begun, gate = [], threading.Event()
 

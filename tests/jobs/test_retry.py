@@ -9,7 +9,7 @@ from distributed import KilledWorker
 from odc.geo.geom import box
 
 from s2cube.area.aoi import AOI
-from s2cube.cluster.stream import Retry
+from s2cube.cluster.policy import Retry
 from s2cube.errors import AssetReadError, BusyError, ClusterError, S2CubeError, WriteError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs.slice_policy import SlicePolicy

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 
 from s2cube.area.aoi import AOI
+from s2cube.area.gathering import gather
 from s2cube.config.sections import CubeSection, SearchSection
 from s2cube.scenes import plan as planning
 from s2cube.scenes.assets import drop_unused_assets
@@ -138,6 +139,33 @@ class TestSearch:
         widths = {_asked_area(each.question).bounds[2] - _asked_area(each.question).bounds[0] for each in api.asked}
         assert len(api.asked) == 3
         assert sorted(round(width, 2) for width in widths)[::2] == [0.1, 360]  # west and east of the antimeridian
+
+    @pytest.mark.parametrize(
+        ("item", "asset", "shared"),
+        [("x?sig={}", "x", 2), ("{}/x", "x", 0), ("x", "{}/x", 0)],
+        ids=["signature", "address of the item", "asset"],
+    )
+    def test_gatherings_share_the_scenes_that_cover_both(
+        self, httpserver: HTTPServer, item: str, asset: str, shared: int
+    ) -> None:
+        """Two scenes that share an id are two scenes, in one answer and in two. Each answer has its own signatures."""
+        place = {"geometry": shapely.geometry.mapping(shapely.box(14, 47, 15.5, 48))}
+        api = FakeApi(httpserver, [scene(1, day, 0, 0) | place for day in (1, 2)])
+
+        def differ(_: str, __: dict[str, Any], page: list[dict[str, Any]]) -> None:
+            for each in page:
+                each["links"] = [{"rel": "self", "href": f"https://host/{item.format(len(api.asked))}"}]
+                each["assets"]["blue"] = {"href": f"https://host/{asset.format(len(api.asked))}.tif"}
+
+        api.refuse = differ
+        places = zip("abc", (14.1, 15.4, 16.6), strict=True)
+        aois = [AOI(name, shapely.box(lon, 47.1, lon + 0.01, 47.11)) for name, lon in places]
+        assert [each.positions for each in gather(aois)] == [(0,), (1, 2)]
+        catalogue = open_catalogue(search := SearchSection.of({"stac": api.root}))
+        first, second, far = find_scenes(aois, search, catalogue, lambda each: drop_unused_assets(each, CUBE))
+        assert len(api.asked) == 2
+        assert [len({id(each) for each in of_area}) for of_area in (first, second, far)] == [2, 2, 0]
+        assert len({id(each) for each in first} & {id(each) for each in second}) == shared
 
     def test_solar_days_of_all_longitudes_are_asked_for(self, api: FakeApi) -> None:
         """In the west of a gathering a day begins later than in the east."""

@@ -13,12 +13,14 @@ import pytest
 import rasterio
 import rasterio.warp
 from odc.geo.geom import box, polygon
+from pytest_httpserver import HTTPServer
 from rasterio.transform import from_origin
 
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import JobConfig
 from s2cube.cube.chunks import block_m
 from s2cube.fetch import session
+from s2cube.jobs.job import plan_job
 from s2cube.scenes.plan import make_plan
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import held
@@ -27,7 +29,9 @@ from s2cube.workers import memory
 from s2cube.workers.batches import Batch, batches
 from s2cube.workers.results import SliceResult
 from s2cube.workers.worker import compute_batch
+from support.apis import FakeApi
 from support.scenes import EPSG, LEFT_M, NATIVE_M, TOP_M, rectangle, scene, write_band
+from support.servers import faulty
 
 BLOCK_CELLS = 64
 """Side of a block in these tests: 1920 m, so that scenes of 6 km have several."""
@@ -241,6 +245,33 @@ class TestTiles:
         assert {href: sum(stop - start for start, stop in parts) for href, parts in spans.items()} == {
             href: len(places) for href, places in needed.items()
         }
+
+    def test_each_is_read_once_for_areas_of_two_gatherings(
+        self, items: list[pystac.Item], tmp_path: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The catalogue is asked for each of two areas in one block. Their scene is one, also for requests."""
+        folder = Path(items[0].assets["blue"].href).parent
+        requests = {}
+        with faulty(folder) as server:
+            content = items[0].to_dict()
+            for asset in content["assets"].values():
+                asset["href"] = f"{server.url}/{Path(asset['href']).name}"
+            api = FakeApi(httpserver, [content | {"collection": "sentinel-2-l2a"}])
+            for most_m, searches in ((150_000, 1), (500, 2)):
+                monkeypatch.setattr("s2cube.area.gathering._MOST_M", most_m)
+                session.reset()
+                server.asked, api.asked = [], []
+                config, aois = config_of(tmp_path / str(searches), stac=api.root), areas(("inside", "near"))
+                job = plan_job(config, Output.at(config.job.out), aois)
+                assert len(api.asked) == searches
+                (batch,) = batches(job.todo, 1)
+                assert len({id(each) for task in batch.tasks for each in task.scenes}) == 1
+                results = compute(config, [batch])
+                assert [each.failure for each in results] == [None, None]
+                requests[searches] = sorted((each.path, each.start, each.stop) for each in server.reads)
+        assert requests[1] == requests[2]
+        assert len(set(requests[1])) == len(requests[1]) > 3
+        assert rasters(tmp_path / "1") == rasters(tmp_path / "2")
 
     def test_a_damaged_tile_fails_the_areas_that_need_it(self, items: list[pystac.Item], tmp_path: Path) -> None:
         item = items[0].clone()

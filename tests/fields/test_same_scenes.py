@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2cube.fields import signatures
-from s2cube.fields.signatures import same_scenes
+from s2cube.fields.join import same_scenes
 
 SETS = st.lists(st.frozensets(st.integers(0, 6), max_size=5), max_size=20)
 
