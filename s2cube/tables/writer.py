@@ -26,7 +26,7 @@ class TableWriter:
     squares
         Square of each field, by its id.
     moved
-        Old square of each field that was in another one before, see `areas.write_areas`.
+        Old square of each field that was in another one before, see `areas_file.write_areas`.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ from s2cube.errors import SliceError
 from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import index_values
 from s2cube.products.coverage import Coverage, coverage
-from s2cube.products.statistics import field_statistics, weighted_share
+from s2cube.products.field_statistics import field_statistics, weighted_share
 from s2cube.scenes.assets import bands_read
 from s2cube.sentinel2 import QA, masks_cloud
 from s2cube.tables.rows import DayRows, Recipe, scene_ids, table_of, value_columns

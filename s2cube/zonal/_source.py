@@ -19,7 +19,7 @@ from s2cube.fields.fields import Fields
 from s2cube.fields.reading import FieldBatch, check_columns, read_fields
 from s2cube.fields.spool import FieldSpool
 from s2cube.storage.failures import SliceFailure
-from s2cube.tables.areas import GEOMETRY_COLUMNS
+from s2cube.tables.areas_file import GEOMETRY_COLUMNS
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, value_columns
 from s2cube.tables.table import squares_of
 

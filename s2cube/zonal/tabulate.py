@@ -24,7 +24,7 @@ from s2cube.stac.api import Api
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
-from s2cube.tables.areas import write_areas
+from s2cube.tables.areas_file import write_areas
 from s2cube.tables.csv_file import write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter

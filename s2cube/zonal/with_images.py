@@ -16,7 +16,7 @@ from s2cube.jobs.results import Summary
 from s2cube.scenes.recipe import lattice_part
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import Lease
-from s2cube.tables.areas import write_areas
+from s2cube.tables.areas_file import write_areas
 from s2cube.tables.csv_file import write_csv
 from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter

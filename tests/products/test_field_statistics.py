@@ -6,9 +6,9 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import s2cube.products.statistics
+import s2cube.products.field_statistics
 from s2cube.products.coverage import areas_in_cells, coverage
-from s2cube.products.statistics import field_statistics, weighted_share
+from s2cube.products.field_statistics import field_statistics, weighted_share
 from support.zonal import HEIGHT, LEFT, OUTSIDE, SHAPES, TOP, WIDTH, areas, exact, placed, small_grid
 
 STATISTICS = ("mean", "std", "median", "min", "max", "count", "p0", "p3", "p10", "p25", "p50", "p90", "p100")
@@ -108,8 +108,8 @@ def test_order_and_company_of_areas_change_nothing(monkeypatch: pytest.MonkeyPat
     order = RANDOM.permutation(len(shapes))
     expected = field_statistics(values, coverage(shapes, GRID), STATISTICS)
     permuted = field_statistics(values, coverage(shapes[order], GRID), STATISTICS)
-    monkeypatch.setattr(s2cube.products.statistics, "_ENTRIES_AT_ONCE", 50)
-    assert len(list(s2cube.products.statistics._groups(coverage(shapes, GRID)))) > 10
+    monkeypatch.setattr(s2cube.products.field_statistics, "_ENTRIES_AT_ONCE", 50)
+    assert len(list(s2cube.products.field_statistics._groups(coverage(shapes, GRID)))) > 10
     grouped = field_statistics(values, coverage(shapes, GRID), STATISTICS)
     for name in STATISTICS:
         np.testing.assert_array_equal(permuted[name], expected[name][:, order])

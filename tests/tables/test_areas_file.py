@@ -14,7 +14,7 @@ from s2cube.area.aoi import AOI
 from s2cube.errors import OutputError
 from s2cube.fields.fields import Fields
 from s2cube.storage.output import Output
-from s2cube.tables.areas import write_areas
+from s2cube.tables.areas_file import write_areas
 
 
 def fields(**shapes: shapely.Polygon) -> Fields:
