@@ -35,8 +35,9 @@ def join(
     footprints
         Degrees, longitude first, valid, cut at the antimeridian; see `scene.footprint`.
     engine
-        ``sedona`` needs the extra ``sedona``. It has the same result. It is slower than ``shapely``, but its memory is
-        limited: it writes to disk what exceeds the limit. See `sedona_join` for figures.
+        ``sedona`` needs the extra ``sedona``. It has the same result. Its memory is limited: it writes to disk what
+        exceeds the limit. It is never chosen by default, because it is slower: its join of 1,000,000 areas to 300
+        footprints takes 2.0 times the CPU time of shapely, and of 100,000 areas 2.3 times (`benchmarks/areas.py`).
 
     Returns
     -------
