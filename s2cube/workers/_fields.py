@@ -1,7 +1,7 @@
 """Compute the rows of the table of statistics for one patch of fields and one time slice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -52,7 +52,7 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
     weights, cells = _weights(task)
     if errors:
         whole = np.array([at for at in range(len(task.fields)) if at not in errors], np.intp)
-        task = replace(task, fields=task.fields.take(whole), digests=task.digests[whole])
+        task = task.part(whole)
         weights, cells = weights.take(whole), cells[whole]
     is_valid = np.logical_and.reduce(np.isfinite(image.bands))
     cube, written = config.cube, len(config.cube.bands)
