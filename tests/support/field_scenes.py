@@ -1,5 +1,6 @@
 """Fields of all kinds and scenes of several days for tests of statistics; exactextract's statistics of a cube."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,6 +119,15 @@ def later(item: pystac.Item, **shift: float) -> pystac.Item:
     assert moved.datetime
     moved.datetime += timedelta(**shift)
     return moved
+
+
+def write_areas_file(path: Path, shapes: Mapping[str, BaseGeometry], columns: Mapping[str, Sequence[object]] | None = None) -> None:
+    frame = geopandas.GeoDataFrame({**(columns or {})} | {"name": [*shapes]}, geometry=[*shapes.values()], crs=CRS_OF_SCENES)
+    frame.to_parquet(path)
+
+
+def write_items(path: Path, items: Sequence[pystac.Item]) -> None:
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [item.to_dict() for item in items]}))
 
 
 def rows_of_cube(

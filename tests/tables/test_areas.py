@@ -77,7 +77,7 @@ def test_rows_of_fields_follow_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_column_of_the_ids_may_be_called_aoi(tmp_path: Path) -> None:
     write_areas(Output.at(tmp_path), [(fields(a=shapely.box(12, 47, 12.1, 47.1)), columns(aoi=[7], AOI=[8]))])
-    assert geopandas.read_parquet(tmp_path / "areas.parquet").columns.tolist() == ["aoi", "geometry", "bbox"]
+    assert geopandas.read_parquet(tmp_path / "areas.parquet").columns.tolist() == ["aoi", "geometry"]
 
 
 def test_a_file_that_is_not_ours(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The table of statistics: its schema, its sources, and which rows a later run computes again."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -10,28 +9,23 @@ import geopandas
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 import pystac
 import pytest
+from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 import s2cube
 from s2cube.errors import AOIError
 from s2cube.jobs.results import TableSummary
 from s2cube.zonal.tabulate import tabulate
-from support.field_scenes import CRS_OF_SCENES, FIELDS, areas, later
+from support.field_scenes import CRS_OF_SCENES, FIELDS, areas, later, write_areas_file, write_items
 
 NAMES = ("off_the_lattice", "twin", "hole", "past_the_corner", "larger_than_a_block")
 
+SMALL = {name: FIELDS[name] for name in NAMES[:4] if name != "hole"}
+
 Tabulate = Callable[..., TableSummary]
-
-
-def write_areas_file(path: Path, shapes: Mapping[str, BaseGeometry], **columns: Sequence[object]) -> None:
-    frame = geopandas.GeoDataFrame(columns | {"name": [*shapes]}, geometry=[*shapes.values()], crs=CRS_OF_SCENES)
-    frame.to_parquet(path)
-
-
-def write_items(path: Path, items: Sequence[pystac.Item]) -> None:
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": [item.to_dict() for item in items]}))
 
 
 def table(out: Path = Path("out")) -> pd.DataFrame:
@@ -46,9 +40,10 @@ def run(items: list[pystac.Item]) -> Tabulate:
     """Write the fields and the scenes, and run the command in this process."""
 
     def run(
-        fields: Mapping[str, BaseGeometry] | None = None, scenes: Sequence[pystac.Item] = (), **settings: Any
-    ) -> TableSummary:
-        write_areas_file(Path("areas.parquet"), fields or {name: FIELDS[name] for name in NAMES})
+        fields: Mapping[str, BaseGeometry] = SMALL, scenes: Sequence[pystac.Item] = (),
+        columns: Mapping[str, Sequence[object]] | None = None, **settings: Any,
+    ) -> TableSummary:  # fmt: skip
+        write_areas_file(Path("areas.parquet"), fields, columns)
         write_items(Path("items.json"), scenes or items)
         given = {"aoi": "areas.parquet", "aoi_id": "name", "stac": "items.json", "bands": "red", "out": "out"}
         return tabulate(s2cube.load_config(given | {"crs": CRS_OF_SCENES, "statistics": "mean,p10"} | settings, {}))
@@ -59,7 +54,7 @@ def run(items: list[pystac.Item]) -> Tabulate:
 def test_it_is_that_of_a_notebook_whatever_the_data_type(run: Tabulate, items: list[pystac.Item]) -> None:
     found = {}
     for dtype in ("int16", "float32"):
-        summary = run(out=dtype, dtype=dtype)
+        summary = run({name: FIELDS[name] for name in NAMES}, out=dtype, dtype=dtype)
         assert (summary.failed, summary.skipped, summary.rows) == ([], [], len(table(Path(dtype))))
         found[dtype] = table(Path(dtype))
     pd.testing.assert_frame_equal(found["int16"], found["float32"], check_exact=True)
@@ -162,24 +157,65 @@ class TestLaterRun:
         assert summary.skipped == before.index[~is_touched].tolist()
 
     def test_a_field_that_is_new_or_edited(self, run: Tabulate) -> None:
-        fields = {name: FIELDS[name] for name in NAMES}
-        run(fields)
+        run(SMALL)
         before = table()
-        summary = run(fields | {"over_blocks": FIELDS["over_blocks"]})
-        assert summary.rows == (table()["aoi"] == "over_blocks").sum() == 5
-        summary = run(fields | {"twin": FIELDS["twin"].buffer(-40)})
+        summary = run(SMALL | {"hole": FIELDS["hole"]})
+        assert summary.rows == (table()["aoi"] == "hole").sum() == 5
+        summary = run(SMALL | {"twin": FIELDS["twin"].buffer(-40)})
         after = table()
         assert summary.rows == 5
         assert (after.loc[after["aoi"] == "twin", "cells"] < before.loc[before["aoi"] == "twin", "cells"]).all()
         others = before.index[before["aoi"] != "twin"]
         pd.testing.assert_frame_equal(after.loc[others], before.loc[others])
 
-    def test_a_field_that_moves_to_another_square(self, run: Tabulate) -> None:
-        """No scene meets it on some days: the rows of these days are old, but not twice."""
+    def test_a_field_that_moves_to_another_square(self, run: Tabulate, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its rows of days that are not asked for move, too, and are computed again later."""
+        monkeypatch.setattr("s2cube.tables.table._SQUARE_DEG", 0.1)
         run({"a": FIELDS["twin"], "b": FIELDS["twin"]}, datetime="2020-07-01/2020-07-03")
-        (old,) = Path("out/statistics").iterdir()
-        squares = {"twin": old.name, "past_the_corner": "n405w0980_202007.parquet"}
-        assert old.name.startswith("n40")
-        run({"a": FIELDS["past_the_corner"], "b": FIELDS["twin"]}, datetime="2020-07-04")
-        assert table().groupby("aoi").size().to_dict() == {"a": 4, "b": 4}
-        assert squares
+        old = table()
+        (file,) = Path("out/statistics").iterdir()
+        moved = {"a": FIELDS["past_the_corner"], "b": FIELDS["twin"]}
+        assert run(moved, datetime="2020-07-01").rows == 1
+        new = table()
+        assert (new["cells"] != old["cells"]).to_dict() == {name: name == "a_20200701" for name in old.index}
+        assert {*pyarrow.parquet.read_table(file)["aoi"].to_pylist()} == {"b"}
+        assert run(moved, datetime="2020-07-01/2020-07-03").rows == 2
+        assert table()["cells"].groupby(table()["aoi"]).nunique().to_dict() == {"a": 1, "b": 1}
+
+    def test_a_scene_that_the_search_no_longer_finds(
+        self, run: Tabulate, items: list[pystac.Item], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The catalogue has it, but far away. Rows of other fields beside them are computed."""
+        run(SMALL)
+        before = table()
+        scenes = [item.clone() for item in items]
+        for item in scenes:
+            if item.id == "next_zone":
+                item.geometry, item.bbox = mapping(box(0, 0, 1, 1)), [0, 0, 1, 1]
+        summary = run(SMALL | {"new": FIELDS["twin"]}, scenes=scenes)
+        assert summary.rows == 5
+        assert len(summary.skipped) == len(before)
+        assert "new rows would lack scenes, such as next_zone" in caplog.text
+        pd.testing.assert_frame_equal(table().loc[before.index], before)
+        assert table().loc["new_20200702", "scenes"].tolist() == ["this_zone"]
+        run(SMALL, scenes=scenes, overwrite=True)
+        assert table().loc["twin_20200702", "scenes"].tolist() == ["this_zone"]
+
+    def test_a_scene_that_the_catalogue_has_withdrawn(self, run: Tabulate, items: list[pystac.Item]) -> None:
+        run(SMALL)
+        before = table()
+        scenes = [item for item in items if item.id != "next_zone"]
+        summary = run(SMALL, scenes=scenes)
+        is_touched = before["scenes"].map(lambda each: "next_zone" in each)
+        assert summary.rows == is_touched.sum() > 0
+        run(SMALL, scenes=scenes, out="anew")
+        pd.testing.assert_frame_equal(table(), table(Path("anew")))
+
+
+def test_columns_of_the_file(run: Tabulate) -> None:
+    fields = {"twin": FIELDS["twin"]}
+    with pytest.raises(AOIError, match="has a column 'Red_Mean'"):
+        run(fields, columns={"Red_Mean": [1]})
+    run(fields, columns={"crop": ["rye"]})
+    found = geopandas.read_parquet("out/areas.parquet")
+    assert found[["aoi", "crop"]].values.tolist() == [["twin", "rye"]]
