@@ -137,7 +137,16 @@ def test_signatures_are_the_settings(name: str) -> None:
     assert all(each.annotation is not inspect.Parameter.empty for each in keyword_parameters(name).values())
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def test_parameters_of_statistics_are_those_of_a_cube() -> None:
+    """In the same order, with the same defaults."""
+    cube, statistics = (keyword_parameters(name) for name in ("open_cube", "statistics"))
+    assert [(key, each.default) for key, each in statistics.items() if key not in ("aoi_id", "aoi_crs", "statistics")] == [
+        (key, each.default) for key, each in cube.items() if key != "dtype"
+    ]
+    assert statistics["statistics"].default == DEFAULT
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "statistics"])
 def test_docstrings_explain_every_parameter(name: str) -> None:
     function = getattr(s2cube, name)
     head, _, rest = inspect.getdoc(function).partition("Parameters\n----------\n")
