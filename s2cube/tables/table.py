@@ -76,7 +76,10 @@ class Table:
         """Read what is known of the rows in some squares, by the id of the slice."""
         found: dict[str, StoredRow] = {}
         for name in self.files():
-            if _square_and_month(name)[0] in squares and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None:
+            if (
+                _square_and_month(name)[0] in squares
+                and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None
+            ):
                 keys = _keys(rows)
                 recipes = map(Recipe.parse, rows["recipe"].to_pylist())
                 columns = (rows["slice"].to_pylist(), recipes, rows["scenes"].to_pylist())

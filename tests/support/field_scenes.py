@@ -86,7 +86,9 @@ def _scene(
     if epsg != EPSG:
         (left, *_), (top, *_) = rasterio.warp.transform(EPSG, epsg, [LEFT_M + 500], [TOP_M - 700])
         left, top = round(left / 60) * 60, round(top / 60) * 60
-    layers = {key: random.integers(0, 4000, (480 * 10 // m, 480 * 10 // m)).astype("uint16") for key, m in BANDS.items()}
+    layers = {
+        key: random.integers(0, 4000, (480 * 10 // m, 480 * 10 // m)).astype("uint16") for key, m in BANDS.items()
+    }
     layers["scl"] = random.choice(classes, size=(240, 240)).astype("uint8")
     assets = {}
     for key, values in layers.items():
@@ -121,8 +123,12 @@ def later(item: pystac.Item, **shift: float) -> pystac.Item:
     return moved
 
 
-def write_areas_file(path: Path, shapes: Mapping[str, BaseGeometry], columns: Mapping[str, Sequence[object]] | None = None) -> None:
-    frame = geopandas.GeoDataFrame({**(columns or {})} | {"name": [*shapes]}, geometry=[*shapes.values()], crs=CRS_OF_SCENES)
+def write_areas_file(
+    path: Path, shapes: Mapping[str, BaseGeometry], columns: Mapping[str, Sequence[object]] | None = None
+) -> None:
+    frame = geopandas.GeoDataFrame(
+        {**(columns or {})} | {"name": [*shapes]}, geometry=[*shapes.values()], crs=CRS_OF_SCENES
+    )
     frame.to_parquet(path)
 
 

@@ -83,9 +83,7 @@ def test_order_and_company_of_areas_change_nothing(items: list[pystac.Item]) -> 
     x=st.floats(0, 4500), y=st.floats(-4500, 0), radii=st.lists(st.floats(5, 300), min_size=3, max_size=7),
     cut=st.floats(-100, 100), turn=st.floats(0, 6),
 )  # fmt: skip
-def test_any_field(
-    items: list[pystac.Item], x: float, y: float, radii: list[float], cut: float, turn: float
-) -> None:
+def test_any_field(items: list[pystac.Item], x: float, y: float, radii: list[float], cut: float, turn: float) -> None:
     """Two halves weigh as the whole, the mean is between them and within minimum and maximum."""
     whole = placed(star(x, y, radii, turn))
     left = whole & shapely.box(whole.bounds[0] - 1, whole.bounds[1] - 1, whole.centroid.x + cut, whole.bounds[3] + 1)
