@@ -1,7 +1,7 @@
 """The table of statistics in an output: Parquet files, one for each square of the map and each month."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 

@@ -76,9 +76,9 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
         One row for each area and slice whose footprints meet the area, sorted by area and date. Columns: `aoi`,
         `slice`, `date` (solar day), `time` (UTC, of the earliest scene), `cells` (the area in cells of the grid),
         `clear_percent` (share of the area that is valid in every band), `cloud_percent` (share of cloud in what was
-        observed), ``<band or index>_<statistic>`` (float32, bands as reflectance), `scenes` (their ids) and `recipe` (a digest of what the
-        values are computed from). A value is missing where nothing is valid, `cloud_percent` also where no mask looks
-        for cloud.
+        observed), ``<band or index>_<statistic>`` (float32, bands as reflectance), `scenes` (their ids) and `recipe`
+        (a digest of what the values are computed from). A value is missing where nothing is valid, `cloud_percent` also
+        where no mask looks for cloud.
 
     Raises
     ------

@@ -30,7 +30,7 @@ CRS_OF_SCENES, NEXT_ZONE = f"EPSG:{EPSG}", f"EPSG:{EPSG + 1}"
 
 def placed(shape: BaseGeometry) -> BaseGeometry:
     """Move a shape in metres from the upper left corner of the scenes; y points up, so it is negative."""
-    return shapely.transform(shape, lambda points: points + (LEFT_M, TOP_M))
+    return shapely.transform(shape, lambda points: points + np.array([LEFT_M, TOP_M]))
 
 
 FIELDS: dict[str, BaseGeometry] = {
@@ -77,7 +77,7 @@ def day_scenes(folder: Path) -> list[pystac.Item]:
     ]
 
 
-def _scene(
+def _scene(  # noqa: PLR0913  what differs between the scenes
     folder: Path, name: str, day: int, random: np.random.Generator, seen: NDArray[np.bool_], *, second: int = 0,
     epsg: int = EPSG, classes: Sequence[int] = (*[4] * 50, 5, 6, 0, 9, 8, 3, 11),
 ) -> pystac.Item:  # fmt: skip
