@@ -1,7 +1,7 @@
 """The table of statistics in an output: Parquet files, one for each square of the map and each month."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -76,7 +76,10 @@ class Table:
         """Read what is known of the rows in some squares, by the id of the slice."""
         found: dict[str, StoredRow] = {}
         for name in self.files():
-            if _square(name) in squares and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None:
+            if (
+                _square_and_month(name)[0] in squares
+                and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None
+            ):
                 keys = _keys(rows)
                 recipes = map(Recipe.parse, rows["recipe"].to_pylist())
                 columns = (rows["slice"].to_pylist(), recipes, rows["scenes"].to_pylist())
@@ -112,14 +115,25 @@ class Table:
         self._write(name, content, known)
         return f"{self.output.destination.address}/{name}"
 
-    def remove(self, square: str, month: str, slice_ids: Sequence[str]) -> None:
-        """Remove rows, if they are there: their field belongs to another square now."""
-        name = _name(square, month)
-        rows = self._read(name)
-        if rows is not None:
-            is_gone = pc.is_in(rows["slice"], pa.array(slice_ids, pa.string()))
-            if pc.any(is_gone).as_py():
-                self._write(name, rows.filter(pc.invert(is_gone)), _keys(rows))
+    def move(self, squares: Mapping[str, tuple[str, str]]) -> None:
+        """Move rows of fields to other squares. If it is interrupted and called again, the result is the same.
+
+        Parameters
+        ----------
+        squares
+            Old and new square of each field, by its id.
+        """
+        old_squares = {old for old, _ in squares.values()}
+        for name in self.files() if squares else ():
+            square, month = _square_and_month(name)
+            if square not in old_squares or (rows := self._read(name)) is None:
+                continue
+            places = [squares.get(each, ("", "")) for each in rows["aoi"].to_pylist()]
+            targets = np.array([new if old == square else "" for old, new in places], object)
+            for target in sorted({*targets} - {""}):
+                self.put(target, month, rows.filter(pa.array(targets == target)), _keys(rows).values())
+            if (targets != "").any():
+                self._write(name, rows.filter(pa.array(targets == "")), _keys(rows))
 
     def parts(self) -> Iterator[pa.Table]:
         """Read the table, file by file."""
@@ -161,8 +175,9 @@ def _name(square: str, month: str) -> str:
     return f"{STATISTICS}/{square}_{month}.parquet"
 
 
-def _square(name: str) -> str:
-    return name.removeprefix(f"{STATISTICS}/").partition("_")[0]
+def _square_and_month(name: str) -> tuple[str, str]:
+    square, _, month = name.removeprefix(f"{STATISTICS}/").removesuffix(".parquet").partition("_")
+    return square, month
 
 
 def _keys(rows: pa.Table) -> dict[str, Key]:

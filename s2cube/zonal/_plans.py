@@ -1,9 +1,10 @@
 """Plan the statistics of fields: find the scenes of each field, and compare with the rows of the table."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 
 import numpy as np
 import shapely
@@ -71,53 +72,68 @@ class FieldPlans:
             self._add_slice(patch, time_slice)
 
     def _add_slice(self, patch: Patch, time_slice: TimeSlice) -> None:
-        todo, lost = [], set[str]()
+        todo: dict[int, frozenset[str]] = {}
         found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
         ids = slice_ids(patch.fields.ids, patch.label(time_slice))
         lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
         for position, (slice_id, outline) in enumerate(zip(ids, patch.digests, strict=True)):
             row = self.stored.get(slice_id)
             if row is None or self.config.job.overwrite:
-                todo.append(position)
+                todo[position] = frozenset()
             elif row.has(Recipe.of(outline, time_slice, lattice, self.key.id), self.key):
                 self.skipped.append(slice_id)
             else:
-                todo.append(position)
-                if row.key and row.key.settings == self.key.settings and row.recipe.outline == outline:
-                    lost |= {*row.scenes} - found
+                is_alike = row.key and row.key.settings == self.key.settings and row.recipe.outline == outline
+                todo[position] = frozenset({*row.scenes} - found) if is_alike else frozenset()
         if todo:
-            task = patch.task(time_slice, np.array(todo, np.intp), lattice, self.key.id)
-            if lost:
-                self._losing.append(_Losing(task, frozenset(lost)))
+            task = patch.task(time_slice, np.array([*todo], np.intp), lattice, self.key.id)
+            if any(todo.values()):
+                self._losing.append(_Losing(task, tuple(todo.values())))
             else:
                 self.todo.append(task)
 
-    def decide_on_lost_scenes(self, catalogue: Catalogue) -> None:
-        """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes."""
+    def decide_on_lost_scenes(self, catalogue: Callable[[], Catalogue]) -> None:
+        """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes.
+
+        Parameters
+        ----------
+        catalogue
+            Returns the catalogue. It is called only if there are such rows.
+        """
         if not self._losing:
             return
-        lost = frozenset[str]().union(*(each.lost for each in self._losing))
+        lost = frozenset[str]().union(*(each for losing in self._losing for each in losing.lost))
         known = self._losing[0].task.scenes[0].id
-        withdrawn = find_withdrawn(lost, known, self.config.search, catalogue)
-        kept = [each for each in self._losing if not each.lost <= withdrawn]
-        self.todo += [each.task for each in self._losing if each.lost <= withdrawn]
-        self.skipped += [name for each in kept for name in slice_ids(each.task.fields.ids, each.task.label)]
+        withdrawn = find_withdrawn(lost, known, self.config.search, catalogue())
+        kept: list[str] = []
+        for each in self._losing:
+            is_kept = np.array([not of_row <= withdrawn for of_row in each.lost])
+            kept += compress(slice_ids(each.task.fields.ids, each.task.label), is_kept)
+            if not is_kept.all():
+                self.todo.append(each.task.part(~is_kept))
+        self.skipped += kept
         if kept:
             log.warning(
                 "%s and %d other rows stay as they are: new rows would lack scenes, such as %s, which the search does "
                 "not find, though the catalogue has not withdrawn them. --overwrite computes the rows from the scenes "
                 "that are found",
-                kept[0].task.id, sum(len(each.task.fields) for each in kept) - 1, min(kept[0].lost),
+                kept[0], len(kept) - 1, min(lost - withdrawn),
             )  # fmt: skip
         self._losing = []
 
 
 @dataclass(frozen=True)
 class _Losing:
-    """A task whose rows would lack scenes that the rows in the table have."""
+    """A task of which some rows would lack scenes that the rows in the table have.
+
+    Parameters
+    ----------
+    lost
+        The scenes that each row would lack.
+    """
 
     task: FieldTask
-    lost: frozenset[str]
+    lost: tuple[frozenset[str], ...]
 
 
 def scenes_of(squares: Sequence[AOI], config: JobConfig, catalogue: Catalogue) -> list[SceneFacts]:

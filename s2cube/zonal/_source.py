@@ -118,7 +118,7 @@ def read_source(
         remedy = "Name your areas by --aoi: a vector file, west,south,east,north in degrees, or WKT"
         raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
     area = job.aoi if area is None else area
-    reserved = {*FIELD_COLUMNS, *SOURCE_COLUMNS, *GEOMETRY_COLUMNS, *value_columns(config)} - {job.aoi_id}
+    reserved = reserved_columns(config)
     boxes = None if within is None else [each.bounds for each in within if not each.is_empty]
     access = read_access(config.read)
     for batch in read_fields(area, job.aoi_id, layer=job.aoi_layer, within=boxes, access=access):
@@ -127,3 +127,10 @@ def read_source(
     if source.failures and not source.count:
         raise AOIError(str(job.aoi), f"has no usable area: {source.failures[0].error}", "Repair the geometries")
     return source
+
+
+def reserved_columns(config: JobConfig) -> set[str]:
+    """Return the names of columns that a file of areas must not have, because s2cube writes such columns."""
+    names = {*FIELD_COLUMNS, *SOURCE_COLUMNS, *GEOMETRY_COLUMNS, *value_columns(config)}
+    # The column of the ids may have the name that it gets.
+    return names - {"aoi"} if (config.job.aoi_id or "").casefold() == "aoi" else names

@@ -103,7 +103,7 @@ class StatisticsPlans:
         for group in fields:
             for patch in plan_fields(group, self.scenes, self.planner, self.config):
                 plans.add(patch)
-        plans.decide_on_lost_scenes(self.catalogue)
+        plans.decide_on_lost_scenes(lambda: self.catalogue)
         todo = tuple(sorted(plans.todo, key=lambda task: task.slice.time))
         return StatisticsJob(
             self.config, self.output, (), todo, tuple(plans.skipped),
@@ -140,9 +140,9 @@ def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None)
     output.failures.remove({each.slice for each in plans.source.failures})
     output.failures.add(plans.source.failures)
     total.failures += plans.source.failures
-    moved = write_areas(output, plans.source.columns)
+    write_areas(output, plans.source.columns)
     for job in plans.jobs():
-        writer = TableWriter(Table(output), job.key, job.squares, moved)
+        writer = TableWriter(Table(output), job.key, job.squares)
         try:
             write_part(job, lease, writer, total, watch)
         finally:

@@ -9,11 +9,12 @@ from s2cube.area.aoi import AOI
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
 from s2cube.fields.patches import patch_of, with_statistics
-from s2cube.fields.reading import read_fields
+from s2cube.fields.reading import check_columns, read_fields
 from s2cube.jobs.job import Job
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.jobs.results import Summary
 from s2cube.scenes.recipe import lattice_part
+from s2cube.scenes.search import open_catalogue
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import Lease
 from s2cube.tables.areas_file import write_areas
@@ -22,6 +23,7 @@ from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
 from s2cube.zonal._plans import FieldPlans
+from s2cube.zonal._source import reserved_columns
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 from s2cube.zonal.tabulate import Total, write_part
 
@@ -41,7 +43,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     fields = _columns([plan.aoi for plan in job.plans])
     key, table = key_of(config), Table(output)
     whole = StatisticsJob(config, output, (), (), (), key=key, fields=fields)
-    writer = TableWriter(table, key, whole.squares, write_areas(output, _areas(job, fields, has_file)))
+    write_areas(output, _areas(job, fields, has_file))
+    writer = TableWriter(table, key, whole.squares)
     patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
     todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
     rows = _Rows(writer, watch)
@@ -55,6 +58,7 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     for plan in job.plans:
         slices = tuple(each for each in plan.slices if each.id not in failed)
         plans.add(replace(patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
+    plans.decide_on_lost_scenes(lambda: open_catalogue(config.search, config.read.timeout_s))
     total = Total()
     rest = replace(whole, todo=tuple(plans.todo))
     try:
@@ -107,7 +111,8 @@ def _areas(job: Job, fields: tuple[Fields, ...], has_file: bool) -> Iterator[tup
     """Yield the areas of a job with the other columns of their file."""
     if has_file:
         of_job = job.config.job
-        batches = read_fields(of_job.aoi, of_job.aoi_id, layer=of_job.aoi_layer)
-        yield from ((batch.fields, batch.attributes) for batch in batches)
+        for batch in read_fields(of_job.aoi, of_job.aoi_id, layer=of_job.aoi_layer):
+            check_columns(batch.attributes.column_names, reserved_columns(job.config), str(of_job.aoi))
+            yield batch.fields, batch.attributes
     else:
         yield from ((each, pa.table({})) for each in fields)
