@@ -45,10 +45,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
     todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
     rows = _Rows(writer, watch)
-    try:
+    with writer.flushed():
         summary = run_job(replace(job, todo=todo), lease, rows)
-    finally:
-        writer.flush()
     failed = {str(each["slice"]) for each in summary.failed}
     plans = FieldPlans(config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})}), key,
                        table.stored({*whole.squares.values()}))  # fmt: skip
@@ -57,10 +55,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
         plans.add(replace(patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
     total = Total()
     rest = replace(whole, todo=tuple(plans.todo))
-    try:
-        write_part(rest, lease, writer, total, None)
-    finally:
-        writer.flush()
+    with writer.flushed():
+        write_part(rest, lease, writer, total, watch)
     if config.table.format == "csv":
         write_csv(table)
     traffic = Traffic(summary.requests, summary.bytes) + total.traffic
