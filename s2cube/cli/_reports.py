@@ -158,9 +158,7 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
     """Report the results of a run."""
     parts = [f"{len(summary.written)} slices written to {config.job.out}"]
     if summary.rows:
-        parts.append(
-            "1 row of statistics written" if summary.rows == 1 else f"{summary.rows} rows of statistics written"
-        )
+        parts.append(f"{_rows(summary.rows)} of statistics written")
     if summary.skipped:
         why = (
             "were written before the run stopped"
@@ -187,11 +185,14 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         )
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 def report_table(summary: "TableSummary", config: JobConfig) -> None:
     """Report the results of a run that computes statistics."""
     files = "1 file" if len(summary.written) == 1 else f"{len(summary.written)} files"
-    rows = "1 row" if summary.rows == 1 else f"{summary.rows} rows"
-    parts = [f"{rows} written to {files} in {config.job.out}" if summary.rows else "No new row"]
+    parts = [f"{_rows(summary.rows)} written to {files} in {config.job.out}" if summary.rows else "No new row"]
     if summary.skipped:
         parts.append(f"{len(summary.skipped)} exist already")
     if summary.failed:
@@ -237,9 +238,8 @@ def report_record(record: "Record") -> None:
     parts += [f"{progress.skipped} existed already"] if progress.skipped else []
     parts += [f"{progress.running} running"] if is_running else []
     if is_running and record.left_s is not None:
-        parts.append(
-            f"{60 * record.pace:.1f} {progress.unit} per minute, {timedelta(seconds=round(record.left_s))} left"
-        )
+        left = timedelta(seconds=round(record.left_s))
+        parts.append(f"{60 * record.pace:.1f} {progress.unit} per minute, {left} left")
     print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {local_time(record.started)})")
     if later := record.attempt:
         print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {local_time(later.started)})")

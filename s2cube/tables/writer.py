@@ -76,7 +76,7 @@ class TableWriter:
 
     @contextmanager
     def flushed(self) -> Iterator[None]:
-        """Write the rows at the end of a block, also of one that raises an error. That error is raised, not a later one.
+        """Write the rows at the end of a block, even if it raises an error. That error is raised, not a later one.
 
         Raises
         ------

@@ -48,7 +48,7 @@ class StatisticsJob(Job):
 
     @property
     def replaced_failures(self) -> set[str]:
-        """Ids of the entries in the list of failures that this run replaces. An area that cannot be used has an entry."""
+        """Ids in the list of failures that this run replaces: of rows, and of areas that could not be used before."""
         areas = (name for each in self.fields for name in each.ids)
         return {*areas, *self.skipped, *self.row_ids, *(each.slice for each in self.failures)}
 
