@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s2cube.jobs.results import Summary, TableSummary
     from s2cube.scenes.time_slice import UnusableSlice
     from s2cube.storage.record import Record, Unit
+    from s2cube.zonal.forecast_rows import RowForecast
 
 
 class SliceBar(progress_bar.SliceBar):
@@ -205,15 +206,26 @@ def report_table(summary: "TableSummary", config: JobConfig) -> None:
         print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB.")
 
 
-def report_cost(total: dict[str, Any]) -> None:
-    """Report the requests, bytes and memory that slices need."""
+def report_rows(found: "RowForecast") -> None:
+    """Report how many rows of statistics a run would compute, and why others cannot be computed."""
+    for error, (count, first) in found.failures.items():
+        rows = first if count == 1 else f"{first} and {count - 1} more"
+        log.error("%s cannot be computed: %s", rows, error, extra={"slice": first})
+    failed = sum(count for count, _ in found.failures.values())
+    unusable = f", {failed} that cannot be computed" if failed else ""
+    areas = "1 area" if found.areas == 1 else f"{found.areas} areas"
+    print_notice(f"{_rows(found.rows)} of {areas} to do, {found.skipped} done{unusable}.")
+
+
+def report_cost(total: dict[str, Any], subject: str = "slices") -> None:
+    """Report the requests, bytes and memory that slices or rows need."""
     if total["requests"]:
         about = "" if total["exact"] else "about "
         files = "1 file" if total["by_gdal"] == 1 else f"{total['by_gdal']} files"
         by_gdal = f", without what GDAL will read from {files}" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
-            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
+            f"The {subject} need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
             f"about {peak} MB of memory per worker process; and at most {written} MB of output."
         )
 
