@@ -18,7 +18,7 @@ from support.runs import CommandLine
 from support.servers import Faulty, faulty
 from support.tables import files_of, rows_of, write_fields
 
-MANY = 39
+MANY = 42
 """Number of fields that make the batches of 10 m so large that each has one day."""
 
 
@@ -70,15 +70,8 @@ def test_is_exact_for_any_number_of_processes(
     server_processes: None, server: Faulty, s2cube_command: CommandLine, tmp_path: Path, processes: int, command: str
 ) -> None:
     """Batches of different days share no file, so it does not matter which process computes them."""
-    words = [
-        "--aoi",
-        write_fields(tmp_path / "fields.parquet", MANY),
-        "--resolution",
-        10,
-        "--stac",
-        f"{server.url}/items.json",
-        "--json",
-    ]
+    fields = write_fields(tmp_path / "fields.parquet", MANY)
+    words = ["--aoi", fields, "--stac", f"{server.url}/items.json", "--json", "--resolution", 10]
     words += ["--bands", "red,nir", "--statistics", "mean", "--workers", processes, "--threads", 1]
     products = "statistics" if command == "stats" else "images,statistics"
     planned = s2cube_command("plan", "--headers", "--products", products, *words)

@@ -56,18 +56,16 @@ def killed(run: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["stats", "run"])
-@pytest.mark.parametrize("part", range(5))
-def test_killed_at_random_moments(s2cube_command: CommandLine, slow: Faulty, command: str, part: int) -> None:
-    """Two runs in five parts for each command: 20 moments. The files are equal, so each row is there once."""
+def test_killed_at_random_moments(s2cube_command: CommandLine, slow: Faulty, command: str) -> None:
+    """The files of the table are equal, so each row is there once. Half of the time passes before tiles are read."""
     began_s = time.monotonic()
     run = started(words_of(command, slow, "whole"))
     assert run.wait() == 0
     took_s = time.monotonic() - began_s
-    first_s = took_s / 2
-    for number in range(2):
+    for number in range(10):
         out = f"out{number}"
         run = started(words_of(command, slow, out))
-        time.sleep(random.Random(f"{command} {part} {number}").uniform(first_s, took_s))
+        time.sleep(random.Random(f"{command} {number}").uniform(took_s / 2, took_s))
         killed(run)
         slow.fault = lambda *_: None
         again = s2cube_command(*words_of(command, slow, out))
@@ -94,10 +92,10 @@ def test_killed_after_the_first_rows(s2cube_command: CommandLine, slow: Faulty, 
     again = s2cube_command(*words_of(command, slow, "out"))
     assert again.status == 0, again.err
     assert again.json["rows"] == 54 - left
-    # The tiles of rows that are there are not read again.
+    # The tiles of days whose rows are there are not read again.
     days = set(rows_of("out")["slice"].str[-8:])
     read = {day for day in days for each in slow.reads if day in each.path and each.path.endswith(".tif")}
-    assert len(read) == len(days) - left / 9
+    assert len(read) <= len(days) - left // 9
     assert s2cube_command(*words_of(command, slow, "whole")).status == 0
     assert files_of("out") == files_of("whole")
 
