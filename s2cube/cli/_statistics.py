@@ -3,9 +3,8 @@
 from dataclasses import asdict
 
 from s2cube.cli._flags import ConfigFile, ConsoleFlags, StatisticsFlags, load_settings, set_up_console
-from s2cube.cli._reports import SliceBar, report_table
+from s2cube.cli._reports import report_table, shown
 from s2cube.errors import SliceError
-from s2cube.progress_bar import columns
 
 
 def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
@@ -14,8 +13,8 @@ def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: 
     settings = load_settings(flags, config)
     from s2cube.zonal.tabulate import tabulate
 
-    with console.progress(*columns()) as progress:
-        summary = tabulate(settings, SliceBar(progress))
+    with shown(console, settings, "rows") as bar:
+        summary = tabulate(settings, bar)
     report_table(summary, settings)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0

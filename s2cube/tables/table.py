@@ -15,7 +15,7 @@ from s2cube.errors import OutputError
 from s2cube.storage.layout import STATISTICS
 from s2cube.storage.output import Output
 from s2cube.tables._merge import merged
-from s2cube.tables.rows import Key, Recipe
+from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, Key, Recipe
 
 _SQUARE_DEG = 0.5
 """Side of a square, degrees: some 55 km, about as large as a block. It depends on nothing but the field, so that every
@@ -141,20 +141,31 @@ class Table:
 
     def schemas(self) -> Iterator[pa.Schema]:
         """Read the schema of each file."""
-        for name in self.files():
-            if (content := self.output.destination.read(name)) is not None:
-                yield pq.read_schema(BytesIO(content))
+        yield from (file.schema_arrow for name in self.files() if (file := self._open(name)) is not None)
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        file = self._open(name)
+        try:
+            return file and file.read(columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise self._error(name, error) from None
+
+    def _open(self, name: str) -> pq.ParquetFile | None:
         content = self.output.destination.read(name)
         if content is None:
             return None
         try:
-            return pq.read_table(BytesIO(content), columns=columns)
+            file = pq.ParquetFile(BytesIO(content))
+            if missing := {*FIELD_COLUMNS, *SOURCE_COLUMNS} - {*file.schema_arrow.names}:
+                raise pa.ArrowInvalid(f"it has no column {min(missing)}")
         except (pa.ArrowException, OSError) as error:
-            problem = f"is not a table of s2cube ({error})"
-            remedy = "Remove the file: the next run computes its rows again"
-            raise OutputError(f"{self.output.destination.address}/{name}", problem, remedy) from None
+            raise self._error(name, error) from None
+        return file
+
+    def _error(self, name: str, error: Exception) -> OutputError:
+        problem = f"is not a table of s2cube ({error})"
+        remedy = "Remove the file: the next run computes its rows again"
+        return OutputError(f"{self.output.destination.address}/{name}", problem, remedy)
 
     def _write(self, name: str, rows: pa.Table, keys: Mapping[str, Key]) -> None:
         self.output.fence.check()

@@ -1,13 +1,18 @@
 """Write rows to the table of statistics, some at a time."""
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s2cube.errors import S2CubeError
 from s2cube.tables.rows import Key
 from s2cube.tables.table import Table
+
+log = logging.getLogger(__name__)
 
 _MOST_ROWS = 500_000
 """Number of rows that are kept in memory until they are written: some 100 MB."""
@@ -65,3 +70,23 @@ class TableWriter:
             self.files.add(self._table.put(square, month, part, [self._key]))
             self.rows += part.num_rows
         self._waiting, self._count, self._written_s = [], 0, time.monotonic()
+
+    @contextmanager
+    def flushed(self) -> Iterator[None]:
+        """Write the rows at the end of a block, even if it raises an error. That error is raised, not a later one.
+
+        Raises
+        ------
+        WriteError
+            If the rows cannot be written.
+        """
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.flush()
+            except S2CubeError as later:
+                if str(later) != str(error):
+                    log.warning("%s", later)
+            raise
+        self.flush()

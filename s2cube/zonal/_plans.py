@@ -50,6 +50,8 @@ class FieldPlans:
         Ids of the slices whose rows are there.
     failures
         Slices that cannot be computed.
+    without_scenes
+        Number of fields that no scene meets.
     """
 
     config: JobConfig
@@ -58,10 +60,13 @@ class FieldPlans:
     todo: list[FieldTask] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failures: list[SliceFailure] = field(default_factory=list)
+    without_scenes: int = 0
     _losing: list["_Losing"] = field(default_factory=list)
 
     def add(self, patch: Patch) -> None:
         """Add the slices of a patch."""
+        if not patch.plan.slices and not patch.plan.unusable:
+            self.without_scenes += len(patch.fields)
         for each in patch.plan.unusable:
             failed_at = timestamp(timespec="seconds")
             self.failures += [

@@ -125,7 +125,8 @@ def read_source(
         check_columns(batch.attributes.column_names, reserved, str(job.aoi))
         source.add(batch)
     if source.failures and not source.count:
-        raise AOIError(str(job.aoi), f"has no usable area: {source.failures[0].error}", "Repair the geometries")
+        where = "" if within is None else " where there are scenes"
+        raise AOIError(str(job.aoi), f"has no usable area{where}: {source.failures[0].error}", "Repair the geometries")
     return source
 
 
