@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
@@ -19,9 +19,6 @@ from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +88,17 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
     canonical_bands(config.cube.bands)
     aois = areas_of_job(config.job) if aois is None else aois
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    digest, sizes = job_digest(config, aois), output.sizes()
-    overwritten = _overwritten(config, output, digest)
+    return decide(config, output, find_plans(config, aois, catalogue), catalogue, job_digest(config, aois))
+
+
+def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> list[Plan]:
+    """Search the scenes of areas of interest, and group them into time slices: one plan per area.
+
+    Raises
+    ------
+    SearchError
+        If the catalogue does not return its scenes.
+    """
     of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     planner = Planner(config.cube)
@@ -103,6 +109,19 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
         plans.append(plan)
     if len(plans) > 1:
         log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    return plans
+
+
+def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: Catalogue, digest: str) -> Job:
+    """Compare plans with the output, and decide which slices will be computed.
+
+    Parameters
+    ----------
+    digest
+        See `job_digest`.
+    """
+    sizes = output.sizes()
+    overwritten = _overwritten(config, output, digest)
     tasks = (task for plan in plans for task in plan.tasks())
     compared = list(zip(tasks, compare(plans, output, sizes, config.cube), strict=True))
     _warn_of_flaws([each for _, each in compared if each.flaw])
@@ -134,7 +153,7 @@ def _warn_of_flaws(flawed: list[Comparison]) -> None:
         log.warning("%s: %s%s", whole[0].slice.id, whole[0].flaw, others)
 
 
-def _check_names(plans: list[Plan]) -> None:
+def _check_names(plans: Sequence[Plan]) -> None:
     """Check that slice ids are unique. Area ``a`` with scene ``b_c`` and area ``a_b`` with scene ``c`` share an id."""
     owners: dict[str, str] = {}
     for plan in plans:
