@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import AllFlags, ConfigFile, ConsoleFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, ConsoleFlags, RunFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
     report_areas_without_scenes,
     report_changes,
@@ -29,7 +29,7 @@ HeadersFlag = Annotated[
 
 def plan(
     *,
-    flags: AllFlags = None,
+    flags: RunFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,

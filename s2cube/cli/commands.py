@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter
 
 import s2cube
+from s2cube.cli._composite import composite
 from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._indices import indices
@@ -44,6 +45,10 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     stats: (
         "s2cube stats --aoi fields.parquet --datetime 2024 --bands red,nir --out out",
         "s2cube stats --aoi fields.gpkg --datetime 2024 --bands red --statistics mean,p10,p90 --format csv",
+    ),
+    composite: (
+        "s2cube composite --aoi fields.gpkg --datetime 2024 --period month --method geomedian --bands red,nir",
+        "s2cube composite --aoi fields.gpkg --datetime 2024-06/2024-08 --period P10D --method best --score NDVI",
     ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",

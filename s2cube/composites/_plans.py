@@ -7,17 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
-import pystac
-
 from s2cube.config.composites import Method
 from s2cube.config.periods import DayRange, Period, Periods
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.config.times import solar_day
 from s2cube.errors import AssetMissingError, ConfigError
-from s2cube.scenes.assets import band_key
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.scenes.time_slice import Plan, Task, TimeSlice, UnusableSlice
-from s2cube.sentinel2 import class_band_of, reflectance_bands
+from s2cube.sentinel2 import canonical_bands, class_band_of, reflectance_bands
 from s2cube.spectral_indices import bands_of_indices
 from s2cube.workers.composite_task import CompositeTask
 
@@ -58,10 +55,8 @@ class Grouping:
 
     Parameters
     ----------
-    method
-        From the settings.
-    most_missing
-        Maximum number of days that a composite may lack, because they cannot be computed.
+    config
+        All settings.
     """
 
     config: JobConfig
@@ -142,7 +137,7 @@ def check_bands(cube: CubeSection, method: Method) -> None:
     ConfigError
         If it does not.
     """
-    subject, spectral = f"method '{method.name}'", reflectance_bands(cube.bands)
+    subject, spectral = f"method '{method.name}'", canonical_bands(reflectance_bands(cube.bands))
     classes = [each for each in cube.bands if class_band_of(each)]
     if classes and method.name in ("median", "mean", "geomedian"):
         problem = f"computes no {classes[0]}: it is a class, and classes have no {method.name}"
@@ -155,27 +150,19 @@ def check_bands(cube: CubeSection, method: Method) -> None:
         raise ConfigError(subject, problem, f"Add {','.join(lacking)} to --bands, or leave the indices out")
 
 
-def check_score(method: Method, scenes: Sequence[pystac.Item]) -> None:
+def check_score(method: Method, plans: Iterable[Plan]) -> None:
     """Check that some scene has the bands of the score.
 
     Raises
     ------
     ConfigError
-        If no scene has them.
+        If all slices of all areas lack one of them.
     """
-    if not method.score or not scenes:
+    plans = [plan for plan in plans if plan.slices or plan.unusable]
+    errors = [each.error for plan in plans for each in plan.unusable]
+    if not method.score or not plans or any(plan.slices for plan in plans):
         return
     bands = bands_of_indices([method.score])
-    lacking = {band for band in bands if not any(_has(scene, band) for scene in scenes)}
-    if lacking:
-        problem = f"needs {', '.join(sorted(lacking))}, which no scene has"
+    if all(isinstance(error, AssetMissingError) and error.asset in bands for error in errors):
+        problem = f"needs {', '.join(sorted({error.asset for error in errors}))}, which no scene has"
         raise ConfigError(f"score '{method.score}'", problem, "Choose another index")
-
-
-def _has(scene: pystac.Item, band: str) -> bool:
-    try:
-        return bool(band_key(scene, band))
-    except AssetMissingError:
-        return False
-    except Exception:  # noqa: BLE001  an asset that cannot be used is there
-        return True

@@ -88,7 +88,7 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
     canonical_bands(config.cube.bands)
     aois = areas_of_job(config.job) if aois is None else aois
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    return decide(config, output, find_plans(config, aois, catalogue), catalogue, job_digest(config, aois))
+    return decide(config, output, find_plans(config, aois, catalogue), catalogue)
 
 
 def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> list[Plan]:
@@ -112,15 +112,15 @@ def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> 
     return plans
 
 
-def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: Catalogue, digest: str) -> Job:
+def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: Catalogue, product: str = "") -> Job:
     """Compare plans with the output, and decide which slices will be computed.
 
     Parameters
     ----------
-    digest
-        See `job_digest`.
+    product
+        What is computed of the slices, and its settings; empty for images.
     """
-    sizes = output.sizes()
+    digest, sizes = job_digest(config, [plan.aoi for plan in plans], product), output.sizes()
     overwritten = _overwritten(config, output, digest)
     tasks = (task for plan in plans for task in plan.tasks())
     compared = list(zip(tasks, compare(plans, output, sizes, config.cube), strict=True))

@@ -12,6 +12,7 @@ from s2cube.fetch.store import Access
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.output import Output
 from s2cube.workers.batches import Batch, is_small
+from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.delivery import can_write
 from s2cube.workers.results import SliceResult, attempt, failed
 
@@ -57,6 +58,9 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
             yield SliceResult(task.id, path=output.path(task.aoi.id, task.id))
         else:
             todo.append(task)
+    if composites := [task for task in todo if isinstance(task, CompositeTask)]:
+        yield from _composites(composites, config, reachable)
+    todo = [task for task in todo if not isinstance(task, CompositeTask)]
     yield from _small([task for task in todo if is_small(task.geobox)], config, reachable)
     for task in todo:
         if not is_small(task.geobox):
@@ -78,6 +82,20 @@ def _large(task: Task, config: JobConfig, output: Output | None, access: Access)
             return LargeSlice(task, config, grid, access, readers).run(output)
 
     return [attempt(task, compute)]
+
+
+def _composites(tasks: Sequence[CompositeTask], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
+    from s2cube.workers._composites import CompositeComputation
+
+    computation = CompositeComputation(config, output)
+    for group, compute in computation.parts(tasks):
+        try:
+            yield from _with_traffic(config, compute)
+        except (SliceError, UsageError, OSError, MemoryError) as error:
+            if len(group) == 1:
+                yield failed(group[0], error, may_pass=not isinstance(error, S2CubeError))
+            for task in group if group[1:] else ():
+                yield from _composites([task], config, output)
 
 
 def _small(tasks: Sequence[Task], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:

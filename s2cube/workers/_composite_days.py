@@ -1,0 +1,291 @@
+"""Read the days of composites, and compose them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from functools import cached_property, partial
+from itertools import compress
+from typing import Self
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from s2cube.config.composites import DAY_METHODS, Method
+from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.cube.block import Block, Pixels, read_block
+from s2cube.cube.open_cube import offsets_dn
+from s2cube.errors import SliceError
+from s2cube.fetch.store import Access
+from s2cube.kernels.indices import BeyondInt16, index_values, pack_index
+from s2cube.kernels.offset_check import count_dark, doubtful
+from s2cube.kernels.packing import PACKINGS
+from s2cube.products.compose import Composite, Stack, compose
+from s2cube.scenes.assets import bands_read, layers_read
+from s2cube.scenes.time_slice import Task, TimeSlice
+from s2cube.sentinel2 import canonical_bands, class_band_of
+from s2cube.workers._block import masks_of, packed_image
+from s2cube.workers._day_stack import DayStack
+from s2cube.workers.composite_task import CompositeTask
+from s2cube.workers.memory import BLOCK_READERS, blocks, of_block, share, stack_limit
+
+_THREADS = 2
+"""Number of threads that compute the days of a block, and compose cells."""
+
+_STRIP_BYTES = 8 << 20
+"""Size of the part of a stack that one thread composes at a time. Its arrays in float64 are several times as large."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How composites are computed.
+
+    Parameters
+    ----------
+    cube
+        The settings of the bands that are written.
+    method
+        The method.
+    """
+
+    cube: CubeSection
+    method: Method
+
+    @classmethod
+    def of(cls, config: JobConfig) -> Self:
+        """Return the recipe of a job."""
+        return cls(config.cube, config.composite.chosen)
+
+    @cached_property
+    def reading(self) -> CubeSection:
+        """The settings of the daily images: the index of the score is their last band, if it is not written."""
+        score = self.method.score
+        if not score or score in self.cube.indices:
+            return self.cube
+        return self.cube.model_copy(update={"indices": (*self.cube.indices, score)})
+
+    @cached_property
+    def is_spectral(self) -> tuple[bool, ...]:
+        """Whether each band that is written is reflectance."""
+        of_bands = (class_band_of(name) is None for name in self.cube.bands)
+        return (*of_bands, *(False for _ in self.cube.indices))
+
+    def compose(self, values: np.ndarray, days: Sequence[date]) -> Composite:
+        """Compose cells.
+
+        Parameters
+        ----------
+        values
+            Daily images, dims (day, band, cell).
+
+        Returns
+        -------
+        Composite
+            Dims (band, 1, cell).
+        """
+        values, score = values[:, :, np.newaxis], None
+        if self.method.score:
+            score = values[:, self.reading.image_bands.index(self.method.score)]
+        indices_of = self._indices_of if self.method.name == "geomedian" and self.cube.indices else None
+        written = values[:, : len(self.cube.image_bands)]
+        return compose(Stack(written, days, self.is_spectral, score, indices_of), self.method)
+
+    def _indices_of(self, spectrum: np.ndarray) -> np.ndarray:
+        packing = PACKINGS[self.cube.dtype]
+        values = spectrum.astype("float32") * np.float32(packing.scale)
+        values[packing.holes(spectrum)] = np.nan
+        found = index_values(values, canonical_bands(self.cube.bands), self.cube.indices)
+        return pack_index(found, self.cube.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A part of the area of a composite whose days are together in memory, or in a file.
+
+    Parameters
+    ----------
+    geobox
+        Grid of the part.
+    area
+        Dims (y, x): True inside the area of interest.
+    days
+        Days that are read.
+    stack
+        The images of these days, on cells inside the area.
+    """
+
+    task: CompositeTask
+    geobox: GeoBox
+    area: np.ndarray
+    days: tuple[TimeSlice, ...]
+    stack: DayStack
+    errors: dict[str, SliceError] = field(default_factory=dict)
+    """Why days cannot be read, by the ids of their slices."""
+    dark: dict[str, np.ndarray] = field(default_factory=dict)
+    """Result of `count_dark` of each day."""
+
+    @property
+    def tasks(self) -> Iterator[Task]:
+        """One task per day."""
+        return (Task(self.task.aoi, self.geobox, each, self.task.search) for each in self.days)
+
+
+def read_units(units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
+    """Read all days of units that are close to each other, each tile once. The units receive images and errors."""
+    owners = {task.id: unit for unit in units for task in unit.tasks}
+    daily = sorted((task for unit in units for task in unit.tasks), key=lambda task: (_day_text(task), task.id))
+    in_memory = sum(unit.stack.nbytes for unit in units)
+    for block in blocks(daily, recipe.reading):
+        _read(block, owners, recipe, access, in_memory)
+
+
+def _day_text(task: Task) -> str:
+    return task.id.removeprefix(f"{task.aoi.id}_")
+
+
+def _read(block: Block, owners: Mapping[str, Unit], recipe: Recipe, access: Access, in_memory: int) -> None:
+    """Read the days of a block; if it cannot be read as a whole, each day by itself."""
+    cube = recipe.reading
+
+    def needed(readers: int) -> int:
+        return of_block(block.grid, cube, readers) + in_memory
+
+    try:
+        with share(needed, most=BLOCK_READERS) as readers:
+            files = block.files(block.tasks, cube)
+            pixels = read_block(block, block.tasks, files, cube.quality, access, readers)
+            with ThreadPoolExecutor(_THREADS) as threads:
+                for _ in threads.map(partial(_take, pixels, owners, recipe), block.tasks):
+                    pass  # raises the error of a thread
+    except SliceError as error:
+        if len(block.tasks) == 1:
+            owners[block.tasks[0].id].errors[block.tasks[0].id] = error
+            return
+        for task in block.tasks:
+            _read(replace(block, tasks=(task,)), owners, recipe, access, in_memory)
+
+
+def _take(pixels: Pixels, owners: Mapping[str, Unit], recipe: Recipe, task: Task) -> None:
+    """Compute the image of a day, and give it to its unit."""
+    unit, cube = owners[task.id], recipe.reading
+    bands = bands_read(cube)
+    error = pixels.error(task, layers_read(cube)) or pixels.error(task, bands)
+    if error:
+        unit.errors[task.id] = error
+        return
+    offsets, masks = offsets_dn(task.scenes, cube), masks_of(task, pixels, cube)
+    dn = pixels.of(task, bands) if bands else None
+    values = packed_image(dn, masks, offsets, unit.area, cube, BeyondInt16())
+    position = next(at for at, each in enumerate(unit.days) if each.id == task.id)
+    unit.stack.put(position, values[:, unit.area])
+    if dn is not None:
+        unit.dark[task.id] = count_dark(dn, masks, offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The layers of a composite on its whole grid.
+
+    Parameters
+    ----------
+    values
+        Dims (band, y, x), packed.
+    count, date
+        See `products.compose.Composite`.
+    """
+
+    values: np.ndarray
+    count: np.ndarray
+    date: np.ndarray | None
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int], recipe: Recipe) -> Self:
+        """Return layers without any observation."""
+        dtype, bands = recipe.cube.dtype, len(recipe.cube.image_bands)
+        has_date = recipe.method.name in DAY_METHODS
+        return cls(
+            np.full((bands, *shape), PACKINGS[dtype].nodata, dtype),
+            np.zeros(shape, "uint16"),
+            np.zeros(shape, "uint16") if has_date else None,
+        )
+
+    def part(self, rows: slice, columns: slice) -> "Layers":
+        """Return a view of some cells."""
+        of_days = None if self.date is None else self.date[rows, columns]
+        return Layers(self.values[:, rows, columns], self.count[rows, columns], of_days)
+
+    def fill(self, unit: Unit, recipe: Recipe) -> None:
+        """Compose a unit that is completely read, except for days with errors. The layers have its grid."""
+        chosen = [at for at, each in enumerate(unit.days) if each.id not in unit.errors]
+        days = [day_of_slice(unit.task, unit.days[at]) for at in chosen]
+        cells = int(np.count_nonzero(unit.area))
+        if not chosen or not cells:
+            return
+        itemsize = np.dtype(recipe.cube.dtype).itemsize
+        size = max(1, _STRIP_BYTES // (itemsize * len(chosen) * len(recipe.reading.image_bands)))
+        strips = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
+        flat = Layers.empty((1, cells), recipe)
+
+        def compute(strip: slice) -> None:
+            made, part = recipe.compose(unit.stack.part(chosen, strip), days), flat.part(slice(None), strip)
+            part.values[:] = made.values
+            part.count[:] = made.count
+            if part.date is not None and made.date is not None:
+                part.date[:] = made.date
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for _ in threads.map(compute, strips):
+                pass  # raises the error of a thread
+        self.values[:, unit.area] = flat.values[:, 0]
+        self.count[unit.area] = flat.count[0]
+        if self.date is not None and flat.date is not None:
+            self.date[unit.area] = flat.date[0]
+
+
+def day_of_slice(task: CompositeTask, day: TimeSlice) -> date:
+    """Return the solar day of a slice of a composite."""
+    return datetime.strptime(task.label(day.id)[:8], "%Y%m%d").date()
+
+
+def doubtful_scenes(
+    task: CompositeTask, days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
+) -> tuple[str, ...]:
+    """Return the ids of scenes whose pixels contradict the offset that is added to them.
+
+    Parameters
+    ----------
+    units
+        `Unit.dark` of all parts of the area.
+    """
+    found: list[str] = []
+    for day in days:
+        tallies = [each[day.id] for each in units if day.id in each]
+        if tallies:
+            doubts = doubtful(np.sum(tallies, axis=0), offsets_dn(day.scenes, cube), bands_read(cube))
+            found += compress([scene.id for scene in day.scenes], doubts)
+    return tuple(found)
+
+
+def make_units(
+    parts: Sequence[tuple[CompositeTask, GeoBox, np.ndarray]],
+    without: Mapping[str, SliceError],
+    recipe: Recipe,
+    opened: ExitStack,
+) -> list[Unit]:
+    """Make the units of parts of areas: their grids, and their cells inside the areas.
+
+    Parameters
+    ----------
+    without
+        Days that are not read, by the ids of their slices.
+    opened
+        Closes the files of the units.
+    """
+    units = []
+    for task, geobox, area in parts:
+        days = tuple(each for each in task.days if each.id not in without)
+        shape = (len(days), len(recipe.reading.image_bands), int(np.count_nonzero(area)))
+        stack = opened.enter_context(DayStack(shape, recipe.cube.dtype, stack_limit()))
+        units.append(Unit(task, geobox, area, days, stack))
+    return units
