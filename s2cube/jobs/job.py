@@ -123,7 +123,8 @@ def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: 
     digest, sizes = job_digest(config, [plan.aoi for plan in plans], product), output.sizes()
     overwritten = _overwritten(config, output, digest)
     tasks = (task for plan in plans for task in plan.tasks())
-    compared = list(zip(tasks, compare(plans, output, sizes, config.cube), strict=True))
+    comparisons = compare(plans, output, sizes, config.cube, config.composite.allow_missing_days)
+    compared = list(zip(tasks, comparisons, strict=True))
     _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:

@@ -48,6 +48,9 @@ OFFSETS = "s2cube:offset_dn"
 DROPPED = "s2cube:dropped"
 """Property of an Item: unused scenes of the same granules."""
 
+MISSING = "s2cube:missing"
+"""Property of the Item of a composite: ids of the slices that were left out because they could not be read."""
+
 SETTINGS = "s2cube:settings"
 """Property of an Item: the settings that determine its pixels, by the names of the flags."""
 

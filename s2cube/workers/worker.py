@@ -10,6 +10,7 @@ from s2cube.cube.open_cube import read_access
 from s2cube.errors import S2CubeError, SliceError, UsageError, safe_text
 from s2cube.fetch.store import Access
 from s2cube.scenes.time_slice import Task
+from s2cube.storage.image_item import MISSING
 from s2cube.storage.output import Output
 from s2cube.workers.batches import Batch, is_small
 from s2cube.workers.composite_task import CompositeTask
@@ -68,7 +69,10 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
 
 
 def _is_current(task: Task, config: JobConfig, output: Output) -> bool:
-    return output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.image_bands) == "current"
+    if output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.image_bands) != "current":
+        return False
+    item = output.item(task.aoi.id, task.id) if isinstance(task, CompositeTask) else None
+    return item is None or len(item.properties.get(MISSING, ())) <= config.composite.allow_missing_days
 
 
 def _large(task: Task, config: JobConfig, output: Output | None, access: Access) -> list[SliceResult]:
