@@ -77,7 +77,8 @@ class Grouping:
         periods = Periods(self.config.composite.period, DayRange.of(self.config.search.datetime, lon))
         found: dict[Period, list[_Day]] = {}
         undated = tuple(each for each in plan.unusable if each.time is None)
-        for each in sorted((*plan.slices, *plan.unusable), key=lambda each: (str(each.time), each.id)):
+        every: list[_Day] = [*plan.slices, *plan.unusable]
+        for each in sorted(every, key=lambda each: (str(each.time), each.id)):
             if each.time and (period := periods.of(_day(each.time, lon))):
                 found.setdefault(period, []).append(each)
         if undated or not found:

@@ -1,6 +1,6 @@
 """Read the days of composites, and compose them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,17 +16,18 @@ from s2cube.config.composites import DAY_METHODS, Method
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.block import Block, Pixels, read_block
 from s2cube.cube.open_cube import offsets_dn
+from s2cube.cube.reads import Read
 from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
 from s2cube.kernels.indices import BeyondInt16, index_values, pack_index
 from s2cube.kernels.offset_check import count_dark, doubtful
 from s2cube.kernels.packing import PACKINGS
 from s2cube.products.compose import Composite, Stack, compose
+from s2cube.products.day_stack import DayStack
 from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task, TimeSlice
-from s2cube.sentinel2 import canonical_bands, class_band_of
+from s2cube.sentinel2 import NO_DATA_CLASS, canonical_bands, class_band_of
 from s2cube.workers._block import masks_of, packed_image
-from s2cube.workers._day_stack import DayStack
 from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.memory import BLOCK_READERS, blocks, of_block, share, stack_limit
 
@@ -70,6 +71,18 @@ class Recipe:
         """Whether each band that is written is reflectance."""
         of_bands = (class_band_of(name) is None for name in self.cube.bands)
         return (*of_bands, *(False for _ in self.cube.indices))
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the scene classification says which cells a day will fill, so that other days are not read."""
+        has_scl = "scl" in self.cube.mask and NO_DATA_CLASS in self.cube.mask_classes
+        return self.method.name == "first" and has_scl and bool(bands_read(self.cube))
+
+    def is_observed(self, values: np.ndarray) -> np.ndarray:
+        """Return whether cells of a day are observed: dims (cell), of an image, dims (band, cell)."""
+        written = values[: len(self.cube.image_bands)]
+        found: np.ndarray = Stack(written[np.newaxis, :, np.newaxis], [date.min], self.is_spectral).is_observed[0]
+        return found
 
     def compose(self, values: np.ndarray, days: Sequence[date]) -> Composite:
         """Compose cells.
@@ -123,64 +136,99 @@ class Unit:
     errors: dict[str, SliceError] = field(default_factory=dict)
     """Why days cannot be read, by the ids of their slices."""
     dark: dict[str, np.ndarray] = field(default_factory=dict)
-    """Result of `count_dark` of each day."""
+    """Result of `count_dark` of each day that was read."""
+    read: set[str] = field(default_factory=set)
+    """Ids of the slices whose images are in the stack."""
 
     @property
     def tasks(self) -> Iterator[Task]:
         """One task per day."""
         return (Task(self.task.aoi, self.geobox, each, self.task.search) for each in self.days)
 
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Position of each day, by the id of its slice."""
+        return {each.id: position for position, each in enumerate(self.days)}
+
 
 def read_units(units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
     """Read all days of units that are close to each other, each tile once. The units receive images and errors."""
-    owners = {task.id: unit for unit in units for task in unit.tasks}
-    daily = sorted((task for unit in units for task in unit.tasks), key=lambda task: (_day_text(task), task.id))
-    in_memory = sum(unit.stack.nbytes for unit in units)
-    for block in blocks(daily, recipe.reading):
-        _read(block, owners, recipe, access, in_memory)
+    reading = DayReading(units, recipe, access)
+    reading.read([task for unit in units for task in unit.tasks])
 
 
-def _day_text(task: Task) -> str:
-    return task.id.removeprefix(f"{task.aoi.id}_")
+class DayReading:
+    """Reads days of units that are close to each other.
 
+    Parameters
+    ----------
+    layers
+        Mask layers that are read already, by the ids of slices; empty if they are read together with the bands.
+    """
 
-def _read(block: Block, owners: Mapping[str, Unit], recipe: Recipe, access: Access, in_memory: int) -> None:
-    """Read the days of a block; if it cannot be read as a whole, each day by itself."""
-    cube = recipe.reading
+    def __init__(self, units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
+        self.owners = {task.id: unit for unit in units for task in unit.tasks}
+        self.layers: dict[str, Pixels] = {}
+        self.held_bytes = sum(unit.stack.nbytes for unit in units)
+        self._recipe, self._access = recipe, access
 
-    def needed(readers: int) -> int:
-        return of_block(block.grid, cube, readers) + in_memory
+    def read(self, tasks: Sequence[Task]) -> None:
+        """Read days. The units receive the images, and errors of files."""
+        for block in self.blocks(tasks):
+            self.each(block, self._files, self._take)
 
-    try:
-        with share(needed, most=BLOCK_READERS) as readers:
-            files = block.files(block.tasks, cube)
-            pixels = read_block(block, block.tasks, files, cube.quality, access, readers)
-            with ThreadPoolExecutor(_THREADS) as threads:
-                for _ in threads.map(partial(_take, pixels, owners, recipe), block.tasks):
-                    pass  # raises the error of a thread
-    except SliceError as error:
-        if len(block.tasks) == 1:
-            owners[block.tasks[0].id].errors[block.tasks[0].id] = error
+    def blocks(self, tasks: Sequence[Task]) -> Iterator[Block]:
+        """Divide days into blocks that fit into memory."""
+        daily = sorted(tasks, key=lambda task: (task.id.removeprefix(f"{task.aoi.id}_"), task.id))
+        return blocks(daily, self._recipe.reading)
+
+    def each(self, block: Block, files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]) -> None:
+        """Read files of a block, and take each day; if it cannot be read as a whole, each day by itself.
+
+        Parameters
+        ----------
+        files
+            Returns the files that are read.
+        take
+            Takes the pixels of a day. Threads call it.
+        """
+        cube = self._recipe.reading
+
+        def needed(readers: int) -> int:
+            return of_block(block.grid, cube, readers) + self.held_bytes
+
+        try:
+            with share(needed, most=BLOCK_READERS) as readers:
+                pixels = read_block(block, block.tasks, files(block), cube.quality, self._access, readers)
+                with ThreadPoolExecutor(_THREADS) as threads:
+                    for _ in threads.map(partial(take, pixels), block.tasks):
+                        pass  # raises the error of a thread
+        except SliceError as error:
+            if len(block.tasks) == 1:
+                self.owners[block.tasks[0].id].errors[block.tasks[0].id] = error
+                return
+            for task in block.tasks:
+                self.each(replace(block, tasks=(task,)), files, take)
+
+    def _files(self, block: Block) -> list[Read]:
+        found = block.files(block.tasks, self._recipe.reading)
+        has_layers = all(task.id in self.layers for task in block.tasks)
+        return [each for each in found if not each.is_layer] if has_layers else found
+
+    def _take(self, pixels: Pixels, task: Task) -> None:
+        """Compute the image of a day, and give it to its unit."""
+        unit, cube, layers = self.owners[task.id], self._recipe.reading, self.layers.get(task.id, pixels)
+        bands = bands_read(cube)
+        if error := layers.error(task, layers_read(cube)) or pixels.error(task, bands):
+            unit.errors[task.id] = error
             return
-        for task in block.tasks:
-            _read(replace(block, tasks=(task,)), owners, recipe, access, in_memory)
-
-
-def _take(pixels: Pixels, owners: Mapping[str, Unit], recipe: Recipe, task: Task) -> None:
-    """Compute the image of a day, and give it to its unit."""
-    unit, cube = owners[task.id], recipe.reading
-    bands = bands_read(cube)
-    error = pixels.error(task, layers_read(cube)) or pixels.error(task, bands)
-    if error:
-        unit.errors[task.id] = error
-        return
-    offsets, masks = offsets_dn(task.scenes, cube), masks_of(task, pixels, cube)
-    dn = pixels.of(task, bands) if bands else None
-    values = packed_image(dn, masks, offsets, unit.area, cube, BeyondInt16())
-    position = next(at for at, each in enumerate(unit.days) if each.id == task.id)
-    unit.stack.put(position, values[:, unit.area])
-    if dn is not None:
-        unit.dark[task.id] = count_dark(dn, masks, offsets)
+        offsets, masks = offsets_dn(task.scenes, cube), masks_of(task, layers, cube)
+        dn = pixels.of(task, bands) if bands else None
+        values = packed_image(dn, masks, offsets, unit.area, cube, BeyondInt16())
+        unit.stack.put(unit.positions[task.id], values[:, unit.area])
+        unit.read.add(task.id)
+        if dn is not None:
+            unit.dark[task.id] = count_dark(dn, masks, offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +263,16 @@ class Layers:
         of_days = None if self.date is None else self.date[rows, columns]
         return Layers(self.values[:, rows, columns], self.count[rows, columns], of_days)
 
-    def fill(self, unit: Unit, recipe: Recipe) -> None:
-        """Compose a unit that is completely read, except for days with errors. The layers have its grid."""
-        chosen = [at for at, each in enumerate(unit.days) if each.id not in unit.errors]
+    def fill(self, unit: Unit, recipe: Recipe, clear_days: np.ndarray | None = None) -> None:
+        """Compose the days of a unit that were read. The layers have its grid.
+
+        Parameters
+        ----------
+        clear_days
+            Number of days on which the masks call each cell of the area clear, if not all days were read. It is the
+            count of cells that have a value.
+        """
+        chosen = [at for at, each in enumerate(unit.days) if each.id in unit.read and each.id not in unit.errors]
         days = [day_of_slice(unit.task, unit.days[at]) for at in chosen]
         cells = int(np.count_nonzero(unit.area))
         if not chosen or not cells:
@@ -237,6 +292,9 @@ class Layers:
         with ThreadPoolExecutor(_THREADS) as threads:
             for _ in threads.map(compute, strips):
                 pass  # raises the error of a thread
+        if clear_days is not None:
+            is_filled = flat.count[0] >= recipe.method.min_count
+            np.copyto(flat.count[0], np.maximum(flat.count[0], clear_days), where=is_filled)
         self.values[:, unit.area] = flat.values[:, 0]
         self.count[unit.area] = flat.count[0]
         if self.date is not None and flat.date is not None:
@@ -249,7 +307,7 @@ def day_of_slice(task: CompositeTask, day: TimeSlice) -> date:
 
 
 def doubtful_scenes(
-    task: CompositeTask, days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
+    days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
 ) -> tuple[str, ...]:
     """Return the ids of scenes whose pixels contradict the offset that is added to them.
 

@@ -20,17 +20,19 @@ from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
 from s2cube.kernels.packing import PACKINGS
 from s2cube.output.composite_files import CompositeImage, write_composite
+from s2cube.products.day_stack import stack_bytes
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.storage.output import Output
 from s2cube.workers._composite_days import (
     Layers,
     Recipe,
+    Unit,
     day_of_slice,
     doubtful_scenes,
     make_units,
     read_units,
 )
-from s2cube.workers._day_stack import stack_bytes
+from s2cube.workers._first_days import read_first
 from s2cube.workers.batches import is_small
 from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.delivery import deliver
@@ -86,16 +88,26 @@ class CompositeComputation:
         with ExitStack() as opened:
             parts = [(task, task.geobox, inside(task.geobox, task.aoi.geometry)) for task in tasks]
             units = make_units(parts, {}, self.recipe, opened)
-            read_units(units, self.recipe, access)
+            clear_days, saved = self._read(units, access)
 
-            def compute(task: CompositeTask) -> SliceResult:
-                unit = next(each for each in units if each.task is task)
-                self._check(task, unit.errors)
-                layers = Layers.empty(task.geobox.shape, self.recipe)
-                layers.fill(unit, self.recipe)
-                return self._deliver(task, layers, unit.errors, [unit.dark])
+            def compute(unit: Unit, clear: np.ndarray | None) -> SliceResult:
+                self._check(unit.task, unit.errors)
+                layers = Layers.empty((unit.geobox.shape.y, unit.geobox.shape.x), self.recipe)
+                layers.fill(unit, self.recipe, clear)
+                return self._deliver(unit.task, layers, unit.errors, [unit.dark])
 
-            return [attempt(task, partial(compute, task)) for task in tasks]
+            first, *others = (
+                attempt(unit.task, partial(compute, unit, clear)) for unit, clear in zip(units, clear_days, strict=True)
+            )
+        return [replace(first, bytes_saved=saved), *others]
+
+    def _read(self, units: Sequence[Unit], access: Access) -> tuple[Sequence[np.ndarray | None], int]:
+        """Read the days of units. For the method first, return also the clear days of cells, and the bytes saved."""
+        if self.recipe.stops_early:
+            found = read_first(units, self.recipe, access)
+            return found.clear_days, found.bytes_saved
+        read_units(units, self.recipe, access)
+        return [None] * len(units), 0
 
     def _large(self, task: CompositeTask, access: Access) -> list[SliceResult]:
         """Compute a composite chunk by chunk over space, with all days of the period at a time."""
@@ -105,15 +117,15 @@ class CompositeComputation:
         errors: dict[str, SliceError] = {}
         while True:
             # A day that cannot be read in one chunk is left out in all chunks.
-            before, found = len(errors), self._of_chunks(task, errors, access)
+            before = len(errors)
+            layers, dark, saved = self._of_chunks(task, errors, access)
             if len(errors) == before:
-                layers, dark = found
-                return self._deliver(task, layers, errors, dark)
+                return replace(self._deliver(task, layers, errors, dark), bytes_saved=saved)
 
     def _of_chunks(
         self, task: CompositeTask, errors: dict[str, SliceError], access: Access
-    ) -> tuple[Layers, list[dict[str, np.ndarray]]]:
-        layers, dark = Layers.empty(task.geobox.shape, self.recipe), []
+    ) -> tuple[Layers, list[dict[str, np.ndarray]], int]:
+        layers, dark, saved = Layers.empty((task.geobox.shape.y, task.geobox.shape.x), self.recipe), [], 0
         area, known = inside(task.geobox, task.aoi.geometry), dict(errors)
         for rows, columns in _chunks(task, self.config):
             if not area[rows, columns].any():
@@ -121,13 +133,14 @@ class CompositeComputation:
             with ExitStack() as opened:
                 part = task, task.geobox[rows, columns], area[rows, columns]
                 (unit,) = make_units([part], known, self.recipe, opened)
-                read_units([unit], self.recipe, access)
+                (clear_days,), saved_here = self._read([unit], access)
                 errors |= unit.errors
                 self._check(task, errors)
                 if len(errors) == len(known):
-                    layers.part(rows, columns).fill(unit, self.recipe)
+                    layers.part(rows, columns).fill(unit, self.recipe, clear_days)
                 dark.append(unit.dark)
-        return layers, dark
+                saved += saved_here
+        return layers, dark, saved
 
     def _check(self, task: CompositeTask, errors: dict[str, SliceError]) -> None:
         """Raise the error of a day, if more days are missing than the settings allow, or all."""
@@ -146,7 +159,7 @@ class CompositeComputation:
             layers.values, layers.count, layers.date, cube.image_bands, task.geobox, PACKINGS[cube.dtype], area
         )
         found = Written(
-            doubtful_scenes(task, days, dark, self.recipe.reading),
+            doubtful_scenes(days, dark, self.recipe.reading),
             observed_cells=int(np.count_nonzero(layers.count)),
             missing=facts.missing,
         )
@@ -176,7 +189,7 @@ def _facts(task: CompositeTask, days: Sequence[TimeSlice], config: JobConfig) ->
     """Collect the metadata of a composite of some of its days."""
     used = {each.id for each in days}
     scenes = tuple(scene for each in days for scene in each.scenes)
-    missing = [each.id for each in (*task.days, *task.unusable) if each.id not in used]
+    missing = [*(each.id for each in task.days if each.id not in used), *(each.id for each in task.unusable)]
     own = replace(task.slice, scenes=scenes, time=min(each.time for each in days), end=max(each.end for each in days))
     of_slice = slice_facts(Task(task.aoi, task.geobox, own, task.search), config.cube)
     return CompositeFacts(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from s2cube.composites.compute_composites import CompositeSummary, compute_compo
 from s2cube.demo.archive import Archive
 from s2cube.fetch import session
 from support.runs import FARM, EditItems
+from support.scenes import rectangle, scene
 
 
 @pytest.fixture
@@ -171,9 +172,7 @@ def test_days_are_counted_from_the_range(archive: Archive, tmp_path: Path) -> No
     assert [Path(each).stem for each in done.written] == ["farm_20220511_median", "farm_20220610_median"]
 
 
-def test_a_period_without_clear_pixels(
-    archive: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_period_without_clear_pixels(archive: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = {"datetime": "2022-05", "mask_classes": "0,1,2,3,4,5,6,7,8,9,10,11"}
     with caplog.at_level("INFO"):
         done = compute(archive, tmp_path, **given)
@@ -245,4 +244,49 @@ def test_an_asset_that_fails(
     assert item["properties"]["s2cube:missing"] == ["farm_20220614"]
     assert not any("20220614" in each for each in item["properties"]["s2cube:scenes"])
     without = edited(lambda items: items.__setitem__(slice(None), [i for i in items if "20220614" not in i["id"]]))
-    same(allowed.written, compute(archive, tmp_path / "b", stac=without, period="year", datetime="2022", bands="nir").written)
+    same(
+        allowed.written,
+        compute(archive, tmp_path / "b", stac=without, period="year", datetime="2022", bands="nir").written,
+    )
+
+
+def test_first_stops_when_every_cell_is_filled(archive: Archive, tmp_path: Path, fresh: None) -> None:
+    given = {"period": "all", "datetime": "2021/2022"}
+    every = compute(archive, tmp_path / "median", **given)
+    session.reset()
+    first = compute(archive, tmp_path / "first", **given, method="first")
+    # The first of six days is clear.
+    assert first.bytes < every.bytes / 2
+    assert first.bytes + first.bytes_saved == pytest.approx(every.bytes, rel=0.3)
+    of_every, of_first = layers(every.written[0]), layers(first.written[0])
+    np.testing.assert_array_equal(of_first["_count"], of_every["_count"])
+
+
+def test_first_reads_what_the_bands_lack(tmp_path: Path) -> None:
+    """On day 1, half of the band is nodata, though it is clear. Day 0 is cloudy, day 3 is not needed: no file."""
+    items, nir = [], [np.full((600, 600), 1000 * (day + 1), "uint16") for day in range(4)]
+    nir[1][:, :300] = 0
+    for day, pixels in enumerate(nir):
+        scl = np.full((300, 300), 9 if day == 0 else 4, "uint8")
+        item = scene(tmp_path, f"day{day}", nir=pixels, scl=scl)
+        item.datetime = item.datetime and item.datetime + timedelta(days=day)
+        items.append(item)
+    for day in (0, 3):
+        Path(items[day].assets["nir"].href).unlink()
+    s2cube.save_items(items, tmp_path / "items.geojson")
+    aoi = rectangle(1500, -4500, 4500, -1500)
+    given = {
+        "stac": tmp_path / "items.geojson",
+        "bands": "nir",
+        "resolution": 30,
+        "method": "first",
+        "crs": "EPSG:32614",
+    }
+    done = compute_composites(s2cube.load_config(given | {"out": tmp_path / "out"}, {}), area=aoi)
+    found = layers(done.written[0])
+    assert done.bytes_saved > 0
+    np.testing.assert_array_equal(found[""][0, :, :50], 3000)
+    np.testing.assert_array_equal(found[""][0, :, 50:], 2000)
+    assert (found["_date"][:, :, 0] - found["_date"][:, :, 50] == 1).all()
+    # The count is the number of days that the masks call clear.
+    assert (found["_count"] == 3).all()

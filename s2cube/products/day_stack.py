@@ -42,7 +42,7 @@ class DayStack:
         if self._file is None:
             self._array[day] = values
             return
-        content = memoryview(np.ascontiguousarray(values, self._dtype)).cast("B")
+        content = np.ascontiguousarray(values, self._dtype).data.cast("B")
         at = day * content.nbytes
         while content:
             written = os.pwrite(self._file.fileno(), content, at)
@@ -58,7 +58,7 @@ class DayStack:
         for number, day in enumerate(days):
             for band in range(bands):
                 at = ((day * bands + band) * length + start) * self._dtype.itemsize
-                row = memoryview(found[number, band]).cast("B")
+                row = found[number, band].data.cast("B")
                 while row:
                     count = os.preadv(self._file.fileno(), [row], at)
                     if not count:
