@@ -11,7 +11,6 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter
 
 import s2cube
-from s2cube.cli._composite import composite
 from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._indices import indices
@@ -19,8 +18,8 @@ from s2cube.cli._inspection import status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
+from s2cube.cli._products import composite, stats
 from s2cube.cli._search import search
-from s2cube.cli._statistics import stats
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
 _SIGNALLED = 128

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from s2cube.config._parsers import empty_to_none
 from s2cube.config._section import Section
@@ -109,16 +109,23 @@ class CompositeSection(Section):
         0, ge=0, description="Compute a composite if up to N of its days cannot be read. Its Item lists them."
     )
 
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        try:
-            assert self.chosen
-        except ConfigError as error:
-            raise ValueError(f"{error.subject}: {error.problem}", error.remedy) from None
-        return self
+    @field_validator("score")
+    @classmethod
+    def _check_score(cls, score: str | None, others: ValidationInfo) -> str | None:
+        if score and (method := others.data.get("method")):
+            try:
+                _chosen(method, score, 1)
+            except ConfigError as error:
+                subject = "" if error.subject == "score" else f"{error.subject} "
+                raise ValueError(f"{subject}{error.problem}", error.remedy) from None
+        return score
 
     @property
     def chosen(self) -> Method:
         """The method. The name of its score has the spelling of the catalogue."""
-        found = Method.parse(self.method, self.score, self.min_count)
-        return replace(found, score=canonical_indices((found.score,))[0]) if found.score else found
+        return _chosen(self.method, self.score, self.min_count)
+
+
+def _chosen(name: str, score: str | None, min_count: int) -> Method:
+    found = Method.parse(name, score, min_count)
+    return replace(found, score=canonical_indices((found.score,))[0]) if found.score else found

@@ -22,7 +22,7 @@ from s2cube.config.periods import DayRange, Period, Periods
 from s2cube.config.times import parse_times, solar_day
 from s2cube.errors import ConfigError
 from s2cube.kernels.packing import PACKINGS
-from s2cube.products.compose import Stack, compose
+from s2cube.products._compose import Stack, compose
 from s2cube.sentinel2 import BAND_ASSETS, class_band_of
 
 if TYPE_CHECKING:

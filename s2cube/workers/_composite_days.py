@@ -12,21 +12,20 @@ from typing import Self
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from s2cube.config.composites import DAY_METHODS, Method
-from s2cube.config.sections import CubeSection, JobConfig
+from s2cube.config.composites import DAY_METHODS
+from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block, Pixels, read_block
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read
 from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
-from s2cube.kernels.indices import BeyondInt16, index_values, pack_index
+from s2cube.kernels.indices import BeyondInt16
 from s2cube.kernels.offset_check import count_dark, doubtful
 from s2cube.kernels.packing import PACKINGS
-from s2cube.products.compose import Composite, Stack, compose
+from s2cube.products.composer import Composer
 from s2cube.products.day_stack import DayStack
 from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task, TimeSlice
-from s2cube.sentinel2 import NO_DATA_CLASS, canonical_bands, class_band_of
 from s2cube.workers._block import masks_of, packed_image
 from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.memory import BLOCK_READERS, blocks, of_block, share, stack_limit
@@ -36,80 +35,6 @@ _THREADS = 2
 
 _STRIP_BYTES = 8 << 20
 """Size of the part of a stack that one thread composes at a time. Its arrays in float64 are several times as large."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How composites are computed.
-
-    Parameters
-    ----------
-    cube
-        The settings of the bands that are written.
-    method
-        The method.
-    """
-
-    cube: CubeSection
-    method: Method
-
-    @classmethod
-    def of(cls, config: JobConfig) -> Self:
-        """Return the recipe of a job."""
-        return cls(config.cube, config.composite.chosen)
-
-    @cached_property
-    def reading(self) -> CubeSection:
-        """The settings of the daily images: the index of the score is their last band, if it is not written."""
-        score = self.method.score
-        if not score or score in self.cube.indices:
-            return self.cube
-        return self.cube.model_copy(update={"indices": (*self.cube.indices, score)})
-
-    @cached_property
-    def is_spectral(self) -> tuple[bool, ...]:
-        """Whether each band that is written is reflectance."""
-        of_bands = (class_band_of(name) is None for name in self.cube.bands)
-        return (*of_bands, *(False for _ in self.cube.indices))
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether the scene classification says which cells a day will fill, so that other days are not read."""
-        has_scl = "scl" in self.cube.mask and NO_DATA_CLASS in self.cube.mask_classes
-        return self.method.name == "first" and has_scl and bool(bands_read(self.cube))
-
-    def is_observed(self, values: np.ndarray) -> np.ndarray:
-        """Return whether cells of a day are observed: dims (cell), of an image, dims (band, cell)."""
-        written = values[: len(self.cube.image_bands)]
-        found: np.ndarray = Stack(written[np.newaxis, :, np.newaxis], [date.min], self.is_spectral).is_observed[0]
-        return found
-
-    def compose(self, values: np.ndarray, days: Sequence[date]) -> Composite:
-        """Compose cells.
-
-        Parameters
-        ----------
-        values
-            Daily images, dims (day, band, cell).
-
-        Returns
-        -------
-        Composite
-            Dims (band, 1, cell).
-        """
-        values, score = values[:, :, np.newaxis], None
-        if self.method.score:
-            score = values[:, self.reading.image_bands.index(self.method.score)]
-        indices_of = self._indices_of if self.method.name == "geomedian" and self.cube.indices else None
-        written = values[:, : len(self.cube.image_bands)]
-        return compose(Stack(written, days, self.is_spectral, score, indices_of), self.method)
-
-    def _indices_of(self, spectrum: np.ndarray) -> np.ndarray:
-        packing = PACKINGS[self.cube.dtype]
-        values = spectrum.astype("float32") * np.float32(packing.scale)
-        values[packing.holes(spectrum)] = np.nan
-        found = index_values(values, canonical_bands(self.cube.bands), self.cube.indices)
-        return pack_index(found, self.cube.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +76,9 @@ class Unit:
         return {each.id: position for position, each in enumerate(self.days)}
 
 
-def read_units(units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
+def read_units(units: Sequence[Unit], composer: Composer, access: Access) -> None:
     """Read all days of units that are close to each other, each tile once. The units receive images and errors."""
-    reading = DayReading(units, recipe, access)
+    reading = DayReading(units, composer, access)
     reading.read([task for unit in units for task in unit.tasks])
 
 
@@ -166,11 +91,11 @@ class DayReading:
         Mask layers that are read already, by the ids of slices; empty if they are read together with the bands.
     """
 
-    def __init__(self, units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
+    def __init__(self, units: Sequence[Unit], composer: Composer, access: Access) -> None:
         self.owners = {task.id: unit for unit in units for task in unit.tasks}
         self.layers: dict[str, Pixels] = {}
         self.held_bytes = sum(unit.stack.nbytes for unit in units)
-        self._recipe, self._access = recipe, access
+        self._composer, self._access = composer, access
 
     def read(self, tasks: Sequence[Task]) -> None:
         """Read days. The units receive the images, and errors of files."""
@@ -180,7 +105,7 @@ class DayReading:
     def blocks(self, tasks: Sequence[Task]) -> Iterator[Block]:
         """Divide days into blocks that fit into memory."""
         daily = sorted(tasks, key=lambda task: (task.id.removeprefix(f"{task.aoi.id}_"), task.id))
-        return blocks(daily, self._recipe.reading)
+        return blocks(daily, self._composer.reading)
 
     def each(self, block: Block, files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]) -> None:
         """Read files of a block, and take each day; if it cannot be read as a whole, each day by itself.
@@ -192,7 +117,7 @@ class DayReading:
         take
             Takes the pixels of a day. Threads call it.
         """
-        cube = self._recipe.reading
+        cube = self._composer.reading
 
         def needed(readers: int) -> int:
             return of_block(block.grid, cube, readers) + self.held_bytes
@@ -211,13 +136,13 @@ class DayReading:
                 self.each(replace(block, tasks=(task,)), files, take)
 
     def _files(self, block: Block) -> list[Read]:
-        found = block.files(block.tasks, self._recipe.reading)
+        found = block.files(block.tasks, self._composer.reading)
         has_layers = all(task.id in self.layers for task in block.tasks)
         return [each for each in found if not each.is_layer] if has_layers else found
 
     def _take(self, pixels: Pixels, task: Task) -> None:
         """Compute the image of a day, and give it to its unit."""
-        unit, cube, layers = self.owners[task.id], self._recipe.reading, self.layers.get(task.id, pixels)
+        unit, cube, layers = self.owners[task.id], self._composer.reading, self.layers.get(task.id, pixels)
         bands = bands_read(cube)
         if error := layers.error(task, layers_read(cube)) or pixels.error(task, bands):
             unit.errors[task.id] = error
@@ -248,10 +173,10 @@ class Layers:
     date: np.ndarray | None
 
     @classmethod
-    def empty(cls, shape: tuple[int, int], recipe: Recipe) -> Self:
+    def empty(cls, shape: tuple[int, int], composer: Composer) -> Self:
         """Return layers without any observation."""
-        dtype, bands = recipe.cube.dtype, len(recipe.cube.image_bands)
-        has_date = recipe.method.name in DAY_METHODS
+        dtype, bands = composer.cube.dtype, len(composer.cube.image_bands)
+        has_date = composer.method.name in DAY_METHODS
         return cls(
             np.full((bands, *shape), PACKINGS[dtype].nodata, dtype),
             np.zeros(shape, "uint16"),
@@ -263,7 +188,7 @@ class Layers:
         of_days = None if self.date is None else self.date[rows, columns]
         return Layers(self.values[:, rows, columns], self.count[rows, columns], of_days)
 
-    def fill(self, unit: Unit, recipe: Recipe, clear_days: np.ndarray | None = None) -> None:
+    def fill(self, unit: Unit, composer: Composer, clear_days: np.ndarray | None = None) -> None:
         """Compose the days of a unit that were read. The layers have its grid.
 
         Parameters
@@ -277,13 +202,13 @@ class Layers:
         cells = int(np.count_nonzero(unit.area))
         if not chosen or not cells:
             return
-        itemsize = np.dtype(recipe.cube.dtype).itemsize
-        size = max(1, _STRIP_BYTES // (itemsize * len(chosen) * len(recipe.reading.image_bands)))
+        itemsize = np.dtype(composer.cube.dtype).itemsize
+        size = max(1, _STRIP_BYTES // (itemsize * len(chosen) * len(composer.reading.image_bands)))
         strips = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
-        flat = Layers.empty((1, cells), recipe)
+        flat = Layers.empty((1, cells), composer)
 
         def compute(strip: slice) -> None:
-            made, part = recipe.compose(unit.stack.part(chosen, strip), days), flat.part(slice(None), strip)
+            made, part = composer.compose(unit.stack.part(chosen, strip), days), flat.part(slice(None), strip)
             part.values[:] = made.values
             part.count[:] = made.count
             if part.date is not None and made.date is not None:
@@ -293,7 +218,7 @@ class Layers:
             for _ in threads.map(compute, strips):
                 pass  # raises the error of a thread
         if clear_days is not None:
-            is_filled = flat.count[0] >= recipe.method.min_count
+            is_filled = flat.count[0] >= composer.method.min_count
             np.copyto(flat.count[0], np.maximum(flat.count[0], clear_days), where=is_filled)
         self.values[:, unit.area] = flat.values[:, 0]
         self.count[unit.area] = flat.count[0]
@@ -328,7 +253,7 @@ def doubtful_scenes(
 def make_units(
     parts: Sequence[tuple[CompositeTask, GeoBox, np.ndarray]],
     without: Mapping[str, SliceError],
-    recipe: Recipe,
+    composer: Composer,
     opened: ExitStack,
 ) -> list[Unit]:
     """Make the units of parts of areas: their grids, and their cells inside the areas.
@@ -343,7 +268,7 @@ def make_units(
     units = []
     for task, geobox, area in parts:
         days = tuple(each for each in task.days if each.id not in without)
-        shape = (len(days), len(recipe.reading.image_bands), int(np.count_nonzero(area)))
-        stack = opened.enter_context(DayStack(shape, recipe.cube.dtype, stack_limit()))
+        shape = (len(days), len(composer.reading.image_bands), int(np.count_nonzero(area)))
+        stack = opened.enter_context(DayStack(shape, composer.cube.dtype, stack_limit()))
         units.append(Unit(task, geobox, area, days, stack))
     return units

@@ -20,12 +20,12 @@ from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
 from s2cube.kernels.packing import PACKINGS
 from s2cube.output.composite_files import CompositeImage, write_composite
+from s2cube.products.composer import Composer
 from s2cube.products.day_stack import stack_bytes
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.storage.output import Output
 from s2cube.workers._composite_days import (
     Layers,
-    Recipe,
     Unit,
     day_of_slice,
     doubtful_scenes,
@@ -56,9 +56,9 @@ class CompositeComputation:
     output: Output | None
 
     @cached_property
-    def recipe(self) -> Recipe:
+    def composer(self) -> Composer:
         """How the composites are computed."""
-        return Recipe.of(self.config)
+        return Composer.of(self.config)
 
     def parts(self, tasks: Sequence[CompositeTask]) -> Iterator[tuple[tuple[CompositeTask, ...], Compute]]:
         """Divide composites into groups that are read together; yield each group and the function that computes it.
@@ -80,20 +80,20 @@ class CompositeComputation:
             yield tuple(group), partial(self._small, tuple(group))
 
     def _stack_bytes(self, task: CompositeTask) -> int:
-        shape = len(task.days), len(self.recipe.reading.image_bands), math.prod(task.geobox.shape)
+        shape = len(task.days), len(self.composer.reading.image_bands), math.prod(task.geobox.shape)
         return stack_bytes(shape, self.config.cube.dtype)
 
     def _small(self, tasks: Sequence[CompositeTask], access: Access) -> list[SliceResult]:
         """Compute composites of small areas. Each tile is read once for all of them."""
         with ExitStack() as opened:
             parts = [(task, task.geobox, inside(task.geobox, task.aoi.geometry)) for task in tasks]
-            units = make_units(parts, {}, self.recipe, opened)
+            units = make_units(parts, {}, self.composer, opened)
             clear_days, saved = self._read(units, access)
 
             def compute(unit: Unit, clear: np.ndarray | None) -> SliceResult:
                 self._check(unit.task, unit.errors)
-                layers = Layers.empty((unit.geobox.shape.y, unit.geobox.shape.x), self.recipe)
-                layers.fill(unit, self.recipe, clear)
+                layers = Layers.empty((unit.geobox.shape.y, unit.geobox.shape.x), self.composer)
+                layers.fill(unit, self.composer, clear)
                 return self._deliver(unit.task, layers, unit.errors, [unit.dark])
 
             first, *others = (
@@ -103,10 +103,10 @@ class CompositeComputation:
 
     def _read(self, units: Sequence[Unit], access: Access) -> tuple[Sequence[np.ndarray | None], int]:
         """Read the days of units. For the method first, return also the clear days of cells, and the bytes saved."""
-        if self.recipe.stops_early:
-            found = read_first(units, self.recipe, access)
+        if self.composer.stops_early:
+            found = read_first(units, self.composer, access)
             return found.clear_days, found.bytes_saved
-        read_units(units, self.recipe, access)
+        read_units(units, self.composer, access)
         return [None] * len(units), 0
 
     def _large(self, task: CompositeTask, access: Access) -> list[SliceResult]:
@@ -125,19 +125,19 @@ class CompositeComputation:
     def _of_chunks(
         self, task: CompositeTask, errors: dict[str, SliceError], access: Access
     ) -> tuple[Layers, list[dict[str, np.ndarray]], int]:
-        layers, dark, saved = Layers.empty((task.geobox.shape.y, task.geobox.shape.x), self.recipe), [], 0
+        layers, dark, saved = Layers.empty((task.geobox.shape.y, task.geobox.shape.x), self.composer), [], 0
         area, known = inside(task.geobox, task.aoi.geometry), dict(errors)
         for rows, columns in _chunks(task, self.config):
             if not area[rows, columns].any():
                 continue
             with ExitStack() as opened:
                 part = task, task.geobox[rows, columns], area[rows, columns]
-                (unit,) = make_units([part], known, self.recipe, opened)
+                (unit,) = make_units([part], known, self.composer, opened)
                 (clear_days,), saved_here = self._read([unit], access)
                 errors |= unit.errors
                 self._check(task, errors)
                 if len(errors) == len(known):
-                    layers.part(rows, columns).fill(unit, self.recipe, clear_days)
+                    layers.part(rows, columns).fill(unit, self.composer, clear_days)
                 dark.append(unit.dark)
                 saved += saved_here
         return layers, dark, saved
@@ -159,7 +159,7 @@ class CompositeComputation:
             layers.values, layers.count, layers.date, cube.image_bands, task.geobox, PACKINGS[cube.dtype], area
         )
         found = Written(
-            doubtful_scenes(days, dark, self.recipe.reading),
+            doubtful_scenes(days, dark, self.composer.reading),
             observed_cells=int(np.count_nonzero(layers.count)),
             missing=facts.missing,
         )

@@ -11,11 +11,12 @@ from s2cube.cube.block import Block, Pixels
 from s2cube.cube.reads import Read
 from s2cube.fetch.store import Access
 from s2cube.kernels.mask import explain
+from s2cube.products.composer import Composer
 from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA
 from s2cube.workers._block import masks_of
-from s2cube.workers._composite_days import DayReading, Recipe, Unit
+from s2cube.workers._composite_days import DayReading, Unit
 from s2cube.workers.memory import stack_limit
 
 _CELLS_AT_ONCE = 1 << 18
@@ -68,9 +69,9 @@ class ClearDays:
         for start in range(0, self._bits.shape[1], _CELLS_AT_ONCE):
             packed = self._bits[:, start : start + _CELLS_AT_ONCE]
             clear = np.unpackbits(packed, axis=0, count=self._days, bitorder="little").astype(bool)[order]
-            is_first: np.ndarray = clear & (clear.cumsum(0, dtype="uint16") <= method.min_count)
-            found |= is_first.any(1)[order]
-        return np.logical_and(found, ~is_read)
+            is_first = np.logical_and(clear, clear.cumsum(0, dtype="uint16") <= method.min_count)
+            found |= np.any(is_first, axis=1)[order]
+        return found & ~is_read
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ class FirstDays:
     bytes_saved: int
 
 
-def read_first(units: Sequence[Unit], recipe: Recipe, access: Access) -> FirstDays:
+def read_first(units: Sequence[Unit], composer: Composer, access: Access) -> FirstDays:
     """Read the masks of all days, and the bands of those days that fill cells. The units receive images and errors.
 
     Masks of the days that are read are read again if those of all days do not fit into memory.
     """
-    reading = _FirstReading(units, recipe, access)
+    reading = _FirstReading(units, composer, access)
     reading.read_masks()
     counts = [reading.clear[id(unit)].count() for unit in units]
     before, days = access.usage.traffic.bytes, 0
@@ -110,9 +111,9 @@ def read_first(units: Sequence[Unit], recipe: Recipe, access: Access) -> FirstDa
 class _FirstReading(DayReading):
     """Reads masks, and then the days that they choose."""
 
-    def __init__(self, units: Sequence[Unit], recipe: Recipe, access: Access) -> None:
-        super().__init__(units, recipe, access)
-        self._units, self._of = units, recipe
+    def __init__(self, units: Sequence[Unit], composer: Composer, access: Access) -> None:
+        super().__init__(units, composer, access)
+        self._units, self._of = units, composer
         self.clear = {id(unit): ClearDays(len(unit.days), int(np.count_nonzero(unit.area))) for unit in units}
         self._tried = set[str]()
         self.held_bytes += sum(each.nbytes for each in self.clear.values())

@@ -23,7 +23,7 @@ from s2cube.config.composites import DAY_METHODS, Method
 from s2cube.demo.archive import Archive
 from s2cube.errors import ConfigError
 from s2cube.kernels.packing import PACKINGS
-from s2cube.products.compose import Composite, First, Stack, compose
+from s2cube.products._compose import Composite, First, Stack, compose
 from s2cube.products._geomedian import geomedian
 from s2cube.products._ordered import _network
 
