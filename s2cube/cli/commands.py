@@ -43,11 +43,11 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     plan: ("s2cube plan --aoi fields.gpkg --datetime 2024-05/2024-09 --headers",),
     stats: (
         "s2cube stats --aoi fields.parquet --datetime 2024 --bands red,nir --out out",
-        "s2cube stats --aoi fields.gpkg --datetime 2024 --bands red --statistics mean,p10,p90 --format csv",
+        "s2cube stats --aoi a.gpkg --bands red --statistics mean,p90 --format csv",
     ),
     composite: (
-        "s2cube composite --aoi fields.gpkg --datetime 2024 --period month --method geomedian --bands red,nir",
-        "s2cube composite --aoi fields.gpkg --datetime 2024-06/2024-08 --period P10D --method best --score NDVI",
+        "s2cube composite --aoi fields.gpkg --datetime 2024 --method geomedian",
+        "s2cube composite --aoi a.gpkg --datetime 2024 --period P10D --method best",
     ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",

@@ -65,13 +65,14 @@ class ClearDays:
             Whether each day was read.
         """
         order = slice(None, None, -1) if method.is_least else slice(None)
-        found = np.zeros(self._days, bool)
+        found: np.ndarray = np.zeros(self._days, bool)
         for start in range(0, self._bits.shape[1], _CELLS_AT_ONCE):
             packed = self._bits[:, start : start + _CELLS_AT_ONCE]
-            clear = np.unpackbits(packed, axis=0, count=self._days, bitorder="little").astype(bool)[order]
+            bits: np.ndarray = np.unpackbits(packed, axis=0, count=self._days, bitorder="little")
+            clear = bits.astype(bool)[order]
             is_first = np.logical_and(clear, clear.cumsum(0, dtype="uint16") <= method.min_count)
             found |= np.any(is_first, axis=1)[order]
-        return found & ~is_read
+        return np.asarray(found & ~is_read)
 
 
 @dataclass(frozen=True)
