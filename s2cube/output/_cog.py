@@ -13,8 +13,7 @@ from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
 from s2cube.kernels.packing import Packing
-from s2cube.output._layout import TILE_CELLS, Layout
-from s2cube.output._spool import Spool
+from s2cube.output._raster import TILE_CELLS, Layout, Spool
 from s2cube.output._statistics import Tally
 from s2cube.output._tiff import Encoding, Field, Tag, one_tile, shorts, text
 from s2cube.sentinel2 import COMMON_NAMES, QA, QA_CLASSES, PixelClass, band_of, classes_in

@@ -16,7 +16,7 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.config.times import timestamp
 from s2cube.cube.facts import SliceFacts
-from s2cube.output._layout import Layout
+from s2cube.output._raster import Layout
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.sentinel2 import clear_percent, cloud_percent, masks_cloud

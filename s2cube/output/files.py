@@ -22,10 +22,8 @@ from s2cube.kernels.packing import Packing
 from s2cube.output._chunks import Rule, read_whole, spooled
 from s2cube.output._cog import small_cog, small_qa, write_cog, write_qa
 from s2cube.output._item import FileFacts, Found, item_text
-from s2cube.output._layout import Layout, layout_of
-from s2cube.output._picture import small_picture, write_picture
-from s2cube.output._qgis_style import image_style, qa_style
-from s2cube.output._spool import Spool, open_spool
+from s2cube.output._picture import image_style, qa_style, small_picture, write_picture
+from s2cube.output._raster import Layout, Spool, layout_of, open_spool
 from s2cube.output._statistics import BandStatistics, Tally
 from s2cube.sentinel2 import QA, aoi_cells, count_classes
 from s2cube.storage.image_item import DATA, PICTURE, QA_IMAGE, QA_STYLE, SHA2_256, STYLE, SUFFIXES, checksum
