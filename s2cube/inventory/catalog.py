@@ -136,7 +136,9 @@ def _write_collection(
 
     name, timeline = collection_file(aoi_id), timeline_file(aoi_id)
     old_sheet = _old(output, timeline)
-    sheet = draw_timeline(output, aoi_id, images, old_sheet, threads)
+    # A timeline has the days. The picture of a composite is of a period.
+    slices = {slice_id: image for slice_id, image in images.items() if not image.period}
+    sheet = draw_timeline(output, aoi_id, slices, old_sheet, threads)
     collection = _collection(aoi_id, images)
     if sheet != old_sheet:
         if listed_timeline(old):

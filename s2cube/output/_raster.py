@@ -45,12 +45,15 @@ class Layout:
         Names, in the order of the file.
     dtype
         Name of the data type.
+    has_means
+        Whether the mean of neighbouring cells is a value, too. Otherwise the overviews have the nearest value.
     """
 
     bands: tuple[str, ...]
     dtype: str
     geobox: GeoBox
     packing: Packing
+    has_means: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
