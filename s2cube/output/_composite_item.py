@@ -14,7 +14,7 @@ from s2cube.kernels.packing import Packing
 from s2cube.output._item import (
     QGIS,
     FileFacts,
-    described,
+    assets_of,
     instant,
     outline_of,
     raster_of,
@@ -110,7 +110,7 @@ def composite_item(
         PICTURE: (MediaType.PNG, "Picture", {}, ["thumbnail"]),
         STYLE: (QGIS, "Style for QGIS", {}, ["style"]),
     }
-    assets = described(facts.id, forms, files)
+    assets = assets_of(facts.id, forms, files)
     return whole_item((facts.aoi, facts.id), outline, properties, assets, facts.provenance.derived_from)
 
 

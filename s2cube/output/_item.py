@@ -159,10 +159,10 @@ def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -
         STYLE: (QGIS, "Style for QGIS", {}, ["style"]),
         QA_STYLE: (QGIS, "Style of the QA image for QGIS", {}, ["style"]),
     }
-    return described(facts.slice, forms, files)
+    return assets_of(facts.slice, forms, files)
 
 
-def described(
+def assets_of(
     name: str, forms: Mapping[str, tuple[str, str, dict[str, Any], list[str]]], files: Mapping[str, FileFacts]
 ) -> dict[str, dict[str, Any]]:
     """Return the assets of files.
