@@ -158,7 +158,7 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> pystac.Collecti
     summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
         aoi_id,
-        f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
+        f"Sentinel-2 surface reflectance over {aoi_id}, {_kinds(images.values())}, made by s2cube.",
         _extent(images.values()),
         license="other",
         keywords=["Sentinel-2", "surface reflectance"],
@@ -172,6 +172,11 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> pystac.Collecti
     for slice_id in images:
         collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
     return collection
+
+
+def _kinds(images: Collection[ImageItem]) -> str:
+    kinds = {"one composite a period" if each.period else "one image a time slice" for each in images}
+    return " and ".join(sorted(kinds, reverse=True))
 
 
 def _catalog(aoi_ids: list[str]) -> dict[str, Any]:

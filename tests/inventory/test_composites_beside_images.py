@@ -61,6 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_catalogue_lists_both(out: Path, days: Path) -> None:
     collection = json.loads((out / "farm" / "collection.json").read_text())
     validate(collection, "Collection")
+    assert "one image a time slice and one composite a period" in collection["description"]
     ids = [link["href"].split("/")[1] for link in collection["links"] if link["rel"] == "item"]
     assert ids == sorted([*DAYS, COMPOSITE])
     assert set(collection["item_assets"]) >= {"data", "qa", "count", "date", "thumbnail"}
