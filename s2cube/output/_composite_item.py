@@ -24,7 +24,7 @@ from s2cube.output._item import (
 from s2cube.output._raster import Layout
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import data_bands, raster_properties
-from s2cube.storage.image_item import COUNT, DATA, DATE, METHOD, PERIOD, PICTURE, STYLE
+from s2cube.storage.image_item import COUNT, DATA, DATE, METHOD, MISSING, PERIOD, PICTURE, STYLE
 from s2cube.storage.json_text import stac_json
 
 COUNT_PACKING = Packing(1.0, float("nan"), "number of observations, 0 outside the area")
@@ -97,7 +97,7 @@ def composite_item(
         **_score(facts.method),
         "s2cube:min_count": facts.method.min_count,
         "s2cube:days": [each.isoformat() for each in facts.days],
-        "s2cube:missing": list(facts.missing),
+        MISSING: list(facts.missing),
         "s2cube:clear_percent": _clear_percent(found.cells_of, facts.method.min_count),
         "s2cube:geometry_tolerance_m": outline.tolerance_m,
         **raster_properties(raster, facts.scenes),

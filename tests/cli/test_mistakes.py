@@ -29,8 +29,8 @@ TAKEN = {
     "demo": {"--out"},
 }
 PLACEHOLDERS = {
-    "ADDRESS", "CLASSES", "DATES", "DIR", "EPSG:N", "FILE", "ID", "INDEX", "JSON", "LAYER", "LAYERS", "METRES", "N", "NAME",
-    "NAMES", "PERCENT", "PERIOD", "PREFIX=ADDRESS", "PROPERTY", "SECONDS", "URL",
+    "ADDRESS", "CLASSES", "DATES", "DIR", "EPSG:N", "FILE", "ID", "INDEX", "JSON", "LAYER", "LAYERS", "METRES", "N",
+    "NAME", "NAMES", "PERCENT", "PERIOD", "PREFIX=ADDRESS", "PROPERTY", "SECONDS", "URL",
 }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_examples_are_right(line: str) -> None:
 
 
 FLAGS = {
-    "search --bands red": "--bands: is not a flag of search, but of run, plan, stats, composite and submit. See s2cube search --help",
+    "search --bands red": "--bands: is not a flag of search, but of run, plan, stats, composite and submit. See",
     "verify --workers 2": "--workers: is not a flag of verify, but of run, plan, stats, composite and submit",
     "run --save x.json": "--save: is not a flag of run, but of search",
     "run --max-clod 3": "--max-clod: is not a flag of run. Did you mean --max-cloud?",
