@@ -21,8 +21,7 @@ from s2cube import open_cube
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import OutputSection
 from s2cube.output._cog import write_cog
-from s2cube.output._layout import layout_of
-from s2cube.output._spool import open_spool
+from s2cube.output._raster import layout_of, open_spool
 from s2cube.output._statistics import Tally
 
 COMPRESSIONS = [

@@ -22,6 +22,11 @@ _SEARCH = ("job.aoi*", "search.*", "read.timeout")
 _STATISTICS = ("job.[!m]*", "search.*", "cube.*", "read.*", "table.*", "cluster.*")
 """Settings that a table of statistics uses: not --max-aoi-cloud, because the table has a row for every slice."""
 
+_COMPOSITES = ("job.[!m]*", "search.*", "cube.[!g]*", "read.*", "output.*", "composite.*", "cluster.*")
+"""Settings that composites use: not --max-aoi-cloud, and not --group-by, because a day counts once."""
+
+_RUN = ("job.*", "search.*", "cube.*", "read.*", "output.*", "table.*", "cluster.*")
+
 
 def _flag_fields(patterns: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     groups = {
@@ -53,12 +58,14 @@ def _flags(*patterns: str) -> Any:
 Flags = Any
 
 if TYPE_CHECKING:
-    AllFlags = Any
+    CompositeFlags = Any
+    RunFlags = Any
     SearchFlags = Any
     StatisticsFlags = Any
 else:
     # The fields are generated from the models of the settings. A new setting is added only there.
-    AllFlags, SearchFlags, StatisticsFlags = _flags("*"), _flags(*_SEARCH), _flags(*_STATISTICS)
+    RunFlags, SearchFlags, StatisticsFlags = _flags(*_RUN), _flags(*_SEARCH), _flags(*_STATISTICS)
+    CompositeFlags = _flags(*_COMPOSITES)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 from s2cube.cli import _plan
 from s2cube.cli._console import print_notice
 from s2cube.cli._flags import (
-    AllFlags,
     ConfigFile,
     Console,
     ConsoleFlags,
+    RunFlags,
     command_line,
     load_settings,
     set_up_console,
@@ -24,7 +24,7 @@ from s2cube.errors import SliceError
 
 def run(
     *,
-    flags: AllFlags = None,
+    flags: RunFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     dry_run: Annotated[bool, Parameter(negative="", help="Plan only: read no pixel and write nothing.")] = False,
@@ -37,7 +37,7 @@ def run(
     return _run(load_settings(flags, config), console)
 
 
-def submit(*, flags: AllFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+def submit(*, flags: RunFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
     """Run the job in the background, on a Dask cluster; s2cube status reports its progress."""
     console = set_up_console(console)
     settings = load_settings(flags, config)

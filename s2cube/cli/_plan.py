@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import AllFlags, ConfigFile, Console, ConsoleFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, RunFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
     no_scene_message,
     report_areas_without_scenes,
@@ -46,7 +46,7 @@ ProductsFlag = Annotated[
 
 def plan(
     *,
-    flags: AllFlags = None,
+    flags: RunFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,

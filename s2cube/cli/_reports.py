@@ -16,6 +16,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import redact
 
 if TYPE_CHECKING:
+    from s2cube.composites.compute_composites import CompositeSummary
     from s2cube.inventory.verification import Findings
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import Summary, TableSummary
@@ -204,6 +205,22 @@ def report_table(summary: "TableSummary", config: JobConfig) -> None:
     print_notice("; ".join(parts) + ".")
     if summary.requests:
         print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB.")
+
+
+def report_composites(summary: "CompositeSummary", config: JobConfig) -> None:
+    """Report the results of a run that computes composites."""
+    written = len(summary.written)
+    composites = "1 composite" if written == 1 else f"{written} composites"
+    parts = [f"{composites} written to {config.job.out}" if written else "No new composite"]
+    if summary.skipped:
+        parts.append(f"{len(summary.skipped)} exist already")
+    if summary.failed:
+        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
+        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    print_notice("; ".join(parts) + ".")
+    if summary.requests:
+        saved = f", and saved about {megabytes(summary.bytes_saved)} MB" if summary.bytes_saved else ""
+        print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB{saved}.")
 
 
 def report_rows(found: "RowForecast") -> None:

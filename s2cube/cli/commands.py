@@ -18,8 +18,8 @@ from s2cube.cli._inspection import status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
+from s2cube.cli._products import composite, stats
 from s2cube.cli._search import search
-from s2cube.cli._statistics import stats
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
 _SIGNALLED = 128
@@ -43,7 +43,11 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     plan: ("s2cube plan --aoi fields.gpkg --datetime 2024-05/2024-09 --headers",),
     stats: (
         "s2cube stats --aoi fields.parquet --datetime 2024 --bands red,nir --out out",
-        "s2cube stats --aoi fields.gpkg --datetime 2024 --bands red --statistics mean,p10,p90 --format csv",
+        "s2cube stats --aoi a.gpkg --bands red --statistics mean,p90 --format csv",
+    ),
+    composite: (
+        "s2cube composite --aoi fields.gpkg --datetime 2024 --method geomedian",
+        "s2cube composite --aoi a.gpkg --datetime 2024 --period P10D --method best",
     ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",

@@ -1,11 +1,17 @@
-"""The method of composites: how the observations of a period become one value."""
+"""The method of composites: how the observations of a period become one value; and the settings of composites."""
 
 import re
-from dataclasses import dataclass
-from typing import Self, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Self, get_args
 
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from s2cube.config._parsers import empty_to_none
+from s2cube.config._section import Section
 from s2cube.config.literals import CompositeMethod
+from s2cube.config.periods import check_period
 from s2cube.errors import ConfigError
+from s2cube.spectral_indices import canonical_indices
 
 DAY_METHODS = ("medoid", "best", "first")
 """Methods that choose one day for each cell, so that the cell has a date."""
@@ -82,3 +88,44 @@ class Method:
             problem = f"{score!r} is not a score of the method first"
             raise ConfigError("score", problem, "Write -time for the latest day, or choose the method best")
         return "", not _TIMES[score]
+
+
+class CompositeSection(Section):
+    """Composites of the images of a period."""
+
+    period: Annotated[str, AfterValidator(check_period)] = Field(
+        "month", description="PERIOD: month, season, year, all, or a number of days such as P10D."
+    )
+    method: CompositeMethod = Field(
+        "median",
+        description="median or mean of each band; geomedian of all bands; medoid, the observation nearest to it; "
+        "best, the observation of the greatest score; first, the earliest one.",
+    )
+    score: Annotated[str | None, BeforeValidator(empty_to_none)] = Field(
+        None, description="INDEX of the method best, default NDVI; -NDVI for the least; -time: the latest of first."
+    )
+    min_count: int = Field(1, ge=1, description="Pixels with fewer than N observations become nodata.")
+    allow_missing_days: int = Field(
+        0, ge=0, description="Compute a composite if up to N of its days cannot be read. Its Item lists them."
+    )
+
+    @field_validator("score")
+    @classmethod
+    def _check_score(cls, score: str | None, others: ValidationInfo) -> str | None:
+        if score and (method := others.data.get("method")):
+            try:
+                _chosen(method, score, 1)
+            except ConfigError as error:
+                subject = "" if error.subject == "score" else f"{error.subject} "
+                raise ValueError(f"{subject}{error.problem}", error.remedy) from None
+        return score
+
+    @property
+    def chosen(self) -> Method:
+        """The method. The name of its score has the spelling of the catalogue."""
+        return _chosen(self.method, self.score, self.min_count)
+
+
+def _chosen(name: str, score: str | None, min_count: int) -> Method:
+    found = Method.parse(name, score, min_count)
+    return replace(found, score=canonical_indices((found.score,))[0]) if found.score else found

@@ -141,6 +141,21 @@ class Periods:
         return _digits(begin), begin, _later(begin, length - 1)
 
 
+def check_period(kind: str) -> str:
+    """Check that a text names a kind of periods.
+
+    Raises
+    ------
+    ValueError
+        If it does not. The second argument is the remedy.
+    """
+    try:
+        Periods(kind, DayRange(date.min, date.min))
+    except ConfigError as error:
+        raise ValueError(error.problem, error.remedy) from None
+    return kind
+
+
 def _day(instant: datetime, is_date: bool, lon: float) -> date:
     return instant.date() if is_date else datetime.strptime(solar_day(instant, lon), "%Y%m%d").date()
 

@@ -36,6 +36,7 @@ from s2cube.config._parsers import (
 )
 from s2cube.config._section import Section
 from s2cube.config._statistic_names import DEFAULT, check_statistics
+from s2cube.config.composites import CompositeSection
 from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
@@ -274,6 +275,7 @@ class JobConfig(Section):
     read: ReadSection = ReadSection()
     output: OutputSection = OutputSection()
     table: TableSection = TableSection()
+    composite: CompositeSection = CompositeSection()
     cluster: ClusterSection = ClusterSection()
 
     def for_workers(self) -> Self:

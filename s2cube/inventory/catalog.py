@@ -136,7 +136,9 @@ def _write_collection(
 
     name, timeline = collection_file(aoi_id), timeline_file(aoi_id)
     old_sheet = _old(output, timeline)
-    sheet = draw_timeline(output, aoi_id, images, old_sheet, threads)
+    # A timeline has the days. The picture of a composite is of a period.
+    slices = {slice_id: image for slice_id, image in images.items() if not image.period}
+    sheet = draw_timeline(output, aoi_id, slices, old_sheet, threads)
     collection = _collection(aoi_id, images)
     if sheet != old_sheet:
         if listed_timeline(old):
@@ -156,7 +158,7 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> pystac.Collecti
     summary, assets = summaries(items), item_assets(items)
     collection = pystac.Collection(
         aoi_id,
-        f"Sentinel-2 surface reflectance over {aoi_id}, one image a time slice, made by s2cube.",
+        f"Sentinel-2 surface reflectance over {aoi_id}, {_kinds(images.values())}, made by s2cube.",
         _extent(images.values()),
         license="other",
         keywords=["Sentinel-2", "surface reflectance"],
@@ -170,6 +172,11 @@ def _collection(aoi_id: str, images: Mapping[str, ImageItem]) -> pystac.Collecti
     for slice_id in images:
         collection.add_link(pystac.Link("item", f"./{slice_id}/{slice_id}.json", pystac.MediaType.GEOJSON))
     return collection
+
+
+def _kinds(images: Collection[ImageItem]) -> str:
+    kinds = {"one composite a period" if each.period else "one image a time slice" for each in images}
+    return " and ".join(sorted(kinds, reverse=True))
 
 
 def _catalog(aoi_ids: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from s2cube.inventory.renewal import is_older
 from s2cube.scenes.recipe import DATA_VERSION, settings_of
 from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.image_item import DATA_VERSION as MADE_BY_VERSION
-from s2cube.storage.image_item import GROUND, SEARCH, SETTINGS, ImageItem
+from s2cube.storage.image_item import GROUND, MISSING, SEARCH, SETTINGS, ImageItem
 from s2cube.storage.output import Output
 
 _FIRST_DATA_VERSION = 1
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def compare(
-    plans: Sequence[Plan], output: Output, sizes: Mapping[str, int], config: CubeSection
+    plans: Sequence[Plan], output: Output, sizes: Mapping[str, int], config: CubeSection, most_missing: int = 0
 ) -> Iterator[Comparison]:
     """Compare the slices of plans, plan by plan, with the images in an output.
 
@@ -69,6 +69,8 @@ def compare(
     ----------
     sizes
         See `Output.sizes`.
+    most_missing
+        Maximum number of days that a composite may lack because they could not be read.
     """
     present = [output.present(plan.aoi.id, [each.id for each in plan.slices], sizes) for plan in plans]
     items = output.read_items(
@@ -81,7 +83,11 @@ def compare(
         for each in plan.slices:
             existing = next(items) if each.id in there else None
             if existing:
-                yield replace(_compare(plan, each, existing, sizes, config), is_older=is_older(existing))
+                found = _compare(plan, each, existing, sizes, config)
+                lacks = len(existing.properties.get(MISSING, ()))
+                if found.is_same and lacks > most_missing:
+                    found = replace(found, others=(f"it lacks {lacks} days, which could not be read",))
+                yield replace(found, is_older=is_older(existing))
             else:
                 yield Comparison(each)
 

@@ -42,6 +42,7 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     """Open the images of an output as one lazy cube for each area of interest.
 
     No pixel is read before a cube is computed. Only complete images are opened, so a run may be writing there.
+    Composites are left out.
 
     Parameters
     ----------
@@ -111,9 +112,11 @@ def open_output(  # noqa: PLR0913  one parameter per setting, so that editors co
     if aoi is not None and aoi not in (known := list(dict.fromkeys(aoi_id for aoi_id, _ in keys))):
         remedy = f"It has {_some(known)}" if known else "Correct the path, or run the job first"
         raise OutputError(address, f"has no images of the area '{aoi}'", remedy)
-    images = list(_images(output, [key for key in keys if aoi in (None, key[0])], sizes))
+    keys = [key for key in keys if aoi in (None, key[0])]
+    images = list(_images(output, keys, sizes))
     if not images:
-        raise OutputError(address, "has no images", "Correct the path, or run the job first")
+        hint = ". Open composites with rioxarray.open_rasterio" if keys else ""
+        raise OutputError(address, "has no images", f"Correct the path, or run the job first{hint}")
     from s2cube.inventory._stored_cube import stored_cube
 
     cubes = {
@@ -145,7 +148,7 @@ def _kind(item: StoredItem, wanted: tuple[str, ...]) -> str:
 
 
 def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[StoredItem]:
-    """Read the Items of images, from the table of all Items if it is there.
+    """Read the Items of images, not those of composites, from the table of all Items if it is there.
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
     If a newer image has these sizes by chance, its checksum differs when it is read.
@@ -162,6 +165,8 @@ def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str,
 
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
         for item in filter(None, threads.map(read, keys)):
+            if item.period:
+                continue
             try:
                 found = StoredItem.of(item)
             except ValueError as error:

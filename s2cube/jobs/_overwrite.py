@@ -57,16 +57,21 @@ class Overwrite:
 _OVERWRITE = TypeAdapter(Overwrite)
 
 
-def job_digest(config: JobConfig, aois: Iterable[AOI]) -> str:
+def job_digest(config: JobConfig, aois: Iterable[AOI], product: str = "") -> str:
     """Return a digest of the areas and of all settings that determine the slices of a job and their files.
+
+    Parameters
+    ----------
+    product
+        What is computed of the slices, and its settings; empty for images.
 
     The name of the file of the areas has no effect, because a run can get its areas from Python, too.
     """
     excluded = {"overwrite", "slice_retries", "out", "aoi", "aoi_id", "aoi_layer"}
     settings = config.model_dump(mode="json", include={"job", "search", "cube", "output"})
     settings["job"] = {key: value for key, value in settings["job"].items() if key not in excluded}
-    areas = sorted((aoi.id, aoi.ground) for aoi in aois)
-    content = json.dumps([__version__, settings, areas], sort_keys=True, default=str)
+    areas = sorted({(aoi.id, aoi.ground) for aoi in aois})
+    content = json.dumps([__version__, settings, areas, *([product] if product else [])], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -90,8 +90,17 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
     canonical_bands(config.cube.bands)
     aois = areas_of_job(config.job) if aois is None else aois
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    digest, sizes = job_digest(config, aois), output.sizes()
-    overwritten = _overwritten(config, output, digest)
+    return decide(config, output, find_plans(config, aois, catalogue), catalogue)
+
+
+def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> list[Plan]:
+    """Search the scenes of areas of interest, and group them into time slices: one plan per area.
+
+    Raises
+    ------
+    SearchError
+        If the catalogue does not return its scenes.
+    """
     of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     planner = Planner(config.cube)
@@ -102,8 +111,22 @@ def plan_job(config: JobConfig, output: Output, aois: Sequence[AOI] | None = Non
         plans.append(plan)
     if len(plans) > 1:
         log.info("%d areas: %d time slices", len(plans), sum(len(plan.slices) for plan in plans))
+    return plans
+
+
+def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: Catalogue, product: str = "") -> Job:
+    """Compare plans with the output, and decide which slices will be computed.
+
+    Parameters
+    ----------
+    product
+        What is computed of the slices, and its settings; empty for images.
+    """
+    digest, sizes = job_digest(config, [plan.aoi for plan in plans], product), output.sizes()
+    overwritten = _overwritten(config, output, digest)
     tasks = (task for plan in plans for task in plan.tasks())
-    compared = list(zip(tasks, compare(plans, output, sizes, config.cube), strict=True))
+    comparisons = compare(plans, output, sizes, config.cube, config.composite.allow_missing_days)
+    compared = list(zip(tasks, comparisons, strict=True))
     _warn_of_flaws([each for _, each in compared if each.flaw])
     _check_names(plans)
     if config.job.overwrite:
@@ -133,7 +156,7 @@ def _warn_of_flaws(flawed: list[Comparison]) -> None:
         log.warning("%s: %s%s", whole[0].slice.id, whole[0].flaw, others)
 
 
-def _check_names(plans: list[Plan]) -> None:
+def _check_names(plans: Sequence[Plan]) -> None:
     """Check that slice ids are unique. Area ``a`` with scene ``b_c`` and area ``a_b`` with scene ``c`` share an id."""
     owners: dict[str, str] = {}
     for plan in plans:

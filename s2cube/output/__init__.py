@@ -1,4 +1,4 @@
-"""Write an image as files: COG, QA image, picture, styles and Item.
+"""Write an image or a composite as files: COGs, picture, styles and Item.
 
-Other wings may use: `files`, `item_form`, `png`.
+Other wings may use: `composite_files`, `files`, `item_form`, `png`.
 """

@@ -12,8 +12,7 @@ from dask.base import compute, is_dask_collection
 from s2cube.errors import OutputError
 from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import Packing
-from s2cube.output._layout import Layout
-from s2cube.output._spool import Spool
+from s2cube.output._raster import Layout, Spool
 from s2cube.output._statistics import Tally
 from s2cube.sentinel2 import QA, class_band_of, count_classes
 

@@ -13,8 +13,7 @@ from rasterio.env import GDALVersion
 
 from s2cube.config.sections import OutputSection
 from s2cube.kernels.packing import Packing
-from s2cube.output._layout import TILE_CELLS, Layout
-from s2cube.output._spool import Spool
+from s2cube.output._raster import TILE_CELLS, Layout, Spool
 from s2cube.output._statistics import Tally
 from s2cube.output._tiff import Encoding, Field, Tag, one_tile, shorts, text
 from s2cube.sentinel2 import COMMON_NAMES, QA, QA_CLASSES, PixelClass, band_of, classes_in
@@ -90,8 +89,10 @@ def write_cog(
     options = _options(settings) | ({"predictor": predictor} if settings.compress != "none" else {})
     # A file has one method for the overviews of all its bands. A mean of classes could be another class. Computed
     # values of 8 bits are usually classes, too.
-    resampling = "nearest" if any(classes) or np.dtype(layout.dtype).itemsize == 1 else "average"
-    _copy(pixels, path, **options, overview_resampling="mode" if all(classes) else resampling)
+    has_means = layout.has_means and not any(classes) and np.dtype(layout.dtype).itemsize > 1
+    _copy(
+        pixels, path, **options, overview_resampling="mode" if all(classes) else "average" if has_means else "nearest"
+    )
 
 
 def write_qa(reasons: Spool, path: Path, settings: OutputSection) -> None:

@@ -15,8 +15,8 @@ from s2cube import __version__
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.config.times import timestamp
-from s2cube.cube.facts import SliceFacts
-from s2cube.output._layout import Layout
+from s2cube.cube.facts import Provenance, SliceFacts
+from s2cube.output._raster import Layout
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.sentinel2 import clear_percent, cloud_percent, masks_cloud
@@ -43,7 +43,7 @@ _QA_TITLE = "Why each pixel is, or is not, there"
 
 _STAC_VERSION = "1.1.0"
 
-_QGIS = "text/xml"
+QGIS = "text/xml"
 """Media type of a style."""
 
 _MOST_AREAS = 1024
@@ -81,7 +81,7 @@ class Found:
 
 def item_text(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[str, FileFacts]) -> bytes:
     """Return the content of the Item's file; for the parameters see `slice_item`."""
-    return stac_json(slice_item(layout, facts, found, files), _outline_of(layout, facts).text)
+    return stac_json(slice_item(layout, facts, found, files), outline_of(facts.outline_lonlat, layout).text)
 
 
 def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[str, FileFacts]) -> dict[str, Any]:
@@ -109,30 +109,43 @@ def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[s
         `offset_doubts`, `settings`, `search`, `ground` and `data_version` describe the input and how it was processed.
         A `derived_from` link points to every source item that has an address.
     """
-    outline = _outline_of(layout, facts)
-    raster = _raster(layout, found.statistics)
+    outline = outline_of(facts.outline_lonlat, layout)
+    raster = raster_of(layout, found.statistics)
     properties = (_derived_properties if facts.name else _properties)(facts, found, outline.tolerance_m)
     for end, time in zip(("start", "end"), facts.interval or (), strict=False):
-        properties[f"{end}_datetime"] = _instant(time)
+        properties[f"{end}_datetime"] = instant(time)
     properties |= raster_properties(raster, facts.scenes)
     settings = facts.provenance.settings
     is_masked = facts.is_explained and masks_cloud(settings.get("mask", ()), settings.get("mask_classes", ()))
     cloud = cloud_percent(found.counts) if is_masked else None
     if cloud is not None:
         properties["eo:cloud_cover"] = cloud
-    properties["datetime"] = facts.time and _instant(facts.time)
+    properties["datetime"] = facts.time and instant(facts.time)
     assets = _assets(raster, facts, files)
+    ids = facts.aoi, facts.slice
+    return whole_item(ids, outline, properties, assets, facts.provenance.derived_from)
+
+
+def whole_item(
+    ids: tuple[str, str], outline: "Outline", properties: dict[str, Any], assets: dict[str, dict[str, Any]],
+    derived_from: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Return an Item, from the ids of its AOI and of itself, its parts, and the addresses of its source items."""
+    aoi_id, item_id = ids
+    up = {"root": "../../catalog.json", "parent": "../collection.json", "collection": "../collection.json"}
+    links = [{"rel": rel, "href": href, "type": str(MediaType.JSON)} for rel, href in up.items()]
+    links += [{"rel": "derived_from", "href": href, "type": str(MediaType.GEOJSON)} for href in derived_from]
     return {
         "type": "Feature",
         "stac_version": _STAC_VERSION,
         "stac_extensions": sorted(extensions(properties, assets.values())),
-        "id": facts.slice,
+        "id": item_id,
         "geometry": outline.geometry,
         "bbox": outline.bbox,
         "properties": properties,
-        "links": _links(facts),
+        "links": links,
         "assets": assets,
-        "collection": facts.aoi,
+        "collection": aoi_id,
     }
 
 
@@ -143,12 +156,27 @@ def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -
         DATA: (MediaType.COG, title, {"bands": data_bands(raster)}, roles),
         QA_IMAGE: (MediaType.COG, _QA_TITLE, qa_members(), ["data-mask"]),
         PICTURE: (MediaType.PNG, "Picture", {}, ["thumbnail"]),
-        STYLE: (_QGIS, "Style for QGIS", {}, ["style"]),
-        QA_STYLE: (_QGIS, "Style of the QA image for QGIS", {}, ["style"]),
+        STYLE: (QGIS, "Style for QGIS", {}, ["style"]),
+        QA_STYLE: (QGIS, "Style of the QA image for QGIS", {}, ["style"]),
     }
+    return assets_of(facts.slice, forms, files)
+
+
+def assets_of(
+    name: str, forms: Mapping[str, tuple[str, str, dict[str, Any], list[str]]], files: Mapping[str, FileFacts]
+) -> dict[str, dict[str, Any]]:
+    """Return the assets of files.
+
+    Parameters
+    ----------
+    name
+        Start of the names of the files.
+    forms
+        Media type, title, members and roles, by the keys of `SUFFIXES`. Assets without a file are left out.
+    """
     return {
         key: {
-            "href": f"./{facts.slice}{SUFFIXES[key]}",
+            "href": f"./{name}{SUFFIXES[key]}",
             "type": str(media_type),
             "title": title,
             **members,
@@ -161,36 +189,34 @@ def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -
     }
 
 
-def _links(facts: SliceFacts) -> list[dict[str, str]]:
-    up = {"root": "../../catalog.json", "parent": "../collection.json", "collection": "../collection.json"}
-    own = [{"rel": rel, "href": href, "type": str(MediaType.JSON)} for rel, href in up.items()]
-    return own + [
-        {"rel": "derived_from", "href": href, "type": str(MediaType.GEOJSON)} for href in facts.provenance.derived_from
-    ]
-
-
-def _instant(time: datetime) -> str:
+def instant(time: datetime) -> str:
+    """Format a time as RFC 3339. A time without a zone is UTC."""
     return timestamp(time if time.tzinfo else time.replace(tzinfo=UTC), "auto")
 
 
 def _properties(facts: SliceFacts, found: Found, tolerance_m: float) -> dict[str, Any]:
-    provenance = facts.provenance
-    properties = {
+    return source_properties(facts.scenes, facts.provenance) | {
+        "s2cube:offset_doubts": list(found.doubted),
+        "s2cube:clear_percent": clear_percent(found.counts),
+        "s2cube:geometry_tolerance_m": tolerance_m,
+    }
+
+
+def source_properties(scenes: Sequence[str], provenance: Provenance) -> dict[str, Any]:
+    """Return the properties that describe the input of an image and how it was processed."""
+    return {
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         "processing:software": {"s2cube": __version__},
-        SCENES: list(facts.scenes),
+        SCENES: list(scenes),
         OFFSETS: dict(provenance.offset_dn),
-        "s2cube:offset_doubts": list(found.doubted),
         DROPPED: [asdict(each) for each in provenance.dropped],
         SETTINGS: dict(provenance.settings),
         RECIPE: provenance.recipe,
         DATA_VERSION: provenance.data_version,
         GROUND: provenance.ground,
-        "s2cube:clear_percent": clear_percent(found.counts),
-        "s2cube:geometry_tolerance_m": tolerance_m,
+        **({SEARCH: dict(provenance.search)} if provenance.search else {}),
     }
-    return properties | ({SEARCH: dict(provenance.search)} if provenance.search else {})
 
 
 def _derived_properties(facts: SliceFacts, found: Found, tolerance_m: float) -> dict[str, Any]:
@@ -200,7 +226,7 @@ def _derived_properties(facts: SliceFacts, found: Found, tolerance_m: float) -> 
     return {key: value for key, value in properties.items() if key not in own | unknown} | {NAME: facts.name}
 
 
-class _Outline(NamedTuple):
+class Outline(NamedTuple):
     """An outline as GeoJSON and as text, its bounds, and the tolerance (m) that simplified it."""
 
     geometry: dict[str, Any]
@@ -209,20 +235,22 @@ class _Outline(NamedTuple):
     tolerance_m: float
 
 
-def _outline_of(layout: Layout, facts: SliceFacts) -> _Outline:
-    return _outline(facts.outline_lonlat, layout.cell_m or _DEGREE_M * layout.geobox.affine.a)
+def outline_of(area: BaseGeometry, layout: Layout) -> Outline:
+    """Return the outline of an area of interest, simplified for the grid of an image."""
+    return _outline(area, layout.cell_m or _DEGREE_M * layout.geobox.affine.a)
 
 
 @lru_cache(_MOST_AREAS)
-def _outline(area: BaseGeometry, cell_m: float) -> _Outline:
+def _outline(area: BaseGeometry, cell_m: float) -> Outline:
     """Simplify an outline by at most a tenth of a cell, for RFC 7946."""
     compacted, tolerance_m = compact(unwrap(area), cell_m / 10)
     outline = shapely.orient_polygons(split(compacted))
     geometry = shapely.geometry.mapping(outline)
-    return _Outline(geometry, geometry_json(geometry), list(bounds_lonlat(outline)), tolerance_m)
+    return Outline(geometry, geometry_json(geometry), list(bounds_lonlat(outline)), tolerance_m)
 
 
-def _raster(layout: Layout, statistics: Sequence[BandStatistics]) -> Raster:
+def raster_of(layout: Layout, statistics: Sequence[BandStatistics]) -> Raster:
+    """Return the facts of a raster from its layout and the statistics of its bands."""
     packing = layout.packing
     return Raster(
         layout.bands, layout.dtype, packing.scale, layout.nodata, packing.unit, f"EPSG:{layout.crs.epsg}",

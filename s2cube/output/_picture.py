@@ -1,10 +1,14 @@
-"""Write an image as a PNG that people can look at."""
+"""Show an image to people: a PNG that they can look at, and styles that tell QGIS how to draw it.
+
+QGIS applies a ``.qml`` file by itself, if it is beside a raster and has its name.
+"""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
@@ -12,12 +16,12 @@ from rasterio.io import DatasetReader
 
 from s2cube.kernels.packing import PACKINGS, Packing
 from s2cube.output import png
-from s2cube.output._spool import Spool, open_spool
-from s2cube.sentinel2 import PixelClass, band_of, classes_in
+from s2cube.output._raster import Spool, open_spool
+from s2cube.sentinel2 import QA, QA_CLASSES, PixelClass, band_of, classes_in
 
-TRUE_COLOUR = ("red", "green", "blue")
+_TRUE_COLOUR = ("red", "green", "blue")
 
-BRIGHTEST_REFLECTANCE = {
+_BRIGHTEST_REFLECTANCE = {
     "coastal": 0.3, "blue": 0.3, "green": 0.3, "red": 0.3, "rededge1": 0.4, "rededge2": 0.6, "rededge3": 0.6,
     "nir": 0.6, "nir08": 0.6, "nir09": 0.6, "swir16": 0.5, "swir22": 0.4,
 }  # fmt: skip
@@ -44,6 +48,8 @@ _LEVEL = 2
 
 _PIXELS_FOR_RANGE = 1 << 22
 """Number of pixels that is enough to estimate percentiles of an image."""
+
+_DOCTYPE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
 def write_picture(bands: tuple[str, ...], pixels: Spool, path: Path, packing: Packing | None = None) -> None:
@@ -93,6 +99,50 @@ def small_picture(bands: tuple[str, ...], values: np.ndarray, packing: Packing) 
     return _png(np.moveaxis(drawing.colours(values[shown]), 0, -1), factor)
 
 
+def image_style(bands: tuple[str, ...], packing: Packing | None = None) -> bytes | None:
+    """Return a style with the colours of the picture; None if it does not have reflectance of red, green and blue.
+
+    Without it, QGIS stretches each band between the smallest and the largest value of the image, so that the colours of
+    different dates cannot be compared. The limits are reflectance: QGIS applies the scale of the file.
+
+    Parameters
+    ----------
+    bands
+        Names of the bands, in the order of the image. They may be in the spelling of any catalogue.
+    packing
+        Packing of the image. None for reflectance.
+    """
+    names = [band_of(name) for name in bands]
+    if not set(_TRUE_COLOUR) <= set(names) or (packing and not packing.unit):
+        return None
+    numbers = {f"{name}Band": str(names.index(name) + 1) for name in _TRUE_COLOUR}
+    root, renderer = _style("multibandcolor", numbers)
+    # The limits come from this file, not from the values of the image.
+    _add(_add(renderer, "minMaxOrigin"), "limits", "None")
+    for name in _TRUE_COLOUR:
+        stretch = _add(renderer, f"{name}ContrastEnhancement")
+        _add(stretch, "minValue", "0")
+        _add(stretch, "maxValue", f"{_BRIGHTEST_REFLECTANCE[name]:g}")
+        _add(stretch, "algorithm", "StretchToMinimumMaximum")
+    return _content(root)
+
+
+def qa_style() -> bytes:
+    """Return a style with the names of the QA values. It is the same for every QA image.
+
+    Without it, the legend has 256 numbers, because the colour table of a GeoTIFF has no names.
+    """
+    root, renderer = _style("paletted", {"band": "1"})
+    palette = _add(renderer, "colorPalette")
+    for value, each in QA_CLASSES.items():
+        entry = _add(palette, "paletteEntry")
+        entry.set("value", f"{value:d}")
+        entry.set("label", each.name)
+        entry.set("color", "#{:02x}{:02x}{:02x}".format(*each.colour))
+        entry.set("alpha", "0" if value == QA.OUTSIDE else "255")
+    return _content(root)
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """How pixels become colours.
@@ -123,7 +173,7 @@ def _shown(bands: tuple[str, ...]) -> list[int]:
     """Return the positions of the bands that are shown red, green and blue."""
     names = [band_of(name) or name for name in bands]
     grays = [name for name in names if not classes_in(name)][:1] or names[:1]
-    return [names.index(name) for name in (TRUE_COLOUR if set(TRUE_COLOUR) <= set(names) else grays * 3)]
+    return [names.index(name) for name in (_TRUE_COLOUR if set(_TRUE_COLOUR) <= set(names) else grays * 3)]
 
 
 def _drawing(bands: tuple[str, ...], packing: Packing, sample: Callable[[int], np.ndarray]) -> _Drawing:
@@ -187,7 +237,7 @@ def _fixed_range(name: str, packing: Packing) -> tuple[float, float] | None:
     """Return the values of a band that are shown black and white; None if its range is unknown."""
     if name.upper() in _NORMALISED_DIFFERENCES:
         return -1.0, 1.0
-    return (0.0, BRIGHTEST_REFLECTANCE[name]) if packing.unit and name in BRIGHTEST_REFLECTANCE else None
+    return (0.0, _BRIGHTEST_REFLECTANCE[name]) if packing.unit and name in _BRIGHTEST_REFLECTANCE else None
 
 
 def _percentile_range(raw: np.ndarray, packing: Packing) -> tuple[float, float]:
@@ -204,3 +254,21 @@ def _sample(source: DatasetReader, position: int) -> np.ndarray:
     shape = (-(-source.height // step), -(-source.width // step))
     sample: np.ndarray = source.read(position + 1, out_shape=shape)
     return sample
+
+
+def _style(kind: str, attributes: dict[str, str]) -> tuple[ElementTree.Element, ElementTree.Element]:
+    root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    renderer = _add(_add(root, "pipe"), "rasterrenderer")
+    renderer.attrib.update(type=kind, opacity="1", alphaBand="-1", **attributes)
+    return root, renderer
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str | None = None) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, tag)
+    element.text = text
+    return element
+
+
+def _content(root: ElementTree.Element) -> bytes:
+    ElementTree.indent(root)
+    return _DOCTYPE + ElementTree.tostring(root) + b"\n"

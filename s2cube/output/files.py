@@ -22,10 +22,8 @@ from s2cube.kernels.packing import Packing
 from s2cube.output._chunks import Rule, read_whole, spooled
 from s2cube.output._cog import small_cog, small_qa, write_cog, write_qa
 from s2cube.output._item import FileFacts, Found, item_text
-from s2cube.output._layout import Layout, layout_of
-from s2cube.output._picture import small_picture, write_picture
-from s2cube.output._qgis_style import image_style, qa_style
-from s2cube.output._spool import Spool, open_spool
+from s2cube.output._picture import image_style, qa_style, small_picture, write_picture
+from s2cube.output._raster import Layout, Spool, layout_of, open_spool
 from s2cube.output._statistics import BandStatistics, Tally
 from s2cube.sentinel2 import QA, aoi_cells, count_classes
 from s2cube.storage.image_item import DATA, PICTURE, QA_IMAGE, QA_STYLE, SHA2_256, STYLE, SUFFIXES, checksum
@@ -76,7 +74,7 @@ def write_files(
         write_computed(computed, facts, folder, settings, doubted)
         return doubted
     writing = _Writing(layout, time, facts, folder, settings)
-    with writing.named_errors(), writing.spools() as spools:
+    with naming_errors(folder, facts.slice), writing.spools() as spools:
         with spools[0].filling(), spools[1].filling():
             counts, sums = spooled(image, writing.rule, spools, (writing.tally, tallies), readers)
         doubted = _doubted(facts, check, sums)
@@ -111,7 +109,7 @@ def write_computed(
     reasons = final_qa(writing.rule.holes(is_nodata, image.reasons), image.reasons)
     writing.tally.add(image.values, ~is_nodata, 0, 0, 0)
     counts = count_classes(reasons)
-    with writing.named_errors():
+    with naming_errors(folder, facts.slice):
         if layout.is_small:
             writing.write(image.values, reasons, counts, doubtful)
             return
@@ -177,7 +175,7 @@ class _Writing:
         styles = _styles(layout.bands, layout.packing)
         for key, content in styles.items():
             self._path(key).write_bytes(content)
-        files = {key: _file_facts(self._path(key)) for key in (DATA, QA_IMAGE, PICTURE, *styles)}
+        files = {key: file_facts(self._path(key)) for key in (DATA, QA_IMAGE, PICTURE, *styles)}
         self._write_item(files, Found(counts, doubted, self._statistics(counts)))
 
     def _write_item(self, files: dict[str, FileFacts], found: Found) -> None:
@@ -190,17 +188,23 @@ class _Writing:
     def _path(self, key: str) -> Path:
         return self._folder / f"{self._facts.slice}{SUFFIXES[key]}"
 
-    @contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Convert errors of the disk."""
-        try:
-            yield
-        except OSError as error:
-            # GDAL does not report the reason, so the message contains the free space.
-            free = shutil.disk_usage(self._folder).free
-            problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
-            remedy = "Free disk space there, then run again"
-            raise WriteError(f"{self._folder}/{self._facts.slice}", problem, remedy) from None
+
+@contextmanager
+def naming_errors(folder: Path, name: str) -> Iterator[None]:
+    """Convert errors of the disk, while files of this name are written to a folder.
+
+    Raises
+    ------
+    WriteError
+        In place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        # GDAL does not report the reason, so the message contains the free space.
+        free = shutil.disk_usage(folder).free
+        problem = f"cannot be written ({error.strerror or error}); {free / 1e6:.1f} MB are free there"
+        raise WriteError(f"{folder}/{name}", problem, "Free disk space there, then run again") from None
 
 
 @lru_cache(16)
@@ -209,7 +213,8 @@ def _styles(bands: tuple[str, ...], packing: Packing) -> dict[str, bytes]:
     return ({STYLE: style} if style else {}) | {QA_STYLE: qa_style()}
 
 
-def _file_facts(path: Path) -> FileFacts:
+def file_facts(path: Path) -> FileFacts:
+    """Return the size and the checksum of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileFacts(path.stat().st_size, f"{SHA2_256}{digest}")

@@ -35,7 +35,7 @@ _LISTED = ("platform", "constellation", "instruments", "gsd", "proj:code", "proc
 _RANGES = ("eo:cloud_cover", "s2cube:clear_percent")
 """Properties whose range a collection gives."""
 
-_OF_ONE_IMAGE = ("href", "file:size", "file:checksum", "eo:bands", "raster:bands")
+_OF_ONE_IMAGE = ("href", "file:size", "file:checksum", "eo:bands", "raster:bands", "statistics")
 _OF_ONE_BAND = ("statistics",)
 """Members that differ from image to image."""
 

@@ -19,18 +19,27 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from s2cube.storage._geometry import MultiPolygon, Part, Polygon
+from s2cube.storage._item_parts import Band, Instant, Link, MultiPolygon, Part, Polygon, RasterBand
 from s2cube.storage.layout import slice_file
 
 DATA = "data"
 """Key of the asset of the COG."""
 
 QA_IMAGE = "qa"
+COUNT = "count"
+"""Key of the asset of a composite: number of observations."""
+
+DATE = "date"
+"""Key of the asset of a composite: day of the observation."""
+
 PICTURE = "thumbnail"
 STYLE = "style"
 QA_STYLE = "qa_style"
 
-SUFFIXES = {DATA: ".tif", QA_IMAGE: "_qa.tif", PICTURE: ".png", STYLE: ".qml", QA_STYLE: "_qa.qml"}
+SUFFIXES = {
+    DATA: ".tif", QA_IMAGE: "_qa.tif", COUNT: "_count.tif", DATE: "_date.tif", PICTURE: ".png", STYLE: ".qml",
+    QA_STYLE: "_qa.qml",
+}  # fmt: skip
 """End of the file name of each asset. The name of the slice comes before it. An Item need not have all assets."""
 
 RECIPE = "s2cube:recipe"
@@ -38,6 +47,12 @@ RECIPE = "s2cube:recipe"
 
 NAME = "s2cube:name"
 """Property of an Item: name of an image that was computed from a cube. Such an image has no recipe."""
+
+PERIOD = "s2cube:period"
+"""Property of an Item: name of the period of a composite, such as ``202406``. Other images have none."""
+
+METHOD = "s2cube:method"
+"""Property of an Item: method of a composite."""
 
 SCENES = "s2cube:scenes"
 """Property of an Item: ids of the scenes that were used for its image."""
@@ -47,6 +62,9 @@ OFFSETS = "s2cube:offset_dn"
 
 DROPPED = "s2cube:dropped"
 """Property of an Item: unused scenes of the same granules."""
+
+MISSING = "s2cube:missing"
+"""Property of the Item of a composite: ids of the slices that were left out because they could not be read."""
 
 SETTINGS = "s2cube:settings"
 """Property of an Item: the settings that determine its pixels, by the names of the flags."""
@@ -88,6 +106,8 @@ class ImageItem:
         See `TimeSlice`; names of bands in the order of the COG. An image that was computed from a cube has no recipe.
     name
         Name of an image that was computed from a cube. Empty for an image of a run.
+    period
+        Name of the period of a composite. Empty for any other image.
     scenes
         Ids of the scenes that were used for the image.
     properties
@@ -119,6 +139,7 @@ class ImageItem:
     dtype: str = ""
     derived_from: tuple[str, ...] = ()
     name: str = ""
+    period: str = ""
 
     @property
     def time(self) -> datetime:
@@ -186,6 +207,7 @@ def read_item(content: bytes | Mapping[str, Any], aoi_id: str, slice_id: str) ->
         slice=slice_id,
         recipe=facts.recipe,
         name=facts.name,
+        period=facts.period,
         bands=tuple(band.name for band in item.assets[DATA].bands),
         scenes=tuple(facts.scenes),
         properties=raw["properties"],
@@ -216,32 +238,17 @@ def validated(model: type[_Model], content: object) -> _Model:
         raise ValueError(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))) from None
 
 
-def _check_instant(text: str) -> str:
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("has no time zone")
-    return text
-
-
 def _check_multihash(text: str) -> str:
     if not _MULTIHASH.fullmatch(text.lower()):
         raise ValueError("is not a multihash in hexadecimal")
     return text.lower()
 
 
-class _Band(Part):
-    name: str
-    data_type: str = ""
-
-
-class _Raster(Part):
-    data_type: str = ""
-
-
 class _Asset(Part):
     href: str
-    bands: list[_Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
+    bands: list[Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
     data_type: str = ""
-    rasters: list[_Raster] = Field([], alias="raster:bands")
+    rasters: list[RasterBand] = Field([], alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
 
@@ -252,19 +259,12 @@ class _Asset(Part):
         return {self.data_type, *of_bands} - {""}
 
 
-class _Link(Part):
-    rel: str
-    href: str
-
-
-_Instant = Annotated[str, AfterValidator(_check_instant)]
-
-
 class _Properties(Part):
-    datetime: _Instant | None
-    start: _Instant | None = Field(None, alias="start_datetime")
-    end: _Instant | None = Field(None, alias="end_datetime")
+    datetime: Instant | None
+    start: Instant | None = Field(None, alias="start_datetime")
+    end: Instant | None = Field(None, alias="end_datetime")
     name: str = Field("", alias=NAME)
+    period: str = Field("", alias=PERIOD)
     # Only an image with a name has no recipe.
     recipe: str = Field("", alias=RECIPE, validate_default=True)
     scenes: list[str] = Field([], alias=SCENES)
@@ -292,5 +292,5 @@ class _Item(Part):
     geometry: Polygon | MultiPolygon = Field(discriminator="type")
     bbox: Annotated[list[float], Field(min_length=4, max_length=6)]
     properties: _Properties
-    links: list[_Link]
+    links: list[Link]
     assets: dict[str, _Asset]

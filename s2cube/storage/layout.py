@@ -5,6 +5,7 @@
     catalog.json items.parquet
     <aoi>/collection.json timeline.png
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
+    <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     failures.jsonl
     .s2cube/run overwrite lock parts/ run.log

@@ -90,7 +90,7 @@ class BlockComputation:
         cube, errors = self.config.cube, _errors_of_fields(task, layers, pixels, self.config.cube)
         if len(errors) == len(task.fields):
             raise errors[0]
-        masks, offsets = _masks(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
+        masks, offsets = masks_of(task, layers, cube, Pixels.cut), offsets_dn(task.scenes, cube)
         dn = pixels.cut(task, bands_read(cube))
         bands = reflectance(means(dn, masks, offsets))
         found = rows_of(task, PatchImage(bands, explain(masks)), self.config, errors)
@@ -104,14 +104,14 @@ class BlockComputation:
     def _judged(self, task: Task, layers: Pixels, config: CubeSection, limit_percent: float) -> SliceResult:
         """Return the result of a slice that is rejected, or a result without content."""
         task = task.image_task or task if isinstance(task, FieldTask) else task
-        reasons = explain(_masks(task, layers, config))
+        reasons = explain(masks_of(task, layers, config))
         counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
         return SliceResult(task.id, rejected=rejection(counts, limit_percent))
 
     def _write_pixels(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
         bands = bands_read(self.config.cube)
         dn = pixels.of(task, bands) if bands else None
-        return self._write(task, dn, _masks(task, layers, self.config.cube), folder)
+        return self._write(task, dn, masks_of(task, layers, self.config.cube), folder)
 
     def _write(self, task: Task, dn: np.ndarray | None, masks: Screened, folder: Path) -> Written:
         """Write the files of an image.
@@ -125,11 +125,7 @@ class BlockComputation:
         offsets, bands = offsets_dn(task.scenes, cube), bands_read(cube)
         area = inside(task.geobox, task.aoi.geometry)
         beyond = BeyondInt16()
-        if cube.indices:
-            assert dn is not None, "every index needs a band"
-            values = _with_indices(means(dn, masks, offsets), masks, area, cube, beyond)
-        else:
-            values = mosaic(dn, masks, offsets, cube.bands, cube.dtype)
+        values = packed_image(dn, masks, offsets, area, cube, beyond)
         packing = PACKINGS[cube.dtype]
         values = np.where(area, values, np.array(packing.nodata, cube.dtype))
         reasons = np.where(area, explain(masks), np.uint8(QA.OUTSIDE))
@@ -139,6 +135,27 @@ class BlockComputation:
         image = ComputedImage(values, reasons, cube.image_bands, task.geobox, task.slice.time, packing)
         write_computed(image, facts, folder, self.config.output, names)
         return Written(names, beyond.cells)
+
+
+def packed_image(
+    dn: np.ndarray | None, masks: Screened, offsets: np.ndarray, area: np.ndarray, config: CubeSection,
+    beyond: BeyondInt16,
+) -> np.ndarray:  # fmt: skip
+    """Compute the bands and indices of an image, packed but not clipped: dims (band, y, x).
+
+    Parameters
+    ----------
+    dn
+        Dims (scene, band, y, x), from `Pixels.of`; None if there are only bands of classes.
+    offsets
+        Offset that is added to the digital numbers of each scene.
+    area, beyond
+        Cells of the area of interest; receives the number of those that int16 cannot store.
+    """
+    if not config.indices:
+        return mosaic(dn, masks, offsets, config.bands, config.dtype)
+    assert dn is not None, "every index needs a band"
+    return _with_indices(means(dn, masks, offsets), masks, area, config, beyond)
 
 
 def _with_indices(
@@ -164,12 +181,21 @@ def _with_indices(
     return np.concatenate([bands, pack_index(indices, config.dtype)])
 
 
-def _masks(
+def masks_of(
     task: Task,
     layers: Pixels,
     config: CubeSection,
     cut: Callable[[Pixels, Task, Sequence[str]], np.ndarray] = Pixels.of,
 ) -> Screened:
+    """Return the masks of a slice.
+
+    Parameters
+    ----------
+    layers
+        Mask layers of the block of the slice.
+    cut
+        Cuts them to the grid of the slice.
+    """
     names = layers_read(config)
     if not names:
         return no_screen(len(task.scenes), (task.geobox.shape.y, task.geobox.shape.x))

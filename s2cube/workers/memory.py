@@ -127,6 +127,11 @@ def fits(block: Block, config: CubeSection) -> bool:
     return of_block(of_a_day, config, readers=1) <= _slice_memory()[0]
 
 
+def stack_limit() -> int:
+    """Return the memory (bytes) that the days of a composite may use. Larger stacks are in a file."""
+    return _slice_memory()[0] // 4
+
+
 def _fitting(block: Block, config: CubeSection) -> Iterator[Block]:
     """Divide a block into halves until they fit, or until they have only one area."""
     areas = {task.aoi.id: task.geobox.affine for task in block.tasks}

@@ -26,10 +26,16 @@ class Written:
         Ids of scenes whose pixels contradict the offset that is added to them.
     beyond_int16
         Number of cells of each index whose values int16 cannot store, by the name of the index.
+    observed_cells
+        Number of cells of a composite that have an observation. None for other images.
+    missing
+        Ids of the slices of the days that a composite lacks, because they cannot be read.
     """
 
     doubtful: tuple[str, ...] = ()
     beyond_int16: Mapping[str, int] = field(default_factory=dict)
+    observed_cells: int | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class SliceResult:
         Rows of the table of statistics, if they were computed; see `tables.rows`.
     failures
         Fields of the slice that failed, and therefore have no row.
+    bytes_saved
+        Bytes that the method ``first`` of composites did not read; about.
     """
 
     slice: str
@@ -69,6 +77,7 @@ class SliceResult:
     files: Mapping[str, bytes] = field(default_factory=dict)
     rows: "pa.Table | None" = None
     failures: tuple[SliceFailure, ...] = ()
+    bytes_saved: int = 0
 
     @property
     def all_failures(self) -> tuple[SliceFailure, ...]:

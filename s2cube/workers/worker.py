@@ -10,8 +10,10 @@ from s2cube.cube.open_cube import read_access
 from s2cube.errors import S2CubeError, SliceError, UsageError, safe_text
 from s2cube.fetch.store import Access
 from s2cube.scenes.time_slice import Task
+from s2cube.storage.image_item import MISSING
 from s2cube.storage.output import Output
 from s2cube.workers.batches import Batch, is_small
+from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.delivery import can_write
 from s2cube.workers.results import SliceResult, attempt, failed
 
@@ -57,6 +59,9 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
             yield SliceResult(task.id, path=output.path(task.aoi.id, task.id))
         else:
             todo.append(task)
+    if composites := [task for task in todo if isinstance(task, CompositeTask)]:
+        yield from _composites(composites, config, reachable)
+    todo = [task for task in todo if not isinstance(task, CompositeTask)]
     yield from _small([task for task in todo if is_small(task.geobox)], config, reachable)
     for task in todo:
         if not is_small(task.geobox):
@@ -64,7 +69,10 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
 
 
 def _is_current(task: Task, config: JobConfig, output: Output) -> bool:
-    return output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.image_bands) == "current"
+    if output.state(task.aoi.id, task.id, task.slice.recipe, config.cube.image_bands) != "current":
+        return False
+    item = output.item(task.aoi.id, task.id) if isinstance(task, CompositeTask) else None
+    return item is None or len(item.properties.get(MISSING, ())) <= config.composite.allow_missing_days
 
 
 def _large(task: Task, config: JobConfig, output: Output | None, access: Access) -> list[SliceResult]:
@@ -78,6 +86,20 @@ def _large(task: Task, config: JobConfig, output: Output | None, access: Access)
             return LargeSlice(task, config, grid, access, readers).run(output)
 
     return [attempt(task, compute)]
+
+
+def _composites(tasks: Sequence[CompositeTask], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
+    from s2cube.workers._composites import CompositeComputation
+
+    computation = CompositeComputation(config, output)
+    for group, compute in computation.parts(tasks):
+        try:
+            yield from _with_traffic(config, compute)
+        except (SliceError, UsageError, OSError, MemoryError) as error:
+            if len(group) == 1:
+                yield failed(group[0], error, may_pass=not isinstance(error, S2CubeError))
+            for task in group if group[1:] else ():
+                yield from _composites([task], config, output)
 
 
 def _small(tasks: Sequence[Task], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:

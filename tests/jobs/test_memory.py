@@ -135,7 +135,7 @@ def test_bytes_are_the_same_however_they_come(
     assert files_of(cube().compute(), tmp_path / "computed") == usual
     assert files_of(cube().chunk(band=-1, y=700, x=333), tmp_path / "rechunked") == usual
     with monkeypatch.context() as patch:
-        patch.setattr("s2cube.output._spool._IN_MEMORY_BYTES", 0)
+        patch.setattr("s2cube.output._raster._IN_MEMORY_BYTES", 0)
         patch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 517)
         patch.setattr("s2cube.workers.memory.MOST_READERS", 1)
         assert files_of(cube(), tmp_path / "streamed") == usual
@@ -145,9 +145,9 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from s2cube.output._spool import open_spool
-import s2cube.output._spool
-s2cube.output._spool._IN_MEMORY_BYTES = 0
+from s2cube.output._raster import open_spool
+import s2cube.output._raster
+s2cube.output._raster._IN_MEMORY_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:

@@ -29,7 +29,7 @@ from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import ConfigError, OutputError, WriteError
 from s2cube.inventory.verification import verify
 from s2cube.output._item import Found, slice_item
-from s2cube.output._layout import layout_of
+from s2cube.output._raster import layout_of
 from s2cube.storage.destination import destination_at
 from s2cube.storage.folder import Folder
 from s2cube.storage.output import Output

@@ -33,9 +33,8 @@ from s2cube.errors import OutputError
 from s2cube.kernels.packing import PACKINGS, Packing, packing_of, set_packing
 from s2cube.output._cog import small_qa, write_qa
 from s2cube.output._item import Found
-from s2cube.output._layout import layout_of
 from s2cube.output._picture import small_picture, write_picture
-from s2cube.output._spool import open_spool
+from s2cube.output._raster import layout_of, open_spool
 from s2cube.output._statistics import Tally
 from s2cube.output.files import write_computed, write_files
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties

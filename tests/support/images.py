@@ -13,8 +13,7 @@ from odc.geo.xr import xr_coords
 from s2cube.config.sections import OutputSection
 from s2cube.kernels.packing import packing_of
 from s2cube.output._cog import small_cog, write_cog
-from s2cube.output._layout import layout_of
-from s2cube.output._spool import Spool, open_spool
+from s2cube.output._raster import Spool, layout_of, open_spool
 from s2cube.output._statistics import Tally
 
 BANDS = ("blue", "green", "red")

@@ -1,5 +1,6 @@
-"""Check the outline in the Item of an image."""
+"""Check parts of the Item of an image: instants, bands, links, the outline."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -9,6 +10,35 @@ class Part(BaseModel):
     """A part of an Item; members that s2cube does not read are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _check_instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+Instant = Annotated[str, AfterValidator(_check_instant)]
+
+
+class Band(Part):
+    """One band of an asset."""
+
+    name: str
+    data_type: str = ""
+
+
+class RasterBand(Part):
+    """One band of an asset, as STAC 1.0 describes its values."""
+
+    data_type: str = ""
+
+
+class Link(Part):
+    """One link."""
+
+    rel: str
+    href: str
 
 
 def _check_ring(ring: list[list[float]]) -> list[list[float]]:

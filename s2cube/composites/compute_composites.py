@@ -1,0 +1,137 @@
+"""Compute the composites of a job, and write them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s2cube.area.areas import areas_of_job, read_aois
+from s2cube.composites._plans import Grouping, check_bands, check_score
+from s2cube.config.periods import DayRange, Periods
+from s2cube.config.sections import JobConfig
+from s2cube.jobs.job import Job, decide, find_plans
+from s2cube.jobs.pipeline import Watch, run_job
+from s2cube.scenes.search import open_catalogue
+from s2cube.sentinel2 import canonical_bands
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
+from s2cube.workers.results import SliceResult
+
+if TYPE_CHECKING:
+    from s2cube.area.aoi import AOI
+    from s2cube.area.areas import AreaLike
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CompositeSummary:
+    """The summary of a run that computes composites.
+
+    Parameters
+    ----------
+    written
+        Paths of COGs.
+    skipped
+        Ids of composites that were up to date.
+    failed
+        Composites that failed, with the reason, and whether another attempt may succeed.
+    requests, bytes
+        Requests and bytes of reading; see `SliceResult.traffic`.
+    bytes_saved
+        Bytes of bands that the method ``first`` did not read, because all pixels were filled. Estimated from the bytes
+        that it read.
+    """
+
+    written: list[str]
+    skipped: list[str]
+    failed: list[dict[str, str | bool]]
+    requests: int
+    bytes: int
+    bytes_saved: int = 0
+
+
+def compute_composites(
+    config: JobConfig, watch: Watch | None = None, area: "AreaLike | None" = None
+) -> CompositeSummary:
+    """Compute a composite of every area and period of a job, and write them.
+
+    Parameters
+    ----------
+    watch
+        Object whose methods are called when composites are planned, and after each result.
+    area
+        Areas of interest instead of those that the settings name.
+
+    Raises
+    ------
+    S2CubeError
+        If the job cannot be done, as `pipeline.run_job`. A composite that fails does not raise an error. The summary
+        and ``failures.jsonl`` list it.
+    """
+    aois = None if area is None else read_aois(area, config.job.aoi_id)
+    with held(Output.at(config.job.out)) as lease:
+        job = plan_composites(config, lease.output, aois)
+        results = _Results(watch)
+        summary = run_job(job, lease, results)
+    return CompositeSummary(
+        summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
+    )
+
+
+def plan_composites(config: JobConfig, output: Output, aois: "Sequence[AOI] | None" = None) -> Job:
+    """Decide which composites will be computed. No pixel is read.
+
+    Raises
+    ------
+    UsageError
+        If a setting or the AOI is not valid.
+    SearchError
+        If the catalogue does not return its scenes.
+    """
+    config = _for_composites(config)
+    aois = areas_of_job(config.job) if aois is None else aois
+    grouping = Grouping(config)
+    method = grouping.method
+    catalogue = open_catalogue(config.search, config.read.timeout_s)
+    reading = config.cube
+    if method.score and method.score not in reading.indices:
+        reading = reading.model_copy(update={"indices": (*reading.indices, method.score)})
+    daily = find_plans(config.model_copy(update={"cube": reading}), aois, catalogue)
+    check_score(method, daily)
+    plans = [each for plan in daily for each in grouping.plans(plan)]
+    return decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
+
+
+def _for_composites(config: JobConfig) -> JobConfig:
+    """Check the settings of composites, and leave out those that concern only daily images."""
+    canonical_bands(config.cube.bands)
+    check_bands(config.cube, config.composite.chosen)
+    # The longitude does not matter: it is known before the search whether the range has both ends.
+    Periods(config.composite.period, DayRange.of(config.search.datetime, 0))
+    job = config.job.model_copy(update={"max_aoi_cloud_percent": None})
+    return config.model_copy(update={"job": job, "cube": config.cube.model_copy(update={"group_by": "solar_day"})})
+
+
+class _Results:
+    """Receives results: logs what concerns composites, and passes the results on to another observer."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self._watch = watch
+        self.bytes_saved = 0
+
+    def begin(self, job: Job) -> None:
+        """Receive the job."""
+        if self._watch:
+            self._watch.begin(job)
+
+    def advance(self, result: SliceResult) -> None:
+        """Receive the final result of a composite."""
+        self.bytes_saved += result.bytes_saved
+        if result.found.observed_cells == 0:
+            log.info("%s: no pixel has an observation; all pixels are nodata", result.slice)
+        if result.found.missing:
+            days = ", ".join(result.found.missing)
+            log.warning("%s is composed without %s, which cannot be read", result.slice, days)
+        if self._watch:
+            self._watch.advance(result)
