@@ -174,7 +174,9 @@ def case_of(text: str) -> Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=case_of, nargs="+", default=[Case(1000, 24), Case(10_000, 24), Case(100_000, 3)])
+    parser.add_argument(
+        "--cases", type=case_of, nargs="+", default=[Case(1000, 24), Case(10_000, 24), Case(100_000, 3)]
+    )
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--latency-ms", type=float, default=10)

@@ -89,7 +89,8 @@ class Block:
         geobox = task.geobox if part is None else part
         steps, halo, margin = (whole.steps, own.halo_cells, whole.halo_cells) if is_layer else (1, 0, 0)
         row, column = _position(geobox, whole.geobox)
-        height, width = (steps * (length + 2 * halo) for length in geobox.shape)
+        shape, around = geobox.shape, 2 * halo
+        width, height = steps * (shape.x + around), steps * (shape.y + around)
         return Window(steps * (column + margin - halo), steps * (row + margin - halo), width, height)
 
 
@@ -202,9 +203,8 @@ def _stacks(files: Sequence[Read]) -> list[tuple[bool, frozenset[str]]]:
 
 def _position(part: GeoBox, whole: GeoBox) -> tuple[int, int]:
     """Return the row and column at which a grid begins in another one of the same lattice."""
-    cell_m = whole.affine.a
-    (left, top), (whole_left, whole_top) = ((each.affine.c, each.affine.f) for each in (part, whole))
-    return round((whole_top - top) / cell_m), round((left - whole_left) / cell_m)
+    own, around = part.affine, whole.affine
+    return round((around.f - own.f) / around.a), round((own.c - around.c) / around.a)
 
 
 def _union(grids: Sequence[GeoBox]) -> GeoBox:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from odc.geo.crs import CRS
+
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import solar_day, timestamp

@@ -90,9 +90,7 @@ class Source:
         self.spool.add(batch.fields, keys)
         self.columns.append((batch.fields, batch.attributes))
 
-    def _extend_boxes(
-        self, names: list[str], bounds: NDArray[np.float64], numbers: NDArray[np.intp]
-    ) -> None:
+    def _extend_boxes(self, names: list[str], bounds: NDArray[np.float64], numbers: NDArray[np.intp]) -> None:
         """Extend the boxes of squares. Each name is the square of the boxes with its number."""
         order = np.argsort(numbers, kind="stable")
         first = np.searchsorted(numbers[order], np.arange(len(names)))
