@@ -24,7 +24,7 @@ def write_catalogue(path: Path) -> None:
     items = []
     for number, outline in enumerate(footprints()):
         granule, day = divmod(number, 3)
-        west, south, east, north = outline.bounds
+        west, _, east, north = outline.bounds
         zone = int((west + east) / 2 + 180) // 6 + 1
         # The corner of a granule has the place in its UTM zone that a cylinder gives: exact enough for a plan.
         left_m, top_m = round((west + 183 - 6 * zone) * 80_000 + 500_000, -1), round(north * 111_000, -1)

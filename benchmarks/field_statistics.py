@@ -3,11 +3,12 @@
     python benchmarks/field_statistics.py [--cases 1000x24 10000x24 100000x3] [--contenders NAME ...] [--rounds 1]
                                           [--latency-ms 10] [--folder FOLDER]
 
-The archive is that of archive.py; its blue is read as red, and its swir16 (20 m) as nir, because NDVI needs their names.
-The fields are polygons of 5 to 12 corners, 300 to 900 m wide: up to 1,000 in a square of 30 km, more over the whole
-granule. From some 14,000 on, they overlap. The largest case has few scenes, so that it takes minutes. In every round,
-each contender computes each case in a new process: mean, standard deviation and median of red, nir and NDVI at 30 m,
-masked by the scene classification. Every second round has the reverse order. The contenders are:
+The archive is that of archive.py. Its blue is read as red, and its swir16 (20 m) as nir, because NDVI needs these
+names. The fields are polygons of 5 to 12 corners, 300 to 900 m wide: up to 1,000 in a square of 30 km, more over the
+whole granule. From some 14,000 on, they overlap. The largest case has few scenes, so that it takes minutes. In every
+round, each contender computes each case in a new process: mean, standard deviation and median of red, nir and NDVI at
+30 m, masked by the scene classification. Every second round has the reverse order.
+The contenders are:
 
 - s2cube: `s2cube stats`, with its default number of workers.
 - again: the same command again, when all rows are there.
@@ -20,7 +21,7 @@ The two scripts read overviews, which have a quarter of the bytes or less. raste
 The script prints one table, with medians. CPU is user and system time of all processes of a contender, imports and
 start of workers included. Memory is the maximum of the sum of the proportional set sizes of its processes. The least is
 what the catalogue, the header of each file and each native tile under a cell of a field have in bytes, each once. The
-last column is the mean absolute difference of the means of "s2cube" and of "once", over all fields and days, in
+last column is the mean absolute difference of five statistics of "s2cube" and of "once", over all fields and days, in
 reflectance. It is not 0, because a mean of overviews is not a mean of pixels.
 
 The name of this file is not statistics.py, because it would hide the module of the standard library.
@@ -86,7 +87,7 @@ class PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.25):
-            sizes = [self._pss_mb(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+            sizes = [self._pss_mb(int(each.name)) for each in Path("/proc").iterdir() if each.name.isdecimal()]
             self.peak_mb = max(self.peak_mb, sum(sizes))
 
     def _pss_mb(self, process: int) -> float:

@@ -1,4 +1,4 @@
-"""The scripts that ``field_statistics.py`` compares with: how a user computes statistics of fields without s2cube stats.
+"""The scripts that ``field_statistics.py`` compares with: statistics of fields without `s2cube stats`.
 
     python benchmarks/statistics_scripts.py CONTENDER CATALOGUE_URL FIELDS_FILE OUT_FILE EPSG
 
