@@ -44,7 +44,9 @@ class StoredRow:
 
     def has(self, recipe: Recipe, key: Key) -> bool:
         """Return whether the row has the values of a recipe, in all columns of a key."""
-        return self.recipe.pixels == recipe.pixels and self.key is not None and {*key.columns} <= {*self.key.columns}
+        if self.recipe.pixels != recipe.pixels or self.key is None:
+            return False
+        return self.key.columns == key.columns or {*key.columns} <= {*self.key.columns}
 
 
 def squares_of(bounds_lonlat: NDArray[np.float64]) -> NDArray[np.object_]:

@@ -76,7 +76,7 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
         clear_percent=np.minimum(100 * clear / cells, 100),
         cloud_percent=cloud,
         values={f"{name}_{each}": found[at] for each, found in statistics.items() for at, name in enumerate(names)},
-        recipes=[str(Recipe.of(outline, task.slice, task.lattice, task.key)) for outline in task.digests],
+        recipes=list(map(str, Recipe.of_fields(task.digests.tolist(), task.slice, task.lattice, task.key))),
     )
     return table_of([day], value_columns(config))
 

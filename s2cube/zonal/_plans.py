@@ -7,22 +7,18 @@ from functools import partial
 from itertools import compress
 
 import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
+from odc.geo.crs import CRS
 
 from s2cube.area.aoi import AOI
-from s2cube.area.grid import aoi_geobox
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import solar_day, timestamp
-from s2cube.errors import SliceError
 from s2cube.fields.division import crs_of_fields, patches
 from s2cube.fields.fields import Fields
 from s2cube.fields.join import join, same_scenes
-from s2cube.fields.patches import FieldTask, Patch
+from s2cube.fields.patches import FieldTask, Patch, grid_of
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.recipe import lattice_part
-from s2cube.scenes.scene import footprint
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn
 from s2cube.scenes.time_slice import Plan, TimeSlice
@@ -79,16 +75,20 @@ class FieldPlans:
     def _add_slice(self, patch: Patch, time_slice: TimeSlice) -> None:
         todo: dict[int, frozenset[str]] = {}
         found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
-        ids = slice_ids(patch.fields.ids, patch.label(time_slice))
         lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
-        for position, (slice_id, outline) in enumerate(zip(ids, patch.digests, strict=True)):
+        if not self.stored or self.config.job.overwrite:
+            self.todo.append(patch.task(time_slice, np.arange(len(patch.fields)), lattice, self.key.id))
+            return
+        ids = slice_ids(patch.fields.ids, patch.label(time_slice))
+        recipes = Recipe.of_fields(patch.digests.tolist(), time_slice, lattice, self.key.id)
+        for position, (slice_id, recipe) in enumerate(zip(ids, recipes, strict=True)):
             row = self.stored.get(slice_id)
-            if row is None or self.config.job.overwrite:
+            if row is None:
                 todo[position] = frozenset()
-            elif row.has(Recipe.of(outline, time_slice, lattice, self.key.id), self.key):
+            elif row.has(recipe, self.key):
                 self.skipped.append(slice_id)
             else:
-                is_alike = row.key and row.key.settings == self.key.settings and row.recipe.outline == outline
+                is_alike = row.key and row.key.settings == self.key.settings and row.recipe.outline == recipe.outline
                 todo[position] = frozenset({*row.scenes} - found) if is_alike else frozenset()
         if todo:
             task = patch.task(time_slice, np.array([*todo], np.intp), lattice, self.key.id)
@@ -163,8 +163,8 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
         Scenes that may meet them.
     """
     # A scene whose footprint is unknown may cover every field.
-    footprints = footprints_of(scenes)
-    everywhere = [scene for scene, outline in zip(scenes, footprints, strict=True) if outline.is_empty]
+    footprints = [each.footprint for each in scenes]
+    everywhere = [each for each in scenes if each.footprint.is_empty]
     numbers, sets = same_scenes(*join(fields, footprints), len(fields))
     crs_of = crs_of_fields(fields, config.cube.crs)
     order = np.argsort(numbers, kind="stable")
@@ -174,17 +174,6 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
             some = fields.take(group[crs_of[group] == crs])
             for part, plan in _plans(some, str(crs), chosen, planner, config):
                 yield from patches(part, plan, config.cube)
-
-
-def footprints_of(scenes: Sequence[SceneFacts]) -> list[BaseGeometry]:
-    """Return the footprints of scenes, degrees. That of a scene is empty if it is unknown."""
-    found = []
-    for scene in scenes:
-        try:
-            found.append(footprint(scene.item))
-        except SliceError:
-            found.append(shapely.Polygon())
-    return found
 
 
 def _plans(
@@ -206,7 +195,8 @@ def _plans(
 
 
 def _plan(aoi: AOI, crs: str, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig) -> Plan:
-    geobox = aoi_geobox(aoi, config.cube.crs, config.cube.resolution_m)
+    # Patches have grids of their own. They need only the CRS of this one.
+    geobox = grid_of(np.array([0, 0, 1, 1]), config.cube.resolution_m, CRS(crs))
     found = planner.slices(scenes, aoi.id, aoi.lon, crs, "")
     return narrow(Plan(aoi, geobox, *found), config.search)
 

@@ -30,7 +30,7 @@ from s2cube.tables.csv_file import write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
-from s2cube.zonal._plans import FieldPlans, footprints_of, plan_fields, scenes_of
+from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
 from s2cube.zonal._source import Source, read_source
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 
@@ -87,7 +87,7 @@ class StatisticsPlans:
         """
         config = for_statistics(config)
         catalogue = open_catalogue(config.search, config.read.timeout_s)
-        within = None if isinstance(catalogue, Api) else footprints_of([SceneFacts(each) for each in catalogue])
+        within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
         source = read_source(config, spool, area, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
