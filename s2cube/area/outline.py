@@ -66,8 +66,7 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
 
     if geometry.crs is None or geometry.crs == crs:
         return geometry
-    shapes: NDArray[np.object_] = np.array([geometry.geom], object)
-    return Geometry(with_points(shapes, geometry.crs, step_m)[0], geometry.crs).to_crs(crs)
+    return Geometry(with_points(np.array([geometry.geom], object), geometry.crs, step_m)[0], geometry.crs).to_crs(crs)
 
 
 def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.bool_]":
@@ -86,10 +85,7 @@ def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) 
 
 
 def with_points(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.object_]":
-    """Add points along the edges of polygons, see `in_crs`.
-
-    `shapely.segmentize` also repairs rings, which takes a minute for a large zigzag.
-    """
+    """Add points to polygons, see `in_crs`. `shapely.segmentize` also repairs rings: a minute for a large zigzag."""
     import numpy as np
     import shapely
 
@@ -103,13 +99,11 @@ def with_points(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP
     counts = np.maximum(1, np.ceil(np.hypot(*edges.T) / steps)).astype(int)
     counts[np.diff(ring, append=-1) != 0] = 1  # from one ring to the next is no edge
     first = np.repeat(np.cumsum(counts) - counts, counts)
-    shares = (np.arange(len(first)) - first) / np.repeat(counts, counts)
-    dense = np.repeat(points, counts, axis=0) + shares[:, np.newaxis] * np.repeat(edges, counts, axis=0)
+    shares = ((np.arange(len(first)) - first) / np.repeat(counts, counts))[:, np.newaxis]
+    dense = np.repeat(points, counts, axis=0) + shares * np.repeat(edges, counts, axis=0)
     found = shapely.polygons(shapely.linearrings(dense, indices=np.repeat(ring, counts)), indices=polygon)
     parts: list[NDArray[np.object_]] = np.split(found, np.flatnonzero(np.diff(shape)) + 1)
-    joined = np.empty(len(shapes), object)
-    joined[:] = [each[0] if len(each) == 1 else shapely.MultiPolygon(list(each)) for each in parts]
-    return joined
+    return np.array([each[0] if len(each) == 1 else shapely.MultiPolygon(list(each)) for each in parts], object)
 
 
 def bend_deg(geometry: "Geometry") -> float:
