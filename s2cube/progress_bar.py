@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _REFRESH_S = 0.1
 """Minimum time between two updates in a notebook."""
@@ -19,6 +19,8 @@ class _Counted(Protocol):
 
     @property
     def total(self) -> int: ...
+    @property
+    def unit(self) -> str: ...
 
 
 class _Final(Protocol):
@@ -31,24 +33,31 @@ class _Final(Protocol):
 
 
 class SliceBar:
-    """Show how many slices of a run are done."""
+    """Show how many slices of a run are done, or how many rows of statistics."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.written = self.failed = self.total = 0
+        self.unit = ""
+        self._bar: TaskID | None = None
 
     def begin(self, job: _Counted) -> None:
-        """Set the total number of slices."""
-        self.total = job.total
-        self._slices = self._progress.add_task("slices", total=self.total)
+        """Add to the total number of slices. A run may have several parts, which begin one after the other."""
+        self.total += job.total
+        self.unit = self.unit or job.unit
+        if self._bar is None:
+            self._bar = self._progress.add_task(self.unit, total=self.total)
+        else:
+            self._progress.update(self._bar, total=self.total)
 
     def advance(self, result: _Final) -> None:
         """Advance by the slices of a result; a slice that is rejected is one, too."""
         failed = len(result.all_failures)
         self.written += result.written
         self.failed += failed
-        description = f"slices, {self.failed} FAILED" if self.failed else "slices"
-        self._progress.update(self._slices, advance=max(1, result.written + failed), description=description)
+        description = f"{self.unit}, {self.failed} FAILED" if self.failed else self.unit
+        if self._bar is not None:
+            self._progress.update(self._bar, advance=max(1, result.written + failed), description=description)
 
 
 class _NotebookBar(SliceBar):
@@ -66,7 +75,7 @@ class _NotebookBar(SliceBar):
     def begin(self, job: _Counted) -> None:
         """Show the bar, if there is anything to do."""
         super().begin(job)
-        if job.total:
+        if job.total and not self._handle:
             self._handle = self._display(self._progress, display_id=True)
 
     def advance(self, result: _Final) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
@@ -203,7 +203,19 @@ def named_by_code(crs: "CRS") -> "CRS":
     """
     from odc.geo.crs import CRS
 
-    if str(crs).startswith("EPSG:") or crs.epsg is None:
+    if str(crs).startswith("EPSG:"):
         return crs
-    by_code = CRS(f"EPSG:{crs.epsg}")
+    code = _code_of(str(crs))
+    if code is None:
+        return crs
+    by_code = CRS(f"EPSG:{code}")
     return by_code if by_code == crs else crs
+
+
+@lru_cache
+def _code_of(crs: str) -> int | None:
+    """Return the EPSG code of a CRS. PROJ needs 0.1 s to find out that a CRS has none."""
+    from odc.geo.crs import CRS
+
+    code: int | None = CRS(crs).epsg
+    return code

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from odc.geo.crs import CRS
     from odc.geo.geom import Geometry
-    from shapely import LinearRing
     from shapely.geometry.base import BaseGeometry
 
     Edges: TypeAlias = NDArray[np.float64]
@@ -62,19 +61,13 @@ def in_crs(geometry: "Geometry", crs: "CRS | str", step_m: float = _STEP_M) -> "
     step_m
         Distance between these points, metres. In degrees, it is converted as on a meridian, approximately.
     """
-    import shapely
+    import numpy as np
     from odc.geo.geom import Geometry
 
     if geometry.crs is None or geometry.crs == crs:
         return geometry
-    step = step_m / _SHORT_DEGREE_M if geometry.crs.geographic else step_m
-    # Use the length, not the area: the square root of the area of a narrow polygon is a step of micrometres.
-    step = max(step, geometry.geom.length / _MOST_STEPS)
-    parts = [
-        shapely.Polygon(_with_steps(part.exterior, step), [_with_steps(hole, step) for hole in part.interiors])
-        for part in shapely.get_parts(geometry.geom)
-    ]
-    return Geometry(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts), geometry.crs).to_crs(crs)
+    shapes: NDArray[np.object_] = np.array([geometry.geom], object)
+    return Geometry(with_points(shapes, geometry.crs, step_m)[0], geometry.crs).to_crs(crs)
 
 
 def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.bool_]":
@@ -92,18 +85,31 @@ def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) 
     return found
 
 
-def _with_steps(ring: "LinearRing", step: float) -> "LinearRing":
-    """Add points to a ring. `shapely.segmentize` also repairs the ring, which takes a minute for a large zigzag."""
+def with_points(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) -> "NDArray[np.object_]":
+    """Add points along the edges of polygons, see `in_crs`.
+
+    `shapely.segmentize` also repairs rings, which takes a minute for a large zigzag.
+    """
     import numpy as np
     import shapely
 
-    points = shapely.get_coordinates(ring)
-    edges = np.diff(points, axis=0)
-    counts = np.maximum(1, np.ceil(np.hypot(*edges.T) / step)).astype(int)
+    step = step_m / _SHORT_DEGREE_M if crs.geographic else step_m
+    polygons, shape = shapely.get_parts(shapes, return_index=True)
+    rings, polygon = shapely.get_rings(polygons, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    # Use the length, not the area: the square root of the area of a narrow polygon is a step of micrometres.
+    steps = np.maximum(step, shapely.length(shapes) / _MOST_STEPS)[shape[polygon[ring]]]
+    edges = np.diff(points, axis=0, append=points[-1:])
+    counts = np.maximum(1, np.ceil(np.hypot(*edges.T) / steps)).astype(int)
+    counts[np.diff(ring, append=-1) != 0] = 1  # from one ring to the next is no edge
     first = np.repeat(np.cumsum(counts) - counts, counts)
     shares = (np.arange(len(first)) - first) / np.repeat(counts, counts)
-    dense = np.repeat(points[:-1], counts, axis=0) + shares[:, np.newaxis] * np.repeat(edges, counts, axis=0)
-    return shapely.LinearRing(np.vstack([dense, points[-1:]]))
+    dense = np.repeat(points, counts, axis=0) + shares[:, np.newaxis] * np.repeat(edges, counts, axis=0)
+    found = shapely.polygons(shapely.linearrings(dense, indices=np.repeat(ring, counts)), indices=polygon)
+    parts: list[NDArray[np.object_]] = np.split(found, np.flatnonzero(np.diff(shape)) + 1)
+    joined = np.empty(len(shapes), object)
+    joined[:] = [each[0] if len(each) == 1 else shapely.MultiPolygon(list(each)) for each in parts]
+    return joined
 
 
 def bend_deg(geometry: "Geometry") -> float:

@@ -1,6 +1,5 @@
 """Commands that compute slices: run, submit and demo."""
 
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +17,9 @@ from s2cube.cli._flags import (
     load_settings,
     set_up_console,
 )
-from s2cube.cli._reports import SliceBar, how_to_continue, report_summary
+from s2cube.cli._reports import report_summary, shown
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
-from s2cube.progress_bar import columns
 
 
 def run(
@@ -76,15 +74,8 @@ def demo(
 def _run(config: JobConfig, console: Console) -> int:
     from s2cube.runs.run import run as run_job
 
-    with console.progress(*columns()) as progress:
-        bar = SliceBar(progress)
-        try:
-            summary = run_job(config, bar)
-        except KeyboardInterrupt as interrupted:
-            if bar.total:
-                print_notice(bar.summary)
-            # The command line prints the arguments after the number of the signal.
-            raise KeyboardInterrupt(*(interrupted.args or (signal.SIGINT,)), how_to_continue(config)) from None
+    with shown(console, config) as bar:
+        summary = run_job(config, bar)
     report_summary(summary, config)
     content = asdict(summary)
     if summary.rows is None:

@@ -1,4 +1,4 @@
-"""The command plan: show what run would do."""
+"""The command plan: show what run or stats would do."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,22 +8,39 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import ConfigFile, ConsoleFlags, RunFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, RunFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
+    no_scene_message,
     report_areas_without_scenes,
     report_changes,
     report_cost,
     report_older_items,
+    report_rows,
     report_unusable,
 )
+from s2cube.config.sections import JobConfig
+from s2cube.errors import ConfigError
 
 if TYPE_CHECKING:
     from s2cube.jobs.forecasts import Forecasts
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import Cost
+    from s2cube.zonal.forecast_rows import RowForecast
 
 HeadersFlag = Annotated[
     bool, Parameter(negative="", help="Read the headers of all files, so that requests and bytes are exact.")
+]
+
+
+_IMAGES, _STATISTICS = "images", "statistics"
+
+ProductsFlag = Annotated[
+    str,
+    Parameter(
+        metavar="NAMES",
+        help="images, statistics (as stats computes them), or both, comma-separated. "
+        "Default: images; if --statistics is set, both, as run does.",
+    ),
 ]
 
 
@@ -33,18 +50,55 @@ def plan(
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,
+    products: ProductsFlag = "",
 ) -> int:
-    """Show what run would do: the slices, their scenes, and the requests, bytes and memory that they need."""
+    """Show what run or stats would do: slices or rows, and the requests, bytes and memory that they need."""
     console = set_up_console(console)
+    wanted = _products(products)
+    settings = load_settings(flags, config)
+    if wanted == {_STATISTICS}:
+        return _plan_rows(settings, console, headers)
+    has_rows = _STATISTICS in wanted if wanted else bool(settings.table.statistics)
+    return _plan_images(settings, console, headers, has_rows)
+
+
+def _products(text: str) -> set[str]:
+    known, names = (_IMAGES, _STATISTICS), {each.strip() for each in text.split(",") if each.strip()}
+    for name in sorted(names):
+        if name not in known:
+            raise ConfigError("--products", f"'{name}' is unknown", f"Choose {' or '.join(known)}, or both")
+    return names
+
+
+def _plan_rows(settings: JobConfig, console: Console, headers: bool) -> int:
+    from s2cube.zonal.forecast_rows import forecast_rows
+
+    found = forecast_rows(settings, headers)
+    if not (found.rows or found.skipped or found.failures):
+        print_notice(no_scene_message(settings))
+    if not console.json:
+        table_console().print(_table_of_days(found))
+    report_rows(found)
+    total = _total(found.cost, headers)
+    del total["shared_with"]
+    report_cost(total, "rows")
+    console.print_json(found.facts() | total)
+    return 0
+
+
+def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows: bool) -> int:
     from s2cube.jobs.forecasts import forecast
     from s2cube.jobs.job import plan_job
     from s2cube.storage.output import Output
 
-    settings = load_settings(flags, config)
-    job = plan_job(settings, Output.at(settings.job.out))
+    job, rows = plan_job(settings, Output.at(settings.job.out)), None
     report_areas_without_scenes(job)
-    forecasts = forecast(job, headers)
-    job = job.without(forecasts.unusable)
+    if has_rows:
+        from s2cube.zonal.forecast_rows import forecast_both
+
+        job, rows = forecast_both(job, headers)
+    forecasts = rows.cost if rows else forecast(job, headers)
+    job = job if rows else job.without(forecasts.unusable)
     report_unusable(job)
     report_changes(job)
     report_older_items(job)
@@ -52,12 +106,15 @@ def plan(
         table_console().print(_table(job, forecasts.costs))
     unusable = f", {len(job.unusable)} that cannot be computed" if job.unusable else ""
     print_notice(f"{len(job.todo)} slices to do, {len(job.skipped)} done{unusable}.")
+    if rows:
+        report_rows(rows)
     total = _total(forecasts, headers)
-    report_cost(total)
+    report_cost(total, "slices and rows" if rows else "slices")
     console.print_json(
         {"todo": [task.id for task in job.todo], "skipped": list(job.skipped)}
         | {"failed": [{"slice": each.id, "error": str(each.error)} for each in job.unusable]}
         | {"scenes": {each.id: [scene.id for scene in each.scenes] for plan in job.plans for each in plan.slices}}
+        | (rows.facts() if rows else {})
         | total
     )
     return 0
@@ -82,6 +139,13 @@ def _table(job: "Job", costs: Mapping[str, "Cost"]) -> Table:
     return table
 
 
+def _table_of_days(found: "RowForecast") -> Table:
+    table = Table("day", "rows", "requests", "MB", box=None, pad_edge=False)
+    for day, each in sorted(found.days.items()):
+        add_row(table, day, each.rows, each.traffic.requests, megabytes(each.traffic.bytes))
+    return table
+
+
 def _others(ids: tuple[str, ...]) -> str:
     return f"{ids[0]} and {len(ids) - 1} more" if ids[1:] else "".join(ids)
 
@@ -91,6 +155,7 @@ def _total(forecasts: "Forecasts", exact: bool) -> dict[str, Any]:
     return {
         **asdict(forecasts.total),
         "exact": exact,
+        "tiles": forecasts.tiles,
         "peak_bytes": max((cost.peak_bytes for cost in costs.values()), default=0),
         "output_bytes": sum(cost.output_bytes for cost in costs.values()),
         "by_gdal": sum(cost.by_gdal for cost in costs.values()),

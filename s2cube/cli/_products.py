@@ -10,9 +10,8 @@ from s2cube.cli._flags import (
     load_settings,
     set_up_console,
 )
-from s2cube.cli._reports import SliceBar, report_composites, report_table
+from s2cube.cli._reports import report_composites, report_table, shown
 from s2cube.errors import SliceError
-from s2cube.progress_bar import columns
 
 
 def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
@@ -21,8 +20,8 @@ def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: 
     settings = load_settings(flags, config)
     from s2cube.zonal.tabulate import tabulate
 
-    with console.progress(*columns()) as progress:
-        summary = tabulate(settings, SliceBar(progress))
+    with shown(console, settings, "rows") as bar:
+        summary = tabulate(settings, bar)
     report_table(summary, settings)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0
@@ -34,8 +33,8 @@ def composite(*, flags: CompositeFlags = None, config: ConfigFile = None, consol
     settings = load_settings(flags, config)
     from s2cube.composites.compute_composites import compute_composites
 
-    with console.progress(*columns()) as progress:
-        summary = compute_composites(settings, SliceBar(progress))
+    with shown(console, settings) as bar:
+        summary = compute_composites(settings, bar)
     report_composites(summary, settings)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0

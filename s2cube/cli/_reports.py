@@ -1,6 +1,9 @@
 """Report jobs, runs and outputs to people: progress bars and messages on stderr."""
 
 import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +11,7 @@ from rich.progress import Progress
 
 from s2cube import progress_bar
 from s2cube.cli._console import local_time, log, megabytes, print_notice
+from s2cube.cli._flags import Console
 from s2cube.config.sections import JobConfig
 from s2cube.errors import redact
 
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import Summary, TableSummary
     from s2cube.scenes.time_slice import UnusableSlice
-    from s2cube.storage.record import Record
+    from s2cube.storage.record import Record, Unit
+    from s2cube.zonal.forecast_rows import RowForecast
 
 
 class SliceBar(progress_bar.SliceBar):
@@ -32,7 +37,28 @@ class SliceBar(progress_bar.SliceBar):
     def summary(self) -> str:
         """Progress of the run as text."""
         failed = f", {self.failed} FAILED" if self.failed else ""
-        return f"{self.written} of {self.total} slices written{failed}"
+        return f"{self.written} of {self.total} {self.unit} written{failed}"
+
+
+@contextmanager
+def shown(console: Console, config: JobConfig, unit: "Unit" = "slices") -> Iterator[SliceBar]:
+    """Show the progress of a run during a block. If the run is stopped, report what it has written.
+
+    Parameters
+    ----------
+    unit
+        What the run computes.
+    """
+    with console.progress(*progress_bar.columns()) as progress:
+        bar = SliceBar(progress)
+        try:
+            yield bar
+        except KeyboardInterrupt as interrupted:
+            if bar.total:
+                print_notice(bar.summary)
+            # The command line prints the arguments after the number of the signal.
+            advice = how_to_continue(config, unit)
+            raise KeyboardInterrupt(*(interrupted.args or (signal.SIGINT,)), advice) from None
 
 
 class ByteBar:
@@ -112,19 +138,29 @@ def no_scene_message(config: JobConfig) -> str:
     )
 
 
-def how_to_continue(config: JobConfig) -> str:
-    """Describe what the next run does after this one was stopped."""
+def how_to_continue(config: JobConfig, unit: "Unit" = "slices") -> str:
+    """Describe what the next run does after this one was stopped.
+
+    Parameters
+    ----------
+    unit
+        What the run computes.
+    """
+    if config.job.overwrite and unit == "rows":
+        return "written rows remain, and the same command computes all rows again; without --overwrite it continues"
     if config.job.overwrite:
         return (
             "written slices remain, and the same command recomputes the others; "
             "a run without --overwrite leaves the old images of the others as they are"
         )
-    return "written slices remain, and the same command continues from there"
+    return f"written {unit} remain, and the same command continues from there"
 
 
 def report_summary(summary: "Summary", config: JobConfig) -> None:
     """Report the results of a run."""
     parts = [f"{len(summary.written)} slices written to {config.job.out}"]
+    if summary.rows:
+        parts.append(f"{_rows(summary.rows)} of statistics written")
     if summary.skipped:
         why = (
             "were written before the run stopped"
@@ -137,7 +173,7 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
     if summary.failed:
         retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
         parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
-    if not (summary.written or summary.failed or summary.rejected):
+    if not (summary.written or summary.failed or summary.rejected or summary.rows):
         parts[0] = "Nothing new to do"
     print_notice("; ".join(parts) + ".")
     if summary.requests:
@@ -151,15 +187,21 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         )
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 def report_table(summary: "TableSummary", config: JobConfig) -> None:
     """Report the results of a run that computes statistics."""
     files = "1 file" if len(summary.written) == 1 else f"{len(summary.written)} files"
-    parts = [f"{summary.rows} rows written to {files} in {config.job.out}/statistics" if summary.rows else "No new row"]
+    parts = [f"{_rows(summary.rows)} written to {files} in {config.job.out}" if summary.rows else "No new row"]
     if summary.skipped:
         parts.append(f"{len(summary.skipped)} exist already")
     if summary.failed:
         retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
         parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    if not (summary.rows or summary.skipped or summary.failed):
+        print_notice(no_scene_message(config))
     print_notice("; ".join(parts) + ".")
     if summary.requests:
         print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB.")
@@ -181,15 +223,26 @@ def report_composites(summary: "CompositeSummary", config: JobConfig) -> None:
         print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB{saved}.")
 
 
-def report_cost(total: dict[str, Any]) -> None:
-    """Report the requests, bytes and memory that slices need."""
+def report_rows(found: "RowForecast") -> None:
+    """Report how many rows of statistics a run would compute, and why others cannot be computed."""
+    for error, (count, first) in found.failures.items():
+        rows = first if count == 1 else f"{first} and {count - 1} more"
+        log.error("%s cannot be computed: %s", rows, error, extra={"slice": first})
+    failed = sum(count for count, _ in found.failures.values())
+    unusable = f", {failed} that cannot be computed" if failed else ""
+    areas = "1 area" if found.areas == 1 else f"{found.areas} areas"
+    print_notice(f"{_rows(found.rows)} of {areas} to do, {found.skipped} done{unusable}.")
+
+
+def report_cost(total: dict[str, Any], subject: str = "slices") -> None:
+    """Report the requests, bytes and memory that slices or rows need."""
     if total["requests"]:
         about = "" if total["exact"] else "about "
         files = "1 file" if total["by_gdal"] == 1 else f"{total['by_gdal']} files"
         by_gdal = f", without what GDAL will read from {files}" if total["by_gdal"] else ""
         read, peak, written = (megabytes(total[key]) for key in ("bytes", "peak_bytes", "output_bytes"))
         print_notice(
-            f"The slices need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
+            f"The {subject} need {about}{total['requests']} requests and {about}{read} MB{by_gdal}{_if_shared(total)}; "
             f"about {peak} MB of memory per worker process; and at most {written} MB of output."
         )
 
@@ -208,13 +261,14 @@ def _if_shared(total: dict[str, Any]) -> str:
 def report_record(record: "Record") -> None:
     """Report the progress or the end of a run, and a later run that ended before it wrote anything."""
     progress, is_running = record.progress, record.state == "running"
-    parts = [f"{progress.written} of {progress.total} slices written"]
+    parts = [f"{progress.written} of {progress.total} {progress.unit} written"]
     parts += [f"{progress.failed} FAILED"] if progress.failed else []
     parts += [f"{progress.rejected} rejected"] if progress.rejected else []
     parts += [f"{progress.skipped} existed already"] if progress.skipped else []
     parts += [f"{progress.running} running"] if is_running else []
     if is_running and record.left_s is not None:
-        parts.append(f"{60 * record.pace:.1f} slices per minute, {timedelta(seconds=round(record.left_s))} left")
+        left = timedelta(seconds=round(record.left_s))
+        parts.append(f"{60 * record.pace:.1f} {progress.unit} per minute, {left} left")
     print_notice(f"{record.description}: {', '.join(parts)} ({record.where}, began {local_time(record.started)})")
     if later := record.attempt:
         print_notice(f"A later run wrote nothing: {later.ended} ({later.where}, began {local_time(later.started)})")

@@ -61,12 +61,20 @@ class Block:
         for task in tasks:
             for scene in task.scenes:
                 of_scenes.setdefault(id(scene), []).append(task)
+        # Slices of several days have the same parts: with many parts, their windows take long to compute.
+        known: dict[tuple[int, int, bool], tuple[tuple[int, int], Window]] = {}
         parts: dict[str, dict[tuple[int, int], Window]] = {}
         for file in files:
-            tasks_of_file = of_scenes[id(file.scene)]
-            windows = (self.window(task, file.is_layer, part) for task in tasks_of_file for part in task.parts)
             # Areas that have the same grid need the same window.
-            parts.setdefault(file.asset.href, {}).update({each.flatten(): each for each in windows})
+            windows = parts.setdefault(file.asset.href, {})
+            for task in of_scenes[id(file.scene)]:
+                for part in task.parts:
+                    key = id(part), self.grids[task.id].halo_cells, file.is_layer
+                    if key not in known:
+                        window = self.window(task, file.is_layer, part)
+                        known[key] = window.flatten(), window
+                    place, window = known[key]
+                    windows[place] = window
         return {href: tuple(windows.values()) for href, windows in parts.items()}
 
     def window(self, task: Task, is_layer: bool, part: GeoBox | None = None) -> Window:
@@ -78,10 +86,11 @@ class Block:
             Part of the grid of the area; None: the complete grid.
         """
         own, whole = self.grids[task.id], self.grid
-        geobox = part or task.geobox
+        geobox = task.geobox if part is None else part
         steps, halo, margin = (whole.steps, own.halo_cells, whole.halo_cells) if is_layer else (1, 0, 0)
         row, column = _position(geobox, whole.geobox)
-        height, width = (steps * (length + 2 * halo) for length in geobox.shape)
+        shape, around = geobox.shape, 2 * halo
+        width, height = steps * (shape.x + around), steps * (shape.y + around)
         return Window(steps * (column + margin - halo), steps * (row + margin - halo), width, height)
 
 
@@ -194,9 +203,8 @@ def _stacks(files: Sequence[Read]) -> list[tuple[bool, frozenset[str]]]:
 
 def _position(part: GeoBox, whole: GeoBox) -> tuple[int, int]:
     """Return the row and column at which a grid begins in another one of the same lattice."""
-    cell_m = whole.affine.a
-    (left, top), (whole_left, whole_top) = ((each.affine.c, each.affine.f) for each in (part, whole))
-    return round((whole_top - top) / cell_m), round((left - whole_left) / cell_m)
+    own, around = part.affine, whole.affine
+    return round((around.f - own.f) / around.a), round((own.c - around.c) / around.a)
 
 
 def _union(grids: Sequence[GeoBox]) -> GeoBox:

@@ -11,7 +11,7 @@ from odc.geo.crs import CRS
 from odc.geo.geom import Geometry
 
 from s2cube.area.aoi import AOI, STRAIGHT_M
-from s2cube.area.outline import in_crs, is_bent
+from s2cube.area.outline import is_bent, with_points
 from s2cube.errors import AOIError
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ class Fields:
         if crs == self.crs:
             return self.shapes
         own = CRS(self.crs)
-        found = shapely.transform(self.shapes, _transform(own, crs))
-        for position in np.flatnonzero(is_bent(self.shapes, own)):
-            found[position] = in_crs(Geometry(self.shapes[position], own), crs).geom
-        return found
+        shapes, is_long = self.shapes.copy(), is_bent(self.shapes, own)
+        if is_long.any():
+            shapes[is_long] = with_points(shapes[is_long], own)
+        return shapely.transform(shapes, _transform(own, crs))
 
     def whole_lonlat(self) -> "NDArray[np.object_]":
         """Return the outlines in EPSG:4326, each in one piece, as `AOI.whole_lonlat`: longitudes may exceed 180.

@@ -72,19 +72,20 @@ class Patch:
             See `FieldTask`.
         """
         is_all = len(positions) == len(self.fields)
-        return FieldTask(
+        whole = FieldTask(
             self.aoi,
             self.geobox,
             replace(time_slice, id=f"{self.id}_{self.label(time_slice)}"),
             self.plan.search,
-            # Tasks of all fields share them, so that a batch is small.
-            fields=self.fields if is_all else self.fields.take(positions),
-            digests=self.digests if is_all else self.digests[positions],
+            fields=self.fields,
+            digests=self.digests,
             day=date.fromisoformat(solar_day(time_slice.time, self.plan.aoi.lon)),
             lattice=lattice,
             key=key,
             read=self.parts,
         )
+        # Tasks of all fields share the columns, so that a batch is small.
+        return whole if is_all else whole.part(positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,10 @@ class FieldTask(Task):
     def label(self) -> str:
         """Last part of the ids of the slices: the day, or the scene."""
         return self.id.removeprefix(f"{self.aoi.id}_")
+
+    def part(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> "FieldTask":
+        """Return the work for some of the fields: their positions, or True for each of them."""
+        return replace(self, fields=self.fields.take(positions), digests=self.digests[positions])
 
     def windows(self) -> list[GeoBox]:
         """Return the part of the grid that each field needs."""

@@ -139,11 +139,15 @@ class Forecast:
         return self.config.cluster.threads_on(os.cpu_count() or 1)
 
     def _output_bytes(self, task: Task) -> int:
+        rows_bytes, image = 0, task
         if isinstance(task, FieldTask):
-            return len(task.fields) * (_ROW_BYTES + _VALUE_BYTES * len(value_columns(self.config)))
-        config, cells = self.config.cube, math.prod(task.geobox.shape)
+            rows_bytes = len(task.fields) * (_ROW_BYTES + _VALUE_BYTES * len(value_columns(self.config)))
+            if task.image_task is None:
+                return rows_bytes
+            image = task.image_task
+        config, cells = self.config.cube, math.prod(image.geobox.shape)
         pixel_bytes = np.dtype(config.dtype).itemsize
-        return math.ceil(cells * (len(config.image_bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
+        return rows_bytes + math.ceil(cells * (len(config.image_bands) * pixel_bytes + 1) / FULL_RESOLUTION_SHARE)
 
     def _add(
         self, slice_id: str, files: Sequence[Read], readers: Sequence[AssetReader]

@@ -61,6 +61,18 @@ class Forecasts:
     in_threads: bool = False
     tiles: int = 0
 
+    def __add__(self, other: "Forecasts") -> "Forecasts":
+        """Return the forecast of two parts of a run, which are computed one after the other."""
+        is_known = None not in (self.processes if self.costs else 0, other.processes if other.costs else 0)
+        return Forecasts(
+            self.costs | other.costs,
+            (*self.unusable, *other.unusable),
+            max(self.processes or 0, other.processes or 0) if is_known else None,
+            self.at_most + other.at_most,
+            self.in_threads and other.in_threads,
+            self.tiles + other.tiles,
+        )
+
     @property
     def total(self) -> Traffic:
         """Sum of the slices, if one process computes them."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
@@ -19,6 +19,7 @@ from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
+from s2cube.storage.record import Unit
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Job:
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     in_threads: bool = False
+    unit: ClassVar[Unit] = "slices"
 
     @property
     def total(self) -> int:

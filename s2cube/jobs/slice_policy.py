@@ -53,7 +53,7 @@ class SlicePolicy:
         tasks = tuple(each for each in task.tasks if each.id in again)
         pause_s = retry.SLICES.pause_s(attempt)
         for each in tasks:
-            problem = next(result.failure.error for result in returned if result.slice == each.id and result.failure)
+            problem = next(result.passing.error for result in returned if result.slice == each.id and result.passing)
             _log_retry(each, pause_s, problem)
         batch = Batch(tasks)
         final = [each for each in returned if each.slice not in again]

@@ -4,11 +4,15 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pystac
 
 from s2cube.errors import SliceError
-from s2cube.scenes.scene import acquired, cloud_cover, granule, item_href, processed, sort_key, tile
+from s2cube.scenes.scene import acquired, cloud_cover, footprint, granule, item_href, processed, sort_key, tile
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,16 @@ class SceneFacts:
             return tile(self.item)
         except SliceError:
             return ""
+
+    @cached_property
+    def footprint(self) -> "BaseGeometry":
+        """See `scene.footprint`; empty if it is unknown."""
+        import shapely
+
+        try:
+            return footprint(self.item)
+        except SliceError:
+            return shapely.Polygon()
 
     @cached_property
     def cloud_percent(self) -> float | None:

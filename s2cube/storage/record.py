@@ -16,6 +16,9 @@ from s2cube.storage.layout import RUN
 
 RunState = Literal["submitted", "running", "done", "failed", "stopped"]
 
+Unit = Literal["slices", "rows"]
+"""What a run computes: images of time slices, or rows of the table of statistics."""
+
 DEAD_S = 30
 """A run without a heartbeat for this time (ten intervals, because a store may be slow) is considered dead."""
 
@@ -28,7 +31,7 @@ _MOST = 10**9
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a run: numbers of time slices.
+    """The progress of a run: numbers of time slices, or of rows of statistics.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ class Progress:
         Slices that existed before the run. They are not part of the total.
     began
         Time at which the first slice was submitted, RFC 3339, UTC; empty before that.
+    unit
+        What the numbers count.
     """
 
     total: int = 0
@@ -47,6 +52,7 @@ class Progress:
     running: int = 0
     skipped: int = 0
     began: str = ""
+    unit: Unit = "slices"
 
     @property
     def over(self) -> int:
@@ -187,7 +193,7 @@ class Record:
         if self.is_open and not self.is_alive:
             return f"failed (no heartbeat for {self._silence_s:.0f} s; run again to continue)"
         if self.is_open and not self.has_begun:
-            return "running (no slice has begun yet)"
+            return f"running (no {self.progress.unit[:-1]} has begun yet)"
         if self.state == "stopped":
             return "stopped (run again to continue)"
         return f"{self.state} ({self.error})" if self.error else self.state

@@ -17,7 +17,7 @@ from s2cube.errors import OutputError
 from s2cube.fields.fields import Fields
 from s2cube.storage.layout import AREAS
 from s2cube.storage.output import Output
-from s2cube.tables.table import squares_of
+from s2cube.tables.table import Table, squares_of
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _BBOX = pa.struct([(name, pa.float64()) for name in _EDGES])
@@ -26,47 +26,43 @@ GEOMETRY_COLUMNS = ("geometry", "bbox")
 """Columns of the file that are neither the id nor those of the user's file."""
 
 
-def write_areas(output: Output, groups: Iterable[tuple[Fields, pa.Table]]) -> dict[str, str]:
+def write_areas(output: Output, groups: Iterable[tuple[Fields, pa.Table]]) -> None:
     """Add fields to the file, with the columns of the file that they come from.
 
     Fields of earlier runs remain, unless their ids are the same. Outlines are in degrees, cut at the antimeridian.
+    Rows of fields that are in another square now (see `table.squares_of`) are moved there first.
 
     Parameters
     ----------
     groups
         Fields, and a table with their other columns.
 
-    Returns
-    -------
-    dict
-        The old square (see `table.squares_of`) of each field that was in another one before, by its id.
-
     Raises
     ------
     OutputError
-        If the existing file is no GeoParquet file of s2cube.
+        If the existing file is no GeoParquet file of s2cube, or a file of the table is no table.
     WriteError
         If the file cannot be written.
     """
     parts = [_rows(fields, columns) for fields, columns in groups]
     if not parts:
-        return {}
-    old, moved = _read(output), {}
-    if old is not None:
-        new = pa.concat_tables([each.select(["aoi", "bbox"]) for each in parts])
-        moved = _moved(old, new)
+        return
+    if (old := _read(output)) is not None:
+        new = pa.concat_tables([each.select(["aoi", *GEOMETRY_COLUMNS]) for each in parts])
+        # The file is written afterwards: if the run is killed, the next one moves the rows.
+        Table(output).move(_moved(old, new))
         parts.insert(0, old.filter(pc.invert(pc.is_in(old["aoi"], new["aoi"]))))
     rows = _joined([each for each in parts if each.num_rows])
     content = BytesIO()
     pq.write_table(rows.replace_schema_metadata({b"geo": _metadata(rows)}), content, compression="zstd")
     output.fence.check()
     output.destination.put(AREAS, content.getvalue())
-    return moved
 
 
 def _rows(fields: Fields, columns: pa.Table) -> pa.Table:
     shapes = _lonlat(fields)
-    content = {"aoi": pa.array(fields.ids, pa.string()), **{name: columns[name] for name in columns.column_names}}
+    others = [name for name in columns.column_names if name.casefold() != "aoi"]
+    content = {"aoi": pa.array(fields.ids, pa.string()), **{name: columns[name] for name in others}}
     content["geometry"] = pa.array(shapely.to_wkb(shapes), pa.binary())
     content["bbox"] = pa.StructArray.from_arrays(list(map(pa.array, shapely.bounds(shapes).T)), fields=list(_BBOX))
     return pa.table(content)
@@ -94,14 +90,20 @@ def _read(output: Output) -> pa.Table | None:
     return rows.replace_schema_metadata(None)
 
 
-def _moved(old: pa.Table, new: pa.Table) -> dict[str, str]:
-    """Return the old squares of fields that are in another square now."""
-    before, now = (dict(_squares(each)) for each in (old, new))
-    return {name: before[name] for name, square in now.items() if before.get(name, square) != square}
+def _moved(old: pa.Table, new: pa.Table) -> dict[str, tuple[str, str]]:
+    """Return the old and the new square of fields that are in another square now, by their ids."""
+    common = pc.is_in(old["aoi"], new["aoi"].combine_chunks())
+    before, now = (dict(_squares(each)) for each in (old.filter(common), new))
+    return {name: (square, now[name]) for name, square in before.items() if now[name] != square}
 
 
 def _squares(rows: pa.Table) -> Iterator[tuple[str, str]]:
     bounds = np.column_stack([pc.struct_field(rows["bbox"], name).to_numpy() for name in _EDGES])
+    for position in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180).tolist():
+        # The field is cut at the antimeridian. Its square is that of the field in one piece.
+        parts = shapely.bounds(shapely.get_parts(shapely.from_wkb(rows["geometry"][position].as_py())))
+        parts[parts[:, 0] < 0, ::2] += 360
+        bounds[position, ::2] = parts[:, 0].min(), parts[:, 2].max()
     return zip(rows["aoi"].to_pylist(), squares_of(bounds), strict=True)
 
 

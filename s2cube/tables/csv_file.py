@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from s2cube.errors import WriteError
 from s2cube.storage.layout import STATISTICS_CSV
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, schema
 from s2cube.tables.table import Table
@@ -31,9 +32,13 @@ def write_csv(table: Table) -> str:
     with destination.staging() as folder:
         path = Path(folder) / STATISTICS_CSV
         texts = pa.schema([(each.name, _TEXTS.get(each.name, each.type)) for each in wanted])
-        with csv.CSVWriter(path, texts, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
-            for part in table.parts():
-                writer.write_table(_as_texts(part, wanted).cast(texts))
+        try:
+            with csv.CSVWriter(path, texts, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
+                for part in table.parts():
+                    writer.write_table(_as_texts(part, wanted).cast(texts))
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error})"
+            raise WriteError(str(path), problem, "Free disk space there, then run again") from None
         table.output.fence.check()
         destination.put(STATISTICS_CSV, path)
     return f"{destination.address}/{STATISTICS_CSV}"

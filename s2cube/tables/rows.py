@@ -90,19 +90,21 @@ class Recipe:
     key: str
 
     @classmethod
-    def of(cls, outline: str, time_slice: TimeSlice, lattice: str, key: str) -> "Recipe":
-        """Return the recipe of a field and a slice.
+    def of_fields(cls, outlines: Sequence[str], time_slice: TimeSlice, lattice: str, key: str) -> list["Recipe"]:
+        """Return the recipes of fields and a slice.
 
         Parameters
         ----------
+        outlines
+            Digest of the outline of each field.
         lattice
             See `recipe.lattice_part`.
         """
-        pixels, processing = (
-            hashlib.sha256(f"{outline} {lattice} {each}".encode()).hexdigest()[: cls.LENGTH]
-            for each in (time_slice.sources, time_slice.processing)
-        )
-        return cls(pixels, processing, outline, key)
+        sources, processing = (f" {lattice} {each}".encode() for each in (time_slice.sources, time_slice.processing))
+        texts = [each.encode() for each in outlines]
+        pixels = [hashlib.sha256(each + sources).hexdigest()[: cls.LENGTH] for each in texts]
+        without_files = [hashlib.sha256(each + processing).hexdigest()[: cls.LENGTH] for each in texts]
+        return [cls(*parts, key) for parts in zip(pixels, without_files, outlines, strict=True)]
 
     @classmethod
     def parse(cls, text: str) -> "Recipe":

@@ -1,7 +1,7 @@
 """The table of statistics in an output: Parquet files, one for each square of the map and each month."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -15,7 +15,7 @@ from s2cube.errors import OutputError
 from s2cube.storage.layout import STATISTICS
 from s2cube.storage.output import Output
 from s2cube.tables._merge import merged
-from s2cube.tables.rows import Key, Recipe
+from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, Key, Recipe
 
 _SQUARE_DEG = 0.5
 """Side of a square, degrees: some 55 km, about as large as a block. It depends on nothing but the field, so that every
@@ -44,7 +44,9 @@ class StoredRow:
 
     def has(self, recipe: Recipe, key: Key) -> bool:
         """Return whether the row has the values of a recipe, in all columns of a key."""
-        return self.recipe.pixels == recipe.pixels and self.key is not None and {*key.columns} <= {*self.key.columns}
+        if self.recipe.pixels != recipe.pixels or self.key is None:
+            return False
+        return self.key.columns == key.columns or {*key.columns} <= {*self.key.columns}
 
 
 def squares_of(bounds_lonlat: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -76,7 +78,10 @@ class Table:
         """Read what is known of the rows in some squares, by the id of the slice."""
         found: dict[str, StoredRow] = {}
         for name in self.files():
-            if _square(name) in squares and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None:
+            if (
+                _square_and_month(name)[0] in squares
+                and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None
+            ):
                 keys = _keys(rows)
                 recipes = map(Recipe.parse, rows["recipe"].to_pylist())
                 columns = (rows["slice"].to_pylist(), recipes, rows["scenes"].to_pylist())
@@ -112,14 +117,25 @@ class Table:
         self._write(name, content, known)
         return f"{self.output.destination.address}/{name}"
 
-    def remove(self, square: str, month: str, slice_ids: Sequence[str]) -> None:
-        """Remove rows, if they are there: their field belongs to another square now."""
-        name = _name(square, month)
-        rows = self._read(name)
-        if rows is not None:
-            is_gone = pc.is_in(rows["slice"], pa.array(slice_ids, pa.string()))
-            if pc.any(is_gone).as_py():
-                self._write(name, rows.filter(pc.invert(is_gone)), _keys(rows))
+    def move(self, squares: Mapping[str, tuple[str, str]]) -> None:
+        """Move rows of fields to other squares. If it is interrupted and called again, the result is the same.
+
+        Parameters
+        ----------
+        squares
+            Old and new square of each field, by its id.
+        """
+        old_squares = {old for old, _ in squares.values()}
+        for name in self.files() if squares else ():
+            square, month = _square_and_month(name)
+            if square not in old_squares or (rows := self._read(name)) is None:
+                continue
+            places = [squares.get(each, ("", "")) for each in rows["aoi"].to_pylist()]
+            targets = np.array([new if old == square else "" for old, new in places], object)
+            for target in sorted({*targets} - {""}):
+                self.put(target, month, rows.filter(pa.array(targets == target)), _keys(rows).values())
+            if (targets != "").any():
+                self._write(name, rows.filter(pa.array(targets == "")), _keys(rows))
 
     def parts(self) -> Iterator[pa.Table]:
         """Read the table, file by file."""
@@ -127,20 +143,31 @@ class Table:
 
     def schemas(self) -> Iterator[pa.Schema]:
         """Read the schema of each file."""
-        for name in self.files():
-            if (content := self.output.destination.read(name)) is not None:
-                yield pq.read_schema(BytesIO(content))
+        yield from (file.schema_arrow for name in self.files() if (file := self._open(name)) is not None)
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        file = self._open(name)
+        try:
+            return file and file.read(columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise self._error(name, error) from None
+
+    def _open(self, name: str) -> pq.ParquetFile | None:
         content = self.output.destination.read(name)
         if content is None:
             return None
         try:
-            return pq.read_table(BytesIO(content), columns=columns)
+            file = pq.ParquetFile(BytesIO(content))
+            if missing := {*FIELD_COLUMNS, *SOURCE_COLUMNS} - {*file.schema_arrow.names}:
+                raise pa.ArrowInvalid(f"it has no column {min(missing)}")
         except (pa.ArrowException, OSError) as error:
-            problem = f"is not a table of s2cube ({error})"
-            remedy = "Remove the file: the next run computes its rows again"
-            raise OutputError(f"{self.output.destination.address}/{name}", problem, remedy) from None
+            raise self._error(name, error) from None
+        return file
+
+    def _error(self, name: str, error: Exception) -> OutputError:
+        problem = f"is not a table of s2cube ({error})"
+        remedy = "Remove the file: the next run computes its rows again"
+        return OutputError(f"{self.output.destination.address}/{name}", problem, remedy)
 
     def _write(self, name: str, rows: pa.Table, keys: Mapping[str, Key]) -> None:
         self.output.fence.check()
@@ -161,8 +188,9 @@ def _name(square: str, month: str) -> str:
     return f"{STATISTICS}/{square}_{month}.parquet"
 
 
-def _square(name: str) -> str:
-    return name.removeprefix(f"{STATISTICS}/").partition("_")[0]
+def _square_and_month(name: str) -> tuple[str, str]:
+    square, _, month = name.removeprefix(f"{STATISTICS}/").removesuffix(".parquet").partition("_")
+    return square, month
 
 
 def _keys(rows: pa.Table) -> dict[str, Key]:

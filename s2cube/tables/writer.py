@@ -1,13 +1,18 @@
 """Write rows to the table of statistics, some at a time."""
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s2cube.errors import S2CubeError
 from s2cube.tables.rows import Key
 from s2cube.tables.table import Table
+
+log = logging.getLogger(__name__)
 
 _MOST_ROWS = 500_000
 """Number of rows that are kept in memory until they are written: some 100 MB."""
@@ -25,8 +30,6 @@ class TableWriter:
         Key of the rows.
     squares
         Square of each field, by its id.
-    moved
-        Old square of each field that was in another one before, see `areas_file.write_areas`.
 
     Attributes
     ----------
@@ -36,8 +39,8 @@ class TableWriter:
         Paths of the files that were written.
     """
 
-    def __init__(self, table: Table, key: Key, squares: Mapping[str, str], moved: Mapping[str, str]) -> None:
-        self._table, self._key, self._squares, self._moved = table, key, squares, moved
+    def __init__(self, table: Table, key: Key, squares: Mapping[str, str]) -> None:
+        self._table, self._key, self._squares = table, key, squares
         self._waiting: list[pa.Table] = []
         self._count = 0
         self._written_s = time.monotonic()
@@ -64,18 +67,26 @@ class TableWriter:
         for each in pc.unique(files).to_pylist():
             square, month = each.split(" ")
             part = rows.filter(pc.equal(files, each))
-            self._remove_old(month, part)
             self.files.add(self._table.put(square, month, part, [self._key]))
             self.rows += part.num_rows
         self._waiting, self._count, self._written_s = [], 0, time.monotonic()
 
-    def _remove_old(self, month: str, rows: pa.Table) -> None:
-        """Remove the old rows of fields that were in another square before."""
-        if not self._moved:
-            return
-        of_squares: dict[str, list[str]] = {}
-        for name, slice_id in zip(rows["aoi"].to_pylist(), rows["slice"].to_pylist(), strict=True):
-            if name in self._moved:
-                of_squares.setdefault(self._moved[name], []).append(slice_id)
-        for square, slice_ids in of_squares.items():
-            self._table.remove(square, month, slice_ids)
+    @contextmanager
+    def flushed(self) -> Iterator[None]:
+        """Write the rows at the end of a block, even if it raises an error. That error is raised, not a later one.
+
+        Raises
+        ------
+        WriteError
+            If the rows cannot be written.
+        """
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.flush()
+            except S2CubeError as later:
+                if str(later) != str(error):
+                    log.warning("%s", later)
+            raise
+        self.flush()

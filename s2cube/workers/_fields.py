@@ -1,7 +1,7 @@
 """Compute the rows of the table of statistics for one patch of fields and one time slice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import SliceError
 from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import index_values
+from s2cube.kernels.mask import final_qa
 from s2cube.products.coverage import Coverage, coverage
 from s2cube.products.field_statistics import field_statistics, weighted_share
 from s2cube.scenes.assets import bands_read
@@ -51,17 +52,18 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
     weights, cells = _weights(task)
     if errors:
         whole = np.array([at for at in range(len(task.fields)) if at not in errors], np.intp)
-        task = replace(task, fields=task.fields.take(whole), digests=task.digests[whole])
+        task = task.part(whole)
         weights, cells = weights.take(whole), cells[whole]
     is_valid = np.logical_and.reduce(np.isfinite(image.bands))
     cube, written = config.cube, len(config.cube.bands)
     values = np.concatenate([image.bands[:written], index_values(image.bands, bands_read(cube), cube.indices)])
-    is_observed = image.reasons != QA.NO_DATA
+    # A cell is cloud or not as in the QA image: it is clear if it is valid, whatever masks say.
+    qa = final_qa(~is_valid, image.reasons)
     clear = weighted_share(is_valid, weights)
     cloud = np.full(len(task.fields), np.nan)
     if masks_cloud(cube.mask, cube.mask_classes):
-        observed = weighted_share(is_observed, weights)
-        np.divide(100 * weighted_share(image.reasons == QA.CLOUD, weights), observed, out=cloud, where=observed > 0)
+        observed = weighted_share(qa != QA.NO_DATA, weights)
+        np.divide(100 * weighted_share(qa == QA.CLOUD, weights), observed, out=cloud, where=observed > 0)
     statistics = field_statistics(values, weights, config.table.chosen)
     names = cube.image_bands
     day = DayRows(
@@ -74,7 +76,7 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
         clear_percent=np.minimum(100 * clear / cells, 100),
         cloud_percent=cloud,
         values={f"{name}_{each}": found[at] for each, found in statistics.items() for at, name in enumerate(names)},
-        recipes=[str(Recipe.of(outline, task.slice, task.lattice, task.key)) for outline in task.digests],
+        recipes=list(map(str, Recipe.of_fields(task.digests.tolist(), task.slice, task.lattice, task.key))),
     )
     return table_of([day], value_columns(config))
 

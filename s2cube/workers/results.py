@@ -92,9 +92,14 @@ class SliceResult:
         return int(self.rows.num_rows)
 
     @property
+    def passing(self) -> SliceFailure | None:
+        """A failure of the slice, or of a field, that another attempt may not have; None if there is none."""
+        return next((each for each in self.all_failures if each.may_pass), None)
+
+    @property
     def may_pass(self) -> bool:
         """Whether the slice, or a field, failed and another attempt may succeed."""
-        return any(each.may_pass for each in self.all_failures)
+        return self.passing is not None
 
 
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:

@@ -1,27 +1,24 @@
 """Plan the statistics of fields: find the scenes of each field, and compare with the rows of the table."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 
 import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
+from odc.geo.crs import CRS
 
 from s2cube.area.aoi import AOI
-from s2cube.area.grid import aoi_geobox
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import solar_day, timestamp
-from s2cube.errors import SliceError
 from s2cube.fields.division import crs_of_fields, patches
 from s2cube.fields.fields import Fields
 from s2cube.fields.join import join, same_scenes
-from s2cube.fields.patches import FieldTask, Patch
+from s2cube.fields.patches import FieldTask, Patch, grid_of
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.recipe import lattice_part
-from s2cube.scenes.scene import footprint
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn
 from s2cube.scenes.time_slice import Plan, TimeSlice
@@ -49,6 +46,8 @@ class FieldPlans:
         Ids of the slices whose rows are there.
     failures
         Slices that cannot be computed.
+    without_scenes
+        Number of fields that no scene meets.
     """
 
     config: JobConfig
@@ -57,10 +56,13 @@ class FieldPlans:
     todo: list[FieldTask] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failures: list[SliceFailure] = field(default_factory=list)
+    without_scenes: int = 0
     _losing: list["_Losing"] = field(default_factory=list)
 
     def add(self, patch: Patch) -> None:
         """Add the slices of a patch."""
+        if not patch.plan.slices and not patch.plan.unusable:
+            self.without_scenes += len(patch.fields)
         for each in patch.plan.unusable:
             failed_at = timestamp(timespec="seconds")
             self.failures += [
@@ -71,53 +73,72 @@ class FieldPlans:
             self._add_slice(patch, time_slice)
 
     def _add_slice(self, patch: Patch, time_slice: TimeSlice) -> None:
-        todo, lost = [], set[str]()
+        todo: dict[int, frozenset[str]] = {}
         found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
-        ids = slice_ids(patch.fields.ids, patch.label(time_slice))
         lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
-        for position, (slice_id, outline) in enumerate(zip(ids, patch.digests, strict=True)):
+        if not self.stored or self.config.job.overwrite:
+            self.todo.append(patch.task(time_slice, np.arange(len(patch.fields)), lattice, self.key.id))
+            return
+        ids = slice_ids(patch.fields.ids, patch.label(time_slice))
+        recipes = Recipe.of_fields(patch.digests.tolist(), time_slice, lattice, self.key.id)
+        for position, (slice_id, recipe) in enumerate(zip(ids, recipes, strict=True)):
             row = self.stored.get(slice_id)
-            if row is None or self.config.job.overwrite:
-                todo.append(position)
-            elif row.has(Recipe.of(outline, time_slice, lattice, self.key.id), self.key):
+            if row is None:
+                todo[position] = frozenset()
+            elif row.has(recipe, self.key):
                 self.skipped.append(slice_id)
             else:
-                todo.append(position)
-                if row.key and row.key.settings == self.key.settings and row.recipe.outline == outline:
-                    lost |= {*row.scenes} - found
+                is_alike = row.key and row.key.settings == self.key.settings and row.recipe.outline == recipe.outline
+                todo[position] = frozenset({*row.scenes} - found) if is_alike else frozenset()
         if todo:
-            task = patch.task(time_slice, np.array(todo, np.intp), lattice, self.key.id)
-            if lost:
-                self._losing.append(_Losing(task, frozenset(lost)))
+            task = patch.task(time_slice, np.array([*todo], np.intp), lattice, self.key.id)
+            if any(todo.values()):
+                self._losing.append(_Losing(task, tuple(todo.values())))
             else:
                 self.todo.append(task)
 
-    def decide_on_lost_scenes(self, catalogue: Catalogue) -> None:
-        """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes."""
+    def decide_on_lost_scenes(self, catalogue: Callable[[], Catalogue]) -> None:
+        """Keep rows whose new ones would lack scenes, unless the catalogue has withdrawn the scenes.
+
+        Parameters
+        ----------
+        catalogue
+            Returns the catalogue. It is called only if there are such rows.
+        """
         if not self._losing:
             return
-        lost = frozenset[str]().union(*(each.lost for each in self._losing))
+        lost = frozenset[str]().union(*(each for losing in self._losing for each in losing.lost))
         known = self._losing[0].task.scenes[0].id
-        withdrawn = find_withdrawn(lost, known, self.config.search, catalogue)
-        kept = [each for each in self._losing if not each.lost <= withdrawn]
-        self.todo += [each.task for each in self._losing if each.lost <= withdrawn]
-        self.skipped += [name for each in kept for name in slice_ids(each.task.fields.ids, each.task.label)]
+        withdrawn = find_withdrawn(lost, known, self.config.search, catalogue())
+        kept: list[str] = []
+        for each in self._losing:
+            is_kept = np.array([not of_row <= withdrawn for of_row in each.lost])
+            kept += compress(slice_ids(each.task.fields.ids, each.task.label), is_kept)
+            if not is_kept.all():
+                self.todo.append(each.task.part(~is_kept))
+        self.skipped += kept
         if kept:
             log.warning(
                 "%s and %d other rows stay as they are: new rows would lack scenes, such as %s, which the search does "
                 "not find, though the catalogue has not withdrawn them. --overwrite computes the rows from the scenes "
                 "that are found",
-                kept[0].task.id, sum(len(each.task.fields) for each in kept) - 1, min(kept[0].lost),
+                kept[0], len(kept) - 1, min(lost - withdrawn),
             )  # fmt: skip
         self._losing = []
 
 
 @dataclass(frozen=True)
 class _Losing:
-    """A task whose rows would lack scenes that the rows in the table have."""
+    """A task of which some rows would lack scenes that the rows in the table have.
+
+    Parameters
+    ----------
+    lost
+        The scenes that each row would lack.
+    """
 
     task: FieldTask
-    lost: frozenset[str]
+    lost: tuple[frozenset[str], ...]
 
 
 def scenes_of(squares: Sequence[AOI], config: JobConfig, catalogue: Catalogue) -> list[SceneFacts]:
@@ -142,8 +163,8 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
         Scenes that may meet them.
     """
     # A scene whose footprint is unknown may cover every field.
-    footprints = footprints_of(scenes)
-    everywhere = [scene for scene, outline in zip(scenes, footprints, strict=True) if outline.is_empty]
+    footprints = [each.footprint for each in scenes]
+    everywhere = [each for each in scenes if each.footprint.is_empty]
     numbers, sets = same_scenes(*join(fields, footprints), len(fields))
     crs_of = crs_of_fields(fields, config.cube.crs)
     order = np.argsort(numbers, kind="stable")
@@ -153,17 +174,6 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
             some = fields.take(group[crs_of[group] == crs])
             for part, plan in _plans(some, str(crs), chosen, planner, config):
                 yield from patches(part, plan, config.cube)
-
-
-def footprints_of(scenes: Sequence[SceneFacts]) -> list[BaseGeometry]:
-    """Return the footprints of scenes, degrees. That of a scene is empty if it is unknown."""
-    found = []
-    for scene in scenes:
-        try:
-            found.append(footprint(scene.item))
-        except SliceError:
-            found.append(shapely.Polygon())
-    return found
 
 
 def _plans(
@@ -185,7 +195,8 @@ def _plans(
 
 
 def _plan(aoi: AOI, crs: str, scenes: Sequence[SceneFacts], planner: Planner, config: JobConfig) -> Plan:
-    geobox = aoi_geobox(aoi, config.cube.crs, config.cube.resolution_m)
+    # Patches have grids of their own. They need only the CRS of this one.
+    geobox = grid_of(np.array([0, 0, 1, 1]), config.cube.resolution_m, CRS(crs))
     found = planner.slices(scenes, aoi.id, aoi.lon, crs, "")
     return narrow(Plan(aoi, geobox, *found), config.search)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.aoi import AOI
@@ -80,19 +81,24 @@ class Source:
         if not len(batch.fields):
             return
         self.count += len(batch.fields)
-        bounds, names = batch.fields.bounds_lonlat, squares_of(batch.fields.bounds_lonlat)
-        for name in {*names}:
-            of_square = bounds[names == name]
-            low, high = of_square[:, :2].min(axis=0), of_square[:, 2:].max(axis=0)
-            if name in self.boxes:
-                known = np.array(self.boxes[name])
-                low, high = np.minimum(low, known[:2]), np.maximum(high, known[2:])
-            self.boxes[name] = (*low.tolist(), *high.tolist())
+        names, numbers = np.unique(squares_of(batch.fields.bounds_lonlat).astype(str), return_inverse=True)
+        self._extend_boxes(names.tolist(), batch.fields.bounds_lonlat, numbers)
         keys = np.array([f"{name} {batch.fields.crs}" for name in names])
-        for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
-            self._sizes[str(key)] = self._sizes.get(str(key), 0) + int(count)
+        for key, count in zip(keys.tolist(), np.bincount(numbers).tolist(), strict=True):
+            self._sizes[key] = self._sizes.get(key, 0) + count
+        keys = keys[numbers]
         self.spool.add(batch.fields, keys)
         self.columns.append((batch.fields, batch.attributes))
+
+    def _extend_boxes(self, names: list[str], bounds: NDArray[np.float64], numbers: NDArray[np.intp]) -> None:
+        """Extend the boxes of squares. Each name is the square of the boxes with its number."""
+        order = np.argsort(numbers, kind="stable")
+        first = np.searchsorted(numbers[order], np.arange(len(names)))
+        low = np.minimum.reduceat(bounds[order, :2], first)
+        high = np.maximum.reduceat(bounds[order, 2:], first)
+        for name, box in zip(names, np.hstack([low, high]).tolist(), strict=True):
+            west, south, east, north = self.boxes.get(name, box)
+            self.boxes[name] = (min(west, box[0]), min(south, box[1]), max(east, box[2]), max(north, box[3]))
 
 
 def read_source(
@@ -118,12 +124,20 @@ def read_source(
         remedy = "Name your areas by --aoi: a vector file, west,south,east,north in degrees, or WKT"
         raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
     area = job.aoi if area is None else area
-    reserved = {*FIELD_COLUMNS, *SOURCE_COLUMNS, *GEOMETRY_COLUMNS, *value_columns(config)} - {job.aoi_id}
+    reserved = reserved_columns(config)
     boxes = None if within is None else [each.bounds for each in within if not each.is_empty]
     access = read_access(config.read)
     for batch in read_fields(area, job.aoi_id, layer=job.aoi_layer, within=boxes, access=access):
         check_columns(batch.attributes.column_names, reserved, str(job.aoi))
         source.add(batch)
     if source.failures and not source.count:
-        raise AOIError(str(job.aoi), f"has no usable area: {source.failures[0].error}", "Repair the geometries")
+        where = "" if within is None else " where there are scenes"
+        raise AOIError(str(job.aoi), f"has no usable area{where}: {source.failures[0].error}", "Repair the geometries")
     return source
+
+
+def reserved_columns(config: JobConfig) -> set[str]:
+    """Return the names of columns that a file of areas must not have, because s2cube writes such columns."""
+    names = {*FIELD_COLUMNS, *SOURCE_COLUMNS, *GEOMETRY_COLUMNS, *value_columns(config)}
+    # The column of the ids may have the name that it gets.
+    return names - {"aoi"} if (config.job.aoi_id or "").casefold() == "aoi" else names

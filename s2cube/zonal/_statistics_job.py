@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError
@@ -13,6 +13,7 @@ from s2cube.jobs.job import Job
 from s2cube.scenes.time_slice import UnusableSlice
 from s2cube.sentinel2 import class_band_of
 from s2cube.storage.failures import SliceFailure
+from s2cube.storage.record import Unit
 from s2cube.tables.rows import Key, slice_ids, value_columns
 from s2cube.tables.table import squares_of
 from s2cube.workers.results import failures_of
@@ -30,16 +31,26 @@ class StatisticsJob(Job):
         Rows that cannot be computed.
     fields
         The fields of each CRS.
+    without_scenes
+        Number of fields that no scene meets.
     """
 
     key: Key = field(kw_only=True)
     failures: tuple[SliceFailure, ...] = ()
     fields: tuple[Fields, ...] = ()
+    without_scenes: int = 0
+    unit: ClassVar[Unit] = "rows"
 
     @cached_property
     def row_ids(self) -> list[str]:
         """Ids of the slices of the rows that will be computed."""
         return [name for task in self._tasks for name in slice_ids(task.fields.ids, task.label)]
+
+    @property
+    def replaced_failures(self) -> set[str]:
+        """Ids in the list of failures that this run replaces: of rows, and of areas that could not be used before."""
+        areas = (name for each in self.fields for name in each.ids)
+        return {*areas, *self.skipped, *self.row_ids, *(each.slice for each in self.failures)}
 
     @property
     def rows(self) -> int:

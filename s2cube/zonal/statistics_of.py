@@ -26,7 +26,8 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
     *,
     aoi_id: str | None = None,
     aoi_crs: object = None,
-    bands: str | Sequence[str] = ("red", "green", "blue", "nir", "swir16"),
+    bands: str | Sequence[str] | None = ("red", "green", "blue", "nir", "swir16"),
+    indices: str | Sequence[str] | None = (),
     statistics: str | Sequence[str] = ("mean", "std", "median"),
     crs: str | int = "auto",
     resolution: float = 30,
@@ -59,7 +60,9 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
     aoi_crs
         CRS of geometries that have none of their own; default: degrees (EPSG:4326).
     bands
-        Names of bands of reflectance.
+        Names of bands of reflectance. ``none``, None or an empty list: only indices.
+    indices
+        Names of spectral indices, as in `open_cube`. The bands that they need are read.
     statistics
         ``mean``, ``std``, ``median``, ``min``, ``max``, ``count``, and ``p0`` to ``p100`` for percentiles.
     crs, resolution, quality, offset, mask, mask_classes, max_cloud_probability, max_snow_probability
@@ -73,9 +76,9 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
         One row for each area and slice whose footprints meet the area, sorted by area and date. Columns: `aoi`,
         `slice`, `date` (solar day), `time` (UTC, of the earliest scene), `cells` (the area in cells of the grid),
         `clear_percent` (share of the area that is valid in every band), `cloud_percent` (share of cloud in what was
-        observed), ``<band>_<statistic>`` (float32 reflectance), `scenes` (their ids) and `recipe` (a digest of what the
-        values are computed from). A value is missing where nothing is valid, `cloud_percent` also where no mask looks
-        for cloud.
+        observed), ``<band or index>_<statistic>`` (float32, bands as reflectance), `scenes` (their ids) and `recipe`
+        (a digest of what the values are computed from). A value is missing where nothing is valid, `cloud_percent` also
+        where no mask looks for cloud.
 
     Raises
     ------

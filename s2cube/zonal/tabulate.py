@@ -24,12 +24,13 @@ from s2cube.stac.api import Api
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
+from s2cube.storage.record import Progress
 from s2cube.tables.areas_file import write_areas
 from s2cube.tables.csv_file import write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
-from s2cube.zonal._plans import FieldPlans, footprints_of, plan_fields, scenes_of
+from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
 from s2cube.zonal._source import Source, read_source
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 
@@ -86,7 +87,7 @@ class StatisticsPlans:
         """
         config = for_statistics(config)
         catalogue = open_catalogue(config.search, config.read.timeout_s)
-        within = None if isinstance(catalogue, Api) else footprints_of([SceneFacts(each) for each in catalogue])
+        within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
         source = read_source(config, spool, area, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
@@ -103,11 +104,11 @@ class StatisticsPlans:
         for group in fields:
             for patch in plan_fields(group, self.scenes, self.planner, self.config):
                 plans.add(patch)
-        plans.decide_on_lost_scenes(self.catalogue)
+        plans.decide_on_lost_scenes(lambda: self.catalogue)
         todo = tuple(sorted(plans.todo, key=lambda task: task.slice.time))
         return StatisticsJob(
             self.config, self.output, (), todo, tuple(plans.skipped),
-            key=plans.key, failures=tuple(plans.failures), fields=tuple(fields),
+            key=plans.key, failures=tuple(plans.failures), fields=tuple(fields), without_scenes=plans.without_scenes,
         )  # fmt: skip
 
 
@@ -119,6 +120,7 @@ class Total:
     files: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     failures: list[SliceFailure] = field(default_factory=list)
+    without_scenes: int = 0
     traffic: Traffic = field(default_factory=Traffic)
 
     def summary(self) -> TableSummary:
@@ -137,19 +139,24 @@ class Total:
 def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None) -> TableSummary:
     """Compute the rows of a job, and write the table. This process must have the lease of the output."""
     output, total = lease.output, Total()
-    output.failures.remove({each.slice for each in plans.source.failures})
-    output.failures.add(plans.source.failures)
-    total.failures += plans.source.failures
-    moved = write_areas(output, plans.source.columns)
+    unusable = plans.source.failures
+    output.failures.remove({each.slice for each in unusable})
+    output.failures.add(unusable)
+    total.failures += unusable
+    log_failures(unusable)
+    lease.progress = Progress(total=len(unusable), failed=len(unusable), unit="rows")
+    write_areas(output, plans.source.columns)
     for job in plans.jobs():
-        writer = TableWriter(Table(output), job.key, job.squares, moved)
-        try:
+        writer = TableWriter(Table(output), job.key, job.squares)
+        with writer.flushed():
             write_part(job, lease, writer, total, watch)
-        finally:
-            writer.flush()
         total.rows += writer.rows
         total.files |= writer.files
         total.skipped += job.skipped
+        total.without_scenes += job.without_scenes
+    begin(lease)
+    if total.without_scenes and (total.rows or total.skipped or total.failures):
+        log.info("areas that no scene meets, and that have no row: %d", total.without_scenes)
     if plans.config.table.format == "csv":
         total.files.add(write_csv(Table(output)))
     return total.summary()
@@ -161,6 +168,9 @@ def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Tot
     job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
     if watch:
         watch.begin(job)
+        if job.failures:
+            watch.advance(SliceResult(job.failures[0].slice, failures=job.failures))
+    log_failures(job.failures)
     before = lease.progress
     lease.progress = replace(
         before,
@@ -168,15 +178,33 @@ def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Tot
         failed=before.failed + len(job.failures),
         skipped=before.skipped + len(job.skipped),
     )
-    lease.output.failures.remove({*job.skipped, *job.row_ids, *(each.slice for each in job.failures)})
+    lease.output.failures.remove(job.replaced_failures)
     lease.output.failures.add(job.failures)
     total.failures += job.failures
     for result in _compute(job, lease) if job.todo else ():
         writer.add(result.rows)
+        log_failures(result.all_failures)
         total.failures += result.all_failures
         total.traffic += result.traffic
         if watch:
             watch.advance(result)
+
+
+def begin(lease: Lease) -> None:
+    """Record that the run computes rows, or has none to compute. From now on, `status` reports this run."""
+    if not lease.progress.began:
+        lease.progress = replace(lease.progress, began=timestamp())
+        lease.heartbeat()
+
+
+def log_failures(failures: Sequence[SliceFailure]) -> None:
+    """Log rows that fail, in one line for each reason."""
+    alike: dict[str, list[SliceFailure]] = {}
+    for each in failures:
+        alike.setdefault(each.error, []).append(each)
+    for error, (first, *others) in alike.items():
+        rows = f"{first.slice} and {len(others)} more" if others else first.slice
+        log.error("%s failed: %s", rows, error, extra={"slice": first.slice, "asset": first.asset})
 
 
 def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
@@ -188,8 +216,7 @@ def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
     tasks = [(batch.id, batch) for batch in batches_of(job)]
     policy = SlicePolicy(job.config.job.slice_retries)
     with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
-        lease.progress = replace(lease.progress, began=lease.progress.began or timestamp())
-        lease.heartbeat()
+        begin(lease)
         for batch, results in computed:
             running = math.ceil(computed.running * job.rows / len(tasks))
             yield from recorder.record(batch, results, running)

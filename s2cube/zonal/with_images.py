@@ -1,19 +1,21 @@
 """Compute images and statistics of a job from the same pixels."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
 import pyarrow as pa
 
 from s2cube.area.aoi import AOI
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
-from s2cube.fields.patches import patch_of, with_statistics
-from s2cube.fields.reading import read_fields
+from s2cube.fields.patches import Patch, patch_of, with_statistics
+from s2cube.fields.reading import check_columns, read_fields
 from s2cube.jobs.job import Job
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.jobs.results import Summary
 from s2cube.scenes.recipe import lattice_part
+from s2cube.scenes.search import open_catalogue
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import Lease
 from s2cube.tables.areas_file import write_areas
@@ -22,6 +24,7 @@ from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
 from s2cube.zonal._plans import FieldPlans
+from s2cube.zonal._source import reserved_columns
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 from s2cube.zonal.tabulate import Total, write_part
 
@@ -37,32 +40,19 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     has_file
         See `runs.run.run_planned`.
     """
-    output, config = lease.output, for_statistics(job.config)
-    fields = _columns([plan.aoi for plan in job.plans])
-    key, table = key_of(config), Table(output)
-    whole = StatisticsJob(config, output, (), (), (), key=key, fields=fields)
-    writer = TableWriter(table, key, whole.squares, write_areas(output, _areas(job, fields, has_file)))
-    patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
-    todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
-    rows = _Rows(writer, watch)
-    try:
-        summary = run_job(replace(job, todo=todo), lease, rows)
-    finally:
-        writer.flush()
-    failed = {str(each["slice"]) for each in summary.failed}
-    plans = FieldPlans(config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})}), key,
-                       table.stored({*whole.squares.values()}))  # fmt: skip
-    for plan in job.plans:
-        slices = tuple(each for each in plan.slices if each.id not in failed)
-        plans.add(replace(patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
+    output, plans = lease.output, BothPlans.of(job)
+    config, whole = plans.whole.config, plans.whole
+    write_areas(output, _areas(job, whole, has_file))
+    writer = TableWriter(Table(output), whole.key, whole.squares)
+    with writer.flushed():
+        summary = run_job(plans.job, lease, _Rows(writer, watch))
     total = Total()
-    rest = replace(whole, todo=tuple(plans.todo))
-    try:
-        write_part(rest, lease, writer, total, None)
-    finally:
-        writer.flush()
+    # The rows that were written with the images are among those that are skipped.
+    rest = replace(plans.rest({str(each["slice"]) for each in summary.failed}), skipped=())
+    with writer.flushed():
+        write_part(rest, lease, writer, total, watch)
     if config.table.format == "csv":
-        write_csv(table)
+        write_csv(Table(output))
     traffic = Traffic(summary.requests, summary.bytes) + total.traffic
     return replace(
         summary,
@@ -71,6 +61,59 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
         requests=traffic.requests,
         bytes=traffic.bytes,
     )
+
+
+@dataclass(frozen=True)
+class BothPlans:
+    """Plans a job that computes images and statistics.
+
+    Parameters
+    ----------
+    job
+        The images, with the statistics that are computed from the same pixels.
+    whole
+        The fields, without tasks.
+    patches
+        The patch of each area, by its id.
+    """
+
+    job: Job
+    whole: StatisticsJob
+    patches: dict[str, Patch]
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Add statistics to a planned job.
+
+        Raises
+        ------
+        ConfigError
+            If a band has classes.
+        """
+        config = for_statistics(job.config)
+        key, fields = key_of(config), _columns([plan.aoi for plan in job.plans])
+        patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
+        todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
+        whole = StatisticsJob(config, job.output, (), (), (), key=key, fields=fields)
+        return cls(replace(job, todo=todo), whole, patches)
+
+    def rest(self, without: Collection[str]) -> StatisticsJob:
+        """Return the rows that the table does not have.
+
+        Parameters
+        ----------
+        without
+            Ids of slices that are left out.
+        """
+        config = self.whole.config
+        kept = config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})})
+        stored = Table(self.job.output).stored({*self.whole.squares.values()})
+        plans = FieldPlans(kept, self.whole.key, stored)
+        for plan in self.job.plans:
+            slices = tuple(each for each in plan.slices if each.id not in without)
+            plans.add(replace(self.patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
+        plans.decide_on_lost_scenes(lambda: open_catalogue(config.search, config.read.timeout_s))
+        return replace(self.whole, todo=tuple(plans.todo), skipped=tuple(plans.skipped))
 
 
 class _Rows:
@@ -103,11 +146,12 @@ def _columns(aois: list[AOI]) -> tuple[Fields, ...]:
     return tuple(map(Fields.of_aois, groups.values()))
 
 
-def _areas(job: Job, fields: tuple[Fields, ...], has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
+def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
     """Yield the areas of a job with the other columns of their file."""
     if has_file:
         of_job = job.config.job
-        batches = read_fields(of_job.aoi, of_job.aoi_id, layer=of_job.aoi_layer)
-        yield from ((batch.fields, batch.attributes) for batch in batches)
+        for batch in read_fields(of_job.aoi, of_job.aoi_id, layer=of_job.aoi_layer):
+            check_columns(batch.attributes.column_names, reserved_columns(job.config), str(of_job.aoi))
+            yield batch.fields, batch.attributes
     else:
-        yield from ((each, pa.table({})) for each in fields)
+        yield from ((each, pa.table({})) for each in whole.fields)

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 import s2cube
 from s2cube.config.loading import load_config, settings
-from s2cube.config.sections import CubeSection, JobConfig, OutputSection, ReadSection, SearchSection, Section
+from s2cube.config.sections import (
+    CubeSection,
+    JobConfig,
+    OutputSection,
+    ReadSection,
+    SearchSection,
+    Section,
+    TableSection,
+)
 from s2cube.config.times import TimeRange, parse_times
 from s2cube.errors import ConfigError, S2CubeError
 
@@ -137,7 +145,16 @@ def test_signatures_are_the_settings(name: str) -> None:
     assert all(each.annotation is not inspect.Parameter.empty for each in keyword_parameters(name).values())
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def test_parameters_of_statistics_are_those_of_a_cube() -> None:
+    """In the same order, with the same defaults."""
+    cube, statistics = (keyword_parameters(name) for name in ("open_cube", "statistics"))
+    assert [
+        (key, each.default) for key, each in statistics.items() if key not in ("aoi_id", "aoi_crs", "statistics")
+    ] == [(key, each.default) for key, each in cube.items() if key != "dtype"]
+    assert statistics["statistics"].default == TableSection().chosen
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "statistics"])
 def test_docstrings_explain_every_parameter(name: str) -> None:
     function = getattr(s2cube, name)
     head, _, rest = inspect.getdoc(function).partition("Parameters\n----------\n")

@@ -16,12 +16,16 @@ from rio_cogeo import cog_validate
 import s2cube
 from s2cube.config.composites import Method
 from s2cube.config.periods import Period
+from s2cube.cube.cut import inside
+from s2cube.demo.archive import Archive
 from s2cube.errors import OutputError, WriteError
 from s2cube.inventory._items_table import read_items_table
 from s2cube.inventory.catalog import write_catalog
 from s2cube.inventory.renewal import is_older
 from s2cube.inventory.verification import repair, verify
 from s2cube.kernels.packing import PACKINGS
+from s2cube.output.composite_files import CompositeImage
+from s2cube.products._compose import Composite, Stack, compose
 from s2cube.storage.image_item import read_item
 from s2cube.storage.output import Output
 from support.composites import BANDS, LARGE, SCENES, SMALL, add, facts_of, image_of, lazy, write
@@ -116,6 +120,36 @@ class TestRasters:
                 np.testing.assert_array_equal(one.read(), other.read())
                 assert [one.tags(n) for n in one.indexes] == [other.tags(n) for n in other.indexes]
                 assert (one.nodata, one.units, one.descriptions) == (other.nodata, other.units, other.descriptions)
+
+    def test_a_lazy_composite_is_computed_once(
+        self, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = []
+
+        def counted(stack: Stack, method: Method) -> Composite:
+            calls.append(stack.values.shape)
+            return compose(stack, method)
+
+        monkeypatch.setattr("s2cube.products.composite.compose", counted)
+        aoi = s2cube.read_aoi(archive.aoi)
+        cube = s2cube.open_cube(
+            s2cube.search(aoi, stac=str(archive.items)), aoi, bands=["red", "nir"], resolution=60, dtype="int16",
+            chunks={"y": 50, "x": 100},
+        )  # fmt: skip
+        made = s2cube.composite(cube, period="all", method="medoid").isel(time=0)
+        calls.clear()
+        area = int(inside(cube.odc.geobox, aoi.geometry_lonlat).sum())
+        image = CompositeImage(
+            made.data, made["count"].data, made["date"].data, ("red", "nir"), cube.odc.geobox, PACKINGS["int16"], area
+        )
+        found = write(image, facts_of(), tmp_path / "x")
+        assert len(calls) == made.data.numblocks[1] * made.data.numblocks[2] > 1
+        now = made.compute()
+        for end, values in ((".tif", now.values), ("_count.tif", now["count"].values[None])):
+            with rasterio.open(tmp_path / "x" / f"farm_202406_medoid{end}") as file:
+                np.testing.assert_array_equal(file.read(), values)
+        eager = replace(image, values=now.values, count=now["count"].values, date=now["date"].values)
+        assert write(eager, facts_of(), tmp_path / "eager") == found
 
     def test_more_cells_than_the_area_has(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="but the area has 3 cells"):

@@ -108,15 +108,33 @@ def test_rows_without_keys_are_computed_again(table: Table) -> None:
     assert not table.stored({"n475e0120"})["a_20240501"].has(Recipe("a" * 16, "", "", ""), RED)
 
 
-def test_a_field_that_moves_has_no_row_in_its_old_square(table: Table) -> None:
-    before = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"}, {})
-    before.add(rows_of(RED, a=0.1, b=0.2))
-    before.flush()
-    after = TableWriter(table, RED, {"a": "n480e0120"}, {"a": "n475e0120"})
-    after.add(rows_of(RED, pixels="c", a=0.3))
-    after.flush()
-    assert content(table)["red_mean"].to_dict() == {"b_20240501": 0.2, "a_20240501": 0.3}
-    assert (after.rows, [Path(each).name for each in after.files]) == (1, ["n480e0120_202405.parquet"])
+def test_rows_of_a_field_that_moves_are_in_one_square(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all months. A run that is killed in between leaves nothing twice after the next one."""
+    writer = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"})
+    writer.add(rows_of(RED, a=0.1, b=0.2))
+    writer.flush()
+    table.put("n475e0120", "202406", rows_of(NIR, day=2, a=0.3), [NIR])
+    moved = {"a": ("n475e0120", "n480e0120")}
+    before, write = content(table), Table._write
+
+    def write_once(table: Table, name: str, rows: pa.Table, keys: dict[str, Key]) -> None:
+        if "n475" in name:
+            raise KeyboardInterrupt
+        write(table, name, rows, keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_write", write_once)
+        with pytest.raises(KeyboardInterrupt):
+            table.move(moved)
+    assert len(content(table)) == len(before) + 1
+    for _ in range(2):
+        table.move(moved)
+        assert content(table).sort_index().equals(before.sort_index())
+        assert [Path(each).name for each in table.files()] == [
+            "n475e0120_202405.parquet", "n480e0120_202405.parquet", "n480e0120_202406.parquet"
+        ]  # fmt: skip
+    stored = table.stored({"n480e0120"})
+    assert {name: row.key for name, row in stored.items()} == {"a_20240501": RED, "a_20240502": NIR}
 
 
 def test_csv(table: Table, tmp_path: Path) -> None:

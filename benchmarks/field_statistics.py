@@ -1,0 +1,210 @@
+"""Compare `s2cube stats` over very many fields with scripts that use odc-stac and exactextract.
+
+    python benchmarks/field_statistics.py [--cases 1000x24 10000x24 100000x3] [--contenders NAME ...] [--rounds 1]
+                                          [--latency-ms 10] [--folder FOLDER]
+
+The archive is that of archive.py. Its blue is read as red, and its swir16 (20 m) as nir, because NDVI needs these
+names. The fields are polygons of 5 to 12 corners, 300 to 900 m wide: up to 1,000 in a square of 30 km, more over the
+whole granule. From some 14,000 on, they overlap. The largest case has few scenes, so that it takes minutes. In every
+round, each contender computes each case in a new process: mean, standard deviation and median of red, nir and NDVI at
+30 m, masked by the scene classification. Every second round has the reverse order.
+The contenders are:
+
+- s2cube: `s2cube stats`, with its default number of workers.
+- again: the same command again, when all rows are there.
+- cube: the cube of the box around the fields, computed once with `open_cube`, a day at a time, without statistics.
+- each: odc-stac and exactextract for each field, of 50 fields. Its times, requests and bytes are multiplied.
+- once: odc-stac for all fields once, then exactextract on every day.
+
+The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row: it needs Python 3.12.
+
+The script prints one table, with medians. CPU is user and system time of all processes of a contender, imports and
+start of workers included. Memory is the maximum of the sum of the proportional set sizes of its processes. The least is
+what the catalogue, the header of each file and each native tile under a cell of a field have in bytes, each once. The
+last column is the mean absolute difference of five statistics of "s2cube" and of "once", over all fields and days, in
+reflectance. It is not 0, because a mean of overviews is not a mean of pixels.
+
+The name of this file is not statistics.py, because it would hide the module of the standard library.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from archive import EPSG, Served, serve, write_archive
+from statistics_case import CELL_M, Case, least_bytes
+
+HERE = Path(__file__).resolve().parent
+CONTENDERS = ("s2cube", "again", "cube", "each", "once")
+FEW = 50
+PR_SET_CHILD_SUBREAPER = 36
+COLUMNS = ["red_mean", "nir_mean", "NDVI_mean", "red_median", "red_std"]
+
+
+class Run(NamedTuple):
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    requests: int
+    bytes: int
+
+    def scaled(self, factor: float) -> "Run":
+        """Return the run for more fields. The memory is the same."""
+        times = self.wall_s * factor, self.cpu_s * factor
+        return Run(*times, self.peak_mb, round(self.requests * factor), round(self.bytes * factor))
+
+
+def command_of(contender: str, url: str, fields: Path, out: Path) -> list[str]:
+    if contender in ("s2cube", "again"):
+        flags = f"--quiet --bands red,nir --indices NDVI --mask scl --resolution {CELL_M} --crs EPSG:{EPSG}".split()
+        places = ["--aoi", str(fields), "--aoi-id", "id", "--stac", url, "--out", str(out)]
+        return [sys.executable, "-m", "s2cube", "stats", *flags, *places]
+    script = str(HERE / "statistics_scripts.py")
+    return [sys.executable, script, contender, url, str(fields), f"{out}-{contender}.parquet", str(EPSG)]
+
+
+class PeakMemory(threading.Thread):
+    """Samples the memory of all processes of a session."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(daemon=True)
+        self.peak_mb, self.ended, self._session = 0.0, threading.Event(), session
+
+    def run(self) -> None:
+        while not self.ended.wait(0.25):
+            sizes = [self._pss_mb(int(each.name)) for each in Path("/proc").iterdir() if each.name.isdecimal()]
+            self.peak_mb = max(self.peak_mb, sum(sizes))
+
+    def _pss_mb(self, process: int) -> float:
+        with contextlib.suppress(OSError, StopIteration):
+            if os.getsid(process) == self._session:
+                lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+                return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
+        return 0.0
+
+
+def time_processes(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Return wall and CPU time, and the peak memory, of a command and all processes that it starts."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    wall_s, log = 0.0, folder / "stderr"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        )
+    memory = PeakMemory(process.pid)
+    memory.start()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            ended, status = os.waitpid(-process.pid, 0)
+            if ended == process.pid:
+                wall_s = time.perf_counter() - began
+                process.returncode = os.waitstatus_to_exitcode(status)
+    memory.ended.set()
+    if process.returncode:
+        raise RuntimeError(f"{command} failed:\n{log.read_text()[-3000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory.peak_mb
+
+
+def measure(contender: str, case: Case, served: Served, archive: Path, out: Path) -> Run:
+    catalogue = case.write_catalogue(archive)
+    few = FEW if contender == "each" else case.fields
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fields = folder / "fields.geojson"
+        case.write_fields(fields, few)
+        served.take_traffic()
+        times = time_processes(command_of(contender, f"{served.url}/{catalogue.name}", fields, out), folder)
+        traffic = served.take_traffic()
+        return Run(*times, traffic["requests"], traffic["bytes"]).scaled(case.fields / few)
+
+
+def difference(out: Path, case: Case) -> float:
+    """Return the mean absolute difference of the statistics of s2cube and of the script "once"."""
+    ours = pd.read_parquet(out / "statistics").rename(columns={"aoi": "id"})
+    if len(ours) != case.rows:
+        raise RuntimeError(f"s2cube wrote {len(ours)} rows instead of {case.rows}")
+    if not Path(f"{out}-once.parquet").exists():
+        return float("nan")
+    both = ours.merge(pd.read_parquet(f"{out}-once.parquet"), on=["id", "date"], suffixes=("", "_once"))
+    if len(both) != case.rows:
+        raise RuntimeError(f"{len(both)} rows of {case.rows} are in both tables")
+    return float(np.nanmean([abs(both[name] - both[f"{name}_once"]) for name in COLUMNS]))
+
+
+def table(runs: dict[Case, dict[str, list[Run]]], differences: dict[Case, float], archive: Path) -> Iterator[str]:
+    columns = ["fields × scenes", "contender", "wall s", "÷ s2cube", "CPU s", "÷ cube", "peak MB", "requests", "MB"]
+    columns += ["÷ least", "difference"]
+    yield f"| {' | '.join(columns)} |"
+    yield "| --- " * len(columns) + "|"
+    for case, of_case in runs.items():
+        least = least_bytes(archive, case)
+        base_s = medians(of_case["s2cube"])[0] if "s2cube" in of_case else float("nan")
+        cube_s = medians(of_case["cube"])[1] if "cube" in of_case else float("nan")
+        for contender, its_runs in of_case.items():
+            wall_s, cpu_s, peak_mb, requests, size = medians(its_runs)
+            differs = f"{differences[case]:.2g}" if contender == "s2cube" else ""
+            yield (
+                f"| {case} | {contender} | {wall_s:.1f} | {wall_s / base_s:.2f} | {cpu_s:.1f} | {cpu_s / cube_s:.2f} "
+                f"| {peak_mb:.0f} | {requests:.0f} | {size / 1e6:.1f} | {size / least:.3f} | {differs} |"
+            )
+
+
+def medians(runs: list[Run]) -> list[float]:
+    return [statistics.median(values) for values in zip(*runs, strict=True)]
+
+
+def case_of(text: str) -> Case:
+    return Case(*map(int, re.split("[x×]", text)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--cases", type=case_of, nargs="+", default=[Case(1000, 24), Case(10_000, 24), Case(100_000, 3)]
+    )
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--latency-ms", type=float, default=10)
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
+    # Processes that survive their parent become our children, so their CPU time counts.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    runs: dict[Case, dict[str, list[Run]]] = {case: defaultdict(list) for case in arguments.cases}
+    differences: dict[Case, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = (arguments.folder or Path(scratch)).resolve()
+        write_archive(archive, max(case.scenes for case in arguments.cases))
+        with serve(archive, arguments.latency_ms) as served:
+            for number in range(arguments.rounds):
+                for case in arguments.cases:
+                    out = Path(scratch) / f"out-{case.fields}-{case.scenes}-{number}"
+                    others = [each for each in arguments.contenders if each not in ("s2cube", "again")]
+                    ours = [each for each in ("s2cube", "again") if each in arguments.contenders]
+                    for contender in [*ours, *others] if number % 2 == 0 else [*others[::-1], *ours]:
+                        run = measure(contender, case, served, archive, out)
+                        runs[case][contender].append(run)
+                        print(f"{case}, {contender}: {run}", file=sys.stderr, flush=True)
+                    differences[case] = difference(out, case) if ours else float("nan")
+        print(f"{os.cpu_count()} cores, {arguments.latency_ms:g} ms before every answer, {arguments.rounds} rounds\n")
+        for line in table(runs, differences, archive):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Fields on the demo's farm, and the table of statistics in an output."""
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pandas as pd
+import pyarrow.parquet as pq
+import shapely
+
+from support.runs import FARM
+
+
+def write_fields(path: Path, count: int = 9, left_m: float = FARM[0], **columns: Any) -> Path:
+    """Write fields of 280 m side by side, three in a row."""
+    bottom = FARM[1]
+    places = [(left_m + 300 * (number % 3), bottom + 300 * (number // 3)) for number in range(count)]
+    shapes = [shapely.box(x + 10, y + 10, x + 290, y + 285) for x, y in places]
+    frame = geopandas.GeoDataFrame(
+        {"name": [f"f{number}" for number in range(count)]} | columns, geometry=shapes, crs="EPSG:32614"
+    )
+    frame.to_parquet(path)
+    return path
+
+
+def rows_of(out: Path | str) -> pd.DataFrame:
+    """Read the table of an output, in the order of its files. A slice may have one row only."""
+    parts = [pq.read_table(path).to_pandas() for path in sorted(Path(out, "statistics").glob("*.parquet"))]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"slice": []})
+    assert rows["slice"].is_unique
+    return rows
+
+
+def files_of(out: Path | str) -> dict[str, bytes]:
+    """Read the files of the table, and those of the areas."""
+    found = [path for path in Path(out).rglob("*.*") if path.is_file() and ".s2cube" not in path.parts]
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
