@@ -135,13 +135,22 @@ def test_fields_on_blocks_have_the_bytes_of_single_fields(archive: Archive, tmp_
     assert len(single) == 8
 
 
-def test_fields_read_a_tile_once(archive: Archive, tmp_path: Path, fresh: None) -> None:
+def test_fields_read_a_tile_once(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    # No tile stays in the cache.
+    monkeypatch.setattr("s2cube.fetch.cache.FileCache.__init__.__defaults__", (0,))
     aois = fields(tmp_path)
     given = {"period": "year", "resolution": 30}
     one = compute(archive, tmp_path / "one", aoi=aois, **given)
     session.reset()
     images = s2cube.run(config_of(archive, tmp_path / "images", aoi=aois, resolution=30), progress=False)
     assert (one.requests, one.bytes) == (images.requests, images.bytes)
+    session.reset()
+    of_single = [
+        compute_composites(config_of(archive, tmp_path / "s", **given), area=aoi) for aoi in s2cube.read_aois(aois)
+    ]
+    assert sum(each.bytes for each in of_single) > one.bytes
 
 
 def test_order_of_scenes_changes_nothing(archive: Archive, edited: EditItems, tmp_path: Path, fresh: None) -> None:
