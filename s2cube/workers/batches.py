@@ -9,6 +9,7 @@ import pystac
 from odc.geo.geobox import GeoBox
 
 from s2cube.cube.chunks import block_m
+from s2cube.fields.patches import FieldTask
 from s2cube.raster.placement import corner
 from s2cube.scenes.scene import crs_code
 from s2cube.scenes.time_slice import Task
@@ -59,7 +60,9 @@ def batches(tasks: Sequence[Task], workers: int) -> list[Batch]:
     found = [Batch((task,)) for task in tasks if not is_small(task.geobox)]
     wanted = max(1, workers) * _PER_WORKER
     days = [tuple(of_day) for _, of_day in groupby(sorted(small, key=day_of), day_of)]
-    by_block = len(days) + len(found) < wanted
+    # Patches of fields extend over the edges of blocks, so that two workers would read the same tiles.
+    is_of_fields = any(isinstance(task, FieldTask) for task in small)
+    by_block = len(days) + len(found) < (max(1, workers) if is_of_fields else wanted)
     units = [unit for day in days for unit in (_blocks(day) if by_block or len(day) > _MOST_SLICES else [day])]
     found += map(Batch, _merged(units, min(_MOST_SLICES, math.ceil(len(small) / wanted))))
     return sorted(found, key=lambda batch: min(task.slice.time for task in batch.tasks))
