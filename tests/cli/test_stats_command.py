@@ -214,8 +214,8 @@ class TestStatus:
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Stop runs, as by Ctrl-C, after the rows of two days."""
+def stopped() -> Iterator[pytest.MonkeyPatch]:
+    """Stop runs, as by Ctrl-C, after the rows of two days; `undo` lets them go on."""
     compute = tabulate._compute
 
     def some(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
@@ -224,13 +224,13 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise KeyboardInterrupt
             yield result
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabulate, "_compute", some)
-        yield
+        yield patch
 
 
 class TestStopped:
-    def test_keeps_its_rows_and_goes_on(self, stats: Stats, stopped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_keeps_its_rows_and_goes_on(self, stats: Stats, stopped: pytest.MonkeyPatch) -> None:
         done = stats()
         assert done.status == 130
         assert "18 of 54 rows written" in done.err
@@ -238,13 +238,13 @@ class TestStopped:
             "s2cube: stopped; written rows remain, and the same command continues from there"
         )
         assert len(rows_of("out")) == 18
-        monkeypatch.undo()
+        stopped.undo()
         rest = stats()
         assert rest.status == 0
         assert (rest.json["rows"], len(rest.json["skipped"])) == (36, 18)
         assert len(rows_of("out")) == 54
 
-    def test_says_what_overwrite_does(self, stats: Stats, stopped: None) -> None:
+    def test_says_what_overwrite_does(self, stats: Stats, stopped: pytest.MonkeyPatch) -> None:
         assert "the same command computes all rows again; without --overwrite it" in stats("--overwrite").err
 
 
