@@ -26,15 +26,15 @@ def merged(old: pa.Table, new: pa.Table, keys: dict[str, Key]) -> tuple[pa.Table
     dict
         `keys`, and those of rows that have values of both.
     """
-    names = list(dict.fromkeys([*_value_columns(old), *_value_columns(new)]))
+    names = list(dict.fromkeys([*statistics_in(old), *statistics_in(new)]))
     kept, keys = _with_old_values(old, new, keys)
     others = old.filter(pc.invert(pc.is_in(old["slice"], new["slice"])))
-    return pa.concat_tables([_with_columns(others, names), _with_columns(kept, names)]), keys
+    return pa.concat_tables([with_columns(others, names), with_columns(kept, names)]), keys
 
 
 def _with_old_values(old: pa.Table, new: pa.Table, keys: dict[str, Key]) -> tuple[pa.Table, dict[str, Key]]:
     """Add the values of old rows to new rows of the same scenes and settings."""
-    extra = [name for name in _value_columns(old) if name not in new.column_names]
+    extra = [name for name in statistics_in(old) if name not in new.column_names]
     at = pc.index_in(new["slice"], old["slice"].combine_chunks())
     before, now = old["recipe"].take(at), new["recipe"]
     is_same = pc.fill_null(pc.equal(_processing(before), _processing(now)), False)
@@ -57,11 +57,12 @@ def _processing(recipes: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_slice_codeunits(recipes, Recipe.LENGTH + 1, 2 * Recipe.LENGTH + 1)
 
 
-def _value_columns(rows: pa.Table) -> list[str]:
+def statistics_in(rows: pa.Table) -> list[str]:
+    """Return the names of the columns of statistics."""
     return [name for name in rows.column_names if name not in FIELD_COLUMNS and name not in SOURCE_COLUMNS]
 
 
-def _with_columns(rows: pa.Table, names: list[str]) -> pa.Table:
+def with_columns(rows: pa.Table, names: list[str]) -> pa.Table:
     """Return rows with these columns of statistics; null where they have none."""
     wanted = schema(names)
     missing = pa.nulls(rows.num_rows, pa.float32())

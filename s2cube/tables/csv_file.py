@@ -8,6 +8,7 @@ from pyarrow import csv
 
 from s2cube.errors import WriteError
 from s2cube.storage.layout import STATISTICS_CSV
+from s2cube.storage.output import Output
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, schema
 from s2cube.tables.table import Table
 
@@ -15,6 +16,11 @@ _TEXTS = {"time": pa.string(), "scenes": pa.string()}
 
 _SEPARATOR = ";"
 """Between the ids of scenes."""
+
+
+def has_csv(output: Output) -> bool:
+    """Return whether an output has ``statistics.csv``. It is kept equal to the table."""
+    return STATISTICS_CSV in output.destination.sizes(1)
 
 
 def write_csv(table: Table) -> str:

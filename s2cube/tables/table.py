@@ -1,7 +1,7 @@
 """The table of statistics in an output: Parquet files, one for each square of the map and each month."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from s2cube.errors import OutputError
-from s2cube.storage.layout import STATISTICS
+from s2cube.storage.layout import STATISTICS, STATISTICS_COLUMNS
 from s2cube.storage.output import Output
-from s2cube.tables._merge import merged
+from s2cube.tables._merge import merged, statistics_in, with_columns
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, Key, Recipe
 
 _SQUARE_DEG = 0.5
@@ -91,17 +91,55 @@ class Table:
                 }
         return found
 
-    def put(self, square: str, month: str, rows: pa.Table, keys: Iterable[Key]) -> str:
+    def prepare(self, columns: Sequence[str]) -> list[str]:
+        """Give all files the same columns of statistics; return their names.
+
+        Many readers of a folder use the columns of its first file, and say nothing of the others.
+
+        Parameters
+        ----------
+        columns
+            Names of the columns of new rows.
+        """
+        before, is_complete = self._read_columns()
+        names = list(dict.fromkeys([*before, *columns]))
+        if names == before and is_complete:
+            return names
+        # A run that is killed meanwhile leaves a record that is not complete.
+        self._write_columns(names, is_complete=False)
+        for name in self.files():
+            if (rows := self._read(name)) is not None and statistics_in(rows) != names:
+                names += [each for each in statistics_in(rows) if each not in names]
+                self._write(name, with_columns(rows, names), _keys(rows))
+        self._write_columns(names, is_complete=True)
+        return names
+
+    def _read_columns(self) -> tuple[list[str], bool]:
+        """Return the names in the record, and whether all files have these columns."""
+        try:
+            known = json.loads(self.output.destination.read(STATISTICS_COLUMNS) or b"{}")
+            return [str(name) for name in known["columns"]], known["is_complete"] is True
+        except (ValueError, KeyError, TypeError):
+            return [], False
+
+    def _write_columns(self, names: list[str], is_complete: bool) -> None:
+        self.output.fence.check()
+        record = json.dumps({"columns": names, "is_complete": is_complete})
+        self.output.destination.put(STATISTICS_COLUMNS, record.encode())
+
+    def put(self, place: tuple[str, str], rows: pa.Table, keys: Iterable[Key], columns: Sequence[str] = ()) -> str:
         """Add rows to a file; return its path. Rows of the same slices are replaced.
 
         Values of an old row in other columns are kept if it is computed from the same scenes with the same settings.
 
         Parameters
         ----------
-        month
-            ``YYYYMM``, of the solar days.
+        place
+            Square, and month of the solar days, ``YYYYMM``.
         keys
             Keys of the new rows.
+        columns
+            From `prepare`: the file gets these columns, too.
 
         Raises
         ------
@@ -110,11 +148,12 @@ class Table:
         WriteError
             If the file cannot be written.
         """
-        name = _name(square, month)
+        name = _name(*place)
         old = self._read(name)
         known = ({} if old is None else _keys(old)) | {key.id: key for key in keys}
         content, known = (rows, known) if old is None else merged(old, rows, known)
-        self._write(name, content, known)
+        names = list(dict.fromkeys([*columns, *statistics_in(content)]))
+        self._write(name, with_columns(content, names), known)
         return f"{self.output.destination.address}/{name}"
 
     def move(self, squares: Mapping[str, tuple[str, str]]) -> None:
@@ -133,7 +172,7 @@ class Table:
             places = [squares.get(each, ("", "")) for each in rows["aoi"].to_pylist()]
             targets = np.array([new if old == square else "" for old, new in places], object)
             for target in sorted({*targets} - {""}):
-                self.put(target, month, rows.filter(pa.array(targets == target)), _keys(rows).values())
+                self.put((target, month), rows.filter(pa.array(targets == target)), _keys(rows).values())
             if (targets != "").any():
                 self._write(name, rows.filter(pa.array(targets == "")), _keys(rows))
 

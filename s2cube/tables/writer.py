@@ -63,11 +63,12 @@ class TableWriter:
         rows = pa.concat_tables(self._waiting)
         squares = pa.array([self._squares[name] for name in rows["aoi"].to_pylist()], pa.string())
         months = pc.strftime(rows["date"], "%Y%m").combine_chunks()
+        columns = self._table.prepare(self._key.columns)
         files = pc.binary_join_element_wise(squares, months, " ")
         for each in pc.unique(files).to_pylist():
-            square, month = each.split(" ")
+            square, _, month = each.partition(" ")
             part = rows.filter(pc.equal(files, each))
-            self.files.add(self._table.put(square, month, part, [self._key]))
+            self.files.add(self._table.put((square, month), part, [self._key], columns))
             self.rows += part.num_rows
         self._waiting, self._count, self._written_s = [], 0, time.monotonic()
 

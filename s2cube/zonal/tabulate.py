@@ -26,7 +26,7 @@ from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.record import Progress
 from s2cube.tables.areas_file import write_areas
-from s2cube.tables.csv_file import write_csv
+from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
@@ -157,7 +157,7 @@ def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None)
     begin(lease)
     if total.without_scenes and (total.rows or total.skipped or total.failures):
         log.info("areas that no scene meets, and that have no row: %d", total.without_scenes)
-    if plans.config.table.format == "csv":
+    if plans.config.table.format == "csv" or (total.rows and has_csv(output)):
         total.files.add(write_csv(Table(output)))
     return total.summary()
 

@@ -19,7 +19,7 @@ from s2cube.scenes.search import open_catalogue
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import Lease
 from s2cube.tables.areas_file import write_areas
-from s2cube.tables.csv_file import write_csv
+from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
@@ -51,7 +51,7 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     rest = replace(plans.rest({str(each["slice"]) for each in summary.failed}), skipped=())
     with writer.flushed():
         write_part(rest, lease, writer, total, watch)
-    if config.table.format == "csv":
+    if config.table.format == "csv" or (writer.rows and has_csv(output)):
         write_csv(Table(output))
     traffic = Traffic(summary.requests, summary.bytes) + total.traffic
     return replace(

@@ -49,17 +49,17 @@ def content(table: Table) -> pd.DataFrame:
 
 
 def test_new_rows_replace_rows_of_their_slices_and_no_other(table: Table) -> None:
-    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=0.2), [RED])
-    table.put("n475e0120", "202405", rows_of(RED, pixels="c", b=0.3), [RED])
-    table.put("n475e0120", "202405", rows_of(RED, day=3, a=0.4), [RED])
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1, b=0.2), [RED])
+    table.put(("n475e0120", "202405"), rows_of(RED, pixels="c", b=0.3), [RED])
+    table.put(("n475e0120", "202405"), rows_of(RED, day=3, a=0.4), [RED])
     assert content(table)["red_mean"].to_dict() == {"a_20240501": 0.1, "a_20240503": 0.4, "b_20240501": 0.3}
     assert [*content(table).index] == ["a_20240501", "a_20240503", "b_20240501"]
 
 
 def test_other_columns_are_kept_if_the_pixels_are_the_same(table: Table) -> None:
-    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=0.2), [RED])
-    table.put("n475e0120", "202405", rows_of(NIR, pixels="b", a=0.5), [NIR])
-    table.put("n475e0120", "202405", rows_of(NIR, pixels="c", processing="q", b=0.6), [NIR])
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1, b=0.2), [RED])
+    table.put(("n475e0120", "202405"), rows_of(NIR, pixels="b", a=0.5), [NIR])
+    table.put(("n475e0120", "202405"), rows_of(NIR, pixels="c", processing="q", b=0.6), [NIR])
     found = content(table)
     assert found.loc["a_20240501", ["red_mean", "nir_mean", "nir_p90"]].tolist() == [0.1, 0.5, 0.5]
     assert found["red_mean"].isna().to_dict() == {"a_20240501": False, "b_20240501": True}
@@ -73,8 +73,8 @@ def test_other_columns_are_kept_if_the_pixels_are_the_same(table: Table) -> None
 
 
 def test_only_the_squares_that_are_asked_for_are_read(table: Table) -> None:
-    table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
-    table.put("s475w0120", "202405", rows_of(RED, b=0.1), [RED])
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1), [RED])
+    table.put(("s475w0120", "202405"), rows_of(RED, b=0.1), [RED])
     assert table.stored({"s475w0120"}).keys() == {"b_20240501"}
     assert table.stored(set()) == {}
 
@@ -85,7 +85,7 @@ def test_squares() -> None:
 
 
 def test_a_missing_value_is_null_for_every_library(table: Table, tmp_path: Path) -> None:
-    path = table.put("n475e0120", "202405", rows_of(RED, a=float("nan"), b=0.2), [RED])
+    path = table.put(("n475e0120", "202405"), rows_of(RED, a=float("nan"), b=0.2), [RED])
     assert pq.read_table(path)["red_mean"].null_count == 1
     found = duckdb.sql(f"select avg(red_mean), count(cloud_percent) from '{tmp_path}/statistics/*.parquet'").fetchall()
     assert found == [(pytest.approx(0.2), 0)]
@@ -98,12 +98,12 @@ def test_a_file_that_is_no_table(table: Table, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not a table of s2cube"):
         table.stored({"n475e0120"})
     with pytest.raises(OutputError, match=r"Remove the file: the next run computes its rows again"):
-        table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
+        table.put(("n475e0120", "202405"), rows_of(RED, a=0.1), [RED])
     assert (tmp_path / "statistics" / "n475e0120_202405.parquet").read_bytes() == b"no parquet"
 
 
 def test_rows_without_keys_are_computed_again(table: Table) -> None:
-    path = table.put("n475e0120", "202405", rows_of(RED, a=0.1), [RED])
+    path = table.put(("n475e0120", "202405"), rows_of(RED, a=0.1), [RED])
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     assert not table.stored({"n475e0120"})["a_20240501"].has(Recipe("a" * 16, "", "", ""), RED)
 
@@ -113,7 +113,7 @@ def test_rows_of_a_field_that_moves_are_in_one_square(table: Table, monkeypatch:
     writer = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"})
     writer.add(rows_of(RED, a=0.1, b=0.2))
     writer.flush()
-    table.put("n475e0120", "202406", rows_of(NIR, day=2, a=0.3), [NIR])
+    table.put(("n475e0120", "202406"), rows_of(NIR, day=2, a=0.3), [NIR])
     moved = {"a": ("n475e0120", "n480e0120")}
     before, write = content(table), Table._write
 
@@ -137,9 +137,33 @@ def test_rows_of_a_field_that_moves_are_in_one_square(table: Table, monkeypatch:
     assert {name: row.key for name, row in stored.items()} == {"a_20240501": RED, "a_20240502": NIR}
 
 
+def test_all_files_have_the_same_columns(table: Table, tmp_path: Path) -> None:
+    """Readers that use the columns of the first file must not lose any."""
+    squares = {"a": "n475e0120", "b": "n480e0120"}
+    for key, name in ((RED, "b"), (NIR, "a")):
+        writer = TableWriter(table, key, squares)
+        writer.add(rows_of(key, **{name: 0.1}))
+        writer.flush()
+    schemas = [pq.read_schema(path).names for path in sorted((tmp_path / "statistics").iterdir())]
+    assert schemas[0] == schemas[1]
+    found = duckdb.sql(f"select aoi, red_mean, nir_p90 from '{tmp_path}/statistics/*.parquet' order by aoi").fetchall()
+    assert found == [("a", None, pytest.approx(0.1)), ("b", pytest.approx(0.1), None)]
+
+
+def test_columns_after_a_kill(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1), [RED])
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            table.prepare(NIR.columns)
+    assert table.prepare(NIR.columns) == ["nir_mean", "nir_p90", "red_mean"]
+    (path,) = (tmp_path / "statistics").iterdir()
+    assert pq.read_schema(path).names[7:10] == ["nir_mean", "nir_p90", "red_mean"]
+
+
 def test_csv(table: Table, tmp_path: Path) -> None:
-    table.put("n475e0120", "202405", rows_of(RED, a=0.1, b=float("nan")), [RED])
-    table.put("n480e0120", "202405", rows_of(NIR, c=0.3), [NIR])
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1, b=float("nan")), [RED])
+    table.put(("n480e0120", "202405"), rows_of(NIR, c=0.3), [NIR])
     assert write_csv(table) == str(tmp_path / "statistics.csv")
     found = pd.read_csv(tmp_path / "statistics.csv")
     assert found["scenes"].tolist() == ["S2A;S2B"] * 3
