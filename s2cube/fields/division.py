@@ -16,7 +16,7 @@ from s2cube.fields.fields import Fields
 from s2cube.fields.patches import Patch, cells_of, grid_of
 from s2cube.raster.placement import corner
 from s2cube.scenes.scene import crs_code
-from s2cube.scenes.time_slice import Plan
+from s2cube.scenes.time_slice import Plan, Task
 
 _TILE_M = 5120
 """Side of the smallest usual tile, metres: 512 pixels of 10 m. Larger tiles consist of such squares."""
@@ -72,6 +72,38 @@ def patches(fields: Fields, plan: Plan, config: CubeSection) -> Iterator[Patch]:
         if config.crs != "auto" or max(patch.geobox.shape) * size_m > _LARGE_M:
             aoi_geobox(patch.aoi, config.crs, size_m)  # it checks the CRS
         yield patch
+
+
+def patch_of(plan: Plan) -> Patch:
+    """Return the patch of a single area.
+
+    The grid of its images may be smaller than the area by a hundredth of a cell. The grid of the patch is not.
+    """
+    crs, size_m = plan.geobox.crs, float(plan.geobox.affine.a)
+    assert crs is not None
+    fields = Fields.of_aois([plan.aoi])
+    projected = replace(fields, shapes=fields.shapes_in(crs), crs=str(crs))
+    box = grid_of(cells_of(shapely.bounds(projected.shapes), size_m)[0], size_m, crs)
+    return Patch(projected, fields.digests(), box, (box,), plan)
+
+
+def with_statistics(task: Task, patch: Patch, lattice: str, key: str) -> Task:
+    """Return the work for the image of a slice, and for the statistics of its area.
+
+    If the grids of the image and of the patch differ, the statistics of a large area are computed without its image.
+
+    Parameters
+    ----------
+    patch
+        From `patch_of`.
+    lattice, key
+        See `FieldTask`.
+    """
+    size_m = float(task.geobox.affine.a)
+    if patch.geobox != task.geobox and max(patch.geobox.shape) * size_m > block_m(size_m):
+        return task
+    of_patch = patch.task(task.slice, np.arange(1), lattice, key)
+    return replace(of_patch, aoi=task.aoi, slice=task.slice, search=task.search, image=task.geobox)
 
 
 def _groups(

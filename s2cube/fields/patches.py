@@ -13,7 +13,6 @@ from odc.geo.geobox import GeoBox
 
 from s2cube.area.aoi import AOI
 from s2cube.config.times import solar_day
-from s2cube.cube.chunks import block_m
 from s2cube.fields.fields import Fields
 from s2cube.scenes.time_slice import Plan, Task, TimeSlice, UnusableSlice
 
@@ -140,38 +139,6 @@ class FieldTask(Task):
         size_m = self.geobox.affine.a
         cells = cells_of(shapely.bounds(self.fields.shapes), size_m)
         return [grid_of(each, size_m, self.geobox.crs) for each in cells]
-
-
-def patch_of(plan: Plan) -> Patch:
-    """Return the patch of a single area.
-
-    The grid of its images may be smaller than the area by a hundredth of a cell. The grid of the patch is not.
-    """
-    crs, size_m = plan.geobox.crs, float(plan.geobox.affine.a)
-    assert crs is not None
-    fields = Fields.of_aois([plan.aoi])
-    projected = replace(fields, shapes=fields.shapes_in(crs), crs=str(crs))
-    box = grid_of(cells_of(shapely.bounds(projected.shapes), size_m)[0], size_m, crs)
-    return Patch(projected, fields.digests(), box, (box,), plan)
-
-
-def with_statistics(task: Task, patch: Patch, lattice: str, key: str) -> Task:
-    """Return the work for the image of a slice, and for the statistics of its area.
-
-    If the grids of the image and of the patch differ, the statistics of a large area are computed without its image.
-
-    Parameters
-    ----------
-    patch
-        From `patch_of`.
-    lattice, key
-        See `FieldTask`.
-    """
-    size_m = float(task.geobox.affine.a)
-    if patch.geobox != task.geobox and max(patch.geobox.shape) * size_m > block_m(size_m):
-        return task
-    of_patch = patch.task(task.slice, np.arange(1), lattice, key)
-    return replace(of_patch, aoi=task.aoi, slice=task.slice, search=task.search, image=task.geobox)
 
 
 def cells_of(bounds: NDArray[np.float64], size_m: float) -> NDArray[np.int64]:

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from s2cube.area.aoi import AOI
 from s2cube.fetch.traffic import Traffic
+from s2cube.fields.division import patch_of, with_statistics
 from s2cube.fields.fields import Fields
-from s2cube.fields.patches import Patch, patch_of, with_statistics
+from s2cube.fields.patches import Patch
 from s2cube.fields.reading import check_columns, read_fields
 from s2cube.jobs.job import Job
 from s2cube.jobs.pipeline import Watch, run_job
