@@ -223,10 +223,10 @@ def test_a_bar_in_a_notebook() -> None:
     handle, shown = Handle(), []
 
     class Job:
-        total = 2
+        total, unit = 2, "slices"
 
     class Done:
-        path, failure = "x", None
+        written, all_failures = 1, ()
 
     bar = _NotebookBar(lambda progress, display_id: shown.append(progress) or handle)
     assert not shown

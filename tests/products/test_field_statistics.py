@@ -52,10 +52,13 @@ def check(shapes: np.ndarray, values: np.ndarray) -> None:
     assert list(found) == list(STATISTICS)
     for band, layer in enumerate(values):
         expected = exact(shapes, GRID, layer, STATISTICS)
+        # exactextract keeps shares as float32. A percentile between 0.9 and 0.0001 has the error of 0.9.
+        valid = layer[~np.isnan(layer)]
+        precision = 1e-9 + np.finfo("float32").eps * float(np.ptp(valid) if valid.size else 0)
         for name in STATISTICS:
             assert found[name].dtype == np.float32
             assert found[name].shape == (len(values), len(shapes))
-            np.testing.assert_allclose(found[name][band], expected[name], rtol=1e-6, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(found[name][band], expected[name], rtol=1e-6, atol=precision, err_msg=name)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
