@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2cube.fields import signatures
+from s2cube.fields import join
 from s2cube.fields.join import same_scenes
 
 SETS = st.lists(st.frozensets(st.integers(0, 6), max_size=5), max_size=20)
@@ -40,6 +40,6 @@ def test_equal_hashes_of_different_scenes_are_found(monkeypatch: pytest.MonkeyPa
             return np.ones(given_[2], np.uint64) if not self.seed else RANDOM(self.seed).integers(*given_)
 
     RANDOM = np.random.default_rng
-    monkeypatch.setattr(signatures.np.random, "default_rng", Chosen)
+    monkeypatch.setattr(join.np.random, "default_rng", Chosen)
     check([frozenset({1, 2}), frozenset({1, 3}), frozenset({1, 2}), frozenset()])
     assert attempts == [0, 1]
