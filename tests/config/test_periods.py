@@ -88,7 +88,7 @@ def test_calendar_periods_are_those_of_numpy(day: date) -> None:
     assert month is not None
     assert year is not None
     assert month.begin == instant.astype("M8[M]").astype("M8[D]").item()
-    assert month.end == (instant.astype("M8[M]") + 1).astype("M8[D]").item() - timedelta(days=1)
+    assert month.end == (instant.astype("M8[M]") + np.timedelta64(1, "M")).astype("M8[D]").item() - timedelta(days=1)
     assert (year.end - year.begin).days + 1 == 365 + isleap(day.year)
 
 
