@@ -23,6 +23,8 @@ from support.tables import rows_of, write_fields
 DAYS = [f"{each.time:%Y%m%d}" for each in PASSES]
 Stats = Callable[..., Outcome]
 
+pytestmark = pytest.mark.usefixtures("new_session")
+
 
 @pytest.fixture
 def stats(s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> Stats:
