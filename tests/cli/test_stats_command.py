@@ -57,7 +57,8 @@ def test_keys_of_json(stats: Stats) -> None:
 def test_overwrite_computes_all_rows_again(stats: Stats) -> None:
     first = stats("--datetime", "2022-06")
     again = stats("--datetime", "2022-06", "--overwrite")
-    assert again.json == first.json | {"skipped": []}
+    traffic = {"requests": 0, "bytes": 0}  # what is read again comes from the cache of this process
+    assert again.json | traffic == first.json | traffic | {"skipped": []}
     assert again.json["rows"] == 9
 
 
