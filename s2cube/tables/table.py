@@ -1,6 +1,7 @@
 """The table of statistics in an output: Parquet files, one for each square of the map and each month."""
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -16,6 +17,8 @@ from s2cube.storage.layout import STATISTICS, STATISTICS_COLUMNS
 from s2cube.storage.output import Output
 from s2cube.tables._merge import merged, statistics_in, with_columns
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, Key, Recipe
+
+log = logging.getLogger(__name__)
 
 _SQUARE_DEG = 0.5
 """Side of a square, degrees: some 55 km, about as large as a block. It depends on nothing but the field, so that every
@@ -107,12 +110,24 @@ class Table:
             return names
         # A run that is killed meanwhile leaves a record that is not complete.
         self._write_columns(names, is_complete=False)
-        for name in self.files():
-            if (rows := self._read(name)) is not None and statistics_in(rows) != names:
-                names += [each for each in statistics_in(rows) if each not in names]
+        found = {name: statistics_in(rows) for name, rows in self._readable()}
+        names = list(dict.fromkeys([*names, *(each for of_file in found.values() for each in of_file)]))
+        for name, of_file in found.items():
+            if of_file != names and (rows := self._read(name)) is not None:
                 self._write(name, with_columns(rows, names), _keys(rows))
-        self._write_columns(names, is_complete=True)
+        self._write_columns(names, is_complete=len(found) == len(self.files()))
         return names
+
+    def _readable(self) -> Iterator[tuple[str, pa.Table]]:
+        """Read the files. A damaged file may be of another place, and no reason to compute nothing."""
+        for name in self.files():
+            try:
+                rows = self._read(name)
+            except OutputError as error:
+                log.warning("%s", error)
+                continue
+            if rows is not None:
+                yield name, rows
 
     def _read_columns(self) -> tuple[list[str], bool]:
         """Return the names in the record, and whether all files have these columns."""
