@@ -21,6 +21,9 @@ GroupBy = Literal["solar_day", "scene"]
 Compression = Literal["deflate", "zstd", "lzw", "none"]
 """Compression of COGs."""
 
+JoinEngine = Literal["shapely", "sedona"]
+"""Libraries that join areas to footprints of scenes."""
+
 TableFormat = Literal["parquet", "csv"]
 """Formats of the table of statistics."""
 

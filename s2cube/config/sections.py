@@ -37,7 +37,7 @@ from s2cube.config._parsers import (
 from s2cube.config._section import Section
 from s2cube.config._statistic_names import DEFAULT, check_statistics
 from s2cube.config.composites import CompositeSection
-from s2cube.config.literals import Compression, Dtype, GroupBy, MaskLayer, Offset, Quality, TableFormat
+from s2cube.config.literals import Compression, Dtype, GroupBy, JoinEngine, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.times import TimeRange, parse_times
@@ -196,6 +196,10 @@ class TableSection(Section):
         (),
         description="NAMES of statistics, comma-separated: mean, std, median, min, max, count, p0 to p100. "
         "stats computes mean, std and median by default, run no statistics.",
+    )
+    join: JoinEngine = Field(
+        "shapely",
+        description="sedona: SedonaDB (extra [sedona]) joins areas to scenes: slower, within a limit of memory.",
     )
     format: TableFormat = Field("parquet", description="csv: also write the table as one CSV file.")
 

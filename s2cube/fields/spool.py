@@ -75,6 +75,11 @@ class FieldSpool:
         self._reader: Any = None
         self._indices: list[_Index] = []
 
+    @property
+    def folder(self) -> Path:
+        """The temporary folder, also for other files. It is deleted at the end."""
+        return Path(self._folder.name)
+
     def __enter__(self) -> Self:
         return self
 

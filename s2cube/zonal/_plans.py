@@ -165,7 +165,7 @@ def plan_fields(fields: Fields, scenes: Sequence[SceneFacts], planner: Planner, 
     # A scene whose footprint is unknown may cover every field.
     footprints = [each.footprint for each in scenes]
     everywhere = [each for each in scenes if each.footprint.is_empty]
-    numbers, sets = same_scenes(*join(fields, footprints), len(fields))
+    numbers, sets = same_scenes(*join(fields, footprints, config.table.join), len(fields))
     crs_of = crs_of_fields(fields, config.cube.crs)
     order = np.argsort(numbers, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):

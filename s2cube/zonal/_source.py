@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
@@ -20,7 +19,7 @@ from s2cube.fields.fields import Fields
 from s2cube.fields.reading import FieldBatch, check_columns, read_fields
 from s2cube.fields.spool import FieldSpool
 from s2cube.storage.failures import SliceFailure
-from s2cube.tables.areas_file import GEOMETRY_COLUMNS
+from s2cube.tables.areas_file import GEOMETRY_COLUMNS, AreasSpool
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, value_columns
 from s2cube.tables.table import squares_of
 
@@ -42,8 +41,8 @@ class Source:
 
     Attributes
     ----------
-    columns
-        The other columns of the fields, batch by batch, for ``areas.parquet``.
+    areas
+        The fields with their other columns, for ``areas.parquet``.
     failures
         Features that cannot be areas of interest.
     boxes
@@ -53,11 +52,14 @@ class Source:
     """
 
     spool: FieldSpool
-    columns: list[tuple[Fields, pa.Table]] = field(default_factory=list)
+    areas: AreasSpool = field(init=False)
     failures: list[SliceFailure] = field(default_factory=list)
     boxes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
     count: int = 0
     _sizes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.areas = AreasSpool(self.spool.folder)
 
     def squares(self) -> list[AOI]:
         """Return the box around the fields of each square as an area of interest, for a search."""
@@ -88,7 +90,7 @@ class Source:
             self._sizes[key] = self._sizes.get(key, 0) + count
         keys = keys[numbers]
         self.spool.add(batch.fields, keys)
-        self.columns.append((batch.fields, batch.attributes))
+        self.areas.add(batch.fields, batch.attributes)
 
     def _extend_boxes(self, names: list[str], bounds: NDArray[np.float64], numbers: NDArray[np.intp]) -> None:
         """Extend the boxes of squares. Each name is the square of the boxes with its number."""

@@ -102,7 +102,7 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
     config = JobConfig(
         cube=CubeSection.of_arguments(arguments | {"dtype": "float32"}),
         read=ReadSection.of_arguments(arguments),
-        table=TableSection.of_arguments(arguments | {"format": "parquet"}),
+        table=TableSection.of_arguments(arguments | {"format": "parquet", "join": "shapely"}),
     )
     from s2cube.area.areas import read_aois
 

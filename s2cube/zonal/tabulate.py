@@ -25,7 +25,7 @@ from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.record import Progress
-from s2cube.tables.areas_file import write_areas
+from s2cube.tables.areas_file import write_spooled
 from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
@@ -145,7 +145,7 @@ def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None)
     total.failures += unusable
     log_failures(unusable)
     lease.progress = Progress(total=len(unusable), failed=len(unusable), unit="rows")
-    write_areas(output, plans.source.columns)
+    write_spooled(output, plans.source.areas)
     for job in plans.jobs():
         writer = TableWriter(Table(output), job.key, job.squares)
         with writer.flushed():

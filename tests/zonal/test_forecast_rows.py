@@ -101,6 +101,17 @@ def test_images_that_exist_need_rows_only(server: Faulty, s2cube_command: Comman
     assert (after["todo"], after["rows"], after["rows_skipped"], after["requests"]) == ([], 0, 18, 0)
 
 
+def test_both_libraries_plan_the_same_rows(archive: Archive) -> None:
+    shapes = [shapely.box(565_000, 4_549_000 + 900 * n, 565_030, 4_549_030 + 900 * n) for n in range(40)]
+    geopandas.GeoDataFrame(geometry=shapes, crs="EPSG:32614").to_parquet("fields.parquet")
+    flags = {"aoi": "fields.parquet", "stac": str(archive.items), "bands": "red", "out": "out"}
+    one, other = (
+        forecast_rows(load_config(flags | {"join": name}, {}), headers=False) for name in ("shapely", "sedona")
+    )
+    assert one.rows > 0
+    assert (one.rows, one.days, one.without_scenes) == (other.rows, other.days, other.without_scenes)
+
+
 def test_parts_are_added(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many fields, each part is planned by itself."""
     shapes = [shapely.box(565_000, 4_549_000 + 90 * n, 565_030, 4_549_030 + 90 * n) for n in range(40)]
