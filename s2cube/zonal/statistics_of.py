@@ -95,7 +95,7 @@ def statistics(  # noqa: PLR0913  one parameter per setting, so that editors com
 
     >>> import s2cube
     >>> rows = s2cube.statistics("s2cube-demo/archive/items.json", "s2cube-demo/archive/aoi.geojson", bands=["nir"])
-    >>> [*rows[["aoi", "slice"]].iloc[0]], [*rows.filter(like="nir").iloc[0].round(3)]
+    >>> [*rows[["aoi", "slice"]].iloc[0]], [round(float(each), 3) for each in rows.filter(like="nir").iloc[0]]
     (['farm', 'farm_20210724'], [0.391, 0.094, 0.413])
     """
     arguments = locals()
