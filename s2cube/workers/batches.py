@@ -108,6 +108,14 @@ class Places:
         column, row = to_x_y.c + width / 2 * to_x_y.a - left, top - to_x_y.f + height / 2 * to_x_y.a
         return crs, left, top, math.floor(column / side_m), math.floor(row / side_m)
 
+    def together(self, task: Task) -> tuple[object, ...]:
+        """Return what is equal for areas that are read together: the block, or for fields only the granule.
+
+        Patches of fields lie over the edges of blocks, so that their tiles would be read twice.
+        """
+        block = self.block_of(task)
+        return block[:3] if isinstance(task, FieldTask) else block
+
     def in_crs(self, task: Task) -> tuple[bool, ...]:
         """Return for each scene of a slice whether it has the CRS of the grid."""
         crs = str(task.geobox.crs)

@@ -103,7 +103,7 @@ def day_blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     grids = {task.id: small_grid(task.geobox, places.in_crs(task), config.dilation_m) for task in tasks}
     alike: dict[tuple[object, int], list[Task]] = {}
     for task in tasks:
-        alike.setdefault((places.block_of(task), grids[task.id].steps), []).append(task)
+        alike.setdefault((places.together(task), grids[task.id].steps), []).append(task)
     return (Block(tuple(group), grids) for group in alike.values())
 
 
