@@ -72,8 +72,8 @@ def compute_composites(
     aois = None if area is None else read_aois(area, config.job.aoi_id)
     with held(Output.at(config.job.out)) as lease:
         job = plan_composites(config, lease.output, aois)
-        results = _Results(watch)
-        summary = run_job(job, lease, results)
+        results = _Results()
+        summary = run_job(job, lease, watch, results)
     return CompositeSummary(
         summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
     )
@@ -114,16 +114,13 @@ def _for_composites(config: JobConfig) -> JobConfig:
 
 
 class _Results:
-    """Receives results: logs what concerns composites, and passes the results on to another observer."""
+    """Logs what concerns composites, and sums what they did not read."""
 
-    def __init__(self, watch: Watch | None) -> None:
-        self._watch = watch
+    def __init__(self) -> None:
         self.bytes_saved = 0
 
     def begin(self, job: Job) -> None:
         """Receive the job."""
-        if self._watch:
-            self._watch.begin(job)
 
     def advance(self, result: SliceResult) -> None:
         """Receive the final result of a composite."""
@@ -133,5 +130,3 @@ class _Results:
         if result.found.missing:
             days = ", ".join(result.found.missing)
             log.warning("%s is composed without %s, which cannot be read", result.slice, days)
-        if self._watch:
-            self._watch.advance(result)

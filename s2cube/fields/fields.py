@@ -1,7 +1,7 @@
 """Define fields: many areas of interest as columns, because one object per area takes too long for a million."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -62,6 +62,14 @@ class Fields:
             np.array([tuple(each.boundingbox) for each in lonlat]),
             np.array([(aoi.lon, each.centroid.coords[0][1]) for aoi, each in zip(aois, lonlat, strict=True)]),
         )
+
+    @classmethod
+    def groups(cls, aois: Iterable[AOI]) -> "list[Self]":
+        """Return areas of interest as columns, those of each CRS."""
+        of_crs: dict[str, list[AOI]] = {}
+        for aoi in aois:
+            of_crs.setdefault(str(aoi.geometry.crs), []).append(aoi)
+        return list(map(cls.of_aois, of_crs.values()))
 
     def take(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> Self:
         """Return some of the fields: their positions, or True for each of them."""
@@ -138,8 +146,8 @@ def plain_lonlat(shapes: "NDArray[np.object_]", crs: CRS) -> tuple["NDArray[np.o
     ndarray of object
         Outlines in degrees.
     ndarray of bool
-        Whether an outline equals `AOI.whole_lonlat`, unless that is simplified. If not, it is not on Earth, or crosses
-        the antimeridian, or has edges that are so long that they are bent.
+        Whether an outline equals `AOI.whole_lonlat`, unless that is simplified. It does not if it is not on Earth, if
+        it crosses the antimeridian, or if its edges are so long that they are curves in degrees.
     """
     is_plain = _is_on_globe(shapes) if crs.geographic else ~is_bent(shapes, crs, STRAIGHT_M)
     lonlat = shapes.copy()

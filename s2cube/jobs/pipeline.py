@@ -44,8 +44,13 @@ class Watch(Protocol):
         """Receive the final result of a slice."""
 
 
-def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
+def run_job(job: Job, lease: Lease, *observers: Watch | None) -> Summary:
     """Compute the slices of a planned job. This process must have the lease of the output.
+
+    Parameters
+    ----------
+    observers
+        Their methods are called when the job begins and after each slice. None is ignored.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     """
     forecasts = forecast(job, headers=False)
     job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
-    watches: list[Watch] = [SliceLog(), *([watch] if watch else [])]
+    watches: list[Watch] = [SliceLog(), *filter(None, observers)]
     for each in watches:
         each.begin(job)
     at_most = {f"{key}_at_most": value for key, value in asdict(forecasts.at_most).items()}
@@ -62,9 +67,10 @@ def run_job(job: Job, lease: Lease, watch: Watch | None = None) -> Summary:
     results = []
     with closing(_make_slices(job, lease)) as final_results:
         for result in final_results:
-            results.append(result)
             for each in watches:
                 each.advance(result)
+            # An observer has the rows. They would fill the memory here.
+            results.append(replace(result, rows=None))
     return _summary(job, results, expected)
 
 

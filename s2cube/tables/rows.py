@@ -31,6 +31,10 @@ SOURCE_COLUMNS = {"scenes": pa.list_(pa.string()), "recipe": pa.string()}
 """Columns after the statistics."""
 
 
+ORDER = [(name, "ascending") for name in ("aoi", "date", "slice")]
+"""Columns by which rows are sorted."""
+
+
 def value_columns(config: JobConfig) -> tuple[str, ...]:
     """Return the names of the columns of statistics: ``<band or index>_<statistic>``."""
     names = config.cube.image_bands

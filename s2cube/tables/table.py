@@ -16,7 +16,7 @@ from s2cube.errors import OutputError
 from s2cube.storage.layout import STATISTICS, STATISTICS_COLUMNS
 from s2cube.storage.output import Output
 from s2cube.tables._merge import merged, statistics_in, with_columns
-from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, Key, Recipe
+from s2cube.tables.rows import FIELD_COLUMNS, ORDER, SOURCE_COLUMNS, Key, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class Table:
         metadata = {
             _KEYS: json.dumps({each: asdict(key) for each, key in sorted(keys.items()) if each in used}).encode()
         }
-        ordered = rows.sort_by([("aoi", "ascending"), ("date", "ascending"), ("slice", "ascending")])
+        ordered = rows.sort_by(ORDER)
         content = BytesIO()
         pq.write_table(ordered.replace_schema_metadata(metadata), content, compression="zstd")
         self.output.destination.put(name, content.getvalue())

@@ -115,7 +115,7 @@ def _rows(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) 
 
     from s2cube.jobs.pipeline import computer
     from s2cube.jobs.slice_policy import SlicePolicy
-    from s2cube.tables.rows import schema
+    from s2cube.tables.rows import ORDER, schema
     from s2cube.workers.batches import batches
     from s2cube.workers.worker import compute_batch
     from s2cube.zonal._statistics_job import for_statistics
@@ -133,7 +133,7 @@ def _rows(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfig) 
                 break
     for each in failures:
         raise SliceError(each.slice, each.error, "Leave out the scene, or correct the cause", each.asset)
-    ordered = pa.concat_tables(rows).sort_by([("aoi", "ascending"), ("date", "ascending"), ("slice", "ascending")])
+    ordered = pa.concat_tables(rows).sort_by(ORDER)
     frame: pd.DataFrame = ordered.to_pandas(date_as_object=False)
     return frame
 
@@ -146,10 +146,7 @@ def _planned(items: Iterable[pystac.Item], aois: Sequence[AOI], config: JobConfi
     from s2cube.zonal._statistics_job import key_of
 
     plans, planner, scenes = FieldPlans(config, key_of(config), {}), Planner(config.cube), list(map(SceneFacts, items))
-    groups: dict[str, list[AOI]] = {}
-    for aoi in aois:
-        groups.setdefault(str(aoi.geometry.crs), []).append(aoi)
-    for group in groups.values():
-        for patch in plan_fields(Fields.of_aois(group), scenes, planner, config):
+    for group in Fields.groups(aois):
+        for patch in plan_fields(group, scenes, planner, config):
             plans.add(patch)
     return plans

@@ -6,7 +6,6 @@ from typing import Self
 
 import pyarrow as pa
 
-from s2cube.area.aoi import AOI
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.division import patch_of, with_statistics
 from s2cube.fields.fields import Fields
@@ -46,7 +45,7 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) ->
     write_areas(output, _areas(job, whole, has_file))
     writer = TableWriter(Table(output), whole.key, whole.squares)
     with writer.flushed():
-        summary = run_job(plans.job, lease, _Rows(writer, watch))
+        summary = run_job(plans.job, lease, watch, _Rows(writer))
     total = Total()
     # The rows that were written with the images are among those that are skipped.
     rest = replace(plans.rest({str(each["slice"]) for each in summary.failed}), skipped=())
@@ -92,7 +91,7 @@ class BothPlans:
             If a band has classes.
         """
         config = for_statistics(job.config)
-        key, fields = key_of(config), _columns([plan.aoi for plan in job.plans])
+        key, fields = key_of(config), tuple(Fields.groups(plan.aoi for plan in job.plans))
         patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
         todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
         whole = StatisticsJob(config, job.output, (), (), (), key=key, fields=fields)
@@ -118,33 +117,21 @@ class BothPlans:
 
 
 class _Rows:
-    """Collects the rows of results, and passes the results on to another observer."""
+    """Collects the rows of results."""
 
-    def __init__(self, writer: TableWriter, watch: Watch | None) -> None:
-        self._writer, self._watch = writer, watch
+    def __init__(self, writer: TableWriter) -> None:
+        self._writer = writer
 
     def begin(self, job: Job) -> None:
         """Receive the job."""
-        if self._watch:
-            self._watch.begin(job)
 
     def advance(self, result: SliceResult) -> None:
         """Receive the final result of a slice."""
         self._writer.add(result.rows)
-        if self._watch:
-            self._watch.advance(result)
 
 
 def _lattice(task: Task, job: Job) -> str:
     return lattice_part(str(task.geobox.crs), job.config.cube)
-
-
-def _columns(aois: list[AOI]) -> tuple[Fields, ...]:
-    """Return areas as columns, those of each CRS."""
-    groups: dict[str, list[AOI]] = {}
-    for aoi in aois:
-        groups.setdefault(str(aoi.geometry.crs), []).append(aoi)
-    return tuple(map(Fields.of_aois, groups.values()))
 
 
 def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
