@@ -283,6 +283,7 @@ class JobConfig(Section):
     cluster: ClusterSection = ClusterSection()
 
     def for_workers(self) -> Self:
-        """Copy the settings without catalogue and cluster: workers do not use them, and they may contain secrets."""
+        """Copy the settings without the addresses of catalogue and cluster. Workers do not use these secrets."""
         cluster = ClusterSection(worker_wait=self.cluster.worker_wait_s)
-        return self.model_copy(update={"search": SearchSection(), "cluster": cluster})
+        search = self.search.model_copy(update={"stac": SearchSection().stac})
+        return self.model_copy(update={"search": search, "cluster": cluster})

@@ -9,6 +9,7 @@ from s2cube.errors import ConfigError
 from s2cube.jobs.job import Job, plan_job
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.jobs.results import Summary
+from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 
@@ -75,19 +76,27 @@ def run(
     aois = None if aoi is None else read_aois(aoi, config.job.aoi_id, crs=crs, layer=layer)
     with held(Output.at(config.job.out)) as lease, shown_bar(progress and watch is None) as bar:
         job = plan_job(config, lease.output, aois)
-        return run_planned(job, lease, watch or bar, has_file=aois is None)
+        return run_planned(job, lease, watch or bar, has_file=aois is None, is_here=True)
 
 
-def run_planned(job: Job, lease: Lease, watch: Watch | None = None, has_file: bool = False) -> Summary:
+def run_planned(
+    job: Job, lease: Lease, watch: Watch | None = None, has_file: bool = False, is_here: bool = False
+) -> Summary:
     """Compute the images of a planned job, and its statistics. This process must have the lease of the output.
 
     Parameters
     ----------
     has_file
         Whether the file that the settings name has the areas: its columns are kept beside the table.
+    is_here
+        Whether the settings have the address of the catalogue. A worker does not know it. Then rows whose new ones
+        would lack scenes stay as they are.
     """
     if not job.config.table.statistics:
         return run_job(job, lease, watch)
-    from s2cube.zonal.with_images import compute_both
+    from s2cube.zonal.with_images import Origin, compute_both
 
-    return compute_both(job, lease, watch, has_file)
+    def catalogue() -> Catalogue:
+        return open_catalogue(job.config.search, job.config.read.timeout_s) if is_here else []
+
+    return compute_both(job, lease, watch, Origin(has_file, catalogue))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any
 
 from s2cube.config.sections import JobConfig
@@ -11,6 +12,7 @@ from s2cube.fields.patches import FieldTask
 from s2cube.fields.spool import FieldSpool
 from s2cube.jobs.forecasts import Forecasts, forecast
 from s2cube.jobs.job import Job
+from s2cube.scenes.search import open_catalogue
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
 from s2cube.zonal._statistics_job import StatisticsJob
@@ -136,7 +138,8 @@ def forecast_both(job: Job, headers: bool) -> tuple[Job, RowForecast]:
     cost = forecast(both, headers)
     both = both.without(cost.unusable)
     with_rows = {task.id for task in both.todo if isinstance(task, FieldTask)}
-    rest = plans.rest(with_rows | {each.id for each in both.unusable})
+    catalogue = partial(open_catalogue, job.config.search, job.config.read.timeout_s)
+    rest = plans.rest(with_rows | {each.id for each in both.unusable}, catalogue)
     found.add(rest, forecast(rest, headers))
     found.rows += len(with_rows)
     found.cost += cost

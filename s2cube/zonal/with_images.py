@@ -1,6 +1,6 @@
 """Compute images and statistics of a job from the same pixels."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -15,7 +15,7 @@ from s2cube.jobs.job import Job
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.jobs.results import Summary
 from s2cube.scenes.recipe import lattice_part
-from s2cube.scenes.search import open_catalogue
+from s2cube.scenes.search import Catalogue
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.lease import Lease
 from s2cube.tables.areas_file import write_areas
@@ -29,26 +29,38 @@ from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
 from s2cube.zonal.tabulate import Total, write_part
 
 
-def compute_both(job: Job, lease: Lease, watch: Watch | None, has_file: bool) -> Summary:
-    """Compute the images of a planned job, and the rows of all its slices.
-
-    The rows of slices whose images are up to date, rejected or larger than a block are computed afterwards, if the
-    table does not have them.
+@dataclass(frozen=True)
+class Origin:
+    """Where a job comes from.
 
     Parameters
     ----------
     has_file
-        See `runs.run.run_planned`.
+        Whether the file that the settings name has the areas: its columns are kept beside the table.
+    catalogue
+        Returns the catalogue, or no item if it is not known here.
+    """
+
+    has_file: bool
+    catalogue: Callable[[], Catalogue]
+
+
+def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) -> Summary:
+    """Compute the images of a planned job, and the rows of all its slices.
+
+    The rows of slices whose images are up to date, rejected or larger than a block are computed afterwards, if the
+    table does not have them.
     """
     output, plans = lease.output, BothPlans.of(job)
     config, whole = plans.whole.config, plans.whole
-    write_areas(output, _areas(job, whole, has_file))
+    write_areas(output, _areas(job, whole, origin.has_file))
     writer = TableWriter(Table(output), whole.key, whole.squares)
     with writer.flushed():
         summary = run_job(plans.job, lease, watch, _Rows(writer))
     total = Total()
     # The rows that were written with the images are among those that are skipped.
-    rest = replace(plans.rest({str(each["slice"]) for each in summary.failed}), skipped=())
+    failed = {str(each["slice"]) for each in summary.failed}
+    rest = replace(plans.rest(failed, origin.catalogue), skipped=())
     with writer.flushed():
         write_part(rest, lease, writer, total, watch)
     if config.table.format == "csv" or (writer.rows and has_csv(output)):
@@ -97,13 +109,15 @@ class BothPlans:
         whole = StatisticsJob(config, job.output, (), (), (), key=key, fields=fields)
         return cls(replace(job, todo=todo), whole, patches)
 
-    def rest(self, without: Collection[str]) -> StatisticsJob:
+    def rest(self, without: Collection[str], catalogue: Callable[[], Catalogue]) -> StatisticsJob:
         """Return the rows that the table does not have.
 
         Parameters
         ----------
         without
             Ids of slices that are left out.
+        catalogue
+            See `Origin`.
         """
         config = self.whole.config
         kept = config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})})
@@ -112,7 +126,7 @@ class BothPlans:
         for plan in self.job.plans:
             slices = tuple(each for each in plan.slices if each.id not in without)
             plans.add(replace(self.patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
-        plans.decide_on_lost_scenes(lambda: open_catalogue(config.search, config.read.timeout_s))
+        plans.decide_on_lost_scenes(catalogue)
         return replace(self.whole, todo=tuple(plans.todo), skipped=tuple(plans.skipped))
 
 
