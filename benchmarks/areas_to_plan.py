@@ -55,6 +55,7 @@ def child(areas: str, catalogue: str, out: str) -> None:
     from s2cube.config.sections import CubeSection, JobConfig, JobSection, SearchSection
     from s2cube.fields.spool import FieldSpool
     from s2cube.storage.output import Output
+    from s2cube.zonal._source import Source
     from s2cube.zonal.tabulate import StatisticsPlans
 
     config = JobConfig(
@@ -62,7 +63,7 @@ def child(areas: str, catalogue: str, out: str) -> None:
     )
     began, cpu_s, rows, tasks = time.perf_counter(), time.process_time(), 0, 0
     with FieldSpool() as spool:
-        plans = StatisticsPlans.of(config, Output.at(out), spool)
+        plans = StatisticsPlans.of(config, Output.at(out), Source(spool))
         print(f"    areas and scenes are there after {time.perf_counter() - began:.1f} s", file=sys.stderr)
         for job in plans.jobs():
             rows, tasks = rows + job.rows, tasks + len(job.todo)

@@ -160,6 +160,20 @@ def read_aoi(
     return aois[0]
 
 
+def named_area(job: JobSection) -> Path | str:
+    """Return the file or text with the areas of interest that the settings name.
+
+    Raises
+    ------
+    AOIError
+        If no area is named and the default file does not exist. The error says how to name it.
+    """
+    if "aoi" not in job.model_fields_set and not Path(job.aoi).exists():
+        remedy = "Name your area by --aoi: a vector file, west,south,east,north in degrees, or WKT"
+        raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
+    return job.aoi
+
+
 def areas_of_job(job: JobSection) -> tuple[AOI, ...]:
     """Read the areas of interest that the settings name.
 
@@ -168,10 +182,7 @@ def areas_of_job(job: JobSection) -> tuple[AOI, ...]:
     AOIError
         As in `read_aois`. If no area is named and the default file does not exist, the error says how to name it.
     """
-    if "aoi" not in job.model_fields_set and not Path(job.aoi).exists():
-        remedy = "Name your area by --aoi: a vector file, west,south,east,north in degrees, or WKT"
-        raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
-    return read_aois(job.aoi, job.aoi_id, layer=job.aoi_layer)
+    return read_aois(named_area(job), job.aoi_id, layer=job.aoi_layer)
 
 
 def _features(area: object, options: Options, where: str = "", depth: int = 0) -> Iterator[Features]:

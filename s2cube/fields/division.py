@@ -25,7 +25,7 @@ _SIDES_M = (5120, 10240, 30720, 61440)
 """Sides of the squares in which parts are joined, metres: multiples of `_TILE_M`."""
 
 _SIDE_CELLS = 1024
-"""Maximum side of these squares, in cells, if there is a choice: intermediate arrays of a scene have some 50 MB."""
+"""Maximum side of these squares, in cells, if there is a choice, so that the intermediate arrays of a day are small."""
 
 _PART_CELLS = 12_000
 """Number of cells that take as long as the overhead of a patch and day. Measured: 5 ms, and 0.4 µs a cell."""

@@ -15,7 +15,7 @@ from s2cube.tables.table import Table
 log = logging.getLogger(__name__)
 
 _MOST_ROWS = 500_000
-"""Number of rows that are kept in memory until they are written: some 100 MB."""
+"""Maximum number of rows that are kept in memory until they are written."""
 
 _MOST_S = 30
 """Time (s) after which rows are written, so that little is lost if the run is killed."""

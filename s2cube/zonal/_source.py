@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.aoi import AOI
+from s2cube.area.areas import named_area
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
 from s2cube.cube.open_cube import read_access
@@ -23,11 +22,8 @@ from s2cube.tables.areas_file import GEOMETRY_COLUMNS, AreasSpool
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, value_columns
 from s2cube.tables.table import squares_of
 
-if TYPE_CHECKING:
-    from s2cube.area.areas import AreaLike
-
 _FIELDS_AT_ONCE = 50_000
-"""Number of fields that are planned and computed together. Plans of a year need some 0.5 GB of memory."""
+"""Number of fields that are planned and computed together, so that the memory of plans is limited."""
 
 
 @dataclass(eq=False)
@@ -38,11 +34,11 @@ class Source:
     ----------
     spool
         Receives the fields. The key is the square of the table, and the CRS.
+    areas
+        Receives the fields with their other columns, for ``areas.parquet``. A plan does not need them.
 
     Attributes
     ----------
-    areas
-        The fields with their other columns, for ``areas.parquet``.
     failures
         Features that cannot be areas of interest.
     boxes
@@ -52,14 +48,11 @@ class Source:
     """
 
     spool: FieldSpool
-    areas: AreasSpool = field(init=False)
+    areas: AreasSpool | None = None
     failures: list[SliceFailure] = field(default_factory=list)
     boxes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
     count: int = 0
     _sizes: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.areas = AreasSpool(self.spool.folder)
 
     def squares(self) -> list[AOI]:
         """Return the box around the fields of each square as an area of interest, for a search."""
@@ -76,6 +69,31 @@ class Source:
         if part:
             yield part
 
+    def read(self, config: JobConfig, within: Sequence[BaseGeometry] | None) -> None:
+        """Read the fields of a job.
+
+        Parameters
+        ----------
+        within
+            Footprints, degrees: fields that meet the box of none of them are left out. None: all fields.
+
+        Raises
+        ------
+        AOIError
+            If the areas cannot be read, or two have the same name, or a column has the name of a column of the table.
+            If none of them can be used.
+        """
+        job, reserved = config.job, reserved_columns(config)
+        boxes = None if within is None else [each.bounds for each in within if not each.is_empty]
+        access = read_access(config.read)
+        for batch in read_fields(named_area(job), job.aoi_id, layer=job.aoi_layer, within=boxes, access=access):
+            check_columns(batch.attributes.column_names, reserved, str(job.aoi))
+            self.add(batch)
+        if self.failures and not self.count:
+            where = "" if within is None else " where there are scenes"
+            problem = f"has no usable area{where}: {self.failures[0].error}"
+            raise AOIError(str(job.aoi), problem, "Repair the geometries")
+
     def add(self, batch: FieldBatch) -> None:
         """Add fields."""
         failed_at = timestamp(timespec="seconds")
@@ -90,7 +108,8 @@ class Source:
             self._sizes[key] = self._sizes.get(key, 0) + count
         keys = keys[numbers]
         self.spool.add(batch.fields, keys)
-        self.areas.add(batch.fields, batch.attributes)
+        if self.areas:
+            self.areas.add(batch.fields, batch.attributes)
 
     def _extend_boxes(self, names: list[str], bounds: NDArray[np.float64], numbers: NDArray[np.intp]) -> None:
         """Extend the boxes of squares. Each name is the square of the boxes with its number."""
@@ -101,41 +120,6 @@ class Source:
         for name, box in zip(names, np.hstack([low, high]).tolist(), strict=True):
             west, south, east, north = self.boxes.get(name, box)
             self.boxes[name] = (min(west, box[0]), min(south, box[1]), max(east, box[2]), max(north, box[3]))
-
-
-def read_source(
-    config: JobConfig, spool: FieldSpool, area: "AreaLike | None", within: Sequence[BaseGeometry] | None
-) -> Source:
-    """Read the fields of a job.
-
-    Parameters
-    ----------
-    area
-        Areas instead of those that the settings name.
-    within
-        Footprints, degrees: fields that meet the box of none of them are left out. None: all fields.
-
-    Raises
-    ------
-    AOIError
-        If the areas cannot be read, or two have the same name, or a column has the name of a column of the table. If
-        none of them can be used.
-    """
-    job, source = config.job, Source(spool)
-    if area is None and "aoi" not in job.model_fields_set and not Path(job.aoi).exists():
-        remedy = "Name your areas by --aoi: a vector file, west,south,east,north in degrees, or WKT"
-        raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
-    area = job.aoi if area is None else area
-    reserved = reserved_columns(config)
-    boxes = None if within is None else [each.bounds for each in within if not each.is_empty]
-    access = read_access(config.read)
-    for batch in read_fields(area, job.aoi_id, layer=job.aoi_layer, within=boxes, access=access):
-        check_columns(batch.attributes.column_names, reserved, str(job.aoi))
-        source.add(batch)
-    if source.failures and not source.count:
-        where = "" if within is None else " where there are scenes"
-        raise AOIError(str(job.aoi), f"has no usable area{where}: {source.failures[0].error}", "Repair the geometries")
-    return source
 
 
 def reserved_columns(config: JobConfig) -> set[str]:

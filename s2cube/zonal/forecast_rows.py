@@ -15,6 +15,7 @@ from s2cube.jobs.job import Job
 from s2cube.scenes.search import open_catalogue
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.output import Output
+from s2cube.zonal._source import Source
 from s2cube.zonal._statistics_job import StatisticsJob
 from s2cube.zonal.tabulate import StatisticsPlans
 from s2cube.zonal.with_images import BothPlans
@@ -116,7 +117,7 @@ def forecast_rows(config: JobConfig, headers: bool) -> RowForecast:
     """
     found = RowForecast()
     with FieldSpool() as spool:
-        plans = StatisticsPlans.of(config, Output.at(config.job.out), spool)
+        plans = StatisticsPlans.of(config, Output.at(config.job.out), Source(spool))
         found.add_failures(plans.source.failures)
         for job in plans.jobs():
             found.add(job, forecast(job, headers))

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
@@ -25,40 +24,36 @@ from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.storage.record import Progress
-from s2cube.tables.areas_file import write_spooled
+from s2cube.tables.areas_file import AreasSpool, write_spooled
 from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
 from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
-from s2cube.zonal._source import Source, read_source
+from s2cube.zonal._source import Source
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
-
-if TYPE_CHECKING:
-    from s2cube.area.areas import AreaLike
 
 log = logging.getLogger(__name__)
 
 
-def tabulate(config: JobConfig, watch: Watch | None = None, area: "AreaLike | None" = None) -> TableSummary:
+def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
     """Compute the statistics of the areas of a job, and write them to the table of its output.
 
     Parameters
     ----------
     watch
         Object whose methods are called when rows are planned, and after each result.
-    area
-        Areas of interest instead of those that the settings name.
 
     Raises
     ------
     S2CubeError
-        If the job cannot be done, as `pipeline.run`. A row that fails does not raise an error. The summary and
+        If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
     with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
-        plans = StatisticsPlans.of(config, lease.output, spool, area)
-        return write_rows(plans, lease, watch)
+        areas = AreasSpool(spool.folder)
+        plans = StatisticsPlans.of(config, lease.output, Source(spool, areas))
+        return write_rows(plans, areas, lease, watch)
 
 
 @dataclass(frozen=True)
@@ -73,10 +68,13 @@ class StatisticsPlans:
     planner: Planner
 
     @classmethod
-    def of(
-        cls, config: JobConfig, output: Output, spool: FieldSpool, area: "AreaLike | None" = None
-    ) -> "StatisticsPlans":
+    def of(cls, config: JobConfig, output: Output, source: Source) -> "StatisticsPlans":
         """Read the areas of a job, and find their scenes.
+
+        Parameters
+        ----------
+        source
+            Receives the areas.
 
         Raises
         ------
@@ -88,7 +86,7 @@ class StatisticsPlans:
         config = for_statistics(config)
         catalogue = open_catalogue(config.search, config.read.timeout_s)
         within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
-        source = read_source(config, spool, area, within)
+        source.read(config, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
         return cls(config, output, source, catalogue, scenes, Planner(config.cube))
@@ -136,8 +134,14 @@ class Total:
         )
 
 
-def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None) -> TableSummary:
-    """Compute the rows of a job, and write the table. This process must have the lease of the output."""
+def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: Watch | None = None) -> TableSummary:
+    """Compute the rows of a job, and write the table. This process must have the lease of the output.
+
+    Parameters
+    ----------
+    areas
+        The fields with their other columns.
+    """
     output, total = lease.output, Total()
     unusable = plans.source.failures
     output.failures.remove({each.slice for each in unusable})
@@ -145,7 +149,7 @@ def write_rows(plans: StatisticsPlans, lease: Lease, watch: Watch | None = None)
     total.failures += unusable
     log_failures(unusable)
     lease.progress = Progress(total=len(unusable), failed=len(unusable), unit="rows")
-    write_spooled(output, plans.source.areas)
+    write_spooled(output, areas)
     for job in plans.jobs():
         writer = TableWriter(Table(output), job.key, job.squares)
         with writer.flushed():
