@@ -161,13 +161,7 @@ def read_aoi(
 
 
 def named_area(job: JobSection) -> Path | str:
-    """Return the file or text with the areas of interest that the settings name.
-
-    Raises
-    ------
-    AOIError
-        If no area is named and the default file does not exist. The error says how to name it.
-    """
+    """Return the file or text that the settings name. It is an AOIError to name none without the default file."""
     if "aoi" not in job.model_fields_set and not Path(job.aoi).exists():
         remedy = "Name your area by --aoi: a vector file, west,south,east,north in degrees, or WKT"
         raise AOIError("the area of interest", f"is not named, and there is no file {job.aoi}", remedy)
@@ -180,7 +174,7 @@ def areas_of_job(job: JobSection) -> tuple[AOI, ...]:
     Raises
     ------
     AOIError
-        As in `read_aois`. If no area is named and the default file does not exist, the error says how to name it.
+        As in `read_aois` and `named_area`.
     """
     return read_aois(named_area(job), job.aoi_id, layer=job.aoi_layer)
 
