@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -170,9 +170,7 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         parts.append(f"{len(summary.skipped)} {why}")
     if summary.rejected:
         parts.append(f"{len(summary.rejected)} rejected by --max-aoi-cloud")
-    if summary.failed:
-        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    parts += _failed_part(summary.failed, config)
     if not (summary.written or summary.failed or summary.rejected or summary.rows):
         parts[0] = "Nothing new to do"
     print_notice("; ".join(parts) + ".")
@@ -187,6 +185,12 @@ def report_summary(summary: "Summary", config: JobConfig) -> None:
         )
 
 
+def _failed_part(failed: Sequence[Mapping[str, str | bool]], config: JobConfig) -> list[str]:
+    """Return the part of a message that says what failed; an empty list if nothing did."""
+    retry = "; run again to retry" if any(each["may_pass"] for each in failed) else ""
+    return [f"{len(failed)} FAILED: see {config.job.out}/failures.jsonl{retry}"] if failed else []
+
+
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
@@ -195,11 +199,8 @@ def report_table(summary: "TableSummary", config: JobConfig) -> None:
     """Report the results of a run that computes statistics."""
     files = "1 file" if len(summary.written) == 1 else f"{len(summary.written)} files"
     parts = [f"{_rows(summary.rows)} written to {files} in {config.job.out}" if summary.rows else "No new row"]
-    if summary.skipped:
-        parts.append(f"{len(summary.skipped)} exist already")
-    if summary.failed:
-        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    parts += [f"{len(summary.skipped)} exist already"] if summary.skipped else []
+    parts += _failed_part(summary.failed, config)
     if not (summary.rows or summary.skipped or summary.failed):
         print_notice(no_scene_message(config))
     print_notice("; ".join(parts) + ".")
@@ -212,11 +213,8 @@ def report_composites(summary: "CompositeSummary", config: JobConfig) -> None:
     written = len(summary.written)
     composites = "1 composite" if written == 1 else f"{written} composites"
     parts = [f"{composites} written to {config.job.out}" if written else "No new composite"]
-    if summary.skipped:
-        parts.append(f"{len(summary.skipped)} exist already")
-    if summary.failed:
-        retry = "; run again to retry" if any(each["may_pass"] for each in summary.failed) else ""
-        parts.append(f"{len(summary.failed)} FAILED: see {config.job.out}/failures.jsonl{retry}")
+    parts += [f"{len(summary.skipped)} exist already"] if summary.skipped else []
+    parts += _failed_part(summary.failed, config)
     print_notice("; ".join(parts) + ".")
     if summary.requests:
         saved = f", and saved about {megabytes(summary.bytes_saved)} MB" if summary.bytes_saved else ""
