@@ -29,16 +29,12 @@ The name of this file is not statistics.py, because it would hide the module of 
 
 import argparse
 import contextlib
-import ctypes
 import os
 import re
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,12 +43,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from archive import EPSG, Served, serve, write_archive
+from processes import adopt_orphans, time_processes
 from statistics_case import CELL_M, Case, least_bytes
 
 HERE = Path(__file__).resolve().parent
 CONTENDERS = ("s2cube", "again", "cube", "each", "once")
 FEW = 50
-PR_SET_CHILD_SUBREAPER = 36
 COLUMNS = ["red_mean", "nir_mean", "NDVI_mean", "red_median", "red_std"]
 
 
@@ -81,9 +77,13 @@ def command_of(contender: str, url: str, fields: Path, out: Path) -> list[str]:
 class PeakMemory(threading.Thread):
     """Samples the memory of all processes of a session."""
 
-    def __init__(self, session: int) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak_mb, self.ended, self._session = 0.0, threading.Event(), session
+        self.peak_mb, self.ended, self._session = 0.0, threading.Event(), 0
+
+    def watch(self, session: int) -> None:
+        self._session = session
+        self.start()
 
     def run(self) -> None:
         while not self.ended.wait(0.25):
@@ -91,34 +91,11 @@ class PeakMemory(threading.Thread):
             self.peak_mb = max(self.peak_mb, sum(sizes))
 
     def _pss_mb(self, process: int) -> float:
-        with contextlib.suppress(OSError, StopIteration):
+        with contextlib.suppress(OSError, StopIteration):  # a process may end at any moment
             if os.getsid(process) == self._session:
                 lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
                 return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
         return 0.0
-
-
-def time_processes(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Return wall and CPU time, and the peak memory, of a command and all processes that it starts."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    wall_s, log = 0.0, folder / "stderr"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
-        )
-    memory = PeakMemory(process.pid)
-    memory.start()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            ended, status = os.waitpid(-process.pid, 0)
-            if ended == process.pid:
-                wall_s = time.perf_counter() - began
-                process.returncode = os.waitstatus_to_exitcode(status)
-    memory.ended.set()
-    if process.returncode:
-        raise RuntimeError(f"{command} failed:\n{log.read_text()[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory.peak_mb
 
 
 def measure(contender: str, case: Case, served: Served, archive: Path, out: Path) -> Run:
@@ -129,9 +106,12 @@ def measure(contender: str, case: Case, served: Served, archive: Path, out: Path
         fields = folder / "fields.geojson"
         case.write_fields(fields, few)
         served.take_traffic()
-        times = time_processes(command_of(contender, f"{served.url}/{catalogue.name}", fields, out), folder)
+        memory = PeakMemory()
+        command = command_of(contender, f"{served.url}/{catalogue.name}", fields, out)
+        times = time_processes(command, folder, memory.watch)
+        memory.ended.set()
         traffic = served.take_traffic()
-        return Run(*times, traffic["requests"], traffic["bytes"]).scaled(case.fields / few)
+        return Run(*times, memory.peak_mb, traffic["requests"], traffic["bytes"]).scaled(case.fields / few)
 
 
 def difference(out: Path, case: Case) -> float:
@@ -183,8 +163,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=10)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    # Processes that survive their parent become our children, so their CPU time counts.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     runs: dict[Case, dict[str, list[Run]]] = {case: defaultdict(list) for case in arguments.cases}
     differences: dict[Case, float] = {}
     with tempfile.TemporaryDirectory() as scratch:

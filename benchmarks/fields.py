@@ -25,16 +25,11 @@ valid cells that are valid in both, and the mean absolute difference of their va
 """
 
 import argparse
-import contextlib
-import ctypes
 import itertools
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +39,7 @@ import numpy as np
 import rasterio
 from archive import EPSG, LEFT_M, TOP_M, Served, serve, write_archive
 from fields_case import CELL_M, Case, least
+from processes import adopt_orphans, time_processes
 
 HERE = Path(__file__).resolve().parent
 S2CUBE = {"s2cube": (), "1 worker": ("--workers", "1"), "fast": ("--quality", "fast")}
@@ -51,7 +47,6 @@ SCRIPTS = {"one by one": "fields_one_by_one.py", "at once": "fields_at_once.py"}
 READ_OVERVIEWS = ("fast", *SCRIPTS)
 BASE = "one by one"
 SAMPLE = 20
-PR_SET_CHILD_SUBREAPER = 36
 
 Cells = tuple[np.ndarray, np.ndarray]
 """Numbers of the valid cells of an image, and their values with axes band and cell."""
@@ -72,26 +67,6 @@ def command_of(contender: str, url: str, fields: Path, out: Path) -> list[str]:
     flags = f"--quiet --bands blue,swir16 --dtype int16 --mask scl --resolution {CELL_M} --crs EPSG:{EPSG}".split()
     places = ["--aoi", str(fields), "--stac", url, "--out", str(out)]
     return [sys.executable, "-m", "s2cube", "run", *flags, *places, *S2CUBE[contender]]
-
-
-def time_processes(command: list[str], folder: Path) -> tuple[float, float]:
-    """Return wall and CPU time of a command and of all processes that it starts, also of those that survive it."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    wall_s, log = 0.0, folder / "stderr"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
-        )
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            ended, status = os.waitpid(-process.pid, 0)
-            if ended == process.pid:
-                wall_s = time.perf_counter() - began
-                process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} failed:\n{log.read_text()[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(contender: str, case: Case, served: Served, archive: Path) -> Run:
@@ -179,8 +154,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=50)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    # Processes that survive their parent become our children, so their CPU time counts.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     cases = [Case(*numbers, arguments.corner_m) for numbers in itertools.product(arguments.fields, arguments.scenes)]
     runs: dict[Case, dict[str, list[Run]]] = {case: defaultdict(list) for case in cases}
     with tempfile.TemporaryDirectory() as scratch:

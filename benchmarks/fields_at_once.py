@@ -11,10 +11,8 @@ import math
 import multiprocessing
 import os
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urljoin
 
 import numpy as np
 import odc.stac
@@ -23,10 +21,10 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
+from served_items import INVALID_CLASSES, read_items
 from shapely.geometry import shape
 
 BANDS = ["blue", "swir16"]
-INVALID_CLASSES = [0, 1, 3, 8, 9, 10]
 RESOLUTION_M = 30
 
 
@@ -36,15 +34,6 @@ class Cube(NamedTuple):
     pixels: np.ndarray
     days: list[str]
     grid: GeoBox
-
-
-def read_items(catalogue: str) -> list[pystac.Item]:
-    with urllib.request.urlopen(catalogue) as answer:
-        items = [pystac.Item.from_dict(feature) for feature in json.load(answer)["features"]]
-    for item in items:
-        for asset in item.assets.values():
-            asset.href = urljoin(catalogue, asset.href)
-    return items
 
 
 def read_cube(items: list[pystac.Item], outlines: list[Any], crs: str) -> Cube:

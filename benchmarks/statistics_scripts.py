@@ -7,31 +7,19 @@
 - cube: compute the cube of all fields with `s2cube.open_cube`, a day at a time, without statistics.
 """
 
-import json
 import sys
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urljoin
 
 import geopandas
 import numpy as np
 import pandas as pd
 import pystac
+from served_items import INVALID_CLASSES, read_items
 
 BANDS = ["red", "nir"]
 STATISTICS = ["mean", "stdev", "median"]
-INVALID_CLASSES = [0, 1, 3, 8, 9, 10]
 CELL_M = 30
-
-
-def read_items(catalogue: str) -> list[pystac.Item]:
-    with urllib.request.urlopen(catalogue) as answer:
-        items = [pystac.Item.from_dict(feature) for feature in json.load(answer)["features"]]
-    for item in items:
-        for asset in item.assets.values():
-            asset.href = urljoin(catalogue, asset.href)
-    return items
 
 
 def rows_of(items: list[pystac.Item], fields: Any) -> Iterator[pd.DataFrame]:

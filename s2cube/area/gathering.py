@@ -30,7 +30,7 @@ _DECIMALS = 6
 """Number of decimals of degrees in a search: 0.1 m. With more, addresses of searches would be too long."""
 
 _MOST_UNITED = 1000
-"""Maximum number of boxes that are united: 30 ms."""
+"""Maximum number of boxes that are united: it takes less than 0.1 s."""
 
 _LAST_LAT = 84
 """Latitude up to which Sentinel-2 sees, degrees. Beyond it, a degree of longitude counts as there, so that no box goes
@@ -114,7 +114,7 @@ def _groups(boxes: "NDArray[np.float64]") -> "Iterator[NDArray[np.intp]]":
     """Yield the positions of the boxes of each gathering."""
     import numpy as np
 
-    # Rows of a contiguous array: numpy reduces them ten times faster than columns.
+    # Rows of a contiguous array: numpy reduces them many times faster than columns.
     remaining = [(np.arange(len(boxes)), np.ascontiguousarray(boxes.T))] if len(boxes) else []
     while remaining:
         group, of_group = remaining.pop()

@@ -76,7 +76,7 @@ def is_bent(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP_M) 
 
     step = step_m / _SHORT_DEGREE_M if crs.geographic else step_m
     points, owners = shapely.get_coordinates(shapes, return_index=True)
-    # From one ring to the next is no edge. It may be counted as one: then the result is only computed more slowly.
+    # There is no edge from one ring to the next. If one is counted there, the result is only computed more slowly.
     lengths = np.hypot(*np.diff(points, axis=0).T)
     is_long = (lengths > step) & (owners[1:] == owners[:-1])
     found = np.zeros(len(shapes), bool)
@@ -97,7 +97,7 @@ def with_points(shapes: "NDArray[np.object_]", crs: "CRS", step_m: float = _STEP
     steps = np.maximum(step, shapely.length(shapes) / _MOST_STEPS)[shape[polygon[ring]]]
     edges = np.diff(points, axis=0, append=points[-1:])
     counts = np.maximum(1, np.ceil(np.hypot(*edges.T) / steps)).astype(int)
-    counts[np.diff(ring, append=-1) != 0] = 1  # from one ring to the next is no edge
+    counts[np.diff(ring, append=-1) != 0] = 1  # there is no edge from one ring to the next
     first = np.repeat(np.cumsum(counts) - counts, counts)
     shares = ((np.arange(len(first)) - first) / np.repeat(counts, counts))[:, np.newaxis]
     dense = np.repeat(points, counts, axis=0) + shares * np.repeat(edges, counts, axis=0)

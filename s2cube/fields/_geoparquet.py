@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -145,8 +145,7 @@ class GeoParquet:
     @cached_property
     def _covering(self) -> tuple[tuple[str, ...], ...]:
         """Paths of the columns with the boxes of the rows (GeoParquet 1.1): west, south, east, north; else empty."""
-        facts = json.loads(self.file.schema_arrow.metadata[b"geo"])["columns"][self.frame.geometry.name]
-        box = facts.get("covering", {}).get("bbox", {})
+        box = _facts_of(self.file, self.frame).get("covering", {}).get("bbox", {})
         paths = tuple(tuple(box.get(side, ())) for side in _SIDES)
         known = {self.file.schema.column(number).path for number in range(len(self.file.schema))}
         return paths if all(path and ".".join(path) in known for path in paths) else ()
@@ -226,11 +225,11 @@ def open_geoparquet(address: str, options: Options, access: Access) -> GeoParque
         source = pa.PythonFile(RemoteFile(address, access), "r") if remote else address
         file = pq.ParquetFile(source, memory_map=not remote, pre_buffer=remote)
         frame = _without_rows(file.schema_arrow, address)
-        facts = json.loads(file.schema_arrow.metadata[b"geo"])["columns"][frame.geometry.name]
-    if str(facts["encoding"]).upper() != "WKB":
+        encoding = str(_facts_of(file, frame)["encoding"])
+    if encoding.upper() != "WKB":
         if not remote:
             return None
-        raise AOIError(address, f"has geometries as {facts['encoding']}, not as WKB", "Download the file")
+        raise AOIError(address, f"has geometries as {encoding}, not as WKB", "Download the file")
     check_count(address, file.metadata.num_rows)
     return GeoParquet(address, file, frame, crs_in_file(address, frame, options), options.id_property)
 
@@ -247,6 +246,12 @@ def _without_rows(schema: pa.Schema, address: str) -> "geopandas.GeoDataFrame":
     for warning in warned:
         log.warning("%s: %s", address, warning.message)
     return frame
+
+
+def _facts_of(file: pq.ParquetFile, frame: "geopandas.GeoDataFrame") -> dict[str, Any]:
+    """Return what the metadata of a file say about its geometry column."""
+    facts: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"geo"])["columns"][frame.geometry.name]
+    return facts
 
 
 def _texts(column: pa.Array) -> pa.StringArray:

@@ -114,9 +114,9 @@ def _groups(
     Parameters
     ----------
     cells
-        From `_cells`.
+        See `cells_of`.
     corners
-        From `_corners`.
+        See `_corners`.
 
     Yields
     ------

@@ -37,7 +37,7 @@ def join(
     engine
         ``sedona`` needs the extra ``sedona``. It has the same result. Its memory is limited: it writes to disk what
         exceeds the limit. It is never chosen by default, because it is slower: its join of 1,000,000 areas to 300
-        footprints takes 2.0 times the CPU time of shapely, and of 100,000 areas 2.3 times (`benchmarks/areas.py`).
+        footprints took 1.7 times the CPU time of shapely, and of 100,000 areas 4.5 times (`benchmarks/areas.py`).
 
     Returns
     -------

@@ -49,13 +49,12 @@ def index_values(reflectance: np.ndarray, bands: Sequence[str], names: Sequence[
     """
     cells = np.ascontiguousarray(reflectance, "float32").reshape(len(bands), -1)
     values = np.empty((len(names), cells.shape[1]), "float32")
-    position = {band: at for at, band in reversed([*enumerate(bands)])}
     # Compute a few cells at a time, so that intermediate arrays stay in the processor's cache.
     for first in range(0, cells.shape[1], _CELLS_AT_ONCE):
         part = cells[:, first : first + _CELLS_AT_ONCE]
         for row, name in zip(values, names, strict=True):
             index = known_indices()[name]
-            symbols: dict[str, Any] = {symbol: part[position[band]] for symbol, band in index.bands.items()}
+            symbols: dict[str, Any] = {symbol: part[bands.index(band)] for symbol, band in index.bands.items()}
             with np.errstate(all="ignore"):
                 found = _evaluate(_parsed(index.formula), symbols | dict(index.constants))
             row[first : first + _CELLS_AT_ONCE] = np.where(np.isfinite(found), found, np.float32(np.nan))

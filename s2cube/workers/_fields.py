@@ -15,7 +15,7 @@ from s2cube.errors import SliceError
 from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import index_values
 from s2cube.kernels.mask import final_qa
-from s2cube.products.coverage import Coverage, coverage
+from s2cube.products.coverage import Coverage, areas_in_cells, coverage
 from s2cube.products.field_statistics import field_statistics, weighted_share
 from s2cube.scenes.assets import bands_read
 from s2cube.sentinel2 import QA, masks_cloud
@@ -89,5 +89,4 @@ def _weights(task: FieldTask) -> tuple[Coverage, NDArray[np.float64]]:
 @lru_cache(_KEPT)
 def _weights_of(geobox: GeoBox, outlines_wkb: tuple[bytes, ...]) -> tuple[Coverage, NDArray[np.float64]]:
     shapes = shapely.from_wkb(np.array(outlines_wkb, object))
-    cells: NDArray[np.float64] = shapely.area(shapes) / geobox.affine.a**2
-    return coverage(shapes, geobox), cells
+    return coverage(shapes, geobox), areas_in_cells(shapes, geobox)

@@ -1,7 +1,7 @@
 """The command stats: its JSON, its exit status, and what it says to people."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,17 @@ from s2cube.storage.output import Output
 from s2cube.workers.results import SliceResult
 from s2cube.zonal import tabulate
 from s2cube.zonal._statistics_job import StatisticsJob
-from support.runs import CommandLine, EditItems, Outcome
-from support.tables import rows_of, write_fields
+from support.runs import CommandLine, EditItems
+from support.tables import Stats, rows_of, stats_of, write_fields
 
 DAYS = [f"{each.time:%Y%m%d}" for each in PASSES]
-Stats = Callable[..., Outcome]
 
 pytestmark = pytest.mark.usefixtures("new_session")
 
 
 @pytest.fixture
 def stats(s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> Stats:
-    usual = {"--aoi": write_fields(tmp_path / "fields.parquet"), "--aoi-id": "name", "--stac": archive.items,
-             "--bands": "red", "--statistics": "mean", "--out": "out"}  # fmt: skip
-
-    def call(*more: object, command: str = "stats") -> Outcome:
-        rest = (word for flag in usual.items() if flag[0] not in more for word in flag)
-        return s2cube_command(command, "--json", *more, *rest)
-
-    return call
+    return stats_of(s2cube_command, archive, tmp_path, "red")
 
 
 def test_keys_of_json(stats: Stats) -> None:

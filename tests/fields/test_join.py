@@ -1,5 +1,6 @@
 """Fields and footprints: the same pairs as the join of areas of interest one by one, and as areas of intersections."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_nothing_to_join() -> None:
 
 
 def test_without_sedona(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sedonadb", None)
+    monkeypatch.setitem(sys.modules, "sedonadb", None)
     fields = Fields.of_aois([AOI("a", shapely.box(0, 0, 1, 1))])
     with pytest.raises(UsageError, match=r"SedonaDB: is not installed. Run .*\[sedona\]"):
         join(fields, [shapely.box(0, 0, 1, 1)], "sedona")

@@ -70,7 +70,7 @@ def check_like_read_aois(area: Callable[[], Any], **options: Any) -> list[FieldB
 
 PYTHON: dict[str, Callable[[], Any]] = {
     "shapely": lambda: SQUARE,
-    "point of Earth": lambda: Geometry(SQUARE, "EPSG:4326"),
+    "Geometry": lambda: Geometry(SQUARE, "EPSG:4326"),
     "AOI": lambda: s2cube.AOI("x", OVER),
     "AOIs": lambda: [s2cube.AOI(f"x{number}", shape) for number, shape in enumerate([OVER, SQUARE, PARTS, HOLE])],
     "several CRSs": lambda: [SQUARE, *(Geometry(each, "EPSG:32632") for each in FRAME.to_crs(32632).geometry), OTHER],

@@ -67,7 +67,7 @@ def test_one_crs_by_key() -> None:
     other = Fields(FIELDS.ids, FIELDS.shapes, "EPSG:4258", FIELDS.bounds_lonlat, FIELDS.centres_lonlat)
     with FieldSpool() as spool:
         spool.add(FIELDS, np.zeros(30, int))
-        spool.add(other, np.arange(30) + 0)
+        spool.add(other, np.arange(30))
         assert spool.fields(5).crs == "EPSG:4258"
         with pytest.raises(ValueError, match="the fields of 0 have several CRSs: EPSG:4258, EPSG:4326"):
             spool.fields(0)

@@ -1,5 +1,6 @@
 """Fields on the demo's farm, and the table of statistics in an output."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import shapely
 
-from support.runs import FARM
+from s2cube.demo.archive import Archive
+from support.runs import FARM, CommandLine, Outcome
+
+Stats = Callable[..., Outcome]
 
 
 def write_fields(path: Path, count: int = 9, left_m: float = FARM[0], **columns: Any) -> Path:
@@ -21,6 +25,18 @@ def write_fields(path: Path, count: int = 9, left_m: float = FARM[0], **columns:
     )
     frame.to_parquet(path)
     return path
+
+
+def stats_of(s2cube_command: CommandLine, archive: Archive, folder: Path, bands: str) -> Stats:
+    """Return a function that calls `stats` for fields of `write_fields`, with other flags if they are given."""
+    usual = {"--aoi": write_fields(folder / "fields.parquet"), "--aoi-id": "name", "--stac": archive.items,
+             "--bands": bands, "--statistics": "mean", "--out": "out"}  # fmt: skip
+
+    def call(*more: object, command: str = "stats") -> Outcome:
+        rest = (word for flag in usual.items() if flag[0] not in more for word in flag)
+        return s2cube_command(command, "--json", *more, *rest)
+
+    return call
 
 
 def rows_of(out: Path | str) -> pd.DataFrame:

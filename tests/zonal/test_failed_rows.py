@@ -29,25 +29,16 @@ from s2cube.zonal._statistics_job import StatisticsJob
 from support.buckets import names
 from support.runs import CommandLine, EditItems, Outcome
 from support.servers import Faulty, answer, faulty
-from support.tables import files_of, rows_of, write_fields
+from support.tables import Stats, files_of, rows_of, stats_of, write_fields
 
 DAY = "20220614"
 TILE_EDGE_M = 564_580
 """East of it, there are other tiles of the demo's files of 10 m."""
 
-Stats = Callable[..., Outcome]
-
 
 @pytest.fixture
 def stats(s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> Stats:
-    usual = {"--aoi": write_fields(tmp_path / "fields.parquet"), "--aoi-id": "name", "--stac": archive.items,
-             "--bands": "red,nir", "--statistics": "mean", "--out": "out"}  # fmt: skip
-
-    def call(*more: object, command: str = "stats") -> Outcome:
-        rest = (word for flag in usual.items() if flag[0] not in more for word in flag)
-        return s2cube_command(command, "--json", *more, *rest)
-
-    return call
+    return stats_of(s2cube_command, archive, tmp_path, "red,nir")
 
 
 def with_damaged_tile(path: Path, copy: Path, x: float, y: float) -> tuple[float, float, float, float]:
