@@ -157,7 +157,7 @@ def check_period(kind: str) -> str:
 
 
 def _day(instant: datetime, is_date: bool, lon: float) -> date:
-    return instant.date() if is_date else datetime.strptime(solar_day(instant, lon), "%Y%m%d").date()
+    return instant.date() if is_date else date.fromisoformat(solar_day(instant, lon))
 
 
 def _digits(day: date) -> str:
