@@ -12,6 +12,7 @@ from s2cube.cube.composite_facts import CompositeFacts
 from s2cube.kernels.packing import Packing
 from s2cube.output._item import (
     QGIS,
+    AssetForm,
     FileFacts,
     assets_of,
     instant,
@@ -102,7 +103,7 @@ def composite_item(
         **raster_properties(raster, facts.scenes),
         "datetime": None,
     }
-    forms: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+    forms: dict[str, AssetForm] = {
         DATA: (MediaType.COG, "Reflectance", {"bands": data_bands(raster)}, ["data", "reflectance"]),
         COUNT: (MediaType.COG, _COUNT_TITLE, _count_members(found.cells_of), ["metadata"]),
         DATE: (MediaType.COG, _DATE_TITLE, _date_members(found.statistics.get(DATE, ())), ["metadata", "date"]),

@@ -104,7 +104,7 @@ def compose(stack: Stack, method: Method) -> Composite:
     Parameters
     ----------
     stack
-        The images. Their order does not matter, because each day has one image.
+        The images.
     method
         Method, score and minimum count.
 

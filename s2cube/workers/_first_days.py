@@ -84,7 +84,7 @@ class FirstDays:
     clear_days
         Number of days on which the masks call each cell of a unit clear, for each unit.
     bytes_saved
-        Bytes of bands that were not read; about.
+        Bytes of bands that were not read; an estimate.
     """
 
     clear_days: list[np.ndarray]
