@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
-from s2cube.config.composites import Method
+from s2cube.config.composites import DAY_METHODS, Method
 from s2cube.config.periods import DayRange, Period, Periods
 from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.config.times import solar_day
@@ -30,7 +31,7 @@ class CompositePlan(Plan):
     period
         None: the area has no scenes, so it has no composite.
     days, without
-        See `CompositeTask`.
+        `CompositeTask.days` and `CompositeTask.unusable`.
     """
 
     period: Period | None = None
@@ -60,10 +61,11 @@ class Grouping:
     """
 
     config: JobConfig
-    method: Method = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "method", self.config.composite.chosen)
+    @cached_property
+    def method(self) -> Method:
+        """The method of the composites."""
+        return self.config.composite.chosen
 
     def plans(self, plan: Plan) -> Iterator[CompositePlan]:
         """Yield the composites of an area, in the order of time.
@@ -109,9 +111,8 @@ class Grouping:
 
 def _settings(method: Method, period: Period) -> Mapping[str, Any]:
     """Return the settings of a composite that an Item stores. A changed one is reported."""
-    sign = "-" if method.is_least else ""
-    score = "-time" if method.name == "first" and method.is_least else f"{sign}{method.score}"
-    return {"days": f"{period.begin}/{period.end}", "min_count": method.min_count, "score": score}
+    days = f"{period.begin}/{period.end}"
+    return {"days": days, "min_count": method.min_count, "score": method.written_score}
 
 
 def _recipe(method: Method, period: Period, days: Iterable[TimeSlice], unusable: Iterable[UnusableSlice]) -> str:
@@ -127,7 +128,7 @@ def _scene_ids(day: _Day) -> Iterator[str]:
 
 
 def _day(instant: datetime, lon: float) -> date:
-    return datetime.strptime(solar_day(instant, lon), "%Y%m%d").date()
+    return date.fromisoformat(solar_day(instant, lon))
 
 
 def check_bands(cube: CubeSection, method: Method) -> None:
@@ -140,7 +141,7 @@ def check_bands(cube: CubeSection, method: Method) -> None:
     """
     subject, spectral = f"method '{method.name}'", canonical_bands(reflectance_bands(cube.bands))
     classes = [each for each in cube.bands if class_band_of(each)]
-    if classes and method.name in ("median", "mean", "geomedian"):
+    if classes and method.name not in DAY_METHODS:
         problem = f"computes no {classes[0]}: it is a class, and classes have no {method.name}"
         raise ConfigError(subject, problem, "Leave the band out, or choose first, best or medoid")
     if method.name in ("geomedian", "medoid") and not spectral:

@@ -1,25 +1,20 @@
 """Compute the composites of a job, and write them."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from s2cube.area.areas import areas_of_job, read_aois
+from s2cube.area.areas import areas_of_job
 from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
 from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
+from s2cube.products.composer import Composer
 from s2cube.scenes.search import open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
 from s2cube.workers.results import SliceResult
-
-if TYPE_CHECKING:
-    from s2cube.area.aoi import AOI
-    from s2cube.area.areas import AreaLike
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +46,13 @@ class CompositeSummary:
     bytes_saved: int = 0
 
 
-def compute_composites(
-    config: JobConfig, watch: Watch | None = None, area: "AreaLike | None" = None
-) -> CompositeSummary:
+def compute_composites(config: JobConfig, watch: Watch | None = None) -> CompositeSummary:
     """Compute a composite of every area and period of a job, and write them.
 
     Parameters
     ----------
     watch
         Object whose methods are called when composites are planned, and after each result.
-    area
-        Areas of interest instead of those that the settings name.
 
     Raises
     ------
@@ -69,9 +60,8 @@ def compute_composites(
         If the job cannot be done, as `pipeline.run_job`. A composite that fails does not raise an error. The summary
         and ``failures.jsonl`` list it.
     """
-    aois = None if area is None else read_aois(area, config.job.aoi_id)
     with held(Output.at(config.job.out)) as lease:
-        job = plan_composites(config, lease.output, aois)
+        job = plan_composites(config, lease.output)
         results = _Results()
         summary = run_job(job, lease, watch, results)
     return CompositeSummary(
@@ -79,7 +69,7 @@ def compute_composites(
     )
 
 
-def plan_composites(config: JobConfig, output: Output, aois: "Sequence[AOI] | None" = None) -> Job:
+def plan_composites(config: JobConfig, output: Output) -> Job:
     """Decide which composites will be computed. No pixel is read.
 
     Raises
@@ -90,15 +80,11 @@ def plan_composites(config: JobConfig, output: Output, aois: "Sequence[AOI] | No
         If the catalogue does not return its scenes.
     """
     config = _for_composites(config)
-    aois = areas_of_job(config.job) if aois is None else aois
-    grouping = Grouping(config)
-    method = grouping.method
+    grouping, composer = Grouping(config), Composer.of(config)
     catalogue = open_catalogue(config.search, config.read.timeout_s)
-    reading = config.cube
-    if method.score and method.score not in reading.indices:
-        reading = reading.model_copy(update={"indices": (*reading.indices, method.score)})
-    daily = find_plans(config.model_copy(update={"cube": reading}), aois, catalogue)
-    check_score(method, daily)
+    reading = config.model_copy(update={"cube": composer.reading})
+    daily = find_plans(reading, areas_of_job(config.job), catalogue)
+    check_score(composer.method, daily)
     plans = [each for plan in daily for each in grouping.plans(plan)]
     return decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
 

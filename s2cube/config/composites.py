@@ -70,6 +70,12 @@ class Method:
         of_score = cls._score_of(name, score or None)
         return cls(name, *of_score, min_count)  # type: ignore[arg-type]
 
+    @property
+    def written_score(self) -> str:
+        """The score as a user writes it; empty if the method has none."""
+        score = self.score or ("time" if self.is_least else "")
+        return f"-{score}" if self.is_least else score
+
     @staticmethod
     def _score_of(name: str, score: str | None) -> tuple[str, bool]:
         """Return the index, and whether the least score wins."""

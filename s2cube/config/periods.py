@@ -2,7 +2,6 @@
 
 import re
 from calendar import monthrange
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Self
@@ -13,8 +12,6 @@ from s2cube.errors import ConfigError
 _DAYS = re.compile(r"P(\d{1,4})D")
 _SEASONS = {12: "DJF", 3: "MAM", 6: "JJA", 9: "SON"}
 """Names of the seasons by their first month: the meteorological seasons."""
-
-_A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -106,23 +103,6 @@ class Periods:
         inside = max(begin, self.within.first or begin), min(end, self.within.last or end)
         return Period(name, *inside, inside != (begin, end))
 
-    def __iter__(self) -> Iterator[Period]:
-        """Yield all periods of the range, in the order of time.
-
-        Raises
-        ------
-        ConfigError
-            If the range has an open end.
-        """
-        day, last = self.within.first, self.within.last
-        if day is None or last is None:
-            raise ConfigError("period", "the range of dates has an open end", "Give a range with both ends")
-        while period := self.of(day):
-            yield period
-            if period.end >= last:
-                return
-            day = period.end + _A_DAY
-
     def _whole(self, day: date) -> tuple[str, date, date]:
         """Return the name, the first and the last day of the period of a day, also if days are outside the range."""
         if self.kind == "month":
@@ -157,7 +137,7 @@ def check_period(kind: str) -> str:
 
 
 def _day(instant: datetime, is_date: bool, lon: float) -> date:
-    return instant.date() if is_date else datetime.strptime(solar_day(instant, lon), "%Y%m%d").date()
+    return instant.date() if is_date else date.fromisoformat(solar_day(instant, lon))
 
 
 def _digits(day: date) -> str:

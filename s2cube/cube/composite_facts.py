@@ -19,7 +19,7 @@ class CompositeFacts:
     outline_lonlat
         The AOI as RFC 7946 requires it.
     id
-        ``<aoi>_<period>_<method>``, valid as a file name. A score other than the usual one is in place of the method.
+        ``<aoi>_<period>_<method>``, valid as a file name.
     interval
         Acquisition times of the first and the last scene, UTC.
     scenes

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from typing import Any
 
 import numpy as np
 from pystac import MediaType
 
-from s2cube.config.composites import Method
 from s2cube.cube.composite_facts import CompositeFacts
 from s2cube.kernels.packing import Packing
 from s2cube.output._item import (
     QGIS,
+    AssetForm,
     FileFacts,
     assets_of,
     instant,
@@ -94,7 +94,7 @@ def composite_item(
         PERIOD: facts.period.name,
         "s2cube:period_cut": facts.period.is_cut,
         METHOD: facts.method.name,
-        **_score(facts.method),
+        **({"s2cube:score": facts.method.written_score} if facts.method.written_score else {}),
         "s2cube:min_count": facts.method.min_count,
         "s2cube:days": [each.isoformat() for each in facts.days],
         MISSING: list(facts.missing),
@@ -103,7 +103,7 @@ def composite_item(
         **raster_properties(raster, facts.scenes),
         "datetime": None,
     }
-    forms: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+    forms: dict[str, AssetForm] = {
         DATA: (MediaType.COG, "Reflectance", {"bands": data_bands(raster)}, ["data", "reflectance"]),
         COUNT: (MediaType.COG, _COUNT_TITLE, _count_members(found.cells_of), ["metadata"]),
         DATE: (MediaType.COG, _DATE_TITLE, _date_members(found.statistics.get(DATE, ())), ["metadata", "date"]),
@@ -115,17 +115,9 @@ def composite_item(
 
 
 def _bounds(facts: CompositeFacts) -> tuple[datetime, datetime]:
-    begin, end = _start(facts.period.begin), datetime.combine(facts.period.end, _LAST_SECOND)
+    begin = datetime.combine(facts.period.begin, time(tzinfo=UTC))
+    end = datetime.combine(facts.period.end, _LAST_SECOND)
     return min(begin, facts.interval[0]), max(end, facts.interval[1])
-
-
-def _start(day: date) -> datetime:
-    return datetime.combine(day, time(tzinfo=UTC))
-
-
-def _score(method: Method) -> dict[str, str]:
-    score = method.score or ("time" if method.is_least else "")
-    return {"s2cube:score": f"{'-' if method.is_least else ''}{score}"} if score else {}
 
 
 def _clear_percent(cells_of: np.ndarray, min_count: int) -> float:

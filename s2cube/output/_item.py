@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import shapely
@@ -42,6 +42,9 @@ from s2cube.storage.json_text import geometry_json, stac_json
 _QA_TITLE = "Why each pixel is, or is not, there"
 
 _STAC_VERSION = "1.1.0"
+
+AssetForm: TypeAlias = tuple[str, str, dict[str, Any], list[str]]
+"""Media type, title, members and roles of an asset."""
 
 QGIS = "text/xml"
 """Media type of a style."""
@@ -152,7 +155,7 @@ def whole_item(
 def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -> dict[str, dict[str, Any]]:
     """Describe the files that there are, in the order of `SUFFIXES`."""
     title, roles = ("Computed values", ["data"]) if facts.name else ("Reflectance", ["data", "reflectance"])
-    forms: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+    forms: dict[str, AssetForm] = {
         DATA: (MediaType.COG, title, {"bands": data_bands(raster)}, roles),
         QA_IMAGE: (MediaType.COG, _QA_TITLE, qa_members(), ["data-mask"]),
         PICTURE: (MediaType.PNG, "Picture", {}, ["thumbnail"]),
@@ -162,9 +165,7 @@ def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -
     return assets_of(facts.slice, forms, files)
 
 
-def assets_of(
-    name: str, forms: Mapping[str, tuple[str, str, dict[str, Any], list[str]]], files: Mapping[str, FileFacts]
-) -> dict[str, dict[str, Any]]:
+def assets_of(name: str, forms: Mapping[str, AssetForm], files: Mapping[str, FileFacts]) -> dict[str, dict[str, Any]]:
     """Return the assets of files.
 
     Parameters
@@ -172,7 +173,7 @@ def assets_of(
     name
         Start of the names of the files.
     forms
-        Media type, title, members and roles, by the keys of `SUFFIXES`. Assets without a file are left out.
+        Forms of assets, by the keys of `SUFFIXES`. Assets without a file are left out.
     """
     return {
         key: {

@@ -40,11 +40,11 @@ _MAX_SIDE_PIXELS = 1024
 more than `_MAX_SIDE_PIXELS`."""
 
 _ZLEVEL = "2"
-"""Deflate level of the PNG. At the default level, 6, writing a picture takes longer than writing its COG, and the
-picture is only a sixth smaller."""
+"""Deflate level of the PNG. At the default level, 6, writing a picture takes much longer, and the picture is little
+smaller."""
 
 _LEVEL = 2
-"""Deflate level of the PNG of a small image. Level 1 takes longer (libdeflate)."""
+"""Deflate level of the PNG of a small image (libdeflate)."""
 
 _PIXELS_FOR_RANGE = 1 << 22
 """Number of pixels that is enough to estimate percentiles of an image."""

@@ -1,6 +1,6 @@
 """Write the files of a composite: COGs of the values, counts and days, picture, style and Item."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,11 @@ from s2cube.cube.composite_facts import CompositeFacts
 from s2cube.kernels.packing import Packing
 from s2cube.output._cog import small_cog, write_cog
 from s2cube.output._composite_item import COUNT_PACKING, DATE_PACKING, Found, composite_text
+from s2cube.output._item import FileFacts
 from s2cube.output._picture import image_style, small_picture, write_picture
 from s2cube.output._raster import Layout, Spool, open_spool
 from s2cube.output._statistics import Tally
-from s2cube.output.files import file_facts, naming_errors
+from s2cube.output.files import file_facts, naming_errors, write_contents
 from s2cube.storage.image_item import COUNT, DATA, DATE, PICTURE, STYLE, SUFFIXES
 
 _COUNTS = 1 << 16
@@ -124,11 +125,12 @@ class _Writing:
         for row, column, parts in self._computed(readers):
             for values, part in zip(whole, parts, strict=True):
                 values[:, row : row + part.shape[1], column : column + part.shape[2]] = part
-        for each, values in zip(self.rasters, whole, strict=True):
-            self._path(each.key).write_bytes(small_cog(values, each.layout, None, each.tally, self._settings))
-        image = self._image
-        self._path(PICTURE).write_bytes(small_picture(image.bands, whole[0], image.packing))
-        self._write_item()
+        contents = {
+            each.key: small_cog(values, each.layout, None, each.tally, self._settings)
+            for each, values in zip(self.rasters, whole, strict=True)
+        }
+        contents[PICTURE] = small_picture(self._image.bands, whole[0], self._image.packing)
+        self._write_item(write_contents(contents, self._path))
 
     def write_large(self, readers: int) -> None:
         """Write all files from temporary rasters."""
@@ -138,7 +140,7 @@ class _Writing:
             for each, spool in zip(self.rasters, spools, strict=True):
                 write_cog(each.layout, None, spool, each.tally, self._path(each.key), self._settings)
             write_picture(self._image.bands, spools[0], self._path(PICTURE), self._image.packing)
-        self._write_item()
+        self._write_item({key: file_facts(self._path(key)) for key in (*(each.key for each in self.rasters), PICTURE)})
 
     def _fill(self, spools: Sequence[Spool], readers: int) -> None:
         with ExitStack() as stack:
@@ -157,12 +159,11 @@ class _Writing:
                     self._cells_of += np.bincount(part.ravel(), minlength=_COUNTS)
             yield row, column, parts
 
-    def _write_item(self) -> None:
+    def _write_item(self, files: Mapping[str, FileFacts]) -> None:
+        """Write the style, if there is one, and the Item."""
         image, facts = self._image, self._facts
-        if style := image_style(image.bands, image.packing):
-            self._path(STYLE).write_bytes(style)
-        keys = [*(each.key for each in self.rasters), PICTURE, *([STYLE] if style else [])]
-        files = {key: file_facts(self._path(key)) for key in keys}
+        style = image_style(image.bands, image.packing)
+        files = {**files, **write_contents({STYLE: style} if style else {}, self._path)}
         statistics = {each.key: each.tally.statistics(image.aoi_cells) for each in self.rasters}
         content = composite_text(self.rasters[0].layout, facts, Found(self._cells_of_area(), statistics), files)
         (self._folder / f"{facts.id}.json").write_bytes(content)

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -160,9 +160,7 @@ class _Writing:
             PICTURE: small_picture(layout.bands, values, layout.packing),
             **_styles(layout.bands, layout.packing),
         }
-        for key, content in contents.items():
-            self._path(key).write_bytes(content)
-        files = {key: FileFacts(len(content), checksum(content)) for key, content in contents.items()}
+        files = write_contents(contents, self._path)
         self._write_item(files, Found(counts, doubted, self._statistics(counts)))
 
     def copy(self, spools: tuple[Spool, Spool], counts: np.ndarray, doubted: tuple[str, ...]) -> None:
@@ -173,9 +171,8 @@ class _Writing:
         write_qa(reasons, self._path(QA_IMAGE), settings)
         write_picture(layout.bands, pixels, self._path(PICTURE), layout.packing)
         styles = _styles(layout.bands, layout.packing)
-        for key, content in styles.items():
-            self._path(key).write_bytes(content)
-        files = {key: file_facts(self._path(key)) for key in (DATA, QA_IMAGE, PICTURE, *styles)}
+        files = {key: file_facts(self._path(key)) for key in (DATA, QA_IMAGE, PICTURE)}
+        files |= write_contents(styles, self._path)
         self._write_item(files, Found(counts, doubted, self._statistics(counts)))
 
     def _write_item(self, files: dict[str, FileFacts], found: Found) -> None:
@@ -211,6 +208,21 @@ def naming_errors(folder: Path, name: str) -> Iterator[None]:
 def _styles(bands: tuple[str, ...], packing: Packing) -> dict[str, bytes]:
     style = image_style(bands, packing)
     return ({STYLE: style} if style else {}) | {QA_STYLE: qa_style()}
+
+
+def write_contents(contents: Mapping[str, bytes], path_of: Callable[[str], Path]) -> dict[str, FileFacts]:
+    """Write files, and return their sizes and checksums.
+
+    Parameters
+    ----------
+    contents
+        Contents of the files, by the keys of `SUFFIXES`.
+    path_of
+        Returns the path of a file from its key.
+    """
+    for key, content in contents.items():
+        path_of(key).write_bytes(content)
+    return {key: FileFacts(len(content), checksum(content)) for key, content in contents.items()}
 
 
 def file_facts(path: Path) -> FileFacts:

@@ -1,4 +1,4 @@
-"""Write the content of a PNG from the pixels. Pillow takes twice as long."""
+"""Write the content of a PNG from the pixels. Pillow takes longer."""
 
 import struct
 import zlib

@@ -7,19 +7,17 @@ use all days on which this band is valid.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
-from s2cube.config.composites import Method
+from s2cube.config.composites import DAY_METHODS, Method
 from s2cube.kernels.packing import PACKINGS, Packing
 from s2cube.products._geomedian import geomedian
 from s2cube.products._ordered import mean, median
 
 IndicesOf = Callable[[np.ndarray], np.ndarray]
 """Function from the spectral bands to the other bands, dims (band, y, x), both in the dtype of the cube."""
-
-_EPOCH = date(1970, 1, 1)
 
 _TIE = 1e-6
 """Distances to the geometric median that differ by less are equal (reflectance)."""
@@ -77,7 +75,7 @@ class Stack:
     """Dims (time, cell)."""
 
     def __post_init__(self) -> None:
-        if any(later <= earlier for earlier, later in zip(self.days, self.days[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(self.days)):
             raise ValueError("days are not in the order of time, or a day has two images")
         bands = [number for number, each in enumerate(self.is_spectral) if each or not any(self.is_spectral)]
         is_observed = np.ones((len(self.values), self.cells), bool)
@@ -106,7 +104,7 @@ def compose(stack: Stack, method: Method) -> Composite:
     Parameters
     ----------
     stack
-        The images. Their order does not matter, because each day has one image.
+        The images.
     method
         Method, score and minimum count.
 
@@ -134,7 +132,7 @@ def compose(stack: Stack, method: Method) -> Composite:
     shape = stack.values.shape[1:]
     count = stack.is_observed.sum(0, dtype="uint16")
     is_kept = count >= method.min_count
-    if method.name in ("median", "mean", "geomedian"):
+    if method.name not in DAY_METHODS:
         made = _geometric(stack) if method.name == "geomedian" else _by_band(stack, _OF_BAND[method.name])
         made[:, ~is_kept] = stack.packing.nodata
         return Composite(made.reshape(shape), count.reshape(shape[1:]))
@@ -142,13 +140,9 @@ def compose(stack: Stack, method: Method) -> Composite:
     has_day &= is_kept
     made = np.stack([band[chosen, np.arange(stack.cells)] for band in map(stack.band, range(shape[0]))])
     made[:, ~has_day] = stack.packing.nodata
-    dates = np.where(has_day, days_since_1970(stack.days)[chosen], 0).astype("uint16")
+    numbers = np.array(stack.days, "datetime64[D]").astype("int64")
+    dates = np.where(has_day, numbers[chosen], 0).astype("uint16")
     return Composite(made.reshape(shape), count.reshape(shape[1:]), dates.reshape(shape[1:]))
-
-
-def days_since_1970(days: Sequence[date]) -> np.ndarray:
-    """Return the number of each day since 1970-01-01, uint16."""
-    return np.array([(each - _EPOCH).days for each in days], "uint16")
 
 
 _OF_BAND = {"median": median, "mean": mean}
@@ -229,65 +223,3 @@ def _nearest(stack: Stack) -> np.ndarray:
         rank = stack.is_observed[:, cells].cumsum(0) - 1
         found[cells] = ((rank == nearest) & stack.is_observed[:, cells]).argmax(0)
     return found
-
-
-class First:
-    """The first observation of each cell, from one day after the other, so that a caller can stop reading.
-
-    Parameters
-    ----------
-    method
-        The method ``first``, with its minimum count. For the latest observation the caller gives the latest day first.
-    is_spectral
-        As of a `Stack`.
-    is_inside
-        Cells that need a value, dims (y, x): those in the area of interest.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from datetime import date
-    >>> first = First(Method("first"), [True], np.array([[True, True]]))
-    >>> first.take(date(2024, 6, 1), np.array([[[300, -9999]]], "int16"))
-    >>> first.is_filled
-    False
-    >>> first.take(date(2024, 6, 11), np.array([[[400, 500]]], "int16"))
-    >>> first.is_filled, first.result().values.tolist(), first.result().count.tolist()
-    (True, [[[300, 500]]], [[2, 1]])
-    """
-
-    def __init__(self, method: Method, is_spectral: Sequence[bool], is_inside: np.ndarray) -> None:
-        self._min_count, self._is_spectral, self._is_inside = method.min_count, is_spectral, is_inside
-        self._values: Any = None
-        self._count, self._date = np.zeros(is_inside.shape, "uint16"), np.zeros(is_inside.shape, "uint16")
-
-    @property
-    def is_filled(self) -> bool:
-        """Whether every cell of the area has the minimum count of observations: more days change no value."""
-        return bool((self._count >= self._min_count)[self._is_inside].all())
-
-    def take(self, day: date, values: np.ndarray) -> None:
-        """Take one image: dims (band, y, x), packed as in a `Stack`."""
-        stack = Stack(values[None], [day], self._is_spectral)
-        is_observed = stack.is_observed.reshape(self._count.shape)
-        if self._values is None:
-            self._values = np.full_like(values, stack.packing.nodata)
-        is_new = is_observed & (self._count == 0)
-        np.copyto(self._values, values, where=is_new)
-        self._date[is_new] = days_since_1970([day])[0]
-        self._count += is_observed
-
-    def result(self) -> Composite:
-        """Return the composite of the days that were taken. Its count is that of these days.
-
-        Raises
-        ------
-        ValueError
-            If no day was taken.
-        """
-        if self._values is None:
-            raise ValueError("no day was taken")
-        is_kept = self._count >= self._min_count
-        nodata = PACKINGS[self._values.dtype.name].nodata
-        values = np.where(is_kept, self._values, self._values.dtype.type(nodata))
-        return Composite(values, self._count.copy(), np.where(is_kept, self._date, 0).astype("uint16"))

@@ -15,10 +15,10 @@ _ERROR = {"float32": 1e-5, "float64": 1e-8}
 divided by the distance to the nearest observation."""
 
 _FEW_STEPS, _MOST_STEPS = 8, 50
-"""Maximum number of steps of a chunk, and of the cells that are not finished then. Most cells need 5."""
+"""Maximum number of steps of a chunk, and of the cells that are not finished then."""
 
 _BLURS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""Radii within which kinks are rounded, one after the other, reflectance. The last moves a result by 1e-5 or less."""
+"""Radii within which kinks are rounded, one after the other, reflectance."""
 
 _CHUNK_CELLS, _CHUNK_VALUES = 1024, 1 << 17
 """Cells of a chunk: at least 1024, more if their values stay in the cache of a core."""

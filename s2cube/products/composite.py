@@ -238,7 +238,9 @@ def _days(cube: xr.DataArray) -> list[date]:
 def _day(named: re.Match[str] | None, at: datetime, lon: float) -> date:
     # The time of a day that someone has computed is midnight, and not an instant.
     is_day = at.time() == time.min
-    return datetime.strptime(named[1] if named else f"{at:%Y%m%d}" if is_day else solar_day(at, lon), "%Y%m%d").date()
+    if named or not is_day:
+        return date.fromisoformat(named[1] if named else solar_day(at, lon))
+    return at.date()
 
 
 def _lon(cube: xr.DataArray) -> float:

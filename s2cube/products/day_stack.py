@@ -28,9 +28,9 @@ class DayStack:
 
     def __init__(self, shape: tuple[int, int, int], dtype: str, most_bytes: int) -> None:
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self.is_in_memory = stack_bytes(shape, dtype) <= most_bytes
-        self._array = np.empty(shape if self.is_in_memory else (0, 0, 0), dtype)
-        self._file: IO[bytes] | None = None if self.is_in_memory else TemporaryFile(prefix="s2cube-")  # noqa: SIM115
+        is_in_memory = stack_bytes(shape, dtype) <= most_bytes
+        self._array = np.empty(shape if is_in_memory else (0, 0, 0), dtype)
+        self._file: IO[bytes] | None = None if is_in_memory else TemporaryFile(prefix="s2cube-")  # noqa: SIM115
 
     @property
     def nbytes(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property, partial
 from itertools import compress
 from typing import Self
@@ -228,7 +228,7 @@ class Layers:
 
 def day_of_slice(task: CompositeTask, day: TimeSlice) -> date:
     """Return the solar day of a slice of a composite."""
-    return datetime.strptime(task.label(day.id)[:8], "%Y%m%d").date()
+    return date.fromisoformat(task.label(day.id)[:8])
 
 
 def doubtful_scenes(

@@ -84,7 +84,7 @@ class FirstDays:
     clear_days
         Number of days on which the masks call each cell of a unit clear, for each unit.
     bytes_saved
-        Bytes of bands that were not read; about.
+        Bytes of bands that were not read; an estimate.
     """
 
     clear_days: list[np.ndarray]
@@ -114,7 +114,7 @@ class _FirstReading(DayReading):
 
     def __init__(self, units: Sequence[Unit], composer: Composer, access: Access) -> None:
         super().__init__(units, composer, access)
-        self._units, self._of = units, composer
+        self._units, self._lock = units, threading.Lock()
         self.clear = {id(unit): ClearDays(len(unit.days), int(np.count_nonzero(unit.area))) for unit in units}
         self._tried = set[str]()
         self.held_bytes += sum(each.nbytes for each in self.clear.values())
@@ -125,28 +125,29 @@ class _FirstReading(DayReading):
             self.each(block, self._layers_of, self._take_masks)
 
     def _layers_of(self, block: Block) -> list[Read]:
-        return [each for each in block.files(block.tasks, self._of.reading) if each.is_layer]
+        return [each for each in block.files(block.tasks, self._composer.reading) if each.is_layer]
 
     def _take_masks(self, pixels: Pixels, task: Task) -> None:
-        unit, cube = self.owners[task.id], self._of.reading
+        unit, cube = self.owners[task.id], self._composer.reading
         if error := pixels.error(task, layers_read(cube)):
             unit.errors[task.id] = error
             return
         is_clear = explain(masks_of(task, pixels, cube)) == QA.CLEAR
         self.clear[id(unit)].set(unit.positions[task.id], is_clear[unit.area])
         size = sum(each.nbytes for each in pixels.arrays.values())
-        if id(pixels) in map(id, self.layers.values()):
-            self.layers[task.id] = pixels
-        elif self.held_bytes + size <= stack_limit():
-            self.layers[task.id] = pixels
-            self.held_bytes += size
+        with self._lock:
+            if any(each is pixels for each in self.layers.values()):
+                self.layers[task.id] = pixels
+            elif self.held_bytes + size <= stack_limit():
+                self.layers[task.id] = pixels
+                self.held_bytes += size
 
     def needed(self) -> list[Task]:
         """Return the days that must be read next."""
         found = []
         for unit in self._units:
             is_read = np.array([each.id in self._tried for each in unit.days], bool)
-            days = self.clear[id(unit)].needed(is_read, self._of.method)
+            days = self.clear[id(unit)].needed(is_read, self._composer.method)
             found += [task for task, is_needed in zip(unit.tasks, days, strict=True) if is_needed]
         return found
 
@@ -159,5 +160,5 @@ class _FirstReading(DayReading):
             if task.id not in unit.read:
                 clear.set(day, np.zeros(int(np.count_nonzero(unit.area)), bool))
                 continue
-            observed = self._of.is_observed(unit.stack.part([day], slice(None))[0])
+            observed = self._composer.is_observed(unit.stack.part([day], slice(None))[0])
             clear.set(day, observed)

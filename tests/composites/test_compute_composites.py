@@ -124,13 +124,22 @@ def fields(folder: Path) -> Path:
     return path
 
 
+def each_alone(fields: Path) -> Iterator[Path]:
+    """Yield the path of a file of each field."""
+    content = json.loads(fields.read_text())
+    for feature in content["features"]:
+        path = fields.with_name(f"{feature['properties']['id']}.geojson")
+        path.write_text(json.dumps(content | {"features": [feature]}))
+        yield path
+
+
 def test_fields_on_blocks_have_the_bytes_of_single_fields(archive: Archive, tmp_path: Path) -> None:
     aois = fields(tmp_path)
     together = compute(archive, tmp_path / "together", aoi=aois, period="year", resolution=30, method="medoid")
+    given = {"period": "year", "resolution": 30, "method": "medoid"}
     single = []
-    for aoi in s2cube.read_aois(aois):
-        config = config_of(archive, tmp_path / "single", period="year", resolution=30, method="medoid")
-        single += compute_composites(config, area=aoi).written
+    for aoi in each_alone(aois):
+        single += compute(archive, tmp_path / "single", aoi=aoi, **given).written
     same(together.written, sorted(single))
     assert len(single) == 8
 
@@ -147,9 +156,7 @@ def test_fields_read_a_tile_once(
     images = s2cube.run(config_of(archive, tmp_path / "images", aoi=aois, resolution=30), progress=False)
     assert (one.requests, one.bytes) == (images.requests, images.bytes)
     session.reset()
-    of_single = [
-        compute_composites(config_of(archive, tmp_path / "s", **given), area=aoi) for aoi in s2cube.read_aois(aois)
-    ]
+    of_single = [compute(archive, tmp_path / "s", aoi=aoi, **given) for aoi in each_alone(aois)]
     assert sum(each.bytes for each in of_single) > one.bytes
 
 
@@ -283,15 +290,15 @@ def test_first_reads_what_the_bands_lack(tmp_path: Path) -> None:
     for day in (0, 3):
         Path(items[day].assets["nir"].href).unlink()
     s2cube.save_items(items, tmp_path / "items.geojson")
-    aoi = rectangle(1500, -4500, 4500, -1500)
     given = {
+        "aoi": rectangle(1500, -4500, 4500, -1500).geometry.to_crs("EPSG:4326").wkt,
         "stac": tmp_path / "items.geojson",
         "bands": "nir",
         "resolution": 30,
         "method": "first",
         "crs": "EPSG:32614",
     }
-    done = compute_composites(s2cube.load_config(given | {"out": tmp_path / "out"}, {}), area=aoi)
+    done = compute_composites(s2cube.load_config(given | {"out": tmp_path / "out"}, {}))
     found = layers(done.written[0])
     assert done.bytes_saved > 0
     np.testing.assert_array_equal(found[""][0, :, :50], 3000)

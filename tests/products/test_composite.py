@@ -23,7 +23,7 @@ from s2cube.config.composites import DAY_METHODS, Method
 from s2cube.demo.archive import Archive
 from s2cube.errors import ConfigError
 from s2cube.kernels.packing import PACKINGS
-from s2cube.products._compose import Composite, First, Stack, compose
+from s2cube.products._compose import Composite, Stack, compose
 from s2cube.products._geomedian import geomedian
 from s2cube.products._ordered import _network
 
@@ -333,30 +333,6 @@ class TestAllMethods:
         alone = made(np.ascontiguousarray(values[:, ::2]), "medoid")
         np.testing.assert_array_equal(medoid.date, alone.date)
         np.testing.assert_array_equal(medoid.values[::2], alone.values)
-
-
-class TestFirst:
-    def test_is_that_of_the_stack_and_says_when_it_is_filled(self) -> None:
-        values = random_stack(13)
-        inside = (values[:7] != NODATA).all(1).sum(0) >= 2
-        first, read = First(Method("first", min_count=2), [True] * 3, inside), 0
-        assert not first.is_filled
-        for day, image in zip(days_of(9), values, strict=True):
-            first.take(day, image)
-            read += 1
-            if first.is_filled:
-                break
-        assert 2 <= read <= 7
-        found, want = first.result(), made(values, "first", min_count=2)
-        np.testing.assert_array_equal(found.values[:, inside], want.values[:, inside])
-        assert found.date is not None
-        assert want.date is not None
-        np.testing.assert_array_equal(found.date[inside], want.date[inside])
-        np.testing.assert_array_equal(found.count, (values[:read] != NODATA).all(1).sum(0))
-
-    def test_of_no_day(self) -> None:
-        with pytest.raises(ValueError, match="no day"):
-            First(Method("first"), [True], np.ones((2, 2), bool)).result()
 
 
 def a_cube(dtype: str = "float32", bands: Sequence[str] = ("red", "nir"), lazy: bool = True) -> xr.DataArray:
