@@ -1,5 +1,6 @@
 """Parse and check values of settings from text, TOML or Python. pydantic converts a ValueError into its own error."""
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -9,6 +10,11 @@ from urllib.parse import urlsplit
 from s2cube.config.paths import expand_user
 from s2cube.errors import ConfigError
 from s2cube.spectral_indices import canonical_indices
+
+DEFAULT_STATISTICS = ("mean", "std", "median")
+
+_STATISTICS = (*DEFAULT_STATISTICS, "min", "max", "count")
+_PERCENTILE = re.compile(r"p([0-9]|[1-9][0-9]|100)")
 
 
 def split_names(value: object) -> object:
@@ -91,6 +97,30 @@ def check_indices(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("an index is named twice")
     return names
+
+
+def check_statistics(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names of statistics and remove duplicates. The order does not change.
+
+    Parameters
+    ----------
+    value
+        mean, std, median, min, max, count, or pN: the percentile N, a whole number from 0 to 100.
+
+    Raises
+    ------
+    ValueError
+        If there is no name, or a name is unknown.
+    """
+    remedy = f"Choose {', '.join(_STATISTICS)}, or p0 to p100"
+    if not value:
+        raise ValueError("there is no statistic", remedy)
+    for name in value:
+        if name not in _STATISTICS and not _PERCENTILE.fullmatch(name):
+            near = difflib.get_close_matches(name.lower(), _STATISTICS)
+            question = f"Do you mean {' or '.join(near)}? " if near else ""
+            raise ValueError(f"'{name}' is not a statistic", question + remedy)
+    return tuple(dict.fromkeys(value))
 
 
 def parse_destination(value: object) -> object:

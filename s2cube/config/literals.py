@@ -30,3 +30,6 @@ TableFormat = Literal["parquet", "csv"]
 CompositeMethod = Literal["median", "mean", "geomedian", "medoid", "best", "first"]
 """median, mean: of each band; geomedian: of all bands together; medoid: the observation nearest to the geomedian; best:
 the observation with the greatest score; first: the earliest observation."""
+
+Product = Literal["images", "statistics", "composites"]
+"""What `sync` keeps up to date: images of slices, the table of statistics, composites of periods."""

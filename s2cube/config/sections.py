@@ -20,10 +20,12 @@ from pydantic import (
 )
 
 from s2cube.config._parsers import (
+    DEFAULT_STATISTICS,
     check_bands,
     check_crs,
     check_indices,
     check_rules,
+    check_statistics,
     empty_to_none,
     parse_address,
     parse_area,
@@ -35,11 +37,11 @@ from s2cube.config._parsers import (
     split_names,
 )
 from s2cube.config._section import Section
-from s2cube.config._statistic_names import DEFAULT, check_statistics
 from s2cube.config.composites import CompositeSection
 from s2cube.config.literals import Compression, Dtype, GroupBy, JoinEngine, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
+from s2cube.config.sync import SyncSection
 from s2cube.config.times import TimeRange, parse_times
 
 _THREADS_PER_CORE = 2
@@ -206,7 +208,7 @@ class TableSection(Section):
     @property
     def chosen(self) -> tuple[str, ...]:
         """The statistics of a table."""
-        return self.statistics or DEFAULT
+        return self.statistics or DEFAULT_STATISTICS
 
 
 class ClusterSection(Section):
@@ -280,6 +282,7 @@ class JobConfig(Section):
     output: OutputSection = OutputSection()
     table: TableSection = TableSection()
     composite: CompositeSection = CompositeSection()
+    sync: SyncSection = SyncSection()
     cluster: ClusterSection = ClusterSection()
 
     def for_workers(self) -> Self:

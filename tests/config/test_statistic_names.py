@@ -5,14 +5,15 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator, BeforeValidator
 
-from s2cube.config._parsers import split_names
-from s2cube.config._statistic_names import DEFAULT, check_statistics
+from s2cube.config._parsers import DEFAULT_STATISTICS, check_statistics, split_names
 from s2cube.config.sections import Section
 from s2cube.errors import ConfigError
 
 
 class Example(Section):
-    statistics: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_statistics)] = DEFAULT
+    statistics: Annotated[tuple[str, ...], BeforeValidator(split_names), AfterValidator(check_statistics)] = (
+        DEFAULT_STATISTICS
+    )
 
 
 def checked(text: str) -> tuple[str, ...]:
