@@ -2,15 +2,19 @@
 
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from s2cube.cli._console import print_failure
+from s2cube.cli._console import local_time, print_failure, print_notice
 from s2cube.cli._flags import ConfigFile, ConsoleFlags, OutputAddress, load_settings_of_output, set_up_console
+from s2cube.cli._products import pass_as_text
 from s2cube.cli._reports import ByteBar, report_findings, report_record
 from s2cube.errors import S2CubeError, SliceError
+
+if TYPE_CHECKING:
+    from s2cube.storage.output import Output
 
 _WATCH_INTERVAL_S = 2
 
@@ -39,12 +43,33 @@ def status(
         print_failure(f"{settings.job.out}: no run has written there")
         return S2CubeError.exit_status
     report_record(record)
+    sync = _report_sync(output)
     left_s = None if record.left_s is None else round(record.left_s, 1)
     alive = {"alive": record.is_alive, "slices_per_s": round(record.pace, 3), "left_s": left_s}
-    console.print_json(asdict(record) | alive)
+    console.print_json(asdict(record) | alive | ({"sync": sync} if sync else {}))
     if record.state == "done":
         return SliceError.exit_status if record.progress.failed else 0
     return 0 if record.is_alive else S2CubeError.exit_status
+
+
+def _report_sync(output: "Output") -> dict[str, Any]:
+    """Report the last pass of `sync` and the next one; return the facts, empty if there is no pass."""
+    from s2cube.updates.pass_record import read_passes
+    from s2cube.updates.service import read_service
+
+    facts: dict[str, Any] = {}
+    if passes := read_passes(output.destination):
+        last = passes[-1]
+        facts["last"] = last.line()
+        print_notice(f"last pass of sync: {local_time(last.started)}; {pass_as_text(last)}")
+        for kind in ("late", "pending"):
+            if ids := getattr(last, kind):
+                print_notice(f"{kind}: {', '.join(ids)}")
+    if service := read_service(output):
+        facts["next"] = service.next
+        overdue = "; it is overdue, so the service may have ended" if service.is_late else ""
+        print_notice(f"next pass of sync: {local_time(service.next)}, by {service.where}{overdue}")
+    return facts
 
 
 def verify(

@@ -18,7 +18,7 @@ from s2cube.cli._inspection import status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
-from s2cube.cli._products import composite, stats
+from s2cube.cli._products import composite, stats, sync
 from s2cube.cli._search import search
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
@@ -48,6 +48,10 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     composite: (
         "s2cube composite --aoi fields.gpkg --datetime 2024 --method geomedian",
         "s2cube composite --aoi a.gpkg --datetime 2024 --period P10D --method best",
+    ),
+    sync: (
+        "s2cube sync --aoi fields.gpkg --datetime 2024-01-01/.. --lookback 45d --out out",
+        "s2cube sync --aoi fields.gpkg --at 06:00 --products images,composites --out out",
     ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",

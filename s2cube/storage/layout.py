@@ -8,7 +8,7 @@
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     failures.jsonl
-    .s2cube/run overwrite statistics-columns lock parts/ run.log
+    .s2cube/run overwrite statistics-columns sync lock parts/ run.log
 """
 
 CATALOG = "catalog.json"
@@ -37,6 +37,9 @@ OVERWRITE = f"{OWN}/overwrite"
 
 STATISTICS_COLUMNS = f"{OWN}/statistics-columns"
 """Names of the columns of statistics that all files of the table have."""
+
+SYNC_SERVICE = f"{OWN}/sync"
+"""The service that makes passes of `sync` on a schedule, and the time of its next pass."""
 
 LOCK = f"{OWN}/lock"
 PARTS = f"{OWN}/parts"
