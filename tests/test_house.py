@@ -16,7 +16,7 @@ PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
     "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "raster",
     "kernels", "cube", "fields", "products", "output", "inventory", "tables", "progress_bar", "cluster", "workers",
-    "jobs", "zonal", "composites", "runs", "demo", "cli",
+    "jobs", "zonal", "composites", "runs", "updates", "demo", "cli",
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 
