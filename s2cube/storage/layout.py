@@ -7,8 +7,8 @@
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
-    failures.jsonl
-    .s2cube/run overwrite statistics-columns sync lock parts/ run.log
+    failures.jsonl rejected.jsonl sync.jsonl
+    .s2cube/run scenes overwrite statistics-columns sync lock parts/ run.log
 """
 
 CATALOG = "catalog.json"
@@ -17,6 +17,12 @@ ITEMS = "items.parquet"
 """All Items of the output, as stac-geoparquet."""
 
 FAILURES = "failures.jsonl"
+
+REJECTED = "rejected.jsonl"
+"""The slices that have too much cloud."""
+
+SYNC = "sync.jsonl"
+"""The passes of `sync`."""
 
 STATISTICS = "statistics"
 """Folder of the table of statistics."""
@@ -31,6 +37,9 @@ OWN = ".s2cube"
 
 RUN = f"{OWN}/run"
 """The record of the run that writes to the output now, or else of the last run."""
+
+SCENES = f"{OWN}/scenes"
+"""The scenes that passes of `sync` have seen."""
 
 OVERWRITE = f"{OWN}/overwrite"
 """The slices that a run with --overwrite has written so far."""

@@ -1,4 +1,4 @@
-"""Keep an output up to date: what is new, late, changed or withdrawn; on a schedule.
+"""An output is kept up to date: what is new, late, changed or withdrawn in its catalogue; once, or on a schedule.
 
-Other wings may use: `hook`, `schedule`, `service`.
+Other wings may use: `hook`, `pass_record`, `schedule`, `service`, `sync_pass`.
 """
