@@ -13,7 +13,7 @@ from s2cube.config.stores import Stores
 from s2cube.errors import OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.storage.destination import Destination, destination_at
-from s2cube.storage.failures import FailureList
+from s2cube.storage.failures import FailureList, RejectionList
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.layout import SLICE_DEPTH, slice_file, slice_folder
 from s2cube.storage.record import Fence
@@ -67,6 +67,11 @@ class Output:
     def failures(self) -> FailureList:
         """The list of failures."""
         return FailureList(self.destination, self.fence)
+
+    @property
+    def rejections(self) -> RejectionList:
+        """The list of rejected slices."""
+        return RejectionList(self.destination, self.fence)
 
     def path(self, aoi_id: str, slice_id: str, suffix: str = ".tif") -> str:
         """Return the path or address of a file of a slice."""
