@@ -14,6 +14,7 @@ from s2cube.inventory.comparison import Comparison, compare
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
@@ -105,10 +106,15 @@ def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> 
     SearchError
         If the catalogue does not return its scenes.
     """
+    found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
+    return plan_scenes(config, aois, found)
+
+
+def plan_scenes(config: JobConfig, aois: Sequence[AOI], found: Sequence[Sequence[SceneFacts]]) -> list[Plan]:
+    """Group the scenes of each area of interest into time slices: one plan per area."""
     of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     planner = Planner(config.cube)
-    found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
     for aoi, scenes in zip(aois, found, strict=True):
         plan = narrow(planner.plan(scenes, aoi), config.search)
         log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(scenes), len(plan.slices))

@@ -200,6 +200,22 @@ class Output:
             self._replace(aoi_id, slice_id, folder)
         return self.path(aoi_id, slice_id)
 
+    def remove(self, aoi_id: str, slice_id: str) -> None:
+        """Remove the files of a slice, the Item first.
+
+        Raises
+        ------
+        BusyError
+            If another run writes to the output now.
+        WriteError
+            If a file cannot be removed.
+        """
+        self.fence.check()
+        item = slice_file(aoi_id, slice_id)
+        files = self.sizes(slice_folder(aoi_id, slice_id))
+        for name in sorted(files, key=lambda name: name != item):
+            self.destination.remove(name)
+
     def _replace(self, aoi_id: str, slice_id: str, folder: Path) -> None:
         if not self._has_files_of(aoi_id, slice_id, folder / f"{slice_id}.json"):
             self.destination.remove(slice_file(aoi_id, slice_id))
