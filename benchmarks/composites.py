@@ -15,6 +15,8 @@ order. The contenders are:
 - first: `s2cube composite --method first`. No pixel is cloud on the second day, so two days fill all pixels.
 - two days: the same, with a catalogue of these two days.
 
+geomad is not installed with s2cube: `pip install geomad`.
+
 Ratios are to "lazy" for the median, to "geomad" for the geometric median, and to "two days" for first. CPU is user and
 system time of all processes of a contender, imports and start of workers included. Memory is the maximum of the sum of
 the proportional set sizes of its processes. The least is what the catalogue, the header of each file and each native
