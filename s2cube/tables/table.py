@@ -191,6 +191,36 @@ class Table:
             if (targets != "").any():
                 self._write(name, rows.filter(pa.array(targets == "")), _keys(rows))
 
+    def made_of(self, scenes: Collection[str]) -> list[str]:
+        """Return the ids of the slices whose rows are computed only from some scenes, sorted."""
+        found: list[str] = []
+        for name in self.files():
+            if (rows := self._read(name, ["slice", "scenes"])) is not None:
+                pairs = zip(rows["slice"].to_pylist(), rows["scenes"].to_pylist(), strict=True)
+                found += [slice_id for slice_id, of_row in pairs if of_row and {*of_row} <= {*scenes}]
+        return sorted(found)
+
+    def remove(self, slices: Collection[str]) -> list[str]:
+        """Remove the rows of slices; return the ids of those that had a row, sorted.
+
+        Raises
+        ------
+        OutputError
+            If a file is no table of s2cube.
+        WriteError
+            If a file cannot be written.
+        """
+        found: list[str] = []
+        gone = pa.array(slices, pa.string())
+        for name in self.files() if slices else ():
+            if (rows := self._read(name)) is None:
+                continue
+            is_gone = pc.is_in(rows["slice"], gone)
+            if removed := rows["slice"].filter(is_gone).to_pylist():
+                self._write(name, rows.filter(pc.invert(is_gone)), _keys(rows))
+                found += removed
+        return sorted(found)
+
     def parts(self) -> Iterator[pa.Table]:
         """Read the table, file by file."""
         yield from (rows for name in self.files() if (rows := self._read(name)) is not None)

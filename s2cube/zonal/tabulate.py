@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -50,10 +50,34 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
+    with held(Output.at(config.job.out)) as lease:
+        return tabulate_with(lease, config, watch)
+
+
+def tabulate_with(lease: Lease, config: JobConfig, watch: Watch | None = None) -> TableSummary:
+    """Do the same as `tabulate` in a process that has the lease of the output.
+
+    Rows outside the dates of the settings remain as they are.
+    """
+    with FieldSpool() as spool:
         areas = AreasSpool(spool.folder)
         plans = StatisticsPlans.of(config, lease.output, Source(spool, areas))
         return write_rows(plans, areas, lease, watch)
+
+
+def remove_rows(lease: Lease, slices: Collection[str]) -> list[str]:
+    """Remove the rows of slices from the table, and from ``statistics.csv`` if it is there.
+
+    Returns
+    -------
+    list of str
+        Ids of the slices that had a row, sorted. `Table.made_of` finds those of withdrawn scenes.
+    """
+    table = Table(lease.output)
+    removed = table.remove(slices)
+    if removed and has_csv(lease.output):
+        write_csv(table)
+    return removed
 
 
 @dataclass(frozen=True)

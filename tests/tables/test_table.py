@@ -79,6 +79,24 @@ def test_only_the_squares_that_are_asked_for_are_read(table: Table) -> None:
     assert table.stored(set()) == {}
 
 
+def test_rows_that_are_removed(table: Table) -> None:
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1, b=0.2), [RED])
+    table.put(("s475w0120", "202405"), rows_of(RED, day=2, c=0.3), [RED])
+    (kept, _) = files = table.files()
+    assert table.remove([]) == []
+    assert table.remove({"c_20240502", "b_20240501", "unknown"}) == ["b_20240501", "c_20240502"]
+    assert content(table)["red_mean"].to_dict() == {"a_20240501": 0.1}
+    assert (len(files), table.files()) == (2, [kept])
+    assert table.stored({"n475e0120"})["a_20240501"].has(Recipe("a" * 16, "", "", ""), RED)
+
+
+def test_rows_of_scenes(table: Table) -> None:
+    """The scenes of each row are S2A and S2B."""
+    table.put(("n475e0120", "202405"), rows_of(RED, a=0.1, b=0.2), [RED])
+    assert table.made_of({"S2A"}) == []
+    assert table.made_of({"S2A", "S2B", "other"}) == ["a_20240501", "b_20240501"]
+
+
 def test_squares() -> None:
     boxes = [(12.1, 47.6, 12.2, 47.7), (-0.2, -0.3, -0.1, -0.2), (179.9, -17, 180.2, -16.9), (-180.1, 0, -179.7, 0.2)]
     assert squares_of(np.array(boxes)).tolist() == ["n475e0120", "s005w0005", "s170w1800", "n000w1800"]

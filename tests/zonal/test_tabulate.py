@@ -18,7 +18,9 @@ from shapely.geometry.base import BaseGeometry
 import s2cube
 from s2cube.errors import AOIError
 from s2cube.jobs.results import TableSummary
-from s2cube.zonal.tabulate import tabulate
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
+from s2cube.zonal.tabulate import remove_rows, tabulate, tabulate_with
 from support.field_scenes import CRS_OF_SCENES, FIELDS, areas, later, write_areas_file, write_items
 
 NAMES = ("off_the_lattice", "twin", "hole", "past_the_corner", "larger_than_a_block")
@@ -212,6 +214,23 @@ class TestLaterRun:
         assert summary.rows == is_touched.sum() > 0
         run(SMALL, scenes=scenes, out="anew")
         pd.testing.assert_frame_equal(table(), table(Path("anew")))
+
+
+def test_with_a_lease_and_fewer_days(run: Tabulate, items: list[pystac.Item]) -> None:
+    """Rows of other days remain. Rows that are removed are computed again."""
+    run(format="csv")
+    before = table()
+    gone = [name for name in before.index if name.endswith("0701")]
+    settings = {"aoi": "areas.parquet", "aoi_id": "name", "stac": "items.json", "bands": "red", "out": "out",
+                "crs": CRS_OF_SCENES, "statistics": "mean,p10", "datetime": "2020-07-01"}  # fmt: skip
+    with held(Output.at("out")) as lease:
+        assert remove_rows(lease, [*gone, "unknown"]) == gone
+        pd.testing.assert_frame_equal(table(), before.drop(gone))
+        assert pd.read_csv("out/statistics.csv")["slice"].isin(gone).sum() == 0
+        summary = tabulate_with(lease, s2cube.load_config(settings, {}))
+    assert (summary.rows, summary.skipped) == (len(gone), [])
+    pd.testing.assert_frame_equal(table(), before)
+    assert len(pd.read_csv("out/statistics.csv")) == len(before)
 
 
 def test_columns_of_the_file(run: Tabulate) -> None:
