@@ -115,7 +115,7 @@ def test_a_file_that_is_no_table(table: Table, tmp_path: Path) -> None:
     (tmp_path / "statistics" / "n475e0120_202405.parquet").write_bytes(b"no parquet")
     with pytest.raises(OutputError, match="is not a table of s2cube"):
         table.stored({"n475e0120"})
-    with pytest.raises(OutputError, match=r"Remove the file: the next run computes its rows again"):
+    with pytest.raises(OutputError, match=r"Remove the file, or use verify --repair: the next run"):
         table.put(("n475e0120", "202405"), rows_of(RED, a=0.1), [RED])
     assert (tmp_path / "statistics" / "n475e0120_202405.parquet").read_bytes() == b"no parquet"
 
