@@ -39,10 +39,13 @@ class Origin:
         Whether the file that the settings name has the areas: its columns are kept beside the table.
     catalogue
         Returns the catalogue, or no item if it is not known here.
+    has_areas
+        Whether the process that submitted the job has written the areas, see `save_areas`.
     """
 
     has_file: bool
     catalogue: Callable[[], Catalogue]
+    has_areas: bool = False
 
 
 def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) -> Summary:
@@ -53,7 +56,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
     """
     output, plans = lease.output, BothPlans.of(job)
     config, whole = plans.whole.config, plans.whole
-    write_areas(output, _areas(job, whole, origin.has_file))
+    if not origin.has_areas:
+        save_areas(job, origin.has_file)
     writer = TableWriter(Table(output), whole.key, whole.squares)
     with writer.flushed():
         summary = run_job(plans.job, lease, watch, _Rows(writer))
@@ -73,6 +77,25 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
         requests=traffic.requests,
         bytes=traffic.bytes,
     )
+
+
+def save_areas(job: Job, has_file: bool) -> None:
+    """Write the areas of a planned job beside the table. This process must have the lease of the output.
+
+    Parameters
+    ----------
+    has_file
+        See `Origin`.
+
+    Raises
+    ------
+    ConfigError
+        If a band has classes.
+    AOIError
+        If a column of the file has the name of a column of the table.
+    """
+    for_statistics(job.config)
+    write_areas(job.output, _areas(job, has_file))
 
 
 @dataclass(frozen=True)
@@ -148,7 +171,7 @@ def _lattice(task: Task, job: Job) -> str:
     return lattice_part(str(task.geobox.crs), job.config.cube)
 
 
-def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
+def _areas(job: Job, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
     """Yield the areas of a job with the other columns of their file."""
     if has_file:
         of_job = job.config.job
@@ -156,4 +179,4 @@ def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fie
             check_columns(batch.attributes.column_names, reserved_columns(job.config), str(of_job.aoi))
             yield batch.fields, batch.attributes
     else:
-        yield from ((each, pa.table({})) for each in whole.fields)
+        yield from ((each, pa.table({})) for each in Fields.groups(plan.aoi for plan in job.plans))

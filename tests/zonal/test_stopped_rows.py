@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pandas as pd
 import pytest
 
@@ -144,10 +145,13 @@ def has_read(server: Faulty, count: int) -> bool:
 def test_submitted(s2cube_command: CommandLine, slow: Faulty, scheduler: str) -> None:
     slow.fault = lambda *_: None
     words = words_of("submit", slow, "out")
+    write_fields(Path("fields.parquet"), crop=[f"crop {number}" for number in range(9)])
     done = s2cube_command(*words, "--scheduler", scheduler)
     assert done.status == 0, done.err
     until(lambda: s2cube_command("status", "out", "--json").json["state"] == "done", "the run")
     assert len(rows_of("out")) == 54
     assert len(list(Path("out").glob("f*/*/*.json"))) == 54
+    areas = geopandas.read_parquet("out/areas.parquet").set_index("aoi")
+    assert areas["crop"].to_dict() == {f"f{number}": f"crop {number}" for number in range(9)}
     asked = s2cube_command("status", "out", "--json").json
     assert asked["progress"]["written"] == asked["progress"]["total"] == 54
