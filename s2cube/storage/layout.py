@@ -8,7 +8,7 @@
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     failures.jsonl
-    .s2cube/run overwrite statistics-columns lock parts/ run.log
+    .s2cube/run overwrite overwrite-rows statistics-columns lock parts/ run.log
 """
 
 CATALOG = "catalog.json"
@@ -34,6 +34,9 @@ RUN = f"{OWN}/run"
 
 OVERWRITE = f"{OWN}/overwrite"
 """The slices that a run with --overwrite has written so far."""
+
+OVERWRITE_ROWS = f"{OWN}/overwrite-rows"
+"""The rows that a run with --overwrite has written so far, as Parquet."""
 
 STATISTICS_COLUMNS = f"{OWN}/statistics-columns"
 """Names of the columns of statistics that all files of the table have."""

@@ -23,6 +23,7 @@ from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
+from s2cube.zonal._overwrite import RowJournal
 from s2cube.zonal._plans import FieldPlans
 from s2cube.zonal._source import reserved_columns
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
@@ -58,7 +59,7 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
     config, whole = plans.whole.config, plans.whole
     if not origin.has_areas:
         save_areas(job, origin.has_file)
-    writer = TableWriter(Table(output), whole.key, whole.squares)
+    writer = TableWriter(Table(output), whole.key, whole.squares, plans.journal.add)
     with writer.flushed():
         summary = run_job(plans.job, lease, watch, _Rows(writer))
     total = Total()
@@ -67,6 +68,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
     rest = replace(plans.rest(failed, origin.catalogue), skipped=())
     with writer.flushed():
         write_part(rest, lease, writer, total, watch)
+    if not failed and not total.is_open:
+        plans.journal.end()
     if config.table.format == "csv" or (writer.rows and has_csv(output)):
         write_csv(Table(output))
     traffic = Traffic(summary.requests, summary.bytes) + total.traffic
@@ -110,11 +113,14 @@ class BothPlans:
         The fields, without tasks.
     patches
         The patch of each area, by its id.
+    journal
+        The rows that this --overwrite has written.
     """
 
     job: Job
     whole: StatisticsJob
     patches: dict[str, Patch]
+    journal: RowJournal
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -130,7 +136,7 @@ class BothPlans:
         patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
         todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
         whole = StatisticsJob(config, job.output, (), (), (), key=key, fields=fields)
-        return cls(replace(job, todo=todo), whole, patches)
+        return cls(replace(job, todo=todo), whole, patches, RowJournal.of(job.output, config))
 
     def rest(self, without: Collection[str], catalogue: Callable[[], Catalogue]) -> StatisticsJob:
         """Return the rows that the table does not have.
@@ -142,10 +148,8 @@ class BothPlans:
         catalogue
             See `Origin`.
         """
-        config = self.whole.config
-        kept = config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})})
         stored = Table(self.job.output).stored({*self.whole.squares.values()})
-        plans = FieldPlans(kept, self.whole.key, stored)
+        plans = FieldPlans(self.whole.config, self.whole.key, stored, self.journal)
         for plan in self.job.plans:
             slices = tuple(each for each in plan.slices if each.id not in without)
             plans.add(replace(self.patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))

@@ -128,7 +128,7 @@ def test_rows_without_keys_are_computed_again(table: Table) -> None:
 
 def test_rows_of_a_field_that_moves_are_in_one_square(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """In all months. A run that is killed in between leaves nothing twice after the next one."""
-    writer = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"})
+    writer = TableWriter(table, RED, {"a": "n475e0120", "b": "n475e0120"}, [].append)
     writer.add(rows_of(RED, a=0.1, b=0.2))
     writer.flush()
     table.put(("n475e0120", "202406"), rows_of(NIR, day=2, a=0.3), [NIR])
@@ -159,7 +159,7 @@ def test_all_files_have_the_same_columns(table: Table, tmp_path: Path) -> None:
     """Readers that use the columns of the first file must not lose any."""
     squares = {"a": "n475e0120", "b": "n480e0120"}
     for key, name in ((RED, "b"), (NIR, "a")):
-        writer = TableWriter(table, key, squares)
+        writer = TableWriter(table, key, squares, [].append)
         writer.add(rows_of(key, **{name: 0.1}))
         writer.flush()
     schemas = [pq.read_schema(path).names for path in sorted((tmp_path / "statistics").iterdir())]

@@ -152,7 +152,7 @@ class TestTableInTheWay:
         done = stats("--bands", "red", *more)
         assert done.status == 2, done.err
         assert f"statistics/{path.name}: is not a table of s2cube" in done.err
-        assert "Remove the file: the next run computes its rows again" in done.err
+        assert "Remove the file, or use verify --repair: the next run computes its rows again" in done.err
         assert files_of("out") == before
         path.unlink()
         healed = stats()
