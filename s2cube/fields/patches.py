@@ -134,6 +134,16 @@ class FieldTask(Task):
         """Return the work for some of the fields: their positions, or True for each of them."""
         return replace(self, fields=self.fields.take(positions), digests=self.digests[positions])
 
+    def by_parts(self) -> list["FieldTask"]:
+        """Return the work for the fields of each part that is read. They need the same tiles, so they fail together."""
+        corners = np.array([[each.boundingbox.left, each.boundingbox.bottom] for each in self.read])
+        ends = np.array([[each.boundingbox.right, each.boundingbox.top] for each in self.read])
+        bounds, noise_m = shapely.bounds(self.fields.shapes)[:, None], _NOISE_CELLS * self.geobox.affine.a
+        is_inside = (bounds[..., :2] >= corners - noise_m).all(axis=2) & (bounds[..., 2:] <= ends + noise_m).all(axis=2)
+        number = is_inside.argmax(axis=1)
+        found = ((each, self.part(number == at)) for at, each in enumerate(self.read) if (number == at).any())
+        return [replace(task, geobox=each, read=(each,)) for each, task in found]
+
     def windows(self) -> list[GeoBox]:
         """Return the part of the grid that each field needs."""
         size_m = self.geobox.affine.a
