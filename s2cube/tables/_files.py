@@ -62,7 +62,7 @@ def keys_of(rows: pa.Table) -> dict[str, Key]:
     """Return the keys in the metadata of a file."""
     try:
         content = json.loads((rows.schema.metadata or {})[KEYS])
-        return {each: Key(tuple(key["columns"]), key["settings"]) for each, key in content.items()}
+        return {each: Key(tuple(key["columns"]), key["settings"], tuple(key["files"])) for each, key in content.items()}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -44,10 +44,13 @@ class StoredRow:
     scenes: tuple[str, ...]
 
     def has(self, recipe: Recipe, key: Key) -> bool:
-        """Return whether the row has the values of a recipe, in all columns of a key."""
-        if self.recipe.pixels != recipe.pixels or self.key is None:
+        """Return whether the row has the values of a recipe, in all columns of a key. It may have others, too."""
+        if self.recipe.processing != recipe.processing or self.key is None:
             return False
-        return self.key.columns == key.columns or {*key.columns} <= {*self.key.columns}
+        if (self.recipe.files, self.key) == (recipe.files, key):
+            return True
+        is_of_files = recipe.files_of(key).items() <= self.recipe.files_of(self.key).items()
+        return is_of_files and {*key.columns} <= {*self.key.columns}
 
 
 def squares_of(bounds_lonlat: NDArray[np.float64]) -> NDArray[np.object_]:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _PLACE = re.compile(r"[ns]\d{3}[ew]\d{4} \d{6}")
 """Square and month of a file of the table."""
 
-_RECIPE = r"^[0-9a-f]{16}-[0-9a-f]{16}-[0-9a-f]+-[0-9a-f]{8}$"
+_RECIPE = r"^[0-9a-f]{16}-([0-9a-f]{8})*-[0-9a-f]+-[0-9a-f]{8}$"
 
 
 def verify(output: Output, watch: Watch | None = None) -> Findings:
