@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from s2cube.area.aoi import AOI
+from s2cube.area.aoi import AOI, box_of_areas
 from s2cube.config.times import solar_day
 from s2cube.fields.fields import Fields
 from s2cube.scenes.time_slice import Plan, Task, TimeSlice, UnusableSlice
@@ -54,7 +54,8 @@ class Patch:
     def aoi(self) -> AOI:
         """The box around the fields, as an area of interest."""
         bounds = self.fields.bounds_lonlat
-        return AOI(self.id, shapely.box(*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0)))
+        (west, south), (east, north) = bounds[:, :2].min(axis=0).tolist(), bounds[:, 2:].max(axis=0).tolist()
+        return box_of_areas(self.id, (west, south, east, north), self.plan.aoi.lon)
 
     def label(self, time_slice: TimeSlice | UnusableSlice) -> str:
         """Return the last part of the ids of a slice: its day, or its scene."""

@@ -190,7 +190,7 @@ def _plans(
     """
     lons = fields.centres_lonlat[:, 0]
     ends = dict.fromkeys((int(lons.argmin()), int(lons.argmax())))
-    one, *other = (_plan(fields.aoi(position), crs, scenes, planner, config) for position in ends)
+    one, *other = (_plan(fields.box(position), crs, scenes, planner, config) for position in ends)
     if len(fields) == 1 or all(_days(one) == _days(each) for each in other):
         yield fields, one
         return
