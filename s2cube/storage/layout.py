@@ -7,7 +7,7 @@
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
-    failures.jsonl
+    report.html failures.jsonl rejected.jsonl sync.jsonl
     .s2cube/run overwrite statistics-columns lock parts/ run.log
 """
 
@@ -17,6 +17,15 @@ ITEMS = "items.parquet"
 """All Items of the output, as stac-geoparquet."""
 
 FAILURES = "failures.jsonl"
+
+REJECTED = "rejected.jsonl"
+"""The slices that a limit of cloud rejected."""
+
+SYNC = "sync.jsonl"
+"""The passes that kept the output up to date."""
+
+REPORT = "report.html"
+"""The page that describes the output to people."""
 
 STATISTICS = "statistics"
 """Folder of the table of statistics."""
