@@ -7,7 +7,7 @@ from contextlib import suppress
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.inventory._items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
-from s2cube.storage.output import Output
+from s2cube.storage.output import ITEMS_AT_ONCE, Output
 
 
 def stored_items(
@@ -15,6 +15,7 @@ def stored_items(
     keys: Sequence[tuple[str, str]],
     sizes: Mapping[str, int],
     read: Callable[[str, str], ImageItem | None],
+    from_table: bool = True,
 ) -> Iterator[ImageItem | None]:
     """Yield the Items of slices, in the order of their ids of AOI and slice.
 
@@ -26,8 +27,11 @@ def stored_items(
         See `Output.sizes`.
     read
         Reads the Item of a slice that the table does not have.
+    from_table
+        Whether the table is read. In a folder on this machine, converting its rows takes twice the time of reading the
+        files. It saves requests to a bucket.
     """
-    rows = {(row.get("collection"), row.get("id")): row for row in read_items_table(output) or ()}
+    rows = {(row.get("collection"), row.get("id")): row for row in (from_table and read_items_table(output)) or ()}
 
     def found(key: tuple[str, str]) -> ImageItem | None:
         if key in rows:
@@ -38,4 +42,5 @@ def stored_items(
         return read(*key)
 
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-        yield from threads.map(found, keys)
+        for first in range(0, len(keys), ITEMS_AT_ONCE):
+            yield from threads.map(found, keys[first : first + ITEMS_AT_ONCE])

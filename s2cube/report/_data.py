@@ -11,6 +11,7 @@ from s2cube.config.times import timestamp
 from s2cube.errors import safe_text
 from s2cube.report._areas import CLEAR_PERCENT, SHARES, Area, Period, State
 from s2cube.report._gathering import Facts
+from s2cube.report._logs import text
 from s2cube.report._outlines import rings_of
 from s2cube.report._thumbnails import thumbnails
 from s2cube.storage.image_item import PICTURE, SUFFIXES
@@ -112,7 +113,7 @@ class _Scenes:
     @property
     def ids(self) -> list[str]:
         """Their ids, in the order of their numbers."""
-        return [safe_text(each, 200) for each in self._numbers]
+        return [text(each, 200) for each in self._numbers]
 
 
 def _days(area: Area, scenes: _Scenes, numbers: dict[str, int]) -> dict[str, Any]:
@@ -162,12 +163,29 @@ def _lists(facts: Facts) -> dict[str, Any]:
         "doubted": [[scene, len(ids), ids[:10]] for scene, ids in sorted(facts.doubted.items())[:_MOST_LINES]],
         "all_doubted": len(facts.doubted),
         "passes": [asdict(each) for each in facts.passes],
-        "settings": [[json.loads(text), count] for text, count in facts.settings.most_common(20)],
+        "settings": [[_settings(each), count] for each, count in facts.settings.most_common(20)],
         "versions": [[*names, count] for names, count in facts.versions.most_common(20)],
         "record": facts.record and _record(facts.record),
         "problems": facts.problems,
         "other_problems": facts.other_problems,
     }
+
+
+def _settings(content: str) -> dict[str, str]:
+    """Return settings as texts, by their names."""
+    bands, *members = json.loads(content)
+    found = {"bands": _shown(bands)}
+    for each in members:
+        if isinstance(each, dict):
+            found |= {text(name): _shown(value) for name, value in each.items()}
+    return found
+
+
+def _shown(value: object) -> str:
+    """Return the value of a setting as text."""
+    if isinstance(value, list):
+        return text(", ".join(map(_shown, value)))
+    return text(value if isinstance(value, str) else json.dumps(value))
 
 
 def _record(record: Record) -> dict[str, Any]:

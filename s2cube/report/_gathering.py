@@ -9,7 +9,7 @@ from typing import Any
 
 from s2cube.errors import OutputError, S2CubeError
 from s2cube.inventory.stored_items import stored_items
-from s2cube.report._areas import Area, Day, day_in, day_of, period_of
+from s2cube.report._areas import Area, Day, day_in, day_of, number, period_of
 from s2cube.report._logs import (
     Failure,
     Pass,
@@ -52,7 +52,7 @@ class Facts:
     doubted
         Scenes whose pixels contradict their offset, with the ids of their slices.
     settings
-        Number of images by their settings as JSON.
+        Number of images by JSON of their bands, the settings of their search and those of their pixels.
     versions
         Number of images by the version of s2cube and of the data.
     problems
@@ -105,7 +105,8 @@ def gather(output: Output) -> Facts:
             facts.note(f"{slice_id}: its Item cannot be read.")
         return item
 
-    for (aoi_id, _), item in zip(keys, stored_items(output, keys, sizes, read), strict=True):
+    is_remote = output.destination.local("") is None
+    for (aoi_id, _), item in zip(keys, stored_items(output, keys, sizes, read, is_remote), strict=True):
         area = facts.area(aoi_id)
         if item is not None:
             try:
@@ -134,14 +135,11 @@ def _add_item(facts: Facts, area: Area, item: ImageItem, sizes: Mapping[str, int
         facts.dropped[text(each.get("scene")), text(each.get("kept")), text(each.get("reason"))] += 1
     for scene in texts(properties.get("s2cube:offset_doubts")):
         facts.doubted.setdefault(scene, []).append(item.slice)
-    settings = {"bands": ", ".join(item.bands)}
-    for member in (properties.get(SEARCH), properties.get(SETTINGS)):
-        if isinstance(member, Mapping):
-            settings |= {str(name): _shown(value) for name, value in member.items()}
-    facts.settings[json.dumps(settings)] += 1
+    # The same settings are in all Items, so they become texts for people only once.
+    facts.settings[json.dumps([item.bands, properties.get(SEARCH), properties.get(SETTINGS)])] += 1
     software = properties.get("processing:software")
     version = text(software.get("s2cube")) if isinstance(software, Mapping) else ""
-    facts.versions[version, _shown(properties.get(DATA_VERSION, ""))] += 1
+    facts.versions[version, str(number(properties.get(DATA_VERSION)) or "")] += 1
 
 
 def _add_logs(facts: Facts) -> None:
@@ -187,10 +185,3 @@ def _parts(slice_id: str, areas: Container[str]) -> tuple[str, str]:
 
 def _objects(value: object) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _shown(value: object) -> str:
-    """Return the value of a setting as text."""
-    if isinstance(value, list | tuple):
-        return text(", ".join(map(_shown, value)))
-    return text(value if isinstance(value, str) else json.dumps(value))

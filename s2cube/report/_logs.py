@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from s2cube.errors import OutputError, safe_text
@@ -91,7 +92,13 @@ def read_passes(output: Output, note: Note) -> list[Pass]:
 
 def text(value: object, longest: int = _LONGEST_TEXT) -> str:
     """Return a text without secrets and control characters; an empty text if it is something else."""
-    return safe_text(value, longest) if isinstance(value, str) else ""
+    return _safe(value, longest) if isinstance(value, str) else ""
+
+
+@lru_cache(50_000)
+def _safe(value: str, longest: int) -> str:
+    """Return a safe text. Many lines have the same ids and reasons."""
+    return safe_text(value, longest)
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Series of statistics for the charts of the page, from the table of an output."""
 
+from collections.abc import Container
 from datetime import date
 from math import isfinite
 from typing import Any
@@ -39,8 +40,11 @@ def add_statistics(facts: Facts) -> None:
     fitting = shown[: max(1, _MOST_VALUES // rows)] if rows <= _MOST_VALUES else []
     if len(fitting) < len(shown):
         facts.note(f"{', '.join(shown[len(fitting) :])} are not shown, because the table has {rows} rows.")
+    has_images = {aoi_id for aoi_id, area in facts.areas.items() if any(each.state != "failed" for each in area.days)}
     for part in parts:
-        _add_rows(facts, part, [name for name in fitting if name in part.column_names])
+        _add_rows(facts, part, [name for name in fitting if name in part.column_names], has_images)
+    for area in facts.areas.values():
+        area.days.sort(key=lambda each: (each.day, each.label))
     _add_outlines(facts)
 
 
@@ -55,16 +59,15 @@ def chosen_columns(names: list[str]) -> list[str]:
     return [name for name, _ in chosen[:_MOST_COLUMNS]]
 
 
-def _add_rows(facts: Facts, part: pa.Table, names: list[str]) -> None:
+def _add_rows(facts: Facts, part: pa.Table, names: list[str], has_images: Container[str]) -> None:
     columns: dict[str, list[Any]] = {
         name: part[name].to_pylist() for name in ("aoi", "slice", "date", "clear_percent", *names)
     }
-    known = {aoi_id for aoi_id, area in facts.areas.items() if any(day.state != "failed" for day in area.days)}
     for position, (aoi_id, day) in enumerate(zip(columns["aoi"], columns["date"], strict=True)):
         if not isinstance(aoi_id, str) or not isinstance(day, date):
             continue
         area = facts.area(aoi_id)
-        if aoi_id not in known:
+        if aoi_id not in has_images:
             clear = number(columns["clear_percent"][position])
             shares = {} if clear is None else {"clear": clear}
             label = str(columns["slice"][position])[len(aoi_id) + 1 :]

@@ -51,5 +51,5 @@ def _small(content: bytes) -> bytes:
         shown = picture.convert("RGBA").reduce(factor)
     shown.thumbnail((_SIDE_PIXELS, _SIDE_PIXELS), Image.Resampling.BILINEAR)
     file = io.BytesIO()
-    shown.save(file, "WEBP", quality=_QUALITY, method=1, alpha_quality=50)
+    shown.save(file, "WEBP", quality=_QUALITY, method=0, alpha_quality=50)
     return file.getvalue()

@@ -108,7 +108,7 @@ function map(areas, width, most, choose) {
     }
   }
   const label = `Map of ${count(areas.length, 'area')}, coloured by the number of clear days. The list has the numbers.`;
-  const view = s('svg', { class: 'map', viewBox: `0 0 ${width} ${shown.height}`, role: 'img', 'aria-label': label });
+  const view = s('svg', { class: 'map', viewBox: `0 0 ${width} ${shown.height}`, width, role: 'img', 'aria-label': label });
   view.append(graticule(shown, width));
   dots.forEach((path) => { if (path) view.append(s('path', { class: 'dot dot-edge', d: path })); });
   paths.forEach((path, kind) => { if (path) view.append(s('path', { class: `outline n${kind}`, d: path })); });

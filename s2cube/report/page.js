@@ -126,8 +126,9 @@ function areaAt(hash) {
 }
 
 function gallery(area) {
-  const shown = Object.keys(area.days.picture || {}).map(Number);
-  if (!shown.length) return null;
+  const all = Object.keys(area.days.picture || {}).map(Number);
+  const shown = all.filter((at) => area.days.picture[at] >= 0);
+  if (!all.length) return null;
   const box = h('ul', { class: 'gallery' });
   let next = 0;
   const more = h('button', { type: 'button', onclick: () => add() }, 'Show more pictures');
@@ -137,13 +138,16 @@ function gallery(area) {
     more.hidden = next >= shown.length;
   };
   add();
-  return [h('h3', {}, 'Pictures'), box, more];
+  const others = all.length - shown.length;
+  const note = others ? h('p', { class: 'soft' }, `The page contains pictures of the clearest days. ${count(others, 'other day')} `
+    + 'have a picture beside it: the chart and the table of days open them.') : null;
+  return [h('h3', {}, 'Pictures'), box, more, note];
 }
 
 function thumbnail(area, at) {
   const facts = dayFacts(area, at);
   const source = embedded(facts.picture);
-  const image = source ? h('img', { src: source, alt: '', loading: 'lazy' }) : h('span', { class: 'blank' }, 'not embedded');
+  const image = h('img', { src: source, alt: '', loading: 'lazy' });
   const clear = facts.shares[0] === null ? '' : `${percent(facts.shares[0])} clear`;
   const button = h('button', { type: 'button', class: 'picture', onclick: () => enlarge(area, at) }, image,
     h('span', {}, facts.date), h('br', {}), clear);
@@ -154,9 +158,11 @@ function dayTable(area) {
   const rows = area.days.day.map((_, at) => {
     const facts = dayFacts(area, at);
     const scenes = facts.scenes ? facts.scenes.join(' ') : `${facts.sceneCount}`;
-    return [facts.date, facts.state, ...facts.shares.map(percent), scenes, facts.note];
+    const button = facts.picture === undefined ? ''
+      : h('button', { type: 'button', class: 'link', onclick: () => enlarge(area, at) }, `Show ${facts.date}`);
+    return [facts.date, facts.state, ...facts.shares.map(percent), scenes, facts.note, button];
   });
-  return table(`Days of ${area.id}`, ['Day', 'State', ...SHARES.map(([, title]) => `#${title}`), 'Scenes', 'Note'], rows);
+  return table(`Days of ${area.id}`, ['Day', 'State', ...SHARES.map(([, title]) => `#${title}`), 'Scenes', 'Note', 'Picture'], rows);
 }
 
 function periodTable(area) {
@@ -228,7 +234,7 @@ function lastRun() {
     ['To compute', count(p.total, p.unit === 'rows' ? 'row' : 'slice')], ['Written', p.written], ['Failed', p.failed],
     ['Rejected', p.rejected], ['Up to date before', p.skipped]];
   if (run.error) rows.push(['Error', run.error]);
-  const cost = p.requests ? table('Cost of the last run', ['', '#Forecast', '#Needed'], [
+  const cost = p.requests ? table('Cost of the last run', ['Cost', '#Forecast', '#Needed'], [
     ['Requests', p.expected_requests ? whole.format(p.expected_requests) : '', whole.format(p.requests)],
     ['Read', p.expected_bytes ? megabytes(p.expected_bytes) : '', megabytes(p.bytes)]]) : null;
   return section('Last run', h('div', { class: 'facts' }, table('The last run', ['Fact', 'Value'], rows), cost));
@@ -269,11 +275,14 @@ function makeOverview() {
     data.areas.length > 1 ? areaList() : null, ...facts()].filter(Boolean);
 }
 
+// Show what the address names. A screen reader continues at the heading of the new view.
 function show() {
   const area = data.areas.length > 1 ? areaAt(location.hash) : null;
   if (area) {
     main.replaceChildren(areaView(area, false));
     window.scrollTo(0, 0);
+    main.querySelector('h2').setAttribute('tabindex', -1);
+    main.querySelector('h2').focus({ preventScroll: true });
     return;
   }
   // The overview is kept, so that it is as it was when a reader comes back.
