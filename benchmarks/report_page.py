@@ -4,7 +4,8 @@ Areas are copies of a real slice of the simulated archive, at other places and w
 
     python benchmarks/report_page.py FOLDER --areas 200 --days 73 --browser /usr/bin/chromium
 
-The folder keeps the output, so that a second call measures at once. `--browser` needs playwright.
+The folder keeps the output, so that a second call measures at once. `--browser` needs playwright. With `--page-only`
+there is no output: the page is that of areas that exist only in memory, with 2,000 small pictures.
 """
 
 import argparse
@@ -23,7 +24,10 @@ import s2cube
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import write_archive
 from s2cube.inventory.catalog import write_catalog
-from s2cube.report.page import write_report
+from s2cube.report._areas import Day, state_of
+from s2cube.report._data import page_data
+from s2cube.report._gathering import Facts
+from s2cube.report.page import page_of, write_report
 from s2cube.storage.output import Output
 
 FIRST_DAY = date(2024, 1, 3)
@@ -37,7 +41,11 @@ def main() -> None:
     parser.add_argument("--areas", type=int, default=200)
     parser.add_argument("--days", type=int, default=73)
     parser.add_argument("--browser", help="path of Chromium")
+    parser.add_argument("--page-only", action="store_true")
     given = parser.parse_args()
+    if given.page_only:
+        measure_page(given)
+        return
     out = given.folder / f"{given.areas}x{given.days}"
     if not (out / "items.parquet").exists():
         shutil.rmtree(out, ignore_errors=True)
@@ -51,6 +59,33 @@ def main() -> None:
     )
     if given.browser:
         open_page(out / "report.html", given.browser)
+
+
+def measure_page(given: argparse.Namespace) -> None:
+    facts, chance = Facts(Output.at(given.folder)), random.Random(1)
+    scenes = [f"S2A_14T{chance.choice('NPQ')}L_{each:08d}_0_L2A" for each in range(given.days * 2)]
+    for number in range(given.areas):
+        area = facts.area(f"field-{number:05d}")
+        row, column = divmod(number, 100)
+        centre = shapely.Point(10 + 0.02 * column, 47 + 0.01 * row)
+        area.outline = shapely.geometry.mapping(centre.buffer(0.004, quad_segs=chance.choice((1, 2, 4, 8))))
+        for step in range(given.days):
+            cloud, shadow = chance.choice((0.0, 0.0, 12.3, 37.5, 80.1, 100.0)), chance.choice((0.0, 0.0, 3.4))
+            shares = {"clear": max(0.0, 100 - cloud - shadow), "cloud": cloud, "shadow": shadow}
+            shares |= {"other": 0.0, "no_data": 0.0}
+            day = FIRST_DAY + timedelta(5 * step)
+            area.days.append(
+                Day(f"{day:%Y%m%d}", day, state_of(shares), shares, tuple(scenes[step * 2 : step * 2 + 2]))
+            )
+    began = time.perf_counter()
+    data = page_data(facts)
+    data["pictures"] = ["A" * 2600] * 2000
+    page = given.folder / "page.html"
+    page.write_text(page_of(data))
+    took = time.perf_counter() - began
+    print(f"{given.areas} areas, {given.areas * given.days} days: {took:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
+    if given.browser:
+        open_page(page, given.browser)
 
 
 def make_output(out: Path, given: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ MOST_AREAS = 20_000
 
 _MOST_THUMBNAILS = 2000
 _MOST_DAYS_WITH_SCENES = 100_000
-"""If there are more days, the page has the number of scenes of each, not their ids."""
+"""If there are more days, the page has the number of scenes of each, not their ids, and shares without decimals."""
 
 _MOST_LINES = 1000
 """Number of failures, dropped scenes and doubted scenes that are listed."""
@@ -101,12 +101,12 @@ class _Scenes:
     """Numbers of scenes. Areas that are near each other have the same scenes."""
 
     def __init__(self, has_ids: bool) -> None:
-        self._has_ids = has_ids
+        self.has_ids = has_ids
         self._numbers: dict[str, int] = {}
 
     def numbers(self, ids: Sequence[str]) -> list[int] | int:
         """Return the numbers of scenes, or only how many they are."""
-        if not self._has_ids:
+        if not self.has_ids:
             return len(ids)
         return [self._numbers.setdefault(each, len(self._numbers)) for each in ids]
 
@@ -120,15 +120,14 @@ def _days(area: Area, scenes: _Scenes, numbers: dict[str, int]) -> dict[str, Any
     """Return the days of an area, column by column: the page would be twice as large with an object for each day."""
     days = area.days
     columns: dict[str, Any] = {
-        "day": [_number_of(each.day) for each in days],
+        "day": _differences([_number_of(each.day) for each in days]),
         "state": "".join(_LETTERS[each.state] for each in days),
-        "scenes": [scenes.numbers(each.scenes) for each in days],
+        "scenes": _column([scenes.numbers(each.scenes) for each in days]),
     }
     for name in SHARES:
-        shares = [None if name not in each.shares else round(each.shares[name], 1) for each in days]
+        shares = [_share(each.shares.get(name), scenes.has_ids) for each in days]
         if any(share is not None for share in shares):
-            # A share without decimals takes less of the page.
-            columns[name] = [each if each is None or each % 1 else int(each) for each in shares]
+            columns[name] = _column(shares)
     found = {at: numbers.get(picture_of(area, each.label)) for at, each in enumerate(days) if each.has_picture}
     if found:
         # -1: a picture that is not embedded.
@@ -138,6 +137,25 @@ def _days(area: Area, scenes: _Scenes, numbers: dict[str, int]) -> dict[str, Any
     if labels := {str(at): each.label for at, each in enumerate(days) if each.label != f"{each.day:%Y%m%d}"}:
         columns["label"] = labels
     return columns
+
+
+def _share(share: float | None, has_decimals: bool) -> float | None:
+    """Round a share. A share without decimals takes less of the page."""
+    if share is None:
+        return None
+    rounded = round(share, 1 if has_decimals else 0)
+    return rounded if rounded % 1 else int(rounded)
+
+
+def _column(values: list[Any]) -> Any:
+    """Return the values of a column; only one number if all are the same number."""
+    first = values[0] if values else None
+    return first if isinstance(first, int) and values.count(first) == len(values) else values
+
+
+def _differences(numbers: list[int]) -> list[int]:
+    """Return the first number, and then differences, which have fewer digits."""
+    return [number - before for number, before in zip(numbers, [0, *numbers], strict=False)]
 
 
 def _number_of(day: date) -> int:

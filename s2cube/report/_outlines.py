@@ -57,7 +57,8 @@ def _is_narrower_moved(shapes: Sequence[Any]) -> bool:
 def _rings(shape: Any, tolerance: float, is_moved: bool) -> list[list[int]]:
     west, south, east, north = shape.bounds
     extent = min(max(east - west, north - south), 10)
-    simple = shapely.simplify(shape, extent * tolerance)
+    # Holes run the other way round, so that areas in one path may overlap.
+    simple = shapely.orient_polygons(shapely.simplify(shape, extent * tolerance))
     parts = [each for each in shapely.get_parts(simple) if each.geom_type == "Polygon" and not each.is_empty]
     largest = sorted(parts, key=lambda each: -each.area)[:_MOST_RINGS]
     rings = [ring for each in largest for ring in (each.exterior, *each.interiors)][:_MOST_RINGS]

@@ -40,9 +40,15 @@ function counts(area) {
   return found;
 }
 
-// What the list and the map sort and colour areas by. It is computed once.
+// Columns of days are compact in the data: dates are differences, and a column of one value is only this value.
+// What the list and the map sort and colour areas by is computed once.
 for (const area of data.areas) {
   const { day, state } = area.days;
+  day.forEach((difference, at) => { if (at) day[at] += day[at - 1]; });
+  for (const name of ['scenes', ...SHARES.map(([each]) => each)]) {
+    const column = area.days[name];
+    if (typeof column === 'number') area.days[name] = new Array(day.length).fill(column);
+  }
   area.counts = counts(area);
   area.lastClear = state.lastIndexOf('c') >= 0 ? day[state.lastIndexOf('c')] : null;
 }

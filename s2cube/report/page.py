@@ -17,8 +17,8 @@ from s2cube.storage.output import Output
 log = logging.getLogger(__name__)
 
 _SCRIPTS = ("facts.js", "charts.js", "page.js")
-"""Parts of the script of the page, in their order. We draw the charts as SVG: they are three kinds, some 10 kB, and no
-library has the map and the days of an area, too."""
+"""Parts of the script of the page, in their order. It draws the charts as SVG: a library that draws one of the three
+kinds is larger than the whole script."""
 
 
 @dataclass(frozen=True)
