@@ -72,7 +72,10 @@ def test_no_wing_has_the_name_of_a_public_function(name: str) -> None:
     ("library", "doors"),
     [
         ("stackstac", {"cube.stack"}),
-        ("distributed", {f"cluster.{name}" for name in ("_local", "_versions", "client", "stream", "this_process")}),
+        (
+            "distributed",
+            {f"cluster.{name}" for name in ("_local", "_versions", "client", "early", "stream", "this_process")},
+        ),
         ("cyclopts", {"cli"}),
         ("rich", {"cli", "progress_bar"}),
         ("obstore", {"fetch.object_store", "fetch.store", "storage._bucket"}),

@@ -16,6 +16,7 @@ from distributed.protocol.pickle import dumps
 
 from s2cube.cluster._local import kill_workers, main_hidden, start_here
 from s2cube.cluster._versions import check_versions
+from s2cube.cluster.early import take_started
 from s2cube.cluster.this_process import is_worker
 from s2cube.config.sections import ClusterSection
 from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
@@ -50,7 +51,8 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     Parameters
     ----------
     tasks
-        Number of tasks. A cluster on this machine does not have more workers than tasks.
+        Number of tasks. A cluster that is started here does not have more workers than tasks, unless it was started
+        before the search.
 
     Raises
     ------
@@ -73,9 +75,12 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
             cluster.scale(config.workers)
             yield client
     else:
-        workers = min(config.workers_on(CPU_COUNT), tasks)
-        log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
-        with start_here(config, tasks) as cluster, Client(cluster) as client:
+        cluster = take_started()
+        if cluster is None:
+            workers = min(config.workers_on(CPU_COUNT), tasks)
+            log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
+            cluster = start_here(config, tasks)
+        with cluster, Client(cluster) as client:
             try:
                 yield client
             except BaseException:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from s2cube.area.areas import areas_of_job
+from s2cube.composites._daily_images import with_daily_images
 from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
@@ -88,7 +89,8 @@ def plan_composites(config: JobConfig, output: Output) -> Job:
     daily = find_plans(reading, areas_of_job(config.job), catalogue)
     check_score(composer.method, daily)
     plans = [each for plan in daily for each in grouping.plans(plan)]
-    return decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
+    job = decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
+    return with_daily_images(job, composer)
 
 
 def _for_composites(config: JobConfig) -> JobConfig:

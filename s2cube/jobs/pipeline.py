@@ -7,18 +7,21 @@ import logging
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from s2cube.config.sections import ClusterSection
+from s2cube.cluster.early import workers_starting
+from s2cube.cluster.this_process import is_worker
+from s2cube.config.sections import ClusterSection, JobConfig
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs._overwrite import journal
 from s2cube.jobs.forecasts import batches_of, forecast
 from s2cube.jobs.job import Job
 from s2cube.jobs.recorder import Recorder, SliceLog, failure_of
 from s2cube.jobs.results import Summary
+from s2cube.storage.layout import CATALOG
 from s2cube.storage.lease import Lease
 from s2cube.storage.record import Progress
 from s2cube.workers.results import SliceResult
@@ -116,6 +119,18 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
             # Batches have about the same number of slices.
             running = math.ceil(computed.running * len(job.todo) / len(tasks))
             yield from recorder.record(batch, results, running)
+
+
+def early_workers(config: JobConfig, lease: Lease) -> AbstractContextManager[None]:
+    """Start workers for a block that first searches, if the settings name their number and the output is empty.
+
+    Otherwise it is not known before the search whether the job needs workers.
+    """
+    cluster = config.cluster
+    is_elsewhere = cluster.scheduler or cluster.cluster_class or is_worker()
+    if not cluster.workers or is_elsewhere or lease.output.destination.read(CATALOG) is not None:
+        return nullcontext()
+    return workers_starting(cluster)
 
 
 @contextmanager

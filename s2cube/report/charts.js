@@ -173,7 +173,7 @@ function zoomable(view, width, height, middles, under, choose) {
 function dayAxis(area, least) {
   const days = [...area.days.day, ...Object.values(area.values || {}).flatMap(([found]) => found)];
   const [first, last] = [Math.min(...days) - 4, Math.max(...days) + 4];
-  const [left, right] = [38, 10];
+  const [left, right] = [46, 12];
   const width = Math.max(least, Math.min(6000, (last - first) * 1.4));
   return { first, last, left, width, right, x: (day) => left + ((day - first) / (last - first)) * (width - left - right) };
 }

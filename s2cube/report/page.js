@@ -17,8 +17,8 @@ function roomFor() {
   return Math.max(280, Math.min(main.clientWidth || 1200, 1208) - 34);
 }
 
-function tile(title, value, isBroad) {
-  return h('div', { class: isBroad ? 'broad' : null }, h('dt', {}, title), h('dd', {}, value));
+function tile(title, value) {
+  return h('div', {}, h('dt', {}, title), h('dd', {}, value));
 }
 
 function summary() {
@@ -40,7 +40,7 @@ function summary() {
     tile('No data', whole.format(sum.e)), tile('Rejected', whole.format(sum.r)), tile('Failed', whole.format(sum.f)),
   ];
   if (periods) tiles.push(tile('Composites, computed images', whole.format(periods)));
-  if (first <= last) tiles.push(tile('First and last day', `${date(first)} to ${date(last)}`, true));
+  if (first <= last) tiles.push(tile('First day', date(first)), tile('Last day', date(last)));
   return section('Summary', h('dl', { class: 'tiles' }, tiles), h('p', { class: 'soft' },
     `A day is one image of one area. It is clear if at least ${data.clear_percent} % of the area is valid in every band, `
     + 'and cloudy if less than 20 % is. No data: at least half of the area was not seen.'));

@@ -7,7 +7,7 @@ from s2cube.area.areas import read_aois
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError
 from s2cube.jobs.job import Job, plan_job
-from s2cube.jobs.pipeline import Watch, run_job
+from s2cube.jobs.pipeline import Watch, early_workers, run_job
 from s2cube.jobs.results import Summary
 from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, open_catalogue
@@ -75,7 +75,11 @@ def run(
 
     layer = config.job.aoi_layer if isinstance(aoi, str | Path) else None
     aois = None if aoi is None else read_aois(aoi, config.job.aoi_id, crs=crs, layer=layer)
-    with held(Output.at(config.job.out)) as lease, shown_bar(progress and watch is None) as bar:
+    with (
+        held(Output.at(config.job.out)) as lease,
+        shown_bar(progress and watch is None) as bar,
+        early_workers(config, lease),
+    ):
         job = plan_job(config, lease.output, aois)
         summary = run_planned(job, lease, watch or bar, has_file=aois is None, is_here=True)
     write_report_if_wanted(config, lease.output)
