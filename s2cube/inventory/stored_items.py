@@ -9,6 +9,9 @@ from s2cube.inventory._items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.output import ITEMS_AT_ONCE, Output
 
+_GROUP = 16
+"""Number of Items that a thread reads at a time. Handing over each of them takes longer than reading it."""
+
 
 def stored_items(
     output: Output,
@@ -42,5 +45,10 @@ def stored_items(
         return read(*key)
 
     with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-        for first in range(0, len(keys), ITEMS_AT_ONCE):
-            yield from threads.map(found, keys[first : first + ITEMS_AT_ONCE])
+        for part in _parts(keys, ITEMS_AT_ONCE):
+            for items in threads.map(lambda group: [found(key) for key in group], _parts(part, _GROUP)):
+                yield from items
+
+
+def _parts(keys: Sequence[tuple[str, str]], size: int) -> Iterator[Sequence[tuple[str, str]]]:
+    return (keys[first : first + size] for first in range(0, len(keys), size))

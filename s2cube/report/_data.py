@@ -50,7 +50,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
             "id": area.id,
             "shape": ring,
             "days": _days(area, scenes, numbers),
-            **({"periods": [_period(each) for each in area.periods]} if area.periods else {}),
+            **({"periods": [_period(area, each, numbers) for each in area.periods]} if area.periods else {}),
             **({"values": {name: _series(*each) for name, each in area.values.items()}} if area.values else {}),
         }
         for area, ring in zip(shown, rings, strict=True)
@@ -162,8 +162,9 @@ def _number_of(day: date) -> int:
     return (day - _EPOCH).days
 
 
-def _period(each: Period) -> dict[str, Any]:
-    return asdict(each) | {"begin": each.begin.isoformat(), "end": each.end.isoformat()}
+def _period(area: Area, each: Period, numbers: dict[str, int]) -> dict[str, Any]:
+    picture = numbers.get(picture_of(area, each.label), -1)
+    return asdict(each) | {"begin": each.begin.isoformat(), "end": each.end.isoformat(), "picture": picture}
 
 
 def _series(days: Sequence[date], values: Sequence[float]) -> list[list[float]]:

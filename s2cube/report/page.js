@@ -168,7 +168,8 @@ function dayTable(area) {
 function periodTable(area) {
   const rows = area.periods.map((each) => {
     const path = each.has_picture ? pictureAddress(area, each.label) : null;
-    const link = path ? h('a', { href: path, target: '_blank', rel: 'noopener noreferrer' }, 'PNG') : '';
+    const small = each.picture >= 0 ? h('img', { class: 'row-picture', src: embedded(each.picture), alt: '' }) : null;
+    const link = path ? h('a', { href: path, target: '_blank', rel: 'noopener noreferrer' }, small, `PNG of ${each.label}`) : '';
     return [each.label, each.method, each.begin, each.end, each.days, percent(each.clear_percent), each.missing || '', link];
   });
   return [h('h3', {}, 'Composites and computed images'), table('Composites and computed images',

@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 import s2cube
+from s2cube.composites.compute_composites import compute_composites
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
 from s2cube.report.page import write_report
@@ -39,6 +40,8 @@ def made(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "out"
     flags = {"aoi": archive.aoi, "stac": str(archive.items), "resolution": "60", "out": out, "report": True}
     s2cube.run(load_config(flags | {"indices": "NDVI", "statistics": "mean"}, {}), progress=False)
+    (out / "report.html").unlink()
+    compute_composites(load_config(flags | {"period": "year", "method": "median"}, {}))
     return out
 
 
@@ -100,6 +103,9 @@ class TestInABrowser:
         for fact in ("farm", "NDVI_mean", "2022-06-14", "sentinel-2-l2a", "cloud", "Last run", "Forecast"):
             assert fact in shown
         assert tab.page.locator(".gallery img").count() == 6
+        row = tab.page.get_by_role("row").filter(has_text="2021_median")
+        assert row.locator("td").all_inner_texts()[:4] == ["median", "2021-01-01", "2021-12-31", "1"]
+        assert row.locator("img").evaluate("(each) => each.naturalWidth") == 112
         assert tab.outside == []
         assert tab.complaints == []
 
@@ -108,7 +114,9 @@ class TestInABrowser:
 
         tab = Tab(browser, made / "report.html")
         tab.page.click("text=Table of days")
-        for row in tab.page.locator("details[open] tbody tr").all():
+        rows = tab.page.locator("details[open] tbody tr")
+        expect(rows).to_have_count(6)
+        for row in rows.all():
             day, _, *shares = row.locator("th, td").all_inner_texts()[:7]
             with rasterio.open(next(made.glob(f"farm/*_{day.replace('-', '')}/*_qa.tif"))) as file:
                 values = file.read(1)
@@ -207,7 +215,7 @@ class TestFromDamagedFiles:
     def test_problems_are_named(self, made: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         shutil.copytree(made, out)
-        first, second, third, *_ = sorted(out.glob("farm/*/*.json"))
+        first, second, third, *_ = sorted(out.glob("farm/farm_????????/*.json"))
         first.write_text("{")
         content = json.loads(second.read_text())
         content["properties"] |= {"s2cube:dropped": 5, "s2cube:offset_doubts": "x", "s2cube:clear_percent": "high"}
@@ -245,12 +253,13 @@ class TestFromDamagedFiles:
         assert tab.complaints == []
 
     def test_a_value_is_that_of_the_table(self, browser: Browser, made: Path) -> None:
-        rows = pa.concat_tables([pq.read_table(each) for each in made.glob("statistics/*")])
-        wanted = dict(zip(rows["date"].to_pylist(), rows["NDVI_mean"].to_pylist(), strict=True))
+        table = pa.concat_tables([pq.read_table(each) for each in made.glob("statistics/*")])
+        wanted = dict(zip(table["date"].to_pylist(), table["NDVI_mean"].to_pylist(), strict=True))
         tab = Tab(browser, made / "report.html")
         tab.page.click("text=Table of NDVI_mean")
-        found = [row.locator("th, td").all_inner_texts() for row in tab.page.locator("details[open] tbody tr").all()]
-        assert len(found) == len(wanted)
+        rows = tab.page.locator("details[open] tbody tr")
+        expect(rows).to_have_count(len(wanted))
+        found = [row.locator("th, td").all_inner_texts() for row in rows.all()]
         for (day, value), (expected_day, expected) in zip(found, sorted(wanted.items()), strict=True):
             assert (day, float(value)) == (expected_day.isoformat(), pytest.approx(expected, rel=1e-3))
 
