@@ -130,7 +130,7 @@ def test_a_damaged_image_is_not_used(job: Job, caplog: pytest.LogCaptureFixture)
     content = bytearray(image.read_bytes())
     content[len(content) // 2] ^= 255
     image.write_bytes(bytes(content))
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", "s2cube")
     job.compose()
     assert "the archive is read instead" in caplog.text
     assert job.files_read
