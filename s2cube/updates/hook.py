@@ -5,7 +5,13 @@ import logging
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from typing import Any
+
+from s2cube.errors import S2CubeError
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
+from s2cube.updates.pass_record import Pass, replace_last_pass
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +20,28 @@ NOT_ENDED = -1
 
 _LIMIT_S = 3600
 """Maximum time (s) of a command. The next pass must not wait for it for ever."""
+
+
+def after_pass(command: str, made: Pass, output: Output) -> Pass:
+    """Run a command if a pass changed files; return the pass with the exit status of the command.
+
+    The command runs when the pass is complete and does not hold the lease. Its status is in ``sync.jsonl``, too.
+
+    Parameters
+    ----------
+    command
+        See `run_hook`. It reads the facts of the pass, and ``changed``: the written files, relative to the output.
+    """
+    if not made.has_changes:
+        return made
+    changed = [path.removeprefix(f"{output.destination.address}/") for path in made.files]
+    made = replace(made, hook=run_hook(command, made.line() | {"changed": changed}))
+    try:
+        with held(output, ends_as=None) as lease:
+            replace_last_pass(lease.output.destination, made)
+    except S2CubeError as error:
+        log.warning("--on-change: its exit status is not in sync.jsonl: %s", error)
+    return made
 
 
 def run_hook(command: str, facts: dict[str, Any], limit_s: float = _LIMIT_S) -> int:
