@@ -4,13 +4,15 @@ import logging
 from dataclasses import dataclass
 
 from s2cube.area.areas import areas_of_job
+from s2cube.composites._daily_images import with_daily_images
 from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
+from s2cube.config.times import TimeRange
 from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.products.composer import Composer
-from s2cube.scenes.search import open_catalogue
+from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
@@ -69,8 +71,17 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
     )
 
 
-def plan_composites(config: JobConfig, output: Output) -> Job:
+def plan_composites(
+    config: JobConfig, output: Output, catalogue: Catalogue | None = None, within: TimeRange | None = None
+) -> Job:
     """Decide which composites will be computed. No pixel is read.
+
+    Parameters
+    ----------
+    catalogue
+        The catalogue, if it is open already.
+    within
+        Range of dates that is searched: complete periods. None: that of the settings.
 
     Raises
     ------
@@ -81,12 +92,14 @@ def plan_composites(config: JobConfig, output: Output) -> Job:
     """
     config = _for_composites(config)
     grouping, composer = Grouping(config), Composer.of(config)
-    catalogue = open_catalogue(config.search, config.read.timeout_s)
-    reading = config.model_copy(update={"cube": composer.reading})
+    catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
+    search = config.search.model_copy(update={"datetime": within or config.search.datetime})
+    reading = config.model_copy(update={"cube": composer.reading, "search": search})
     daily = find_plans(reading, areas_of_job(config.job), catalogue)
     check_score(composer.method, daily)
     plans = [each for plan in daily for each in grouping.plans(plan)]
-    return decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
+    job = decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
+    return with_daily_images(job, composer)
 
 
 def _for_composites(config: JobConfig) -> JobConfig:

@@ -19,7 +19,7 @@ ITEMS = "items.parquet"
 FAILURES = "failures.jsonl"
 
 REJECTED = "rejected.jsonl"
-"""The slices that have too much cloud."""
+"""The slices that --max-aoi-cloud rejected."""
 
 SYNC = "sync.jsonl"
 """The passes of `sync`."""

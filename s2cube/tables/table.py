@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -170,6 +170,19 @@ class Table:
         names = list(dict.fromkeys([*columns, *statistics_in(content)]))
         self._write(name, with_columns(content, names), known)
         return f"{self.output.destination.address}/{name}"
+
+    def remove(self, scenes: Set[str]) -> list[str]:
+        """Remove the rows that are computed only from some scenes; return the ids of their slices."""
+        gone: list[str] = []
+        for name in self.files() if scenes else ():
+            rows = self._read(name)
+            if rows is None:
+                continue
+            is_gone = np.array([bool(each) and scenes >= {*each} for each in rows["scenes"].to_pylist()], bool)
+            if is_gone.any():
+                gone += rows["slice"].filter(pa.array(is_gone)).to_pylist()
+                self._write(name, rows.filter(pa.array(~is_gone)), _keys(rows))
+        return gone
 
     def move(self, squares: Mapping[str, tuple[str, str]]) -> None:
         """Move rows of fields to other squares. If it is interrupted and called again, the result is the same.

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
 
 from s2cube.config.composites import DAY_METHODS
 from s2cube.config.sections import CubeSection
@@ -19,6 +20,7 @@ from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read
 from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
+from s2cube.inventory.stored_image import read_pixels
 from s2cube.kernels.indices import BeyondInt16
 from s2cube.kernels.offset_check import count_dark, doubtful
 from s2cube.kernels.packing import PACKINGS
@@ -78,8 +80,26 @@ class Unit:
 
 def read_units(units: Sequence[Unit], composer: Composer, access: Access) -> None:
     """Read all days of units that are close to each other, each tile once. The units receive images and errors."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for _ in threads.map(partial(_read_stored, access=access), units):
+            pass  # raises the error of a thread
     reading = DayReading(units, composer, access)
-    reading.read([task for unit in units for task in unit.tasks])
+    reading.read([task for unit in units for task in unit.tasks if task.id not in unit.read])
+
+
+def _read_stored(unit: Unit, access: Access) -> None:
+    """Read the daily images that lie in the output. A day whose image cannot be read is read from the archive."""
+    window = Window.from_slices(*unit.task.geobox.overlap_roi(unit.geobox))
+    for day, image in unit.task.stored.items():
+        if day not in unit.positions:
+            continue
+        try:
+            values = read_pixels(replace(image, access=access), window, image.dtype)[0]
+        except SliceError as error:
+            access.usage.note(image.href, f"{error.problem}; the archive is read instead")
+            continue
+        unit.stack.put(unit.positions[day], values[:, unit.area])
+        unit.read.add(day)
 
 
 class DayReading:

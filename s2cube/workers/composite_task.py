@@ -1,8 +1,12 @@
 """Define the work for one composite."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pystac
+
 from s2cube.config.periods import Period
+from s2cube.inventory.stored_image import StoredImage
 from s2cube.scenes.time_slice import Task, TimeSlice, UnusableSlice
 
 
@@ -16,11 +20,20 @@ class CompositeTask(Task):
         The time slices of the period, oldest first: one per solar day.
     unusable
         Days that cannot be computed, because the item of a scene is not usable. The composite lacks them.
+    stored
+        Daily images in the output that are read instead of the archive, by the ids of their slices. They have the bands
+        of the composite, and then the score.
     """
 
     period: Period = field(kw_only=True)
     days: tuple[TimeSlice, ...] = field(kw_only=True)
     unusable: tuple[UnusableSlice, ...] = ()
+    stored: Mapping[str, StoredImage] = field(default_factory=dict)
+
+    @property
+    def scenes(self) -> tuple[pystac.Item, ...]:
+        """The scenes whose files are read: not those of days whose images are read."""
+        return tuple(scene for day in self.days if day.id not in self.stored for scene in day.scenes)
 
     def label(self, slice_id: str) -> str:
         """Return the last part of the id of a day: its date, YYYYMMDD."""

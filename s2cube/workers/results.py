@@ -50,6 +50,8 @@ class SliceResult:
         The reason, if the slice failed.
     rejected
         The reason, if the slice was rejected.
+    cloud_percent
+        Cloud in the area, if the slice was rejected. None if nothing is observed.
     found
         What is known about the image, if the slice was written.
     traffic
@@ -71,6 +73,7 @@ class SliceResult:
     path: str | None = None
     failure: SliceFailure | None = None
     rejected: str | None = None
+    cloud_percent: float | None = None
     found: Written = field(default_factory=Written)
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
@@ -100,6 +103,20 @@ class SliceResult:
     def may_pass(self) -> bool:
         """Whether the slice, or a field, failed and another attempt may succeed."""
         return self.passing is not None
+
+
+def rejection(cloud_percent: float | None, limit_percent: float) -> str | None:
+    """Return why a slice is rejected; None if it is not rejected.
+
+    Parameters
+    ----------
+    cloud_percent
+        Cloud in the area, percent of what is observed; None if nothing is observed.
+    """
+    if cloud_percent is None:
+        return "no source data inside the AOI"
+    is_rejected = cloud_percent > limit_percent
+    return f"{cloud_percent:.1f} % cloud inside the AOI, more than {limit_percent:g}" if is_rejected else None
 
 
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
@@ -132,6 +149,7 @@ def _failure(task: Task, slice_id: str, error: BaseException, may_pass: bool) ->
         error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
         time=timestamp(timespec="seconds"),
         may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
+        absent=error.scene if isinstance(error, SliceError) and error.is_absent else "",
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import compress
 
@@ -16,6 +16,7 @@ from s2cube.fields.division import crs_of_fields, patches
 from s2cube.fields.fields import Fields
 from s2cube.fields.join import join, same_scenes
 from s2cube.fields.patches import FieldTask, Patch, grid_of
+from s2cube.jobs.recorder import failure_of
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.recipe import lattice_part
@@ -66,7 +67,7 @@ class FieldPlans:
         for each in patch.plan.unusable:
             failed_at = timestamp(timespec="seconds")
             self.failures += [
-                SliceFailure(slice_id, each.scenes, each.error.asset, str(each.error), failed_at)
+                replace(failure_of(each), slice=slice_id, time=failed_at)
                 for slice_id in slice_ids(patch.fields.ids, patch.label(each))
             ]
         for time_slice in patch.plan.slices:

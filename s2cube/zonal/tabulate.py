@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -50,9 +51,7 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
-        areas = AreasSpool(spool.folder)
-        plans = StatisticsPlans.of(config, lease.output, Source(spool, areas))
+    with held(Output.at(config.job.out)) as lease, planned_rows(config, lease.output) as (plans, areas):
         return write_rows(plans, areas, lease, watch)
 
 
@@ -68,13 +67,17 @@ class StatisticsPlans:
     planner: Planner
 
     @classmethod
-    def of(cls, config: JobConfig, output: Output, source: Source) -> "StatisticsPlans":
+    def of(
+        cls, config: JobConfig, output: Output, source: Source, catalogue: Catalogue | None = None
+    ) -> "StatisticsPlans":
         """Read the areas of a job, and find their scenes.
 
         Parameters
         ----------
         source
             Receives the areas.
+        catalogue
+            The catalogue, if it is open already.
 
         Raises
         ------
@@ -84,7 +87,7 @@ class StatisticsPlans:
             If the catalogue does not return its scenes.
         """
         config = for_statistics(config)
-        catalogue = open_catalogue(config.search, config.read.timeout_s)
+        catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
         within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
         source.read(config, within)
         scenes = scenes_of(source.squares(), config, catalogue)
@@ -108,6 +111,22 @@ class StatisticsPlans:
             self.config, self.output, (), todo, tuple(plans.skipped),
             key=plans.key, failures=tuple(plans.failures), fields=tuple(fields), without_scenes=plans.without_scenes,
         )  # fmt: skip
+
+
+@contextmanager
+def planned_rows(
+    config: JobConfig, output: Output, catalogue: Catalogue | None = None
+) -> Iterator[tuple[StatisticsPlans, AreasSpool]]:
+    """Read the areas of a job into a temporary file, and find their scenes; yield the plans and the areas.
+
+    Parameters
+    ----------
+    catalogue
+        The catalogue, if it is open already.
+    """
+    with FieldSpool() as spool:
+        areas = AreasSpool(spool.folder)
+        yield StatisticsPlans.of(config, output, Source(spool, areas), catalogue), areas
 
 
 @dataclass

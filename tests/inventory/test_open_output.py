@@ -28,7 +28,7 @@ from s2cube.config.stores import Store
 from s2cube.demo.archive import PASSES, Archive
 from s2cube.errors import AssetReadError, ConfigError, OutputError, WriteError
 from s2cube.fetch.store import Access, Part
-from s2cube.inventory import _stored_cube
+from s2cube.inventory import _stored_cube, stored_image
 from s2cube.inventory._items_table import ItemRows
 from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import PACKINGS
@@ -130,7 +130,7 @@ class TestAsOpenCube:
         assert list(chosen.band.values) == ["nir", "red"]
 
     def test_reads_no_file_before_it_is_computed(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_stored_cube, "fetch", lambda href, *_: pytest.fail(f"{href} is read"))
+        monkeypatch.setattr(stored_image, "fetch", lambda href, *_: pytest.fail(f"{href} is read"))
         cube = open_one(out)
         assert len(cube.variable.__dask_graph__()) == len(cube.qa.__dask_graph__()) == len(DAYS)
         with pytest.raises(pytest.fail.Exception, match="is read"):
@@ -141,8 +141,8 @@ class TestAsOpenCube:
         self, out: Path, cube: xr.DataArray, monkeypatch: pytest.MonkeyPatch, new_session: None, whole_bytes: int
     ) -> None:
         monkeypatch.setattr(_stored_cube, "_CHUNK_CELLS", 64)
-        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", whole_bytes)
-        monkeypatch.setattr(_stored_cube, "_PART_BYTES", 4096)
+        monkeypatch.setattr(stored_image, "_WHOLE_BYTES", whole_bytes)
+        monkeypatch.setattr(stored_image, "_PART_BYTES", 4096)
         again = open_one(out, dtype="int16")
         assert again.chunks[1:] == ((2,), (64, 25), (64, 64, 26))
         xr.testing.assert_equal(again.drop_vars("qa"), cube.drop_vars("qa"))
@@ -392,7 +392,7 @@ class TestDamage:
         assert part.isel(time=[0, 2]).drop_vars("qa").notnull().any()
 
     def test_of_a_large_file(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        monkeypatch.setattr(stored_image, "_WHOLE_BYTES", 0)
         cube, path = open_one(out).drop_vars("qa"), file(out, 1, ".tif")
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
@@ -478,7 +478,7 @@ class TestBucket:
 
     def test_is_like_a_folder(self, address: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
-        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        monkeypatch.setattr(stored_image, "_WHOLE_BYTES", 0)
         xr.testing.assert_identical(open_one(address).compute(), open_one(out).compute())
 
     def test_one_file_has_all_items(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,7 +511,7 @@ class TestBucket:
     def test_a_request_that_fails_is_never_nodata(
         self, address: str, monkeypatch: pytest.MonkeyPatch, new_session: None
     ) -> None:
-        monkeypatch.setattr(_stored_cube, "_WHOLE_BYTES", 0)
+        monkeypatch.setattr(stored_image, "_WHOLE_BYTES", 0)
         monkeypatch.setattr(gdal_file, "_PAGE_BYTES", 1024)
         fetch = gdal_file.fetch
 
