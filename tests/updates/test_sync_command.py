@@ -135,11 +135,11 @@ def test_a_service_that_is_ended_in_a_pass(server: Faulty, small_aoi: Path, s2cu
     try:
         wait_until(lambda: len(server.reads) > 4)
     finally:
-        process.terminate()
         began_s = time.monotonic()
+        process.terminate()
         _, err = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM, err
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 2
     server.fault = lambda *_: None
     made = s2cube_command(*words, "--json")
     assert (made.status, made.json["failed"]) == (0, []), made.err

@@ -11,11 +11,12 @@ import pytest
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
 from s2cube.demo.archive import Archive
-from s2cube.errors import BusyError, SearchError
+from s2cube.errors import BusyError, SearchError, WriteError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
 from s2cube.updates import sync_pass
 from s2cube.updates.failed_passes import failures_noted
+from s2cube.updates.hook import NOT_RUN
 from s2cube.updates.pass_record import Pass, append_pass, read_passes
 from support.runs import CommandLine, Outcome
 
@@ -33,6 +34,8 @@ def quiet(_: Output) -> Pass:
 def busy(output: Output) -> Pass:
     """Write a file as a pass does."""
     output.destination.put("corner/a/a.tif", b"pixels")
+    output.destination.put("corner/a/a.json", b"{}")
+    output.destination.put("corner/ab/ab.tif", b"of an earlier pass")
     path = output.path("corner", "a")
     return replace(quiet(output), new=("s1",), written=("a",), files=(path,))
 
@@ -122,7 +125,7 @@ class TestHook:
         made = sync(busy, "--on-change", "cat > seen")
         assert (made.status, made.json["hook"]) == (0, 0)
         seen = json.loads(Path("seen").read_text())
-        assert seen["changed"] == ["corner/a/a.tif"]
+        assert seen["changed"] == ["corner/a/a.json", "corner/a/a.tif"]
         assert seen["written"] == ["a"]
         assert [each.hook for each in passes()] == [0]
 
@@ -147,6 +150,13 @@ class TestHook:
         # The line of the pass before it stays.
         assert [each.hook for each in passes()] == [None, failed.json["hook"]]
         assert s2cube_command("status").status == 3
+
+    def test_an_output_that_cannot_be_listed(self, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Output, "sizes", failing(WriteError("out", "cannot be listed", "Check it")))
+        made = sync(busy, "--on-change", "touch seen")
+        assert "the command did not run: out: cannot be listed" in made.err
+        assert (made.status, made.json["hook"]) == (3, NOT_RUN)
+        assert not Path("seen").exists()
 
     def test_another_run_has_begun_meanwhile(self, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
         def held_by_another(*_: object, **__: object) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from updates.conftest import Items, Sync
 
 from s2cube.errors import BusyError, SearchError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
-from updates.conftest import Items, Sync
 
 MAY, JUNE, JULY, AUGUST = "20220520", "20220614", "20220709", "20220803"
 
