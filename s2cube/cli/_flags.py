@@ -61,6 +61,7 @@ Flags = Any
 
 if TYPE_CHECKING:
     CompositeFlags = Any
+    PlanFlags = Any
     RunFlags = Any
     SearchFlags = Any
     StatisticsFlags = Any
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 else:
     # The fields are generated from the models of the settings. A new setting is added only there.
     RunFlags, SearchFlags, StatisticsFlags = _flags(*_RUN), _flags(*_SEARCH), _flags(*_STATISTICS)
-    CompositeFlags, SyncFlags = _flags(*_COMPOSITES), _flags(*_SYNC)
+    CompositeFlags, SyncFlags, PlanFlags = _flags(*_COMPOSITES), _flags(*_SYNC), _flags(*_RUN, "composite.*")
 
 
 @dataclass(frozen=True)

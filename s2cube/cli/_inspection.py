@@ -98,13 +98,18 @@ def verify(
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     repair: Annotated[
-        bool, Parameter(negative="", help="Delete the Items of missing or broken files: the next run recomputes them.")
+        bool,
+        Parameter(
+            negative="",
+            help="Delete broken files, and the Items of missing ones: the next run recomputes them.",
+        ),
     ] = False,
 ) -> int:
-    """Read every file of an output and compare it with the size and checksum in its Item."""
+    """Read every file of an output and compare it with its checksum."""
     console = set_up_console(console)
-    from s2cube.inventory import verification
+    from s2cube.inventory.verification import Kind
     from s2cube.storage.output import Output
+    from s2cube.tables import verification
 
     output = Output.at(load_settings_of_output(out, config).job.out)
     check = verification.repair if repair else verification.verify
@@ -113,6 +118,6 @@ def verify(
     ) as bar:
         findings = check(output, ByteBar(bar))
     report_findings(findings, repair)
-    kinds: tuple[verification.Kind, ...] = ("missing", "broken", "unverified")
+    kinds: tuple[Kind, ...] = ("missing", "broken", "unverified")
     console.print_json({"checked": findings.checked} | {kind: findings.of(kind) for kind in kinds})
     return 0 if findings.is_whole else SliceError.exit_status

@@ -1,4 +1,4 @@
-"""The command plan: show what run or stats would do."""
+"""The command plan: show what run, stats or composite would do."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, RunFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, PlanFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
     no_scene_message,
     report_areas_without_scenes,
@@ -32,13 +32,13 @@ HeadersFlag = Annotated[
 ]
 
 
-_IMAGES, _STATISTICS = "images", "statistics"
+_IMAGES, _STATISTICS, _COMPOSITES = "images", "statistics", "composites"
 
 ProductsFlag = Annotated[
     str,
     Parameter(
         metavar="NAMES",
-        help="images, statistics (as stats computes them), or both, comma-separated. "
+        help="images, statistics (as stats computes them), or both, comma-separated; or composites. "
         "Default: images; if --statistics is set, both, as run does.",
     ),
 ]
@@ -46,27 +46,31 @@ ProductsFlag = Annotated[
 
 def plan(
     *,
-    flags: RunFlags = None,
+    flags: PlanFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,
     products: ProductsFlag = "",
 ) -> int:
-    """Show what run or stats would do: slices or rows, and the requests, bytes and memory that they need."""
+    """Show what run, stats or composite would do, and the requests, bytes and memory that they need."""
     console = set_up_console(console)
     wanted = _products(products)
     settings = load_settings(flags, config)
     if wanted == {_STATISTICS}:
         return _plan_rows(settings, console, headers)
+    if wanted == {_COMPOSITES}:
+        return _plan_composites(settings, console, headers)
     has_rows = _STATISTICS in wanted if wanted else bool(settings.table.statistics)
     return _plan_images(settings, console, headers, has_rows)
 
 
 def _products(text: str) -> set[str]:
-    known, names = (_IMAGES, _STATISTICS), {each.strip() for each in text.split(",") if each.strip()}
+    known, names = (_IMAGES, _STATISTICS, _COMPOSITES), {each.strip() for each in text.split(",") if each.strip()}
     for name in sorted(names):
         if name not in known:
-            raise ConfigError("--products", f"'{name}' is unknown", f"Choose {' or '.join(known)}, or both")
+            raise ConfigError("--products", f"'{name}' is unknown", f"Choose from {', '.join(known)}")
+    if _COMPOSITES in names and len(names) > 1:
+        raise ConfigError("--products", "composites are planned alone", "Plan the other products by a second command")
     return names
 
 
@@ -86,6 +90,16 @@ def _plan_rows(settings: JobConfig, console: Console, headers: bool) -> int:
     return 0
 
 
+def _plan_composites(settings: JobConfig, console: Console, headers: bool) -> int:
+    from s2cube.composites.compute_composites import forecast_composites, plan_composites
+    from s2cube.storage.output import Output
+
+    job = plan_composites(settings, Output.at(settings.job.out))
+    report_areas_without_scenes(job)
+    forecasts = forecast_composites(job, headers)
+    return _report_job(job.without(forecasts.unusable), forecasts, console, headers, None)
+
+
 def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows: bool) -> int:
     from s2cube.jobs.forecasts import forecast
     from s2cube.jobs.job import plan_job
@@ -98,7 +112,10 @@ def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows:
 
         job, rows = forecast_both(job, headers)
     forecasts = rows.cost if rows else forecast(job, headers)
-    job = job if rows else job.without(forecasts.unusable)
+    return _report_job(job if rows else job.without(forecasts.unusable), forecasts, console, headers, rows)
+
+
+def _report_job(job: "Job", forecasts: "Forecasts", console: Console, headers: bool, rows: "RowForecast | None") -> int:
     report_unusable(job)
     report_changes(job)
     report_older_items(job)

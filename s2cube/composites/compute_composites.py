@@ -1,7 +1,8 @@
 """Compute the composites of a job, and write them."""
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from s2cube.area.areas import areas_of_job
 from s2cube.composites._daily_images import with_daily_images
@@ -9,13 +10,16 @@ from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import TimeRange
+from s2cube.jobs.forecasts import Forecasts, forecast
 from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.products.composer import Composer
+from s2cube.products.day_stack import stack_bytes
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
+from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.results import SliceResult
 
 log = logging.getLogger(__name__)
@@ -100,6 +104,26 @@ def plan_composites(
     plans = [each for plan in daily for each in grouping.plans(plan)]
     job = decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")
     return with_daily_images(job, composer)
+
+
+def forecast_composites(job: Job, headers: bool) -> Forecasts:
+    """Predict the cost of the composites of a job, as `forecasts.forecast` does.
+
+    The method ``first`` may read less. The memory includes the days of a period that are kept until they are composed.
+    """
+    from s2cube.workers.memory import stack_limit
+
+    composer, config = Composer.of(job.config), job.config
+    reading = config.model_copy(update={"cube": composer.reading})
+    found = forecast(replace(job, config=reading), headers)
+    tasks = {task.id: task for task in job.todo if isinstance(task, CompositeTask)}
+    costs = {}
+    for name, cost in found.costs.items():
+        task = tasks[name]
+        shape = len(task.days), len(composer.reading.image_bands), math.prod(task.geobox.shape)
+        kept_bytes = min(stack_bytes(shape, config.cube.dtype), stack_limit())
+        costs[name] = replace(cost, peak_bytes=cost.peak_bytes + kept_bytes)
+    return replace(found, costs=costs)
 
 
 def _for_composites(config: JobConfig) -> JobConfig:

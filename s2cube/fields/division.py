@@ -127,7 +127,7 @@ def _groups(
     """
     bounds = np.float64(size_m) * cells
     members = _alike(np.hstack([_ranges(bounds, corner, _TILE_M) for corner in corners]))
-    parts = np.array([_around(cells[group]) for group in members])
+    parts = _arounds(cells, members)
     side_m = max(each for each in _SIDES_M if each <= max(_SIDE_CELLS * size_m, min(_SIDES_M)))
     middles = np.float64(size_m) * (parts[:, :2] + parts[:, 2:]) / 2
     for near in _alike(_ranges(np.hstack([middles, middles]), corners[0], side_m)[:, :2]):
@@ -145,6 +145,13 @@ def _alike(keys: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     _, numbers = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(numbers.ravel(), kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers.ravel()[order])) + 1)
+
+
+def _arounds(boxes: NDArray[np.int64], groups: Sequence[NDArray[np.intp]]) -> NDArray[np.int64]:
+    """Return the box around each group of boxes."""
+    order, starts = np.concatenate(groups), np.cumsum([0, *map(len, groups[:-1])])
+    low, high = np.minimum.reduceat(boxes[order, :2], starts), np.maximum.reduceat(boxes[order, 2:], starts)
+    return np.hstack([low, high])
 
 
 def _around(boxes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -93,8 +93,9 @@ def run_planned(
     has_file
         Whether the file that the settings name has the areas: its columns are kept beside the table.
     is_here
-        Whether the settings have the address of the catalogue. A worker does not know it. Then rows whose new ones
-        would lack scenes stay as they are.
+        Whether the job was planned in this process, and not submitted to it. A worker does not know the address of the
+        catalogue, so that rows whose new ones would lack scenes stay as they are. It cannot read the file of the areas:
+        the process that submits the job writes them.
     """
     if not job.config.table.statistics:
         return run_job(job, lease, watch)
@@ -103,4 +104,4 @@ def run_planned(
     def catalogue() -> Catalogue:
         return open_catalogue(job.config.search, job.config.read.timeout_s) if is_here else []
 
-    return compute_both(job, lease, watch, Origin(has_file, catalogue))
+    return compute_both(job, lease, watch, Origin(has_file, catalogue, has_areas=not is_here))

@@ -42,6 +42,11 @@ def submit_job(config: JobConfig) -> str:
         if call_on_worker(config.cluster, _is_reachable, lease.output) is False:
             remedy = "Set --out to an object store or a folder that they share, or use the command run"
             raise OutputError(str(config.job.out), "cannot be reached by the workers of the cluster", remedy)
+        if config.table.statistics:
+            from s2cube.zonal.with_images import save_areas
+
+            # The workers cannot read the file of the areas, which has more columns than the job.
+            save_areas(job, has_file=True)
         job_for_workers = replace(job, config=config.for_workers())
         submit_and_leave(config.cluster, f"s2cube-job-{lease.id}", _run_submitted, job_for_workers)
     return f"Submitted {len(job.todo)} slices to {config.cluster.scheduler}"

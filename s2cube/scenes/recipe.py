@@ -11,7 +11,7 @@ import pystac
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.fetch.tokens import unsigned
-from s2cube.scenes.assets import used_keys
+from s2cube.scenes.assets import band_key, bands_read, layer_key, layers_read, used_keys
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.scene import processed
 
@@ -80,6 +80,18 @@ def scene_part(scene: pystac.Item, config: CubeSection) -> str:
 def processing_part(scene: pystac.Item, config: CubeSection) -> str:
     """Return the part of a recipe that comes from a scene, without its files: it does not depend on the bands."""
     return json.dumps([*_processing(scene, config), *_updated(scene)], default=str)
+
+
+def file_versions(scene: pystac.Item, config: CubeSection) -> dict[str, str]:
+    """Return the version of the file of each band and layer that is read, by name, in the order of names."""
+    keys = {band: band_key(scene, band) for band in bands_read(config)}
+    keys |= {layer: layer_key(scene, layer) for layer in layers_read(config)}
+    return {name: _file_version(scene.assets[key]) for name, key in sorted(keys.items())}
+
+
+def files_digest(versions: Iterable[str]) -> str:
+    """Return the digest of the files of one band, or one layer, of the scenes of a slice: 8 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([*versions]).encode()).hexdigest()[:8]
 
 
 def _processing(scene: pystac.Item, config: CubeSection) -> list[Any]:

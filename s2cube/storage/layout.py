@@ -8,7 +8,7 @@
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     failures.jsonl rejected.jsonl sync.jsonl
-    .s2cube/run scenes overwrite statistics-columns sync lock parts/ run.log
+    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ run.log
 """
 
 CATALOG = "catalog.json"
@@ -43,6 +43,9 @@ SCENES = f"{OWN}/scenes"
 
 OVERWRITE = f"{OWN}/overwrite"
 """The slices that a run with --overwrite has written so far."""
+
+OVERWRITE_ROWS = f"{OWN}/overwrite-rows"
+"""The rows that a run with --overwrite has written so far, as Parquet."""
 
 STATISTICS_COLUMNS = f"{OWN}/statistics-columns"
 """Names of the columns of statistics that all files of the table have."""

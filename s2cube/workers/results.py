@@ -1,8 +1,9 @@
 """The result of a slice, also of one that fails."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from s2cube.config.times import timestamp
 from s2cube.errors import SliceError, UsageError, safe_text
@@ -11,9 +12,6 @@ from s2cube.fields.patches import FieldTask
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.failures import SliceFailure
 from s2cube.tables.rows import slice_ids
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class SliceResult:
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
-    rows: "pa.Table | None" = None
+    rows: pa.Table | None = None
     failures: tuple[SliceFailure, ...] = ()
     bytes_saved: int = 0
 
@@ -138,6 +136,13 @@ def failures_of(
     """Return the failures of fields, whose errors are given by their positions."""
     ids = slice_ids(task.fields.ids, task.label)
     return tuple(_failure(task, ids[position], error, may_pass) for position, error in errors.items())
+
+
+def joined(task: FieldTask, parts: Sequence[SliceResult]) -> SliceResult:
+    """Return the results of parts of a task as one."""
+    rows = [each.rows for each in parts if each.rows is not None]
+    failures = tuple(failure for each in parts for failure in each.failures)
+    return SliceResult(task.id, rows=pa.concat_tables(rows) if rows else None, failures=failures)
 
 
 def _failure(task: Task, slice_id: str, error: BaseException, may_pass: bool) -> SliceFailure:

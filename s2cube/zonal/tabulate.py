@@ -30,6 +30,7 @@ from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
+from s2cube.zonal._overwrite import RowJournal
 from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
 from s2cube.zonal._source import Source
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
@@ -65,6 +66,7 @@ class StatisticsPlans:
     catalogue: Catalogue
     scenes: list[SceneFacts]
     planner: Planner
+    journal: RowJournal
 
     @classmethod
     def of(
@@ -92,7 +94,7 @@ class StatisticsPlans:
         source.read(config, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
-        return cls(config, output, source, catalogue, scenes, Planner(config.cube))
+        return cls(config, output, source, catalogue, scenes, Planner(config.cube), RowJournal.of(output, config))
 
     def jobs(self) -> Iterator[StatisticsJob]:
         """Decide which rows will be computed. No pixel is read."""
@@ -101,7 +103,7 @@ class StatisticsPlans:
 
     def _job(self, fields: Sequence[Fields]) -> StatisticsJob:
         squares = {name for each in fields for name in squares_of(each.bounds_lonlat)}
-        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares))
+        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares), self.journal)
         for group in fields:
             for patch in plan_fields(group, self.scenes, self.planner, self.config):
                 plans.add(patch)
@@ -139,6 +141,8 @@ class Total:
     failures: list[SliceFailure] = field(default_factory=list)
     without_scenes: int = 0
     traffic: Traffic = field(default_factory=Traffic)
+    is_open: bool = False
+    """Whether rows have failed that the next run tries again."""
 
     def summary(self) -> TableSummary:
         """Return the same in the form for people and scripts."""
@@ -170,7 +174,7 @@ def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: W
     lease.progress = Progress(total=len(unusable), failed=len(unusable), unit="rows")
     write_spooled(output, areas)
     for job in plans.jobs():
-        writer = TableWriter(Table(output), job.key, job.squares)
+        writer = TableWriter(Table(output), job.key, job.squares, plans.journal.add)
         with writer.flushed():
             write_part(job, lease, writer, total, watch)
         total.rows += writer.rows
@@ -178,6 +182,8 @@ def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: W
         total.skipped += job.skipped
         total.without_scenes += job.without_scenes
     begin(lease)
+    if not total.is_open:
+        plans.journal.end()
     if total.without_scenes and (total.rows or total.skipped or total.failures):
         log.info("areas that no scene meets, and that have no row: %d", total.without_scenes)
     if plans.config.table.format == "csv" or (total.rows and has_csv(output)):
@@ -208,6 +214,7 @@ def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Tot
         writer.add(result.rows)
         log_failures(result.all_failures)
         total.failures += result.all_failures
+        total.is_open |= bool(result.all_failures)
         total.traffic += result.traffic
         if watch:
             watch.advance(result)

@@ -19,7 +19,7 @@ OF_SYNC = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if sec
 OF_OUTPUT = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "output"}
 TAKEN = {
     "run": ALL - OF_COMPOSITES - OF_SYNC,
-    "plan": (ALL - OF_COMPOSITES - OF_SYNC) | {"--products"},
+    "plan": (ALL - OF_SYNC) | {"--products"},
     "submit": ALL - OF_COMPOSITES - OF_SYNC,
     "sync": ALL,
     "stats": ALL - OF_COMPOSITES - OF_SYNC - OF_OUTPUT - {"--max-aoi-cloud"},
