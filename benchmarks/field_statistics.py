@@ -16,7 +16,8 @@ The contenders are:
 - each: odc-stac and exactextract for each field, of 50 fields. Its times, requests and bytes are multiplied.
 - once: odc-stac for all fields once, then exactextract on every day.
 
-The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row: it needs Python 3.12.
+The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row,
+because it needs Python 3.12: ``rasteret_statistics.py`` is a script of its own.
 
 The script prints one table, with medians. CPU is user and system time of all processes of a contender, imports and
 start of workers included. Memory is the maximum of the sum of the proportional set sizes of its processes. The least is

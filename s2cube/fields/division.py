@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pystac
@@ -38,6 +39,10 @@ def crs_of_fields(fields: Fields, crs: str) -> NDArray[np.object_]:
     """Return the CRS of the grid of each field, see `grid.aoi_geobox`."""
     if crs != "auto":
         return np.full(len(fields), str(CRS(crs)), object)
+    ends = zip(fields.centres_lonlat.min(axis=0).tolist(), fields.centres_lonlat.max(axis=0).tolist(), strict=True)
+    found = {utm_or_ups(lon, lat) for lon, lat in product(*ends)}
+    if len(found) == 1:  # fields of one square: zones follow each other by longitude and latitude
+        return np.full(len(fields), found.pop(), object)
     lons, lats = fields.centres_lonlat.T.tolist()
     return np.array([utm_or_ups(lon, lat) for lon, lat in zip(lons, lats, strict=True)], object)
 
