@@ -1,4 +1,4 @@
-"""Commands that inspect an output: `status` reports its run, `verify` checks its files."""
+"""Commands that inspect an output: `status` reports its run, `verify` checks its files, `report` writes a page."""
 
 import time
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from s2cube.cli._console import local_time, print_failure, print_notice
+from s2cube.cli._console import local_time, megabytes, print_failure, print_notice
 from s2cube.cli._flags import ConfigFile, ConsoleFlags, OutputAddress, load_settings_of_output, set_up_console
 from s2cube.cli._products import pass_as_text
 from s2cube.cli._reports import ByteBar, report_findings, report_record
@@ -121,3 +121,20 @@ def verify(
     kinds: tuple[Kind, ...] = ("missing", "broken", "unverified")
     console.print_json({"checked": findings.checked} | {kind: findings.of(kind) for kind in kinds})
     return 0 if findings.is_whole else SliceError.exit_status
+
+
+def report(out: OutputAddress = None, *, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+    """Write OUT/report.html: one page that shows what an output has, day by day, and why it has not more."""
+    console = set_up_console(console)
+    from s2cube.report.page import write_report
+    from s2cube.storage.output import Output
+
+    written = write_report(Output.at(load_settings_of_output(out, config).job.out))
+    days, areas = (
+        ("1 day" if written.days == 1 else f"{written.days} days"),
+        ("1 area" if written.areas == 1 else f"{written.areas} areas"),
+    )
+    problems = f"; {len(written.problems)} problems are named there" if written.problems else ""
+    print_notice(f"{written.path}: {areas}, {days}, {megabytes(written.size)} MB{problems}.")
+    console.print_json(asdict(written))
+    return 0

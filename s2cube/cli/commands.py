@@ -14,7 +14,7 @@ import s2cube
 from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._indices import indices
-from s2cube.cli._inspection import status, verify
+from s2cube.cli._inspection import report, status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
@@ -60,6 +60,7 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     submit: ("s2cube submit --aoi fields.gpkg --scheduler tcp://host:8786 --out s3://bucket/a",),
     status: ("s2cube status out --watch",),
     verify: ("s2cube verify out", "s2cube verify s3://bucket/a --repair"),
+    report: ("s2cube report out",),
     indices: ("s2cube indices --search vegetation",),
     demo: ("s2cube demo --out s2cube-demo",),
 }

@@ -15,6 +15,7 @@ from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.products.composer import Composer
 from s2cube.products.day_stack import stack_bytes
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import held
@@ -70,6 +71,7 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
         job = plan_composites(config, lease.output)
         results = _Results()
         summary = run_job(job, lease, watch, results)
+    write_report_if_wanted(config, lease.output)
     return CompositeSummary(
         summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
     )

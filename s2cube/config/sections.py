@@ -72,6 +72,7 @@ class JobSection(Section):
         alias="max_aoi_cloud",
         description="Reject slices with more cloud in the area, PERCENT of what is observed; bands are not read.",
     )
+    report: bool = Field(False, description="Write OUT/report.html at the end: a page that describes the output.")
 
 
 class SearchSection(Section):

@@ -74,7 +74,12 @@ def run_job(job: Job, lease: Lease, *observers: Watch | None) -> Summary:
                 each.advance(result)
             # An observer has the rows. They would fill the memory here.
             results.append(replace(result, rows=None))
-    return _summary(job, results, expected)
+    summary = _summary(job, results, expected)
+    lease.progress = replace(
+        lease.progress, requests=summary.requests, bytes=summary.bytes, expected_requests=expected["requests"],
+        expected_bytes=expected["bytes"],
+    )  # fmt: skip
+    return summary
 
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:

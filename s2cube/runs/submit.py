@@ -9,6 +9,7 @@ from pathlib import Path
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
+from s2cube.report.page import write_report_if_wanted
 from s2cube.runs.run import run_planned
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import RUN, RUN_LOG
@@ -68,6 +69,7 @@ def _run_submitted(job: Job) -> None:
         raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
         run_planned(without_overwritten(replace(job, output=lease.output)), lease)
+    write_report_if_wanted(job.config, job.output)
 
 
 def run_detached(config: JobConfig, arguments: list[str]) -> str:

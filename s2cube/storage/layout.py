@@ -7,7 +7,7 @@
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
-    failures.jsonl rejected.jsonl sync.jsonl
+    report.html failures.jsonl rejected.jsonl sync.jsonl
     .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ run.log
 """
 
@@ -23,6 +23,9 @@ REJECTED = "rejected.jsonl"
 
 SYNC = "sync.jsonl"
 """The passes of `sync`."""
+
+REPORT = "report.html"
+"""The page that describes the output to people."""
 
 STATISTICS = "statistics"
 """Folder of the table of statistics."""

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _CHECKS = 3
 """Maximum number of times that an Item is compared with its files. A run may replace them meanwhile."""
 
-_ITEMS_AT_ONCE = 512
+ITEMS_AT_ONCE = 512
 """Number of Items that are read ahead of their use. An Item takes some 20 kB of memory."""
 
 SliceState = Literal["current", "outdated", "missing"]
@@ -118,7 +118,7 @@ class Output:
         """Read the Items of slices, given by the ids of AOI and slice, see `item`; yield them in this order."""
         remaining = iter(slices)
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-            while part := list(islice(remaining, _ITEMS_AT_ONCE)):
+            while part := list(islice(remaining, ITEMS_AT_ONCE)):
                 yield from threads.map(self.item, *zip(*part, strict=True))
 
     def present(self, aoi_id: str, slice_ids: Sequence[str], sizes: Mapping[str, int]) -> Collection[str]:

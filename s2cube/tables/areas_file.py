@@ -130,6 +130,19 @@ def write_spooled(output: Output, spool: AreasSpool) -> None:
         output.destination.put(AREAS, path)
 
 
+def read_outlines(output: Output) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the outline of each field, WKB in degrees.
+
+    Raises
+    ------
+    OutputError
+        If the file is no GeoParquet file of s2cube.
+    """
+    file = open_areas(output)
+    for rows in read_areas(output, file) if file else ():
+        yield from zip(rows["aoi"].to_pylist(), rows["geometry"].to_pylist(), strict=True)
+
+
 def _rows(fields: Fields, columns: pa.Table) -> pa.Table:
     shapes = _lonlat(fields)
     others = [name for name in columns.column_names if name.casefold() != "aoi"]

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -111,7 +111,7 @@ class Table:
             return names
         # A run that is killed meanwhile leaves a record that is not complete.
         self._write_columns(names, is_complete=False)
-        found = {name: statistics_in(rows) for name, rows in self._readable()}
+        found = {name: statistics_in(rows) for name, rows in self.readable()}
         names = list(dict.fromkeys([*names, *(each for of_file in found.values() for each in of_file)]))
         for name, of_file in found.items():
             if of_file != names and (rows := self._read(name)) is not None:
@@ -119,13 +119,13 @@ class Table:
         self._write_columns(names, is_complete=len(found) == len(self.files()))
         return names
 
-    def _readable(self) -> Iterator[tuple[str, pa.Table]]:
-        """Read the files. A damaged file may be of another place, and no reason to compute nothing."""
+    def readable(self, report: Callable[[str], object] = log.warning) -> Iterator[tuple[str, pa.Table]]:
+        """Read the files: their names and rows. A damaged file may be of another place: it is reported."""
         for name in self.files():
             try:
                 rows = self._read(name)
             except OutputError as error:
-                log.warning("%s", error)
+                report(str(error))
                 continue
             if rows is not None:
                 yield name, rows

@@ -9,6 +9,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.config.times import TimeRange, timestamp
 from s2cube.fetch.session import reset
 from s2cube.jobs.pipeline import Watch
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, find_withdrawn, newest, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import Lease, held
@@ -57,6 +58,7 @@ def make_pass(config: JobConfig, watch: Watch | None = None, clock: Callable[[],
         # If the process is killed here, the next pass makes nothing, but names these scenes again.
         append_pass(lease.output.destination, made)
         write_known_scenes(lease.output.destination, known)
+    write_report_if_wanted(config, lease.output)
     return made
 
 

@@ -17,6 +17,7 @@ from s2cube.jobs.pipeline import Watch, computer
 from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
 from s2cube.jobs.slice_policy import SlicePolicy
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.plan import Planner
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, open_catalogue
@@ -53,7 +54,9 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         ``failures.jsonl`` list it.
     """
     with held(Output.at(config.job.out)) as lease, planned_rows(config, lease.output) as (plans, areas):
-        return write_rows(plans, areas, lease, watch)
+        summary = write_rows(plans, areas, lease, watch)
+    write_report_if_wanted(config, lease.output)
+    return summary
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ TAKEN = {
     "search": OF_SEARCH | {"--timeout"} | {flag for flag in ALL if flag.startswith("--aoi")},
     "status": {"--out"},
     "verify": {"--out"},
+    "report": {"--out"},
     "indices": set(),
     "demo": {"--out"},
 }
