@@ -8,12 +8,13 @@ from s2cube.composites._daily_images import with_daily_images
 from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
+from s2cube.config.times import TimeRange
 from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.products.composer import Composer
-from s2cube.scenes.search import open_catalogue
+from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
-from s2cube.storage.lease import held
+from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.workers.results import SliceResult
 
@@ -62,16 +63,35 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
         and ``failures.jsonl`` list it.
     """
     with held(Output.at(config.job.out)) as lease:
-        job = plan_composites(config, lease.output)
-        results = _Results()
-        summary = run_job(job, lease, watch, results)
+        return compose(plan_composites(config, lease.output), lease, watch)
+
+
+def compose(job: Job, lease: Lease, watch: Watch | None = None) -> CompositeSummary:
+    """Compute planned composites, and write them. This process must have the lease of the output.
+
+    Raises
+    ------
+    S2CubeError
+        As `compute_composites`.
+    """
+    results = _Results()
+    summary = run_job(job, lease, watch, results)
     return CompositeSummary(
         summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
     )
 
 
-def plan_composites(config: JobConfig, output: Output) -> Job:
+def plan_composites(
+    config: JobConfig, output: Output, catalogue: Catalogue | None = None, within: TimeRange | None = None
+) -> Job:
     """Decide which composites will be computed. No pixel is read.
+
+    Parameters
+    ----------
+    catalogue
+        The catalogue, if it is open already.
+    within
+        Range of dates that is searched: complete periods. None: that of the settings.
 
     Raises
     ------
@@ -82,8 +102,9 @@ def plan_composites(config: JobConfig, output: Output) -> Job:
     """
     config = _for_composites(config)
     grouping, composer = Grouping(config), Composer.of(config)
-    catalogue = open_catalogue(config.search, config.read.timeout_s)
-    reading = config.model_copy(update={"cube": composer.reading})
+    catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
+    search = config.search.model_copy(update={"datetime": within or config.search.datetime})
+    reading = config.model_copy(update={"cube": composer.reading, "search": search})
     daily = find_plans(reading, areas_of_job(config.job), catalogue)
     check_score(composer.method, daily)
     plans = [each for plan in daily for each in grouping.plans(plan)]

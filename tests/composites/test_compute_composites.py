@@ -13,9 +13,17 @@ import rasterio
 import shapely
 
 import s2cube
-from s2cube.composites.compute_composites import CompositeSummary, compute_composites
+from s2cube.composites.compute_composites import (
+    CompositeSummary,
+    compose,
+    compute_composites,
+    plan_composites,
+)
+from s2cube.config.times import parse_times
 from s2cube.demo.archive import Archive
 from s2cube.fetch import session
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
 from support.runs import FARM, EditItems
 from support.scenes import rectangle, scene
 
@@ -198,6 +206,17 @@ def test_a_period_without_clear_pixels(archive: Archive, tmp_path: Path, caplog:
     assert (found[""] == -9999).all()
     assert not found["_count"].any()
     assert "farm_202205_median: no pixel has an observation" in caplog.text
+
+
+def test_who_has_the_lease_composes_planned_periods(archive: Archive, tmp_path: Path) -> None:
+    config = config_of(archive, tmp_path, period="season")
+    items = s2cube.search(archive.aoi, stac=str(archive.items))
+    with held(Output.at(tmp_path)) as lease:
+        job = plan_composites(config, lease.output, items, parse_times("2022"))
+        first = compose(job, lease)
+        assert not plan_composites(config, lease.output, items, parse_times("2022")).todo
+    assert {task.id[:9] for task in job.todo} == {"farm_2022"}
+    assert sorted(task.id for task in job.todo) == [Path(each).stem for each in first.written]
 
 
 def test_a_second_run_reads_nothing(archive: Archive, tmp_path: Path) -> None:
