@@ -35,9 +35,9 @@ class CompositeSummary:
         Composites that failed, with the reason, and whether another attempt may succeed.
     requests, bytes
         Requests and bytes of reading; see `SliceResult.traffic`.
-    bytes_saved
-        Bytes of bands that the method ``first`` did not read, because all pixels were filled. Estimated from the bytes
-        that it read.
+    estimated_bytes_saved
+        Bytes of bands that the method ``first`` did not read, because all pixels were filled. It is estimated from the
+        days that were read: the size of tiles is in the headers of files, and headers of other days are not read.
     """
 
     written: list[str]
@@ -45,7 +45,7 @@ class CompositeSummary:
     failed: list[dict[str, str | bool]]
     requests: int
     bytes: int
-    bytes_saved: int = 0
+    estimated_bytes_saved: int = 0
 
 
 def compute_composites(config: JobConfig, watch: Watch | None = None) -> CompositeSummary:
@@ -77,7 +77,7 @@ def compose(job: Job, lease: Lease, watch: Watch | None = None) -> CompositeSumm
     results = _Results()
     summary = run_job(job, lease, watch, results)
     return CompositeSummary(
-        summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
+        summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.estimated_bytes_saved
     )
 
 
@@ -126,16 +126,22 @@ class _Results:
     """Logs what concerns composites, and sums what they did not read."""
 
     def __init__(self) -> None:
-        self.bytes_saved = 0
+        self.estimated_bytes_saved = 0
 
     def begin(self, job: Job) -> None:
         """Receive the job."""
 
     def advance(self, result: SliceResult) -> None:
         """Receive the final result of a composite."""
-        self.bytes_saved += result.bytes_saved
+        self.estimated_bytes_saved += result.estimated_bytes_saved
         if result.found.observed_cells == 0:
             log.info("%s: no pixel has an observation; all pixels are nodata", result.slice)
+        for image in result.found.damaged:
+            log.warning(
+                "%s: %s; the archive is read instead. Run `s2cube verify --repair`, and then the job",
+                result.slice,
+                image,
+            )
         if result.found.missing:
             days = ", ".join(result.found.missing)
             log.warning("%s is composed without %s, which cannot be read", result.slice, days)

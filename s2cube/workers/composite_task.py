@@ -32,7 +32,7 @@ class CompositeTask(Task):
 
     @property
     def scenes(self) -> tuple[pystac.Item, ...]:
-        """The scenes whose files are read: not those of days whose images are read."""
+        """The scenes whose bands are read: not those of days whose images are read."""
         return tuple(scene for day in self.days if day.id not in self.stored for scene in day.scenes)
 
     def label(self, slice_id: str) -> str:

@@ -30,12 +30,15 @@ class Written:
         Number of cells of a composite that have an observation. None for other images.
     missing
         Ids of the slices of the days that a composite lacks, because they cannot be read.
+    damaged
+        Daily images that a composite does not use, because they are not as their Items say, with the problem of each.
     """
 
     doubtful: tuple[str, ...] = ()
     beyond_int16: Mapping[str, int] = field(default_factory=dict)
     observed_cells: int | None = None
     missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class SliceResult:
         Rows of the table of statistics, if they were computed; see `tables.rows`.
     failures
         Fields of the slice that failed, and therefore have no row.
-    bytes_saved
-        Bytes that the method ``first`` of composites did not read; about.
+    estimated_bytes_saved
+        Bytes that the method ``first`` of composites did not read.
     """
 
     slice: str
@@ -77,7 +80,7 @@ class SliceResult:
     files: Mapping[str, bytes] = field(default_factory=dict)
     rows: "pa.Table | None" = None
     failures: tuple[SliceFailure, ...] = ()
-    bytes_saved: int = 0
+    estimated_bytes_saved: int = 0
 
     @property
     def all_failures(self) -> tuple[SliceFailure, ...]:
