@@ -59,10 +59,12 @@ Flags = Any
 
 if TYPE_CHECKING:
     CompositeFlags = Any
+    PlanFlags = Any
     RunFlags = Any
     SearchFlags = Any
     StatisticsFlags = Any
 else:
+    PlanFlags = _flags(*_RUN, "composite.*")
     # The fields are generated from the models of the settings. A new setting is added only there.
     RunFlags, SearchFlags, StatisticsFlags = _flags(*_RUN), _flags(*_SEARCH), _flags(*_STATISTICS)
     CompositeFlags = _flags(*_COMPOSITES)

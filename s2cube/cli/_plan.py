@@ -1,4 +1,4 @@
-"""The command plan: show what run or stats would do."""
+"""The command plan: show what run, stats or composite would do."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from s2cube.cli._console import add_row, megabytes, print_notice, table_console
-from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, RunFlags, load_settings, set_up_console
+from s2cube.cli._flags import ConfigFile, Console, ConsoleFlags, PlanFlags, load_settings, set_up_console
 from s2cube.cli._reports import (
     no_scene_message,
     report_areas_without_scenes,
@@ -22,6 +22,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError
 
 if TYPE_CHECKING:
+    from s2cube.composites.forecast_composites import CompositeForecast
     from s2cube.jobs.forecasts import Forecasts
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import Cost
@@ -32,13 +33,13 @@ HeadersFlag = Annotated[
 ]
 
 
-_IMAGES, _STATISTICS = "images", "statistics"
+_IMAGES, _STATISTICS, _COMPOSITES = "images", "statistics", "composites"
 
 ProductsFlag = Annotated[
     str,
     Parameter(
         metavar="NAMES",
-        help="images, statistics (as stats computes them), or both, comma-separated. "
+        help="images, statistics (as stats computes them), or both, comma-separated; or composites. "
         "Default: images; if --statistics is set, both, as run does.",
     ),
 ]
@@ -46,27 +47,31 @@ ProductsFlag = Annotated[
 
 def plan(
     *,
-    flags: RunFlags = None,
+    flags: PlanFlags = None,
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     headers: HeadersFlag = False,
     products: ProductsFlag = "",
 ) -> int:
-    """Show what run or stats would do: slices or rows, and the requests, bytes and memory that they need."""
+    """Show what run, stats or composite would do, and the requests, bytes and memory that it needs."""
     console = set_up_console(console)
     wanted = _products(products)
     settings = load_settings(flags, config)
     if wanted == {_STATISTICS}:
         return _plan_rows(settings, console, headers)
+    if wanted == {_COMPOSITES}:
+        return _plan_composites(settings, console, headers)
     has_rows = _STATISTICS in wanted if wanted else bool(settings.table.statistics)
     return _plan_images(settings, console, headers, has_rows)
 
 
 def _products(text: str) -> set[str]:
-    known, names = (_IMAGES, _STATISTICS), {each.strip() for each in text.split(",") if each.strip()}
+    known, names = (_IMAGES, _STATISTICS, _COMPOSITES), {each.strip() for each in text.split(",") if each.strip()}
     for name in sorted(names):
         if name not in known:
-            raise ConfigError("--products", f"'{name}' is unknown", f"Choose {' or '.join(known)}, or both")
+            raise ConfigError("--products", f"'{name}' is unknown", f"Choose from {', '.join(known)}")
+    if _COMPOSITES in names and len(names) > 1:
+        raise ConfigError("--products", "has composites and other products", "Plan composites by themselves")
     return names
 
 
@@ -82,6 +87,30 @@ def _plan_rows(settings: JobConfig, console: Console, headers: bool) -> int:
     total = _total(found.cost, headers)
     del total["shared_with"]
     report_cost(total, "rows")
+    console.print_json(found.facts() | total)
+    return 0
+
+
+def _plan_composites(settings: JobConfig, console: Console, headers: bool) -> int:
+    from s2cube.composites.forecast_composites import forecast_composites
+
+    found = forecast_composites(settings, headers)
+    report_areas_without_scenes(found.job)
+    report_unusable(found.job)
+    report_changes(found.job)
+    if not console.json:
+        table_console().print(_table_of_composites(found))
+    print_notice(f"{len(found.job.todo)} composites to do, {len(found.job.skipped)} done.")
+    total = _total(found.cost, headers and not found.is_most)
+    del total["shared_with"]
+    report_cost(total, "composites")
+    if found.is_most:
+        print_notice("The method first needs at most this: it stops reading when all pixels are filled.")
+    if found.stack_bytes:
+        print_notice(
+            f"The days of a block take up to {megabytes(found.stack_bytes)} MB at the same time. If this is more than "
+            "a quarter of the memory of a worker, they are in a temporary file. No tile is read twice."
+        )
     console.print_json(found.facts() | total)
     return 0
 
@@ -143,6 +172,15 @@ def _table_of_days(found: "RowForecast") -> Table:
     table = Table("day", "rows", "requests", "MB", box=None, pad_edge=False)
     for day, each in sorted(found.days.items()):
         add_row(table, day, each.rows, each.traffic.requests, megabytes(each.traffic.bytes))
+    return table
+
+
+def _table_of_composites(found: "CompositeForecast") -> Table:
+    table = Table("composite", "days", "from images", "requests", "MB", box=None, pad_edge=False)
+    for task in found.job.todo:
+        traffic = found.cost.costs[task.id].traffic
+        days = found.days[task.id], found.stored[task.id]
+        add_row(table, task.id, *days, traffic.requests, megabytes(traffic.bytes))
     return table
 
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property, partial
-from itertools import compress
 from typing import Self
 
 import numpy as np
@@ -14,7 +13,6 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from s2cube.config.composites import DAY_METHODS
-from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block, Pixels, read_block
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read
@@ -22,7 +20,7 @@ from s2cube.errors import SliceError, safe_text
 from s2cube.fetch.store import Access
 from s2cube.inventory.stored_image import check_content, read_pixels
 from s2cube.kernels.indices import BeyondInt16
-from s2cube.kernels.offset_check import count_dark, doubtful
+from s2cube.kernels.offset_check import count_dark
 from s2cube.kernels.packing import PACKINGS
 from s2cube.products.composer import Composer
 from s2cube.products.day_stack import DayStack
@@ -266,25 +264,6 @@ class Layers:
 def day_of_slice(task: CompositeTask, day: TimeSlice) -> date:
     """Return the solar day of a slice of a composite."""
     return date.fromisoformat(task.label(day.id)[:8])
-
-
-def doubtful_scenes(
-    days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
-) -> tuple[str, ...]:
-    """Return the ids of scenes whose pixels contradict the offset that is added to them.
-
-    Parameters
-    ----------
-    units
-        `Unit.dark` of all parts of the area.
-    """
-    found: list[str] = []
-    for day in days:
-        tallies = [each[day.id] for each in units if day.id in each]
-        if tallies:
-            doubts = doubtful(np.sum(tallies, axis=0), offsets_dn(day.scenes, cube), bands_read(cube))
-            found += compress([scene.id for scene in day.scenes], doubts)
-    return tuple(found)
 
 
 def make_units(
