@@ -67,7 +67,8 @@ class Unit:
     damaged: dict[str, str] = field(default_factory=dict)
     """Why daily images in the output are not used, by the ids of their slices."""
     beyond: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Number of cells of each index that int16 cannot store, of each day that was read from the archive."""
+    """Number of cells of each index that int16 cannot store, of each day that was read from the archive; if indices are
+    those of the result, of the composite."""
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -186,7 +187,8 @@ class DayReading:
         values = packed_image(dn, masks, offsets, unit.area, cube, beyond)
         unit.stack.put(unit.positions[task.id], values[:, unit.area])
         unit.read.add(task.id)
-        unit.beyond[task.id] = beyond.cells
+        if not self._composer.has_own_indices:
+            unit.beyond[task.id] = beyond.cells
         if dn is not None:
             unit.dark[task.id] = count_dark(dn, masks, offsets)
 
@@ -242,8 +244,11 @@ class Layers:
         strips = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
         flat = Layers.empty((1, cells), composer)
 
+        beyond = BeyondInt16()
+
         def compute(strip: slice) -> None:
-            made, part = composer.compose(unit.stack.part(chosen, strip), days), flat.part(slice(None), strip)
+            made = composer.compose(unit.stack.part(chosen, strip), days, beyond, strip.start)
+            part = flat.part(slice(None), strip)
             part.values[:] = made.values
             part.count[:] = made.count
             if part.date is not None and made.date is not None:
@@ -252,6 +257,7 @@ class Layers:
         with ThreadPoolExecutor(_THREADS) as threads:
             for _ in threads.map(compute, strips):
                 pass  # raises the error of a thread
+        unit.beyond[unit.task.id] = beyond.cells
         if clear_days is not None:
             is_filled = flat.count[0] >= composer.method.min_count
             np.copyto(flat.count[0], np.maximum(flat.count[0], clear_days), where=is_filled)

@@ -25,7 +25,8 @@ class Written:
     doubtful
         Ids of scenes whose pixels contradict the offset that is added to them.
     beyond_int16
-        Number of cells of each index whose values int16 cannot store, by the name of the index.
+        Number of cells of each index whose values int16 cannot store, by the name of the index. Of a composite, the sum
+        over its days, or the number of its own cells if it has the indices of its own spectrum.
     observed_cells
         Number of cells of a composite that have an observation. None for other images.
     missing
