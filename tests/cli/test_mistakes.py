@@ -18,7 +18,7 @@ OF_TABLE = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if se
 OF_OUTPUT = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "output"}
 TAKEN = {
     "run": ALL - OF_COMPOSITES,
-    "plan": ALL - OF_COMPOSITES,
+    "plan": ALL,
     "submit": ALL - OF_COMPOSITES,
     "stats": ALL - OF_COMPOSITES - OF_OUTPUT - {"--max-aoi-cloud"},
     "composite": ALL - OF_TABLE - {"--max-aoi-cloud", "--group-by"},
