@@ -22,6 +22,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError
 
 if TYPE_CHECKING:
+    from s2cube.composites.forecast_composites import CompositeForecast
     from s2cube.jobs.forecasts import Forecasts
     from s2cube.jobs.job import Job
     from s2cube.jobs.results import Cost
@@ -70,7 +71,7 @@ def _products(text: str) -> set[str]:
         if name not in known:
             raise ConfigError("--products", f"'{name}' is unknown", f"Choose from {', '.join(known)}")
     if _COMPOSITES in names and len(names) > 1:
-        raise ConfigError("--products", "composites are planned alone", "Plan the other products by a second command")
+        raise ConfigError("--products", "has composites and other products", "Plan composites by themselves")
     return names
 
 
@@ -91,13 +92,27 @@ def _plan_rows(settings: JobConfig, console: Console, headers: bool) -> int:
 
 
 def _plan_composites(settings: JobConfig, console: Console, headers: bool) -> int:
-    from s2cube.composites.compute_composites import forecast_composites, plan_composites
-    from s2cube.storage.output import Output
+    from s2cube.composites.forecast_composites import forecast_composites
 
-    job = plan_composites(settings, Output.at(settings.job.out))
-    report_areas_without_scenes(job)
-    forecasts = forecast_composites(job, headers)
-    return _report_job(job.without(forecasts.unusable), forecasts, console, headers, None)
+    found = forecast_composites(settings, headers)
+    report_areas_without_scenes(found.job)
+    report_unusable(found.job)
+    report_changes(found.job)
+    if not console.json:
+        table_console().print(_table_of_composites(found))
+    print_notice(f"{len(found.job.todo)} composites to do, {len(found.job.skipped)} done.")
+    total = _total(found.cost, headers and not found.is_most)
+    del total["shared_with"]
+    report_cost(total, "composites")
+    if found.is_most:
+        print_notice("The method first needs at most this: it stops reading when all pixels are filled.")
+    if found.stack_bytes:
+        print_notice(
+            f"The days of a block take up to {megabytes(found.stack_bytes)} MB at the same time. If this is more than "
+            "a quarter of the memory of a worker, they are in a temporary file. No tile is read twice."
+        )
+    console.print_json(found.facts() | total)
+    return 0
 
 
 def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows: bool) -> int:
@@ -162,6 +177,15 @@ def _table_of_days(found: "RowForecast") -> Table:
     table = Table("day", "rows", "requests", "MB", box=None, pad_edge=False)
     for day, each in sorted(found.days.items()):
         add_row(table, day, each.rows, each.traffic.requests, megabytes(each.traffic.bytes))
+    return table
+
+
+def _table_of_composites(found: "CompositeForecast") -> Table:
+    table = Table("composite", "days", "from images", "requests", "MB", box=None, pad_edge=False)
+    for task in found.job.todo:
+        traffic = found.cost.costs[task.id].traffic
+        days = found.days[task.id], found.stored[task.id]
+        add_row(table, task.id, *days, traffic.requests, megabytes(traffic.bytes))
     return table
 
 

@@ -216,7 +216,9 @@ def report_composites(summary: "CompositeSummary", config: JobConfig) -> None:
     parts += _failed_part(summary.failed, config)
     print_notice("; ".join(parts) + ".")
     if summary.requests:
-        saved = f", and saved about {megabytes(summary.bytes_saved)} MB" if summary.bytes_saved else ""
+        saved = (
+            f", and saved about {megabytes(summary.estimated_bytes_saved)} MB" if summary.estimated_bytes_saved else ""
+        )
         print_notice(f"The run needed {summary.requests} requests and {megabytes(summary.bytes)} MB{saved}.")
 
 

@@ -1,4 +1,4 @@
 """Compute composites of the images of periods, and write the catalogue.
 
-Other wings may use: `compute_composites`.
+Other wings may use: `compute_composites`, `forecast_composites`.
 """

@@ -12,10 +12,9 @@ from s2cube.workers.composite_task import CompositeTask
 def with_daily_images(job: Job, composer: Composer) -> Job:
     """Add to each composite of a job the images of its days that are in the output, of the same recipe.
 
-    The job is unchanged if it overwrites. It is also unchanged if the method stops early, because this method chooses
-    the days that it reads by their masks, which images do not have.
+    The job is unchanged if it overwrites.
     """
-    if job.config.job.overwrite or composer.stops_early:
+    if job.config.job.overwrite:
         return job
     tasks = [task for task in job.todo if isinstance(task, CompositeTask)]
     read = job.config.read

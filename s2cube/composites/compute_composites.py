@@ -1,8 +1,7 @@
 """Compute the composites of a job, and write them."""
 
 import logging
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from s2cube.area.areas import areas_of_job
 from s2cube.composites._daily_images import with_daily_images
@@ -10,17 +9,14 @@ from s2cube.composites._plans import Grouping, check_bands, check_score
 from s2cube.config.periods import DayRange, Periods
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import TimeRange
-from s2cube.jobs.forecasts import Forecasts, forecast
 from s2cube.jobs.job import Job, decide, find_plans
-from s2cube.jobs.pipeline import Watch, run_job
+from s2cube.jobs.pipeline import Watch, early_workers, run_job
 from s2cube.products.composer import Composer
-from s2cube.products.day_stack import stack_bytes
 from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
-from s2cube.storage.lease import held
+from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
-from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.results import SliceResult
 
 log = logging.getLogger(__name__)
@@ -40,9 +36,9 @@ class CompositeSummary:
         Composites that failed, with the reason, and whether another attempt may succeed.
     requests, bytes
         Requests and bytes of reading; see `SliceResult.traffic`.
-    bytes_saved
-        Bytes of bands that the method ``first`` did not read, because all pixels were filled. Estimated from the bytes
-        that it read.
+    estimated_bytes_saved
+        Bytes of bands that the method ``first`` did not read, because all pixels were filled. It is estimated from the
+        days that were read: the size of tiles is in the headers of files, and headers of other days are not read.
     """
 
     written: list[str]
@@ -50,7 +46,7 @@ class CompositeSummary:
     failed: list[dict[str, str | bool]]
     requests: int
     bytes: int
-    bytes_saved: int = 0
+    estimated_bytes_saved: int = 0
 
 
 def compute_composites(config: JobConfig, watch: Watch | None = None) -> CompositeSummary:
@@ -67,13 +63,24 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
         If the job cannot be done, as `pipeline.run_job`. A composite that fails does not raise an error. The summary
         and ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease:
-        job = plan_composites(config, lease.output)
-        results = _Results()
-        summary = run_job(job, lease, watch, results)
+    with held(Output.at(config.job.out)) as lease, early_workers(config, lease):
+        summary = compose(plan_composites(config, lease.output), lease, watch)
     write_report_if_wanted(config, lease.output)
+    return summary
+
+
+def compose(job: Job, lease: Lease, watch: Watch | None = None) -> CompositeSummary:
+    """Compute planned composites, and write them. This process must have the lease of the output.
+
+    Raises
+    ------
+    S2CubeError
+        As `compute_composites`.
+    """
+    results = _Results()
+    summary = run_job(job, lease, watch, results)
     return CompositeSummary(
-        summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.bytes_saved
+        summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.estimated_bytes_saved
     )
 
 
@@ -108,26 +115,6 @@ def plan_composites(
     return with_daily_images(job, composer)
 
 
-def forecast_composites(job: Job, headers: bool) -> Forecasts:
-    """Predict the cost of the composites of a job, as `forecasts.forecast` does.
-
-    The method ``first`` may read less. The memory includes the days of a period that are kept until they are composed.
-    """
-    from s2cube.workers.memory import stack_limit
-
-    composer, config = Composer.of(job.config), job.config
-    reading = config.model_copy(update={"cube": composer.reading})
-    found = forecast(replace(job, config=reading), headers)
-    tasks = {task.id: task for task in job.todo if isinstance(task, CompositeTask)}
-    costs = {}
-    for name, cost in found.costs.items():
-        task = tasks[name]
-        shape = len(task.days), len(composer.reading.image_bands), math.prod(task.geobox.shape)
-        kept_bytes = min(stack_bytes(shape, config.cube.dtype), stack_limit())
-        costs[name] = replace(cost, peak_bytes=cost.peak_bytes + kept_bytes)
-    return replace(found, costs=costs)
-
-
 def _for_composites(config: JobConfig) -> JobConfig:
     """Check the settings of composites, and leave out those that concern only daily images."""
     canonical_bands(config.cube.bands)
@@ -142,16 +129,22 @@ class _Results:
     """Logs what concerns composites, and sums what they did not read."""
 
     def __init__(self) -> None:
-        self.bytes_saved = 0
+        self.estimated_bytes_saved = 0
 
     def begin(self, job: Job) -> None:
         """Receive the job."""
 
     def advance(self, result: SliceResult) -> None:
         """Receive the final result of a composite."""
-        self.bytes_saved += result.bytes_saved
+        self.estimated_bytes_saved += result.estimated_bytes_saved
         if result.found.observed_cells == 0:
             log.info("%s: no pixel has an observation; all pixels are nodata", result.slice)
+        for image in result.found.damaged:
+            log.warning(
+                "%s: %s; the archive is read instead. Run `s2cube verify --repair`, and then the job",
+                result.slice,
+                image,
+            )
         if result.found.missing:
             days = ", ".join(result.found.missing)
             log.warning("%s is composed without %s, which cannot be read", result.slice, days)

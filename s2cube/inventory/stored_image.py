@@ -1,5 +1,7 @@
 """Read an image of an output. A file that is not the one that its Item describes is an error."""
 
+import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,7 +17,9 @@ from rasterio.windows import Window
 from s2cube.errors import AssetReadError, OutputError, S2CubeError
 from s2cube.fetch.addresses import is_remote
 from s2cube.fetch.cache import file_cache
+from s2cube.fetch.session import per_session
 from s2cube.fetch.store import Access, fetch, read_error
+from s2cube.fetch.traffic import Traffic
 from s2cube.inventory._stored_item import StoredItem
 from s2cube.kernels.packing import PACKINGS
 from s2cube.raster.gdal_file import cause, opened
@@ -66,6 +70,13 @@ class StoredImage:
     grid: tuple[str, tuple[float, ...]]
     positions: tuple[int, ...]
     access: Access
+
+    @property
+    def traffic(self) -> Traffic:
+        """What reading the complete image costs. For a large file, its checksum costs the same again."""
+        size = self.size or 0
+        whole = Traffic(math.ceil(size / _PART_BYTES), size)
+        return whole + whole if size > _WHOLE_BYTES else whole
 
 
 def image_of(output: Output, item: StoredItem, access: Access, bands: tuple[str, ...]) -> StoredImage:
@@ -179,18 +190,48 @@ def _opened(image: StoredImage, window: Window) -> Iterator[rasterio.DatasetRead
         yield file
 
 
+def check_content(image: StoredImage) -> None:
+    """Compare a large file with its size and checksum, once per process. `read_pixels` does it for smaller files.
+
+    Raises
+    ------
+    AssetReadError
+        If the file cannot be read, or is not the one that the Item describes.
+    """
+    if image.size and image.size > _WHOLE_BYTES and image.checksum.startswith(SHA2_256):
+        _check_once(image)
+
+
+@per_session(maxsize=4096)
+def _check_once(image: StoredImage) -> None:
+    found = hashlib.sha256()
+    for part in _parts(image):
+        found.update(part)
+    _check_sum(image, f"{SHA2_256}{found.hexdigest()}")
+
+
 def _content(image: StoredImage) -> bytes:
     """Fetch a complete file, and compare it with its size and checksum."""
-    parts, size = list[memoryview](), 1
-    while len(parts) * _PART_BYTES < size:
-        part = fetch(image.href, len(parts) * _PART_BYTES, (len(parts) + 1) * _PART_BYTES, image.access)
+    content = b"".join(_parts(image))
+    if image.checksum.startswith(SHA2_256):
+        _check_sum(image, checksum(content))
+    return content
+
+
+def _parts(image: StoredImage) -> Iterator[memoryview]:
+    """Fetch a complete file, and compare it with its size."""
+    at, size = 0, 1
+    while at < size:
+        part = fetch(image.href, at, at + _PART_BYTES, image.access)
         size = part.whole_bytes
         _check_size(image, size)
-        parts.append(part.data)
-    content = b"".join(parts)
-    if image.checksum.startswith(SHA2_256) and image.checksum != checksum(content):
+        yield part.data
+        at += _PART_BYTES
+
+
+def _check_sum(image: StoredImage, found: str) -> None:
+    if image.checksum != found:
         raise _differs(image, "differs from the checksum in its Item")
-    return content
 
 
 def _with_size(content: bytes) -> tuple[bytes, int]:

@@ -55,7 +55,7 @@ class SlicePolicy:
         for each in tasks:
             problem = next(result.passing.error for result in returned if result.slice == each.id and result.passing)
             _log_retry(each, pause_s, problem)
-        batch = Batch(tasks)
+        batch = Batch(tasks, attempt + 1)
         final = [each for each in returned if each.slice not in again]
         if final:
             lost = sum((each.traffic for each in returned if each.slice in again), Traffic())
@@ -67,11 +67,11 @@ class SlicePolicy:
     ) -> "list[SliceResult] | Retry[Batch, list[SliceResult]]":
         if len(batch.tasks) > 1 and not isinstance(error, S2CubeError):
             # Workers were lost, or there is a bug. Only one of the slices may be the cause.
-            return Retry(0, tuple((each.id, Batch((each,))) for each in batch.tasks))
+            return Retry(0, tuple((each.id, Batch((each,), attempt + 1)) for each in batch.tasks))
         if attempt <= self._retries and (isinstance(error, WriteError) or is_worker_loss(error)):
             pause_s = retry.SLICES.pause_s(attempt)
             _log_retry(batch.tasks[0], pause_s, redact(f"{type(error).__name__}: {error}"))
-            return Retry(pause_s)
+            return Retry(pause_s, ((batch.id, replace(batch, attempt=attempt + 1)),))
         if isinstance(error, S2CubeError) and not isinstance(error, SliceError):
             raise error
         return [failed(task, error) for task in batch.tasks]

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
 
 from s2cube.config.composites import Method
 from s2cube.config.sections import CubeSection, JobConfig
-from s2cube.kernels.indices import index_values, pack_index
+from s2cube.kernels.indices import BeyondInt16, beyond_int16, index_values, pack_index
 from s2cube.kernels.packing import PACKINGS
 from s2cube.products._compose import Composite, Stack, compose
 from s2cube.scenes.assets import bands_read
@@ -63,13 +63,15 @@ class Composer:
         found: np.ndarray = Stack(written[np.newaxis, :, np.newaxis], [date.min], self.is_spectral).is_observed[0]
         return found
 
-    def compose(self, values: np.ndarray, days: Sequence[date]) -> Composite:
+    def compose(self, values: np.ndarray, days: Sequence[date], beyond: BeyondInt16, strip: int = 0) -> Composite:
         """Compose cells.
 
         Parameters
         ----------
         values
             Daily images, dims (day, band, cell).
+        beyond, strip
+            Receives the number of cells whose index of the result int16 cannot store; number of the first cell.
 
         Returns
         -------
@@ -79,13 +81,23 @@ class Composer:
         values, score = values[:, :, np.newaxis], None
         if self.method.score:
             score = values[:, self.reading.image_bands.index(self.method.score)]
-        indices_of = self._indices_of if self.method.name == "geomedian" and self.cube.indices else None
+        indices_of = None
+        if self.has_own_indices:
+            indices_of = partial(self._indices_of, beyond=beyond, strip=strip)
         written = values[:, : len(self.cube.image_bands)]
         return compose(Stack(written, days, self.is_spectral, score, indices_of), self.method)
 
-    def _indices_of(self, spectrum: np.ndarray) -> np.ndarray:
+    @property
+    def has_own_indices(self) -> bool:
+        """Whether indices are those of the result, not of days."""
+        return self.method.name == "geomedian" and bool(self.cube.indices)
+
+    def _indices_of(self, spectrum: np.ndarray, beyond: BeyondInt16, strip: int) -> np.ndarray:
         packing = PACKINGS[self.cube.dtype]
         values = spectrum.astype("float32") * np.float32(packing.scale)
         values[packing.holes(spectrum)] = np.nan
         found = index_values(values, canonical_bands(self.cube.bands), self.cube.indices)
+        if self.cube.dtype == "int16":
+            for name, of_index in zip(self.cube.indices, found, strict=True):
+                beyond.add(name, (strip,), int(np.count_nonzero(beyond_int16(of_index))))
         return pack_index(found, self.cube.dtype)

@@ -79,3 +79,7 @@ class DayStack:
 def stack_bytes(shape: tuple[int, int, int], dtype: str) -> int:
     """Return the size of a stack, bytes."""
     return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+NO_DAYS = DayStack((0, 0, 0), "int16", 0)
+"""A stack of no days."""

@@ -1,12 +1,11 @@
 """Read the days of composites, and compose them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property, partial
-from itertools import compress
 from typing import Self
 
 import numpy as np
@@ -14,15 +13,14 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from s2cube.config.composites import DAY_METHODS
-from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block, Pixels, read_block
 from s2cube.cube.open_cube import offsets_dn
 from s2cube.cube.reads import Read
-from s2cube.errors import SliceError
+from s2cube.errors import SliceError, safe_text
 from s2cube.fetch.store import Access
-from s2cube.inventory.stored_image import read_pixels
+from s2cube.inventory.stored_image import check_content, read_pixels
 from s2cube.kernels.indices import BeyondInt16
-from s2cube.kernels.offset_check import count_dark, doubtful
+from s2cube.kernels.offset_check import count_dark
 from s2cube.kernels.packing import PACKINGS
 from s2cube.products.composer import Composer
 from s2cube.products.day_stack import DayStack
@@ -66,6 +64,11 @@ class Unit:
     """Result of `count_dark` of each day that was read."""
     read: set[str] = field(default_factory=set)
     """Ids of the slices whose images are in the stack."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why daily images in the output are not used, by the ids of their slices."""
+    beyond: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Number of cells of each index that int16 cannot store, of each day that was read from the archive; if indices are
+    those of the result, of the composite."""
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -80,26 +83,37 @@ class Unit:
 
 def read_units(units: Sequence[Unit], composer: Composer, access: Access) -> None:
     """Read all days of units that are close to each other, each tile once. The units receive images and errors."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(partial(_read_stored, access=access), units):
-            pass  # raises the error of a thread
+    read_stored(units, access, {task.id for unit in units for task in unit.tasks})
     reading = DayReading(units, composer, access)
     reading.read([task for unit in units for task in unit.tasks if task.id not in unit.read])
 
 
-def _read_stored(unit: Unit, access: Access) -> None:
-    """Read the daily images that lie in the output. A day whose image cannot be read is read from the archive."""
+def read_stored(units: Sequence[Unit], access: Access, days: Collection[str]) -> None:
+    """Read daily images that lie in the output, of some days. An image that cannot be read is named in its unit.
+
+    Parameters
+    ----------
+    days
+        Ids of slices.
+    """
+    todo = [(unit, day) for unit in units for day in unit.task.stored if day in days and day in unit.positions]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for _ in threads.map(partial(_read_image, access), todo):
+            pass  # raises the error of a thread
+
+
+def _read_image(access: Access, place: tuple[Unit, str]) -> None:
+    unit, day = place
     window = Window.from_slices(*unit.task.geobox.overlap_roi(unit.geobox))
-    for day, image in unit.task.stored.items():
-        if day not in unit.positions:
-            continue
-        try:
-            values = read_pixels(replace(image, access=access), window, image.dtype)[0]
-        except SliceError as error:
-            access.usage.note(image.href, f"{error.problem}; the archive is read instead")
-            continue
-        unit.stack.put(unit.positions[day], values[:, unit.area])
-        unit.read.add(day)
+    image = replace(unit.task.stored[day], access=access)
+    try:
+        check_content(image)
+        values = read_pixels(image, window, image.dtype)[0]
+    except SliceError as error:
+        unit.damaged[day] = f"{safe_text(image.href)} {error.problem}"
+        return
+    unit.stack.put(unit.positions[day], values[:, unit.area])
+    unit.read.add(day)
 
 
 class DayReading:
@@ -169,9 +183,12 @@ class DayReading:
             return
         offsets, masks = offsets_dn(task.scenes, cube), masks_of(task, layers, cube)
         dn = pixels.of(task, bands) if bands else None
-        values = packed_image(dn, masks, offsets, unit.area, cube, BeyondInt16())
+        beyond = BeyondInt16()
+        values = packed_image(dn, masks, offsets, unit.area, cube, beyond)
         unit.stack.put(unit.positions[task.id], values[:, unit.area])
         unit.read.add(task.id)
+        if not self._composer.has_own_indices:
+            unit.beyond[task.id] = beyond.cells
         if dn is not None:
             unit.dark[task.id] = count_dark(dn, masks, offsets)
 
@@ -227,8 +244,11 @@ class Layers:
         strips = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
         flat = Layers.empty((1, cells), composer)
 
+        beyond = BeyondInt16()
+
         def compute(strip: slice) -> None:
-            made, part = composer.compose(unit.stack.part(chosen, strip), days), flat.part(slice(None), strip)
+            made = composer.compose(unit.stack.part(chosen, strip), days, beyond, strip.start)
+            part = flat.part(slice(None), strip)
             part.values[:] = made.values
             part.count[:] = made.count
             if part.date is not None and made.date is not None:
@@ -237,6 +257,7 @@ class Layers:
         with ThreadPoolExecutor(_THREADS) as threads:
             for _ in threads.map(compute, strips):
                 pass  # raises the error of a thread
+        unit.beyond[unit.task.id] = beyond.cells
         if clear_days is not None:
             is_filled = flat.count[0] >= composer.method.min_count
             np.copyto(flat.count[0], np.maximum(flat.count[0], clear_days), where=is_filled)
@@ -249,25 +270,6 @@ class Layers:
 def day_of_slice(task: CompositeTask, day: TimeSlice) -> date:
     """Return the solar day of a slice of a composite."""
     return date.fromisoformat(task.label(day.id)[:8])
-
-
-def doubtful_scenes(
-    days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
-) -> tuple[str, ...]:
-    """Return the ids of scenes whose pixels contradict the offset that is added to them.
-
-    Parameters
-    ----------
-    units
-        `Unit.dark` of all parts of the area.
-    """
-    found: list[str] = []
-    for day in days:
-        tallies = [each[day.id] for each in units if day.id in each]
-        if tallies:
-            doubts = doubtful(np.sum(tallies, axis=0), offsets_dn(day.scenes, cube), bands_read(cube))
-            found += compress([scene.id for scene in day.scenes], doubts)
-    return tuple(found)
 
 
 def make_units(

@@ -1,40 +1,41 @@
 """Compute and write the composites of a batch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
-from s2cube.config.sections import JobConfig
-from s2cube.cube.chunks import read_grids
+from s2cube.config.sections import CubeSection, JobConfig
 from s2cube.cube.composite_facts import CompositeFacts
 from s2cube.cube.cut import inside
 from s2cube.cube.facts import slice_facts
+from s2cube.cube.open_cube import offsets_dn
 from s2cube.errors import SliceError
 from s2cube.fetch.store import Access
+from s2cube.kernels.offset_check import doubtful
 from s2cube.kernels.packing import PACKINGS
 from s2cube.output.composite_files import CompositeImage, write_composite
 from s2cube.products.composer import Composer
-from s2cube.products.day_stack import stack_bytes
+from s2cube.products.day_stack import NO_DAYS, stack_bytes
+from s2cube.scenes.assets import bands_read
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.storage.output import Output
 from s2cube.workers._composite_days import (
     Layers,
     Unit,
     day_of_slice,
-    doubtful_scenes,
     make_units,
     read_units,
 )
 from s2cube.workers._first_days import read_first
 from s2cube.workers.batches import is_small
-from s2cube.workers.composite_task import CompositeTask
+from s2cube.workers.composite_task import CompositeTask, chunks_of
 from s2cube.workers.delivery import deliver
 from s2cube.workers.memory import MOST_READERS, stack_limit
 from s2cube.workers.results import SliceResult, Written, attempt
@@ -50,10 +51,14 @@ class CompositeComputation:
     ----------
     output
         None: the results contain the files.
+    is_last
+        Whether composites that fail are not computed again. Until then, no day is missing because of an error that may
+        be temporary.
     """
 
     config: JobConfig
     output: Output | None
+    is_last: bool = True
 
     @cached_property
     def composer(self) -> Composer:
@@ -94,18 +99,18 @@ class CompositeComputation:
                 self._check(unit.task, unit.errors)
                 layers = Layers.empty((unit.geobox.shape.y, unit.geobox.shape.x), self.composer)
                 layers.fill(unit, self.composer, clear)
-                return self._deliver(unit.task, layers, unit.errors, [unit.dark])
+                return self._deliver(unit.task, layers, unit.errors, [unit])
 
             first, *others = (
                 attempt(unit.task, partial(compute, unit, clear)) for unit, clear in zip(units, clear_days, strict=True)
             )
-        return [replace(first, bytes_saved=saved), *others]
+        return [replace(first, estimated_bytes_saved=saved), *others]
 
     def _read(self, units: Sequence[Unit], access: Access) -> tuple[Sequence[np.ndarray | None], int]:
         """Read the days of units. For the method first, return also the clear days of cells, and the bytes saved."""
         if self.composer.stops_early:
             found = read_first(units, self.composer, access)
-            return found.clear_days, found.bytes_saved
+            return found.clear_days, found.estimated_bytes_saved
         read_units(units, self.composer, access)
         return [None] * len(units), 0
 
@@ -118,18 +123,16 @@ class CompositeComputation:
         while True:
             # A day that cannot be read in one chunk is left out in all chunks.
             before = len(errors)
-            layers, dark, saved = self._of_chunks(task, errors, access)
+            layers, units, saved = self._of_chunks(task, errors, access)
             if len(errors) == before:
-                return replace(self._deliver(task, layers, errors, dark), bytes_saved=saved)
+                return replace(self._deliver(task, layers, errors, units), estimated_bytes_saved=saved)
 
     def _of_chunks(
         self, task: CompositeTask, errors: dict[str, SliceError], access: Access
-    ) -> tuple[Layers, list[dict[str, np.ndarray]], int]:
-        layers, dark, saved = Layers.empty((task.geobox.shape.y, task.geobox.shape.x), self.composer), [], 0
+    ) -> tuple[Layers, list[Unit], int]:
+        layers, units, saved = Layers.empty((task.geobox.shape.y, task.geobox.shape.x), self.composer), list[Unit](), 0
         area, known = inside(task.geobox, task.aoi.geometry), dict(errors)
-        for rows, columns in _chunks(task, self.config):
-            if not area[rows, columns].any():
-                continue
+        for rows, columns in chunks_of(task, area, self.config.cube.dilation_m):
             with ExitStack() as opened:
                 part = task, task.geobox[rows, columns], area[rows, columns]
                 (unit,) = make_units([part], known, self.composer, opened)
@@ -138,18 +141,21 @@ class CompositeComputation:
                 self._check(task, errors)
                 if len(errors) == len(known):
                     layers.part(rows, columns).fill(unit, self.composer, clear_days)
-                dark.append(unit.dark)
+                # Only the images of the days need much memory.
+                units.append(replace(unit, stack=NO_DAYS))
                 saved += saved_here
-        return layers, dark, saved
+        return layers, units, saved
 
     def _check(self, task: CompositeTask, errors: dict[str, SliceError]) -> None:
-        """Raise the error of a day, if more days are missing than the settings allow, or all."""
+        """Raise the error of a day if too many days are missing, or if another attempt may read the day."""
+        if not self.is_last and (passing := sorted(day for day, error in errors.items() if error.may_pass)):
+            raise errors[passing[0]]
         most = self.config.composite.allow_missing_days
         if errors and (len(errors) + len(task.unusable) > most or len(errors) == len(task.days)):
             raise errors[min(errors)]
 
     def _deliver(
-        self, task: CompositeTask, layers: Layers, errors: dict[str, SliceError], dark: list[dict[str, np.ndarray]]
+        self, task: CompositeTask, layers: Layers, errors: dict[str, SliceError], units: Sequence[Unit]
     ) -> SliceResult:
         days = [each for each in task.days if each.id not in errors]
         facts = _facts(task, days, self.config)
@@ -159,9 +165,11 @@ class CompositeComputation:
             layers.values, layers.count, layers.date, cube.image_bands, task.geobox, PACKINGS[cube.dtype], area
         )
         found = Written(
-            doubtful_scenes(days, dark, self.composer.reading),
+            _doubtful_scenes(days, [unit.dark for unit in units], self.composer.reading),
+            beyond_int16=sum((Counter(each) for unit in units for each in unit.beyond.values()), Counter[str]()),
             observed_cells=int(np.count_nonzero(layers.count)),
             missing=facts.missing,
+            damaged=tuple(sorted({text for unit in units for text in unit.damaged.values()})),
         )
 
         def write(folder: Path) -> Written:
@@ -174,15 +182,6 @@ class CompositeComputation:
 def _place(task: CompositeTask) -> tuple[object, ...]:
     """Return the period and the place. Areas of a group have the same days, and are close to each other."""
     return task.period.begin, task.period.name, str(task.geobox.crs), -task.geobox.affine.f, task.geobox.affine.c
-
-
-def _chunks(task: CompositeTask, config: JobConfig) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and columns of chunks whose edges are edges of tiles."""
-    geobox: GeoBox = task.geobox
-    chunks = read_grids(geobox, [each.scenes for each in task.days], config.cube.dilation_m)[0].chunks
-    for rows in pairwise(accumulate(chunks.rows, initial=0)):
-        for columns in pairwise(accumulate(chunks.columns, initial=0)):
-            yield slice(*rows), slice(*columns)
 
 
 def _facts(task: CompositeTask, days: Sequence[TimeSlice], config: JobConfig) -> CompositeFacts:
@@ -204,3 +203,22 @@ def _facts(task: CompositeTask, days: Sequence[TimeSlice], config: JobConfig) ->
         missing=tuple(sorted(missing)),
         provenance=of_slice.provenance,
     )
+
+
+def _doubtful_scenes(
+    days: Sequence[TimeSlice], units: Sequence[Mapping[str, np.ndarray]], cube: CubeSection
+) -> tuple[str, ...]:
+    """Return the ids of scenes whose pixels contradict the offset that is added to them.
+
+    Parameters
+    ----------
+    units
+        `Unit.dark` of all parts of the area.
+    """
+    found: list[str] = []
+    for day in days:
+        tallies = [each[day.id] for each in units if day.id in each]
+        if tallies:
+            doubts = doubtful(np.sum(tallies, axis=0), offsets_dn(day.scenes, cube), bands_read(cube))
+            found += compress([scene.id for scene in day.scenes], doubts)
+    return tuple(found)

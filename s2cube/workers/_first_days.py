@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA
 from s2cube.workers._block import masks_of
-from s2cube.workers._composite_days import DayReading, Unit
+from s2cube.workers._composite_days import DayReading, Unit, read_stored
 from s2cube.workers.memory import stack_limit
 
 _CELLS_AT_ONCE = 1 << 18
@@ -83,28 +84,30 @@ class FirstDays:
     ----------
     clear_days
         Number of days on which the masks call each cell of a unit clear, for each unit.
-    bytes_saved
-        Bytes of bands that were not read; an estimate.
+    estimated_bytes_saved
+        Bytes of bands that were not read. The files that were not read may have other sizes than those that were.
     """
 
     clear_days: list[np.ndarray]
-    bytes_saved: int
+    estimated_bytes_saved: int
 
 
 def read_first(units: Sequence[Unit], composer: Composer, access: Access) -> FirstDays:
     """Read the masks of all days, and the bands of those days that fill cells. The units receive images and errors.
 
-    Masks of the days that are read are read again if those of all days do not fit into memory.
+    The masks are read from the archive, also of days whose images lie in the output, because images do not have them.
     """
     reading = _FirstReading(units, composer, access)
     reading.read_masks()
     counts = [reading.clear[id(unit)].count() for unit in units]
-    before, days = access.usage.traffic.bytes, 0
+    before, days, tried = access.usage.traffic.bytes, 0, 0
     while tasks := reading.needed():
-        reading.read(tasks)
+        read_stored(units, access, {task.id for task in tasks})
+        of_archive = [task for task in tasks if task.id not in reading.owners[task.id].read]
+        reading.read(of_archive)
         reading.update(tasks)
-        days += len(tasks)
-    unread = sum(len(unit.days) for unit in units) - days
+        days, tried = days + len(of_archive), tried + len(tasks)
+    unread = sum(len(unit.days) for unit in units) - tried
     used = access.usage.traffic.bytes - before
     return FirstDays(counts, round(used / days * unread) if days else 0)
 
@@ -117,12 +120,14 @@ class _FirstReading(DayReading):
         self._units, self._lock = units, threading.Lock()
         self.clear = {id(unit): ClearDays(len(unit.days), int(np.count_nonzero(unit.area))) for unit in units}
         self._tried = set[str]()
+        self._kept: tuple[Pixels, Pixels] | None = None
         self.held_bytes += sum(each.nbytes for each in self.clear.values())
 
     def read_masks(self) -> None:
         """Read the mask layers of all days."""
         for block in self.blocks([task for unit in self._units for task in unit.tasks]):
             self.each(block, self._layers_of, self._take_masks)
+            self._kept = None
 
     def _layers_of(self, block: Block) -> list[Read]:
         return [each for each in block.files(block.tasks, self._composer.reading) if each.is_layer]
@@ -134,13 +139,22 @@ class _FirstReading(DayReading):
             return
         is_clear = explain(masks_of(task, pixels, cube)) == QA.CLEAR
         self.clear[id(unit)].set(unit.positions[task.id], is_clear[unit.area])
-        size = sum(each.nbytes for each in pixels.arrays.values())
         with self._lock:
-            if any(each is pixels for each in self.layers.values()):
-                self.layers[task.id] = pixels
-            elif self.held_bytes + size <= stack_limit():
-                self.layers[task.id] = pixels
+            self.layers[task.id] = self._keep(pixels)
+
+    def _keep(self, pixels: Pixels) -> Pixels:
+        """Keep mask layers of several days in memory, or in a file if they do not fit, so that they are read once."""
+        if self._kept is None or self._kept[0] is not pixels:
+            size = sum(each.nbytes for each in pixels.arrays.values())
+            if self.held_bytes + size <= stack_limit():
                 self.held_bytes += size
+                self._kept = pixels, pixels
+            else:
+                self._kept = (
+                    pixels,
+                    replace(pixels, arrays={key: _in_file(each) for key, each in pixels.arrays.items()}),
+                )
+        return self._kept[1]
 
     def needed(self) -> list[Task]:
         """Return the days that must be read next."""
@@ -162,3 +176,12 @@ class _FirstReading(DayReading):
                 continue
             observed = self._composer.is_observed(unit.stack.part([day], slice(None))[0])
             clear.set(day, observed)
+
+
+def _in_file(values: np.ndarray) -> np.ndarray:
+    """Move an array to a temporary file. The system removes the file with the array."""
+    # A full disk is an error here. If the file grew only when it is mapped, it would end the process.
+    with TemporaryFile(prefix="s2cube-") as file:
+        values.tofile(file)
+        file.flush()
+        return np.memmap(file, values.dtype, "r", shape=values.shape)

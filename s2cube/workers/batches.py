@@ -30,6 +30,8 @@ class Batch:
     """Slices that a worker computes one after the other. Small areas that are close to each other are read together."""
 
     tasks: tuple[Task, ...]
+    attempt: int = 1
+    """How often it is computed, with this time."""
 
     @property
     def id(self) -> str:

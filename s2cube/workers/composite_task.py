@@ -1,11 +1,14 @@
 """Define the work for one composite."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
+import numpy as np
 import pystac
 
 from s2cube.config.periods import Period
+from s2cube.cube.chunks import read_grids
 from s2cube.inventory.stored_image import StoredImage
 from s2cube.scenes.time_slice import Task, TimeSlice, UnusableSlice
 
@@ -32,9 +35,24 @@ class CompositeTask(Task):
 
     @property
     def scenes(self) -> tuple[pystac.Item, ...]:
-        """The scenes whose files are read: not those of days whose images are read."""
+        """The scenes whose bands are read: not those of days whose images are read."""
         return tuple(scene for day in self.days if day.id not in self.stored for scene in day.scenes)
 
     def label(self, slice_id: str) -> str:
         """Return the last part of the id of a day: its date, YYYYMMDD."""
         return slice_id.removeprefix(f"{self.aoi.id}_")
+
+
+def chunks_of(task: CompositeTask, area: np.ndarray, dilation_m: float) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and columns of the chunks of a large area. Their edges are edges of tiles.
+
+    Parameters
+    ----------
+    area
+        Dims (y, x): True inside the area of interest. Chunks without such cells are left out.
+    """
+    chunks = read_grids(task.geobox, [each.scenes for each in task.days], dilation_m)[0].chunks
+    for rows in pairwise(accumulate(chunks.rows, initial=0)):
+        for columns in pairwise(accumulate(chunks.columns, initial=0)):
+            if area[slice(*rows), slice(*columns)].any():
+                yield slice(*rows), slice(*columns)

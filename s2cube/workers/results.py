@@ -23,17 +23,21 @@ class Written:
     doubtful
         Ids of scenes whose pixels contradict the offset that is added to them.
     beyond_int16
-        Number of cells of each index whose values int16 cannot store, by the name of the index.
+        Number of cells of each index whose values int16 cannot store, by the name of the index. Of a composite, the sum
+        over its days, or the number of its own cells if it has the indices of its own spectrum.
     observed_cells
         Number of cells of a composite that have an observation. None for other images.
     missing
         Ids of the slices of the days that a composite lacks, because they cannot be read.
+    damaged
+        Daily images that a composite does not use, because they are not as their Items say, with the problem of each.
     """
 
     doubtful: tuple[str, ...] = ()
     beyond_int16: Mapping[str, int] = field(default_factory=dict)
     observed_cells: int | None = None
     missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ class SliceResult:
         Rows of the table of statistics, if they were computed; see `tables.rows`.
     failures
         Fields of the slice that failed, and therefore have no row.
-    bytes_saved
-        Bytes that the method ``first`` of composites did not read; about.
+    estimated_bytes_saved
+        Bytes that the method ``first`` of composites did not read.
     """
 
     slice: str
@@ -78,7 +82,7 @@ class SliceResult:
     files: Mapping[str, bytes] = field(default_factory=dict)
     rows: pa.Table | None = None
     failures: tuple[SliceFailure, ...] = ()
-    bytes_saved: int = 0
+    estimated_bytes_saved: int = 0
 
     @property
     def all_failures(self) -> tuple[SliceFailure, ...]:

@@ -21,6 +21,7 @@ from s2cube.workers.results import SliceResult, attempt, failed, joined
 if TYPE_CHECKING:
     from s2cube.cube.block import Block
     from s2cube.workers._block import BlockComputation
+    from s2cube.workers._composites import CompositeComputation
 
 
 def compute_batch(batch: Batch, config: JobConfig, output: Output | None) -> list[SliceResult]:
@@ -61,7 +62,13 @@ def _results(batch: Batch, config: JobConfig, output: Output | None) -> Iterator
         else:
             todo.append(task)
     if composites := [task for task in todo if isinstance(task, CompositeTask)]:
-        yield from _composites(composites, config, reachable)
+        from s2cube.workers._composites import CompositeComputation
+
+        if not reachable:
+            # Neither can it read the daily images there.
+            composites = [replace(task, stored={}) for task in composites]
+        is_last = batch.attempt > config.job.slice_retries
+        yield from _composites(composites, CompositeComputation(config, reachable, is_last))
     todo = [task for task in todo if not isinstance(task, CompositeTask)]
     yield from _small([task for task in todo if is_small(task.geobox)], config, reachable)
     for task in todo:
@@ -93,18 +100,15 @@ def _large(task: Task, config: JobConfig, output: Output | None, access: Access)
     return [result]
 
 
-def _composites(tasks: Sequence[CompositeTask], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:
-    from s2cube.workers._composites import CompositeComputation
-
-    computation = CompositeComputation(config, output)
+def _composites(tasks: Sequence[CompositeTask], computation: "CompositeComputation") -> Iterator[SliceResult]:
     for group, compute in computation.parts(tasks):
         try:
-            yield from _with_traffic(config, compute)
+            yield from _with_traffic(computation.config, compute)
         except (SliceError, UsageError, OSError, MemoryError) as error:
             if len(group) == 1:
                 yield failed(group[0], error, may_pass=not isinstance(error, S2CubeError))
             for task in group if group[1:] else ():
-                yield from _composites([task], config, output)
+                yield from _composites([task], computation)
 
 
 def _small(tasks: Sequence[Task], config: JobConfig, output: Output | None) -> Iterator[SliceResult]:

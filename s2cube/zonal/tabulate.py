@@ -13,7 +13,7 @@ from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
 from s2cube.fields.spool import FieldSpool
 from s2cube.jobs.forecasts import batches_of, forecast
-from s2cube.jobs.pipeline import Watch, computer
+from s2cube.jobs.pipeline import Watch, computer, early_workers
 from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
 from s2cube.jobs.slice_policy import SlicePolicy
@@ -53,8 +53,9 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease, planned_rows(config, lease.output) as (plans, areas):
-        summary = write_rows(plans, areas, lease, watch)
+    with held(Output.at(config.job.out)) as lease, early_workers(config, lease):
+        with planned_rows(config, lease.output) as (plans, areas):
+            summary = write_rows(plans, areas, lease, watch)
     write_report_if_wanted(config, lease.output)
     return summary
 

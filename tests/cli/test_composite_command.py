@@ -18,15 +18,15 @@ def test_summary_and_second_run(s2cube_command: CommandLine, archive: Archive, c
     job = words(archive, corner, tmp_path / "out")
     done = s2cube_command(*job, "--period", "year", "--method", "first")
     assert done.status == 0, done.err
-    assert {*done.json} == {"written", "skipped", "failed", "requests", "bytes", "bytes_saved"}
+    assert {*done.json} == {"written", "skipped", "failed", "requests", "bytes", "estimated_bytes_saved"}
     assert [Path(each).stem for each in done.json["written"]] == ["corner_2021_first", "corner_2022_first"]
-    assert done.json["bytes_saved"] > 0
+    assert done.json["estimated_bytes_saved"] > 0
     assert "2 composites written to" in done.err
     again = s2cube_command(*job, "--period", "year", "--method", "first")
     assert again.status == 0
     assert again.json == {
         "written": [], "skipped": ["corner_2021_first", "corner_2022_first"], "failed": [], "requests": 0, "bytes": 0,
-        "bytes_saved": 0,
+        "estimated_bytes_saved": 0,
     }  # fmt: skip
     assert (tmp_path / "out" / "catalog.json").exists()
 

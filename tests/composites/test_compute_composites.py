@@ -13,11 +13,21 @@ import rasterio
 import shapely
 
 import s2cube
-from s2cube.composites.compute_composites import CompositeSummary, compute_composites
+from s2cube.composites.compute_composites import (
+    CompositeSummary,
+    compose,
+    compute_composites,
+    plan_composites,
+)
+from s2cube.config.times import parse_times
 from s2cube.demo.archive import Archive
 from s2cube.fetch import session
+from s2cube.fetch.retry import Retry
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
 from support.runs import FARM, EditItems
 from support.scenes import rectangle, scene
+from support.servers import Asked, answer, faulty
 
 
 @pytest.fixture
@@ -200,6 +210,17 @@ def test_a_period_without_clear_pixels(archive: Archive, tmp_path: Path, caplog:
     assert "farm_202205_median: no pixel has an observation" in caplog.text
 
 
+def test_who_has_the_lease_composes_planned_periods(archive: Archive, tmp_path: Path) -> None:
+    config = config_of(archive, tmp_path, period="season")
+    items = s2cube.search(archive.aoi, stac=str(archive.items))
+    with held(Output.at(tmp_path)) as lease:
+        job = plan_composites(config, lease.output, items, parse_times("2022"))
+        first = compose(job, lease)
+        assert not plan_composites(config, lease.output, items, parse_times("2022")).todo
+    assert {task.id[:9] for task in job.todo} == {"farm_2022"}
+    assert sorted(task.id for task in job.todo) == [Path(each).stem for each in first.written]
+
+
 def test_a_second_run_reads_nothing(archive: Archive, tmp_path: Path) -> None:
     first = compute(archive, tmp_path, period="season")
     again = compute(archive, tmp_path, period="season")
@@ -266,6 +287,66 @@ def test_an_asset_that_fails(
     )
 
 
+def test_first_reads_masks_of_a_large_area_once(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    # No tile stays in the cache, and no mask in memory.
+    monkeypatch.setattr("s2cube.fetch.cache.FileCache.__init__.__defaults__", (0,))
+    given = {"period": "year", "method": "first"}
+    in_memory = compute(archive, tmp_path / "memory", **given)
+    session.reset()
+    for module in ("_composite_days", "_first_days", "_composites"):
+        monkeypatch.setattr(f"s2cube.workers.{module}.stack_limit", lambda: 0)
+    in_files = compute(archive, tmp_path / "files", **given)
+    assert in_files.bytes == in_memory.bytes
+    same(in_memory.written, in_files.written)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_day_is_missing_only_after_the_retries(
+    retries: int, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    """A server fails for one file, until the composite has failed once."""
+    monkeypatch.setattr("s2cube.fetch.retry.SLICES", Retry(first_pause_s=0))
+    failures = []
+
+    def fault(asked: Asked, _: bytes) -> bytes | None:
+        is_broken = "20220614" in asked.path and asked.path.endswith(".tif") and not failures
+        if is_broken:
+            failures.append(asked)
+        return answer(503) if is_broken else None
+
+    with faulty(archive.items.parent) as server:
+        server.fault = fault
+        done = compute(
+            archive, tmp_path, stac=f"{server.url}/items.json", datetime="2022", period="year", slice_retries=retries,
+            retries=0, allow_missing_days=1,
+        )  # fmt: skip
+    assert failures
+    item = json.loads(Path(done.written[0]).with_suffix(".json").read_text())
+    assert item["properties"].get("s2cube:missing", []) == ([] if retries else ["farm_20220614"])
+
+
+@pytest.mark.parametrize("method", ["median", "geomedian"])
+def test_indices_that_int16_cannot_store_are_counted(
+    method: str, archive: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of all days, or for the geomedian those of its own spectrum. Here is one day."""
+    given = {"indices": "SR", "datetime": "2022-06", "bands": "red,nir", "mask": "none"}
+    (path,) = compute(archive, tmp_path / "composite", **given, method=method).written
+    (text,) = [each.getMessage() for each in caplog.records if "beyond" in each.getMessage()]
+    caplog.clear()
+    s2cube.run(config_of(archive, tmp_path / "images", **given), progress=False)
+    (of_image,) = [each.getMessage() for each in caplog.records if "beyond" in each.getMessage()]
+    if method == "geomedian":
+        red, nir, index = layers(path)[""].astype("float64")
+        cells = np.count_nonzero(nir[red > 0] / red[red > 0] > 3.2767)
+        assert cells == np.count_nonzero((index == -9999) & (red > 0))
+        assert f": {cells} of SR; " in text
+    else:
+        assert text.partition(": ")[2] == of_image.partition(": ")[2]
+
+
 def test_first_stops_when_every_cell_is_filled(archive: Archive, tmp_path: Path, fresh: None) -> None:
     given = {"period": "all", "datetime": "2021/2022"}
     every = compute(archive, tmp_path / "median", **given)
@@ -273,7 +354,7 @@ def test_first_stops_when_every_cell_is_filled(archive: Archive, tmp_path: Path,
     first = compute(archive, tmp_path / "first", **given, method="first")
     # The first of six days is clear.
     assert first.bytes < every.bytes / 2
-    assert first.bytes + first.bytes_saved == pytest.approx(every.bytes, rel=0.3)
+    assert first.bytes + first.estimated_bytes_saved == pytest.approx(every.bytes, rel=0.3)
     of_every, of_first = layers(every.written[0]), layers(first.written[0])
     np.testing.assert_array_equal(of_first["_count"], of_every["_count"])
 
@@ -300,7 +381,7 @@ def test_first_reads_what_the_bands_lack(tmp_path: Path) -> None:
     }
     done = compute_composites(s2cube.load_config(given | {"out": tmp_path / "out"}, {}))
     found = layers(done.written[0])
-    assert done.bytes_saved > 0
+    assert done.estimated_bytes_saved > 0
     np.testing.assert_array_equal(found[""][0, :, :50], 3000)
     np.testing.assert_array_equal(found[""][0, :, 50:], 2000)
     assert (found["_date"][:, :, 0] - found["_date"][:, :, 50] == 1).all()

@@ -130,9 +130,31 @@ def test_a_damaged_image_is_not_used(job: Job, caplog: pytest.LogCaptureFixture)
     content = bytearray(image.read_bytes())
     content[len(content) // 2] ^= 255
     image.write_bytes(bytes(content))
-    caplog.set_level("DEBUG", "s2cube")
     job.compose()
-    assert "the archive is read instead" in caplog.text
+    (warning,) = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert f"{image} differs from the checksum in its Item; the archive is read instead" in warning
+    assert {name for name in job.files_read if image.stem[-8:] not in name} == set()
+    assert job.files_read
+    assert composites_of(job.out) == expected
+
+
+def test_a_large_image_is_compared_with_its_checksum(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """GDAL reads its tiles. The damage is in pixels without nodata, which GDAL does not notice."""
+    monkeypatch.setattr("s2cube.inventory.stored_image._WHOLE_BYTES", 1)
+    expected = from_the_archive(job)
+    job.compose()
+    assert job.files_read == set()
+    assert composites_of(job.out) == expected
+    image, *_ = sorted(job.out.glob("farm/farm_2022????/farm_2022????.tif"))
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 255
+    image.write_bytes(bytes(content))
+    for path in job.out.glob("farm/*_median"):
+        shutil.rmtree(path)
+    job.compose()
+    assert "differs from the checksum" in caplog.text
     assert job.files_read
     assert composites_of(job.out) == expected
 
@@ -142,9 +164,14 @@ def test_overwrite_reads_the_archive(job: Job) -> None:
     assert job.files_read
 
 
-def test_first_reads_the_archive(job: Job) -> None:
-    expected = from_the_archive(job, method="first")
-    job.compose(method="first")
+@pytest.mark.parametrize("score", [{}, {"score": "-time"}], ids=str)
+def test_first_reads_only_masks_from_the_archive(job: Job, score: dict[str, str]) -> None:
+    expected = from_the_archive(job, method="first", **score)
+    of_archive = job.files_read
+    summary = job.compose(method="first", **score)
+    assert summary.written
+    assert job.files_read == {name for name in of_archive if "scl" in name.lower()}
+    assert job.files_read < of_archive
     assert composites_of(job.out) == expected
 
 

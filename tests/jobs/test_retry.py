@@ -52,7 +52,7 @@ def test_only_the_slices_that_failed_are_retried(task: Task) -> None:
     returned = [busy, SliceResult("x_2", path="x_2.tif"), failed(batch.tasks[2], unreadable(may_pass=False))]
     decision = SlicePolicy(RETRIES).decide(batch, returned, 1)
     assert isinstance(decision, Retry)
-    assert decision.tasks == (("x_1", Batch(batch.tasks[:1])),)
+    assert decision.tasks == (("x_1", Batch(batch.tasks[:1], attempt=2)),)
     assert decision.final == [replace(returned[1], traffic=traffic), returned[2]]
     assert SlicePolicy(RETRIES).decide(batch, returned, RETRIES + 1) is returned
 
@@ -64,7 +64,7 @@ def test_a_batch_that_ends_without_results_is_divided(task: Task, error: Excepti
     batch = of_three(task)
     decision = SlicePolicy(RETRIES).decide(batch, error, attempt)
     assert isinstance(decision, Retry)
-    assert decision.tasks == tuple((each.id, Batch((each,))) for each in batch.tasks)
+    assert decision.tasks == tuple((each.id, Batch((each,), attempt + 1)) for each in batch.tasks)
 
 
 def test_success_is_final(task: Task) -> None:
@@ -94,7 +94,9 @@ def test_a_lasting_failure_is_final(task: Task) -> None:
 
 def test_a_slice_whose_workers_die_is_retried_then_fails(task: Task) -> None:
     error = KilledWorker("x_1", WORKER, 3)
-    assert isinstance(decide(task, error, RETRIES), Retry)
+    again = decide(task, error, RETRIES)
+    assert isinstance(again, Retry)
+    assert again.tasks == (("x_1", Batch((task,), RETRIES + 1)),)
     result = decide(task, error, RETRIES + 1)
     assert isinstance(result, SliceResult)
     assert result.failure is not None
