@@ -16,7 +16,8 @@ The contenders are:
 - each: odc-stac and exactextract for each field, of 50 fields. Its times, requests and bytes are multiplied.
 - once: odc-stac for all fields once, then exactextract on every day.
 
-The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row: it needs Python 3.12.
+The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row,
+because it needs Python 3.12: ``rasteret_statistics.py`` is a script of its own.
 
 The script prints one table, with medians. CPU is user and system time of all processes of a contender, imports and
 start of workers included. Memory is the maximum of the sum of the proportional set sizes of its processes. The least is
@@ -28,13 +29,11 @@ The name of this file is not statistics.py, because it would hide the module of 
 """
 
 import argparse
-import contextlib
 import os
 import re
 import statistics
 import sys
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from archive import EPSG, Served, serve, write_archive
-from processes import adopt_orphans, time_processes
+from processes import PeakMemory, adopt_orphans, time_processes
 from statistics_case import CELL_M, Case, least_bytes
 
 HERE = Path(__file__).resolve().parent
@@ -72,30 +71,6 @@ def command_of(contender: str, url: str, fields: Path, out: Path) -> list[str]:
         return [sys.executable, "-m", "s2cube", "stats", *flags, *places]
     script = str(HERE / "statistics_scripts.py")
     return [sys.executable, script, contender, url, str(fields), f"{out}-{contender}.parquet", str(EPSG)]
-
-
-class PeakMemory(threading.Thread):
-    """Samples the memory of all processes of a session."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak_mb, self.ended, self._session = 0.0, threading.Event(), 0
-
-    def watch(self, session: int) -> None:
-        self._session = session
-        self.start()
-
-    def run(self) -> None:
-        while not self.ended.wait(0.25):
-            sizes = [self._pss_mb(int(each.name)) for each in Path("/proc").iterdir() if each.name.isdecimal()]
-            self.peak_mb = max(self.peak_mb, sum(sizes))
-
-    def _pss_mb(self, process: int) -> float:
-        with contextlib.suppress(OSError, StopIteration):  # a process may end at any moment
-            if os.getsid(process) == self._session:
-                lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-                return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
-        return 0.0
 
 
 def measure(contender: str, case: Case, served: Served, archive: Path, out: Path) -> Run:

@@ -248,11 +248,14 @@ class SliceError(S2CubeError):
         Whether a later attempt may succeed.
     scene
         Id of the scene whose file cannot be read, if it is known.
+    is_absent
+        Whether the file does not exist, or is empty. A catalogue may list a scene before its files exist.
     """
 
     asset: str = ""
     may_pass: bool = False
     scene: str = ""
+    is_absent: bool = False
 
     exit_status = 3
 

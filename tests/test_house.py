@@ -15,8 +15,8 @@ from support.house import floors, imports, modules
 PACKAGE = Path(s2cube.__file__).parent
 FLOORS = (
     "errors", "sentinel2", "spectral_indices", "config", "area", "fetch", "storage", "stac", "scenes", "raster",
-    "kernels", "cube", "fields", "products", "output", "inventory", "tables", "progress_bar", "cluster", "workers",
-    "jobs", "zonal", "composites", "runs", "demo", "cli",
+    "kernels", "cube", "fields", "products", "output", "inventory", "tables", "report", "progress_bar", "cluster",
+    "workers", "jobs", "zonal", "composites", "runs", "updates", "demo", "cli",
 )  # fmt: skip
 """Wings and single modules, in the order in which data flows: each imports only those before it."""
 

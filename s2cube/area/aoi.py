@@ -131,11 +131,29 @@ class AOI:
         """Box (west, south, east, north), degrees. If it crosses the antimeridian, west is greater than east."""
         return bounds_lonlat(self.whole_lonlat.geom)
 
-    @property
+    @cached_property
     def lon(self) -> float:
         """Longitude of the centroid, degrees east, in [-180, 180)."""
         lon = float(self.whole_lonlat.centroid.coords[0][0])
         return lon if lon < 180 else lon - 360
+
+
+def box_of_areas(id: str, bounds_lonlat: tuple[float, float, float, float], lon: float) -> AOI:
+    """Return a box around areas that are checked already. It is made in a tenth of the time of other areas.
+
+    Parameters
+    ----------
+    bounds_lonlat
+        West, south, east, north, degrees. East may exceed 180.
+    lon
+        Longitude that decides on solar days, degrees east.
+    """
+    import shapely
+    from odc.geo.geom import Geometry
+
+    found = object.__new__(AOI)
+    vars(found).update(id=id, geometry=Geometry(shapely.box(*bounds_lonlat), "EPSG:4326"), lon=lon)
+    return found
 
 
 def checked_shape(subject: str, geometry: object) -> "tuple[BaseGeometry, CRS]":

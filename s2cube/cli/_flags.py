@@ -25,6 +25,8 @@ _STATISTICS = ("job.[!m]*", "search.*", "cube.*", "read.*", "table.*", "cluster.
 _COMPOSITES = ("job.[!m]*", "search.*", "cube.[!g]*", "read.*", "output.*", "composite.*", "cluster.*")
 """Settings that composites use: not --max-aoi-cloud, and not --group-by, because a day counts once."""
 
+_SYNC = ("job.*", "search.*", "cube.*", "read.*", "output.*", "table.*", "composite.*", "cluster.*", "sync.*")
+
 _RUN = ("job.*", "search.*", "cube.*", "read.*", "output.*", "table.*", "cluster.*")
 
 
@@ -63,11 +65,11 @@ if TYPE_CHECKING:
     RunFlags = Any
     SearchFlags = Any
     StatisticsFlags = Any
+    SyncFlags = Any
 else:
-    PlanFlags = _flags(*_RUN, "composite.*")
     # The fields are generated from the models of the settings. A new setting is added only there.
     RunFlags, SearchFlags, StatisticsFlags = _flags(*_RUN), _flags(*_SEARCH), _flags(*_STATISTICS)
-    CompositeFlags = _flags(*_COMPOSITES)
+    CompositeFlags, SyncFlags, PlanFlags = _flags(*_COMPOSITES), _flags(*_SYNC), _flags(*_RUN, "composite.*")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Console:
         handler.addFilter(lambda record: record.name.startswith("s2cube") or record.levelno >= lowest_of_others)
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         log.setLevel(logging.ERROR if self.quiet else LEVELS[min(self.verbose, len(LEVELS) - 1)])
+
+    @property
+    def words(self) -> list[str]:
+        """The flags, as arguments of a command line."""
+        json = ["--json"] * self.json + ["--log-json"] * self.log_json
+        return [*json, *["-q"] * self.quiet, *["-v"] * self.verbose]
 
     def progress(self, *columns: ProgressColumn) -> Progress:
         """Create a progress bar on stderr. It is disabled if stderr is not a terminal."""

@@ -1,16 +1,20 @@
-"""Commands that inspect an output: `status` reports its run, `verify` checks its files."""
+"""Commands that inspect an output: `status` reports its run, `verify` checks its files, `report` writes a page."""
 
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from s2cube.cli._console import print_failure
+from s2cube.cli._console import local_time, megabytes, print_failure, print_notice
 from s2cube.cli._flags import ConfigFile, ConsoleFlags, OutputAddress, load_settings_of_output, set_up_console
+from s2cube.cli._products import pass_as_text
 from s2cube.cli._reports import ByteBar, report_findings, report_record
 from s2cube.errors import S2CubeError, SliceError
+
+if TYPE_CHECKING:
+    from s2cube.storage.output import Output
 
 _WATCH_INTERVAL_S = 2
 
@@ -39,12 +43,33 @@ def status(
         print_failure(f"{settings.job.out}: no run has written there")
         return S2CubeError.exit_status
     report_record(record)
+    sync = _report_sync(output)
     left_s = None if record.left_s is None else round(record.left_s, 1)
     alive = {"alive": record.is_alive, "slices_per_s": round(record.pace, 3), "left_s": left_s}
-    console.print_json(asdict(record) | alive)
+    console.print_json(asdict(record) | alive | ({"sync": sync} if sync else {}))
     if record.state == "done":
         return SliceError.exit_status if record.progress.failed else 0
     return 0 if record.is_alive else S2CubeError.exit_status
+
+
+def _report_sync(output: "Output") -> dict[str, Any]:
+    """Report the last pass of `sync` and the next one; return the facts, empty if there is no pass."""
+    from s2cube.updates.pass_record import read_passes
+    from s2cube.updates.service import read_service
+
+    facts: dict[str, Any] = {}
+    if passes := read_passes(output.destination):
+        last = passes[-1]
+        facts["last"] = last.line()
+        print_notice(f"last pass of sync: {local_time(last.started)}; {pass_as_text(last)}")
+        for kind in ("late", "pending"):
+            if ids := getattr(last, kind):
+                print_notice(f"{kind}: {', '.join(ids)}")
+    if service := read_service(output):
+        facts["next"] = service.next
+        overdue = "; it is overdue, so the service may have ended" if service.is_late else ""
+        print_notice(f"next pass of sync: {local_time(service.next)}, by {service.where}{overdue}")
+    return facts
 
 
 def verify(
@@ -53,13 +78,18 @@ def verify(
     config: ConfigFile = None,
     console: ConsoleFlags = None,
     repair: Annotated[
-        bool, Parameter(negative="", help="Delete the Items of missing or broken files: the next run recomputes them.")
+        bool,
+        Parameter(
+            negative="",
+            help="Delete broken files, and the Items of missing ones: the next run recomputes them.",
+        ),
     ] = False,
 ) -> int:
-    """Read every file of an output and compare it with the size and checksum in its Item."""
+    """Read every file of an output and compare it with its checksum."""
     console = set_up_console(console)
-    from s2cube.inventory import verification
+    from s2cube.inventory.verification import Kind
     from s2cube.storage.output import Output
+    from s2cube.tables import verification
 
     output = Output.at(load_settings_of_output(out, config).job.out)
     check = verification.repair if repair else verification.verify
@@ -68,6 +98,23 @@ def verify(
     ) as bar:
         findings = check(output, ByteBar(bar))
     report_findings(findings, repair)
-    kinds: tuple[verification.Kind, ...] = ("missing", "broken", "unverified")
+    kinds: tuple[Kind, ...] = ("missing", "broken", "unverified")
     console.print_json({"checked": findings.checked} | {kind: findings.of(kind) for kind in kinds})
     return 0 if findings.is_whole else SliceError.exit_status
+
+
+def report(out: OutputAddress = None, *, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+    """Write OUT/report.html: one page that shows what an output has, day by day, and why it has not more."""
+    console = set_up_console(console)
+    from s2cube.report.page import write_report
+    from s2cube.storage.output import Output
+
+    written = write_report(Output.at(load_settings_of_output(out, config).job.out))
+    days, areas = (
+        ("1 day" if written.days == 1 else f"{written.days} days"),
+        ("1 area" if written.areas == 1 else f"{written.areas} areas"),
+    )
+    problems = f"; {len(written.problems)} problems are named there" if written.problems else ""
+    print_notice(f"{written.path}: {areas}, {days}, {megabytes(written.size)} MB{problems}.")
+    console.print_json(asdict(written))
+    return 0

@@ -71,7 +71,7 @@ def _products(text: str) -> set[str]:
         if name not in known:
             raise ConfigError("--products", f"'{name}' is unknown", f"Choose from {', '.join(known)}")
     if _COMPOSITES in names and len(names) > 1:
-        raise ConfigError("--products", "has composites and other products", "Plan composites by themselves")
+        raise ConfigError("--products", "composites are planned alone", "Plan the other products by a second command")
     return names
 
 
@@ -127,14 +127,18 @@ def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows:
 
         job, rows = forecast_both(job, headers)
     forecasts = rows.cost if rows else forecast(job, headers)
-    job = job if rows else job.without(forecasts.unusable)
+    return _report_job(job if rows else job.without(forecasts.unusable), forecasts, console, headers, rows)
+
+
+def _report_job(job: "Job", forecasts: "Forecasts", console: Console, headers: bool, rows: "RowForecast | None") -> int:
     report_unusable(job)
     report_changes(job)
     report_older_items(job)
     if not console.json:
         table_console().print(_table(job, forecasts.costs))
     unusable = f", {len(job.unusable)} that cannot be computed" if job.unusable else ""
-    print_notice(f"{len(job.todo)} slices to do, {len(job.skipped)} done{unusable}.")
+    rejected = f", {len(job.rejected)} rejected by an earlier run" if job.rejected else ""
+    print_notice(f"{len(job.todo)} slices to do, {len(job.skipped)} done{unusable}{rejected}.")
     if rows:
         report_rows(rows)
     total = _total(forecasts, headers)
@@ -153,12 +157,13 @@ def _table(job: "Job", costs: Mapping[str, "Cost"]) -> Table:
     shares = any(cost.shared_with for cost in costs.values())
     heads = ["slice", "time (UTC)", "state", "requests", "MB", *(["shares files with"] if shares else []), "scenes"]
     table = Table(*heads, box=None, pad_edge=False)
+    rejected = {each.slice for each in job.rejected}
     for each in job.plans:
         for time_slice in each.slices:
             cost = costs.get(time_slice.id)
             facts = [str(cost.traffic.requests), megabytes(cost.traffic.bytes)] if cost else ["", ""]
             facts += [_others(cost.shared_with if cost else ())] if shares else []
-            state = "done" if time_slice.id in job.skipped else "to do"
+            state = "rejected" if time_slice.id in rejected else "done" if time_slice.id in job.skipped else "to do"
             scenes = " ".join(scene.id for scene in time_slice.scenes)
             add_row(table, time_slice.id, f"{time_slice.time:%Y-%m-%d %H:%M}", state, *facts, scenes)
     for unusable in job.unusable:

@@ -1,17 +1,25 @@
-"""Commands that compute products of daily images: stats, a table of fields and days; composite, images of periods."""
+"""Commands that compute products: stats, a table; composite, images of periods; sync, whatever is not up to date."""
 
+import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from s2cube.cli._console import print_notice
 from s2cube.cli._flags import (
     CompositeFlags,
     ConfigFile,
     ConsoleFlags,
     StatisticsFlags,
+    SyncFlags,
+    command_line,
     load_settings,
     set_up_console,
 )
 from s2cube.cli._reports import report_composites, report_table, shown
 from s2cube.errors import SliceError
+
+if TYPE_CHECKING:
+    from s2cube.updates.pass_record import Pass
 
 
 def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
@@ -38,3 +46,38 @@ def composite(*, flags: CompositeFlags = None, config: ConfigFile = None, consol
     report_composites(summary, settings)
     console.print_json(asdict(summary))
     return SliceError.exit_status if summary.failed else 0
+
+
+def sync(*, flags: SyncFlags = None, config: ConfigFile = None, console: ConsoleFlags = None) -> int:
+    """Compute what is new, late, reprocessed or withdrawn since the last pass; once, or on a schedule."""
+    console = set_up_console(console)
+    settings = load_settings(flags, config)
+    from s2cube.storage.output import Output
+    from s2cube.updates.schedule import Schedule
+    from s2cube.updates.service import serve
+
+    if schedule := Schedule.of(settings.sync):
+        words = ["sync", *command_line(flags, config), *console.words, "--once"]
+        return serve([sys.executable, "-m", "s2cube", *words], schedule, Output.at(settings.job.out))
+    from s2cube.updates.hook import run_hook
+    from s2cube.updates.sync_pass import make_pass
+
+    with shown(console, settings) as bar:
+        made = make_pass(settings, bar)
+    print_notice(pass_as_text(made))
+    content, hook_status = made.line(), 0
+    if settings.sync.on_change and made.has_changes:
+        hook_status = run_hook(settings.sync.on_change, content | {"changed": made.files})
+        content["hook"] = hook_status
+    console.print_json(content)
+    return SliceError.exit_status if made.failed or hook_status else 0
+
+
+def pass_as_text(made: "Pass") -> str:
+    """Describe a pass of `sync` in one line."""
+    kinds = ("new", "late", "reprocessed", "withdrawn", "pending")
+    scenes = ", ".join(f"{len(getattr(made, kind))} {kind}" for kind in kinds if getattr(made, kind)) or "nothing new"
+    counts = {"written": made.written, "removed": made.removed, "FAILED": made.failed}
+    results = ", ".join(f"{len(ids)} {verb}" for verb, ids in counts.items() if ids) or "nothing written"
+    error = f"; the pass is not complete: {made.error}" if made.error else ""
+    return f"{made.found} scenes, of these {scenes}: {results}{error}"

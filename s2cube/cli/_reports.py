@@ -146,12 +146,11 @@ def how_to_continue(config: JobConfig, unit: "Unit" = "slices") -> str:
     unit
         What the run computes.
     """
-    if config.job.overwrite and unit == "rows":
-        return "written rows remain, and the same command computes all rows again; without --overwrite it continues"
     if config.job.overwrite:
+        old = "old images of the others" if unit == "slices" else "other old rows"
         return (
-            "written slices remain, and the same command recomputes the others; "
-            "a run without --overwrite leaves the old images of the others as they are"
+            f"written {unit} remain, and the same command recomputes the others; "
+            f"a run without --overwrite leaves the {old} as they are"
         )
     return f"written {unit} remain, and the same command continues from there"
 

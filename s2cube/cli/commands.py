@@ -14,11 +14,11 @@ import s2cube
 from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._indices import indices
-from s2cube.cli._inspection import status, verify
+from s2cube.cli._inspection import report, status, verify
 from s2cube.cli._job import demo, run, submit
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
-from s2cube.cli._products import composite, stats
+from s2cube.cli._products import composite, stats, sync
 from s2cube.cli._search import search
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
@@ -49,6 +49,10 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
         "s2cube composite --aoi fields.gpkg --datetime 2024 --method geomedian",
         "s2cube composite --aoi a.gpkg --datetime 2024 --period P10D --method best",
     ),
+    sync: (
+        "s2cube sync --aoi fields.gpkg --datetime 2024-01-01/.. --lookback 45d --out out",
+        "s2cube sync --aoi fields.gpkg --at 06:00 --products images,composites --out out",
+    ),
     search: (
         "s2cube search --aoi fields.gpkg --datetime 2024-05/2024-09 --max-cloud 60",
         "s2cube search --aoi fields.gpkg --datetime 2024 --save scenes.geojson",
@@ -56,6 +60,7 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
     submit: ("s2cube submit --aoi fields.gpkg --scheduler tcp://host:8786 --out s3://bucket/a",),
     status: ("s2cube status out --watch",),
     verify: ("s2cube verify out", "s2cube verify s3://bucket/a --repair"),
+    report: ("s2cube report out",),
     indices: ("s2cube indices --search vegetation",),
     demo: ("s2cube demo --out s2cube-demo",),
 }

@@ -12,6 +12,7 @@ from s2cube.config.times import TimeRange
 from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, run_job
 from s2cube.products.composer import Composer
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import Lease, held
@@ -76,6 +77,7 @@ def compose(job: Job, lease: Lease, watch: Watch | None = None) -> CompositeSumm
     """
     results = _Results()
     summary = run_job(job, lease, watch, results)
+    write_report_if_wanted(job.config, lease.output)
     return CompositeSummary(
         summary.written, summary.skipped, summary.failed, summary.requests, summary.bytes, results.estimated_bytes_saved
     )

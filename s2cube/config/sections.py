@@ -37,11 +37,11 @@ from s2cube.config._parsers import (
     split_names,
 )
 from s2cube.config._section import Section
-from s2cube.config._sync import SyncSection
 from s2cube.config.composites import CompositeSection
 from s2cube.config.literals import Compression, Dtype, GroupBy, JoinEngine, MaskLayer, Offset, Quality, TableFormat
 from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
+from s2cube.config.sync import SyncSection
 from s2cube.config.times import TimeRange, parse_times
 
 _THREADS_PER_CORE = 2
@@ -72,6 +72,7 @@ class JobSection(Section):
         alias="max_aoi_cloud",
         description="Reject slices with more cloud in the area, PERCENT of what is observed; bands are not read.",
     )
+    report: bool = Field(False, description="Write OUT/report.html at the end: a page that describes the output.")
 
 
 class SearchSection(Section):

@@ -84,15 +84,19 @@ def fetch(href: str, start: int, stop: int, access: Access) -> Part:
         raise read_error(href, f"cannot be read ({error}){after}", not error.is_unknown_server, error.remedy) from None
     except (PermanentFailure, NoKeys) as error:
         raise read_error(href, f"cannot be read ({error})", remedy=error.remedy) from None
+    if not part.whole_bytes:
+        raise read_error(href, "is empty", is_absent=True)
     if (times := retrying.statistics["attempt_number"]) > 1:
         access.usage.note(href, f"was requested {times} times")
     return part
 
 
-def read_error(href: str, problem: str, may_pass: bool = False, remedy: str = "") -> AssetReadError:
+def read_error(
+    href: str, problem: str, may_pass: bool = False, remedy: str = "", is_absent: bool = False
+) -> AssetReadError:
     """Return the error for a file that cannot be read."""
     remedy = remedy or "Run again; check the file if the error persists"
-    return AssetReadError(href, problem, remedy, may_pass=may_pass)
+    return AssetReadError(href, problem, remedy, may_pass=may_pass, is_absent=is_absent)
 
 
 def _source(href: str) -> Callable[[str, int, int, Access], Part]:
@@ -115,7 +119,9 @@ def _from_disk(href: str, start: int, stop: int, access: Access) -> Part:
             facts = os.fstat(file.fileno())
             data = os.pread(file.fileno(), max(0, stop - start), start)
     except (OSError, ValueError, OverflowError) as error:
-        raise read_error(href, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        is_absent = isinstance(error, FileNotFoundError)
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise read_error(href, problem, is_absent=is_absent) from None
     access.usage.add(1, len(data))
     return Part(memoryview(data), facts.st_size, _disk_version(facts))
 
@@ -143,6 +149,8 @@ def _from_http(href: str, start: int, stop: int, access: Access) -> Part:
         answer = _send(url, {}, (start, stop), access)
         if answer.status in (401, 403) and (renewed_url := _signed(href, access, refused=url)) != url:
             answer = _send(renewed_url, {}, (start, stop), access)
+    if answer.status == 200 and answer.headers.get("content-length") == "0":
+        raise read_error(href, "is empty", is_absent=True)
     if answer.status == 200:
         raise read_error(href, "cannot be read in parts: its server ignores HTTP ranges")
     if answer.status != 206:
@@ -201,7 +209,9 @@ def _from_s3(href: str, start: int, stop: int, access: Access) -> Part:
     answer = _send(url, headers, (start, stop), access)
     if answer.status != 206:
         problem, remedy = s3.refusal(answer, location)
-        raise read_error(href, problem, remedy=remedy) if answer.status != 416 else _refused(href, 416)
+        if answer.status in (404, 416):
+            raise _refused(href, answer.status, problem)
+        raise read_error(href, problem, remedy=remedy)
     return _part_of(answer, (start, stop), access)
 
 
@@ -254,12 +264,15 @@ def _failure(href: str, error: Exception, server: str, access: Access) -> Except
     if status := (int(found[1]) if (found := _STATUS.search(text)) else None):
         return busy(status, None) if status in BUSY else _refused(href, status)
     if isinstance(error, permanent_errors):
-        return read_error(href, f"cannot be read ({redact(text, 300)})")
+        is_absent = isinstance(error, exceptions.NotFoundError | FileNotFoundError)
+        return read_error(href, f"cannot be read ({redact(text, 300)})", is_absent=is_absent)
     diagnosis = diagnose(error, server, access.timeout_s)
     if diagnosis.may_pass:
         return TemporaryFailure(diagnosis.problem, remedy=diagnosis.remedy)
     return PermanentFailure(diagnosis.problem, diagnosis.remedy)
 
 
-def _refused(href: str, status: int) -> AssetReadError:
-    return read_error(href, "is shorter than its header says" if status == 416 else f"answers {status}")
+def _refused(href: str, status: int, problem: str = "") -> AssetReadError:
+    if status == 416:
+        return read_error(href, "is shorter than its header says")
+    return read_error(href, problem or f"answers {status}", is_absent=status in (404, 410))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pystac
@@ -38,6 +39,10 @@ def crs_of_fields(fields: Fields, crs: str) -> NDArray[np.object_]:
     """Return the CRS of the grid of each field, see `grid.aoi_geobox`."""
     if crs != "auto":
         return np.full(len(fields), str(CRS(crs)), object)
+    ends = zip(fields.centres_lonlat.min(axis=0).tolist(), fields.centres_lonlat.max(axis=0).tolist(), strict=True)
+    found = {utm_or_ups(lon, lat) for lon, lat in product(*ends)}
+    if len(found) == 1:  # fields of one square: zones follow each other by longitude and latitude
+        return np.full(len(fields), found.pop(), object)
     lons, lats = fields.centres_lonlat.T.tolist()
     return np.array([utm_or_ups(lon, lat) for lon, lat in zip(lons, lats, strict=True)], object)
 
@@ -127,7 +132,7 @@ def _groups(
     """
     bounds = np.float64(size_m) * cells
     members = _alike(np.hstack([_ranges(bounds, corner, _TILE_M) for corner in corners]))
-    parts = np.array([_around(cells[group]) for group in members])
+    parts = _arounds(cells, members)
     side_m = max(each for each in _SIDES_M if each <= max(_SIDE_CELLS * size_m, min(_SIDES_M)))
     middles = np.float64(size_m) * (parts[:, :2] + parts[:, 2:]) / 2
     for near in _alike(_ranges(np.hstack([middles, middles]), corners[0], side_m)[:, :2]):
@@ -145,6 +150,13 @@ def _alike(keys: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     _, numbers = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(numbers.ravel(), kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers.ravel()[order])) + 1)
+
+
+def _arounds(boxes: NDArray[np.int64], groups: Sequence[NDArray[np.intp]]) -> NDArray[np.int64]:
+    """Return the box around each group of boxes."""
+    order, starts = np.concatenate(groups), np.cumsum([0, *map(len, groups[:-1])])
+    low, high = np.minimum.reduceat(boxes[order, :2], starts), np.maximum.reduceat(boxes[order, 2:], starts)
+    return np.hstack([low, high])
 
 
 def _around(boxes: NDArray[np.int64]) -> NDArray[np.int64]:

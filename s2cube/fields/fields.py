@@ -10,7 +10,7 @@ import shapely
 from odc.geo.crs import CRS
 from odc.geo.geom import Geometry
 
-from s2cube.area.aoi import AOI, STRAIGHT_M
+from s2cube.area.aoi import AOI, STRAIGHT_M, box_of_areas
 from s2cube.area.outline import is_bent, with_points
 from s2cube.errors import AOIError
 
@@ -84,6 +84,11 @@ class Fields:
     def aoi(self, position: int) -> AOI:
         """Return one field as an area of interest."""
         return AOI(self.ids[position], Geometry(self.shapes[position], self.crs))
+
+    def box(self, position: int) -> AOI:
+        """Return the box around one field as an area of interest. It has the solar days of the field."""
+        west, south, east, north = self.bounds_lonlat[position].tolist()
+        return box_of_areas(self.ids[position], (west, south, east, north), float(self.centres_lonlat[position, 0]))
 
     def digests(self) -> "NDArray[np.object_]":
         """Return a digest of each outline: 12 hexadecimal digits. The order of vertices and parts has no effect.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from s2cube.area.aoi import AOI
+from s2cube.area.aoi import AOI, box_of_areas
 from s2cube.config.times import solar_day
 from s2cube.fields.fields import Fields
 from s2cube.scenes.time_slice import Plan, Task, TimeSlice, UnusableSlice
@@ -54,7 +54,8 @@ class Patch:
     def aoi(self) -> AOI:
         """The box around the fields, as an area of interest."""
         bounds = self.fields.bounds_lonlat
-        return AOI(self.id, shapely.box(*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0)))
+        (west, south), (east, north) = bounds[:, :2].min(axis=0).tolist(), bounds[:, 2:].max(axis=0).tolist()
+        return box_of_areas(self.id, (west, south, east, north), self.plan.aoi.lon)
 
     def label(self, time_slice: TimeSlice | UnusableSlice) -> str:
         """Return the last part of the ids of a slice: its day, or its scene."""
@@ -133,6 +134,16 @@ class FieldTask(Task):
     def part(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> "FieldTask":
         """Return the work for some of the fields: their positions, or True for each of them."""
         return replace(self, fields=self.fields.take(positions), digests=self.digests[positions])
+
+    def by_parts(self) -> list["FieldTask"]:
+        """Return the work for the fields of each part that is read. They need the same tiles, so they fail together."""
+        corners = np.array([[each.boundingbox.left, each.boundingbox.bottom] for each in self.read])
+        ends = np.array([[each.boundingbox.right, each.boundingbox.top] for each in self.read])
+        bounds, noise_m = shapely.bounds(self.fields.shapes)[:, None], _NOISE_CELLS * self.geobox.affine.a
+        is_inside = (bounds[..., :2] >= corners - noise_m).all(axis=2) & (bounds[..., 2:] <= ends + noise_m).all(axis=2)
+        number = is_inside.argmax(axis=1)
+        found = ((each, self.part(number == at)) for at, each in enumerate(self.read) if (number == at).any())
+        return [replace(task, geobox=each, read=(each,)) for each, task in found]
 
     def windows(self) -> list[GeoBox]:
         """Return the part of the grid that each field needs."""

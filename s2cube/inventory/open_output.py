@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING
 from s2cube.config.literals import Dtype
 from s2cube.config.sections import CubeSection, ReadSection
 from s2cube.errors import ConfigError, OutputError
-from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.fetch.store import Access
-from s2cube.inventory._items_table import read_items_table
 from s2cube.inventory._stored_item import StoredItem
-from s2cube.storage.image_item import ImageItem, read_item
+from s2cube.inventory.stored_items import stored_items
 from s2cube.storage.output import Output
 
 if TYPE_CHECKING:
@@ -148,34 +145,22 @@ def _kind(item: StoredItem, wanted: tuple[str, ...]) -> str:
 
 
 def _images(output: Output, keys: Sequence[tuple[str, str]], sizes: Mapping[str, int]) -> Iterator[StoredItem]:
-    """Read the Items of images, not those of composites, from the table of all Items if it is there.
+    """Read the Items of images, not those of composites.
 
-    The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
-    If a newer image has these sizes by chance, its checksum differs when it is read.
+    If a newer image has the sizes in the table by chance, its checksum differs when it is read.
     """
-    rows = {(row.get("collection"), row.get("id")): row for row in read_items_table(output) or ()}
-
-    def read(key: tuple[str, str]) -> ImageItem | None:
-        if key in rows:
-            with suppress(ValueError):
-                item = read_item(rows[key], *key)
-                if not item.flaw(sizes, ".tif"):
-                    return item
-        return output.whole_item(*key, sizes)
-
-    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-        for item in filter(None, threads.map(read, keys)):
-            if item.period:
+    for item in filter(None, stored_items(output, keys, sizes, partial(output.whole_item, sizes=sizes))):
+        if item.period:
+            continue
+        try:
+            found = StoredItem.of(item)
+        except ValueError as error:
+            if item.name:  # such an image may have any grid and dtype
+                log.warning("%s is left out: %s", item.slice, error)
                 continue
-            try:
-                found = StoredItem.of(item)
-            except ValueError as error:
-                if item.name:  # such an image may have any grid and dtype
-                    log.warning("%s is left out: %s", item.slice, error)
-                    continue
-                path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
-                raise OutputError(path, f"cannot be opened ({error})", remedy) from None
-            yield found
+            path, remedy = output.path(item.aoi, item.slice, ".json"), "Delete it, and run the job again"
+            raise OutputError(path, f"cannot be opened ({error})", remedy) from None
+        yield found
 
 
 def _choose(subject: str, images: Sequence[StoredItem], name: str | None, wanted: tuple[str, ...]) -> list[StoredItem]:

@@ -35,7 +35,7 @@ from s2cube.raster.tiff import HEADER_BYTES
 from s2cube.scenes.time_slice import Task
 from s2cube.tables.rows import value_columns
 from s2cube.workers.batches import Batch, day_of, is_small
-from s2cube.workers.memory import PROCESS_BYTES, day_blocks, of_block, of_slice
+from s2cube.workers.memory import PROCESS_BYTES, day_blocks, of_block, of_task
 
 _ROW_BYTES, _VALUE_BYTES = 180, 4
 """Size of a row of statistics without its statistics, and of a statistic, in memory. Measured with an id of 4 letters
@@ -118,7 +118,7 @@ class Forecast:
             traffic, shared_with, by_gdal = self._add(task.id, files, [self._reader(each) for each in files])
         except SliceError as error:
             return error
-        peak_bytes = PROCESS_BYTES + self._threads * of_slice(grid, self.config.cube)
+        peak_bytes = PROCESS_BYTES + self._threads * of_task(task, grid, self.config.cube)
         return Cost(traffic, peak_bytes, self._output_bytes(task), by_gdal, shared_with)
 
     def at_most(self, processes: int) -> Traffic:

@@ -14,12 +14,14 @@ from s2cube.inventory.comparison import Comparison, compare
 from s2cube.jobs._overwrite import interrupted, job_digest
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
+from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, find_scenes, find_withdrawn, open_catalogue
 from s2cube.scenes.time_slice import Plan, Task, UnusableSlice
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.layout import OVERWRITE
 from s2cube.storage.output import Output
 from s2cube.storage.record import Unit
+from s2cube.workers.results import SliceResult, rejection
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Job:
         See `overwrite.job_digest`.
     unusable
         Slices that cannot be computed. They fail without an attempt.
+    rejected
+        Results of the slices that have too much cloud, as an earlier run found out. Their masks are not read again.
     changes
         Why existing slices are recomputed: descriptions of the changes, by slice id.
     older
@@ -55,6 +59,7 @@ class Job:
     skipped: tuple[str, ...]
     digest: str = ""
     unusable: tuple[UnusableSlice, ...] = ()
+    rejected: tuple[SliceResult, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     in_threads: bool = False
@@ -62,8 +67,8 @@ class Job:
 
     @property
     def total(self) -> int:
-        """Number of slices that will be computed, or that fail without an attempt."""
-        return len(self.todo) + len(self.unusable)
+        """Number of slices that will be computed, or that fail or are rejected without an attempt."""
+        return len(self.todo) + len(self.unusable) + len(self.rejected)
 
     def without(self, unusable: Iterable[UnusableSlice]) -> Self:
         """Return the same job, with some of its slices marked as unusable."""
@@ -101,10 +106,15 @@ def find_plans(config: JobConfig, aois: Sequence[AOI], catalogue: Catalogue) -> 
     SearchError
         If the catalogue does not return its scenes.
     """
+    found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
+    return plan_scenes(config, aois, found)
+
+
+def plan_scenes(config: JobConfig, aois: Sequence[AOI], found: Sequence[Sequence[SceneFacts]]) -> list[Plan]:
+    """Group the scenes of each area of interest into time slices: one plan per area."""
     of_area = logging.INFO if len(aois) == 1 else logging.DEBUG
     plans: list[Plan] = []
     planner = Planner(config.cube)
-    found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
     for aoi, scenes in zip(aois, found, strict=True):
         plan = narrow(planner.plan(scenes, aoi), config.search)
         log.log(of_area, "%s: %d scenes, %d time slices", aoi.id, len(scenes), len(plan.slices))
@@ -134,7 +144,8 @@ def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: 
     else:
         done = {each.slice.id for _, each in compared if each.is_same}
         done |= _kept([each for _, each in compared if each.would_lose_scenes], config, catalogue)
-    todo = [(task, each) for task, each in compared if task.id not in done]
+    rejected = _rejected([task for task, _ in compared if task.id not in done], config, output)
+    todo = [(task, each) for task, each in compared if task.id not in done and task.id not in rejected]
     # Slices of one scene follow each other. If two areas share tiles, the tiles are still in the cache.
     todo.sort(key=lambda each: each[0].slice.time)
     return Job(
@@ -142,6 +153,7 @@ def decide(config: JobConfig, output: Output, plans: Sequence[Plan], catalogue: 
         skipped=tuple(task.id for task, _ in compared if task.id in done),
         digest=digest,
         unusable=tuple(each for plan in plans for each in plan.unusable),
+        rejected=tuple(rejected.values()),
         changes={} if config.job.overwrite else {task.id: each.changes for task, each in todo if each.changes},
         older=tuple((task.aoi.id, task.id) for task, each in compared if task.id in done and each.is_older),
     )  # fmt: skip
@@ -187,6 +199,20 @@ def _kept(compared: list[Comparison], config: JobConfig, catalogue: Catalogue) -
             kept[0].slice.id, others, kept[0].lost[0],
         )  # fmt: skip
     return {each.slice.id for each in kept}
+
+
+def _rejected(tasks: Sequence[Task], config: JobConfig, output: Output) -> dict[str, SliceResult]:
+    """Return the results of slices that an earlier run rejected, by id. Their cloud is known, and still too much."""
+    limit = config.job.max_aoi_cloud_percent
+    if limit is None or config.job.overwrite or not tasks:
+        return {}
+    known, found = output.rejections.read(), {}
+    for task in tasks:
+        if (before := known.get(task.id)) is None or before.recipe != task.slice.recipe:
+            continue
+        if reason := rejection(before.cloud_percent, limit):
+            found[task.id] = SliceResult(task.id, rejected=reason, cloud_percent=before.cloud_percent)
+    return found
 
 
 def _overwritten(config: JobConfig, output: Output, digest: str) -> frozenset[str]:

@@ -74,7 +74,12 @@ def run_job(job: Job, lease: Lease, *observers: Watch | None) -> Summary:
                 each.advance(result)
             # An observer has the rows. They would fill the memory here.
             results.append(replace(result, rows=None))
-    return _summary(job, results, expected)
+    summary = _summary(job, results, expected)
+    lease.progress = replace(
+        lease.progress, requests=summary.requests, bytes=summary.bytes, expected_requests=expected["requests"],
+        expected_bytes=expected["bytes"],
+    )  # fmt: skip
+    return summary
 
 
 def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
@@ -83,12 +88,14 @@ def _make_slices(job: Job, lease: Lease) -> Generator[SliceResult, None, None]:
     from s2cube.inventory.renewal import renew
 
     lease.progress = Progress(total=job.total, failed=len(job.unusable), skipped=len(job.skipped))
+    lease.progress = replace(lease.progress, rejected=len(job.rejected))
     todo = [task.id for task in job.todo]
     touched = {task.aoi.id for task in job.todo} | {aoi_id for aoi_id, _ in job.older}
     changed = touched if lease.follows_an_end else None
     with catalog_at_end(lease.output, changed):
         for each in job.unusable:
             yield SliceResult(each.id, failure=failure_of(each))
+        yield from job.rejected
         renew(lease.output, job.older)
         if not todo:
             Recorder(lease).begin(job)

@@ -10,7 +10,7 @@ from s2cube.errors import WriteError
 from s2cube.jobs.job import Job
 from s2cube.kernels.indices import LARGEST_INT16
 from s2cube.scenes.time_slice import Task, UnusableSlice
-from s2cube.storage.failures import SliceFailure
+from s2cube.storage.failures import Rejection, SliceFailure
 from s2cube.storage.lease import Lease
 from s2cube.storage.output import Output
 from s2cube.workers.results import SliceResult
@@ -31,6 +31,7 @@ class Recorder:
         """Record that slices are being computed, and replace their entries in the list of failures."""
         ids = {task.id for task in job.todo} | {each.id for each in job.unusable} | set(job.skipped)
         self._lease.output.failures.remove(ids)
+        self._lease.output.rejections.remove({task.id for task in job.todo})
         self._lease.output.failures.add(map(failure_of, job.unusable))
         self._lease.progress = replace(self._lease.progress, began=timestamp())
         self._lease.heartbeat()
@@ -43,6 +44,12 @@ class Recorder:
         running
             Number of slices that are being computed, as far as this process knows.
         """
+        tasks = {task.id: task for task in batch.tasks}
+        self._lease.output.rejections.add(
+            Rejection(each.slice, each.rejected, each.cloud_percent, tasks[each.slice].slice.recipe)
+            for each in results
+            if each.rejected
+        )
         areas = {task.id: task.aoi.id for task in batch.tasks}
         for result in results:
             yield self._record(areas[result.slice], result, running)
@@ -109,7 +116,9 @@ class SliceLog:
 
 def failure_of(unusable: UnusableSlice) -> SliceFailure:
     """Return the entry in the list of failures for a slice that cannot be computed."""
-    return SliceFailure(unusable.id, unusable.scenes, unusable.error.asset, str(unusable.error), timestamp())
+    error = unusable.error
+    absent = error.scene if error.is_absent else ""
+    return SliceFailure(unusable.id, unusable.scenes, error.asset, str(error), timestamp(), absent=absent)
 
 
 def log_facts(task: Task) -> dict[str, Any]:

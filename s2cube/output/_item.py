@@ -124,7 +124,7 @@ def slice_item(layout: Layout, facts: SliceFacts, found: Found, files: Mapping[s
     if cloud is not None:
         properties["eo:cloud_cover"] = cloud
     properties["datetime"] = facts.time and instant(facts.time)
-    assets = _assets(raster, facts, files)
+    assets = _assets(raster, facts, found.counts, files)
     ids = facts.aoi, facts.slice
     return whole_item(ids, outline, properties, assets, facts.provenance.derived_from)
 
@@ -152,12 +152,14 @@ def whole_item(
     }
 
 
-def _assets(raster: Raster, facts: SliceFacts, files: Mapping[str, FileFacts]) -> dict[str, dict[str, Any]]:
+def _assets(
+    raster: Raster, facts: SliceFacts, counts: np.ndarray, files: Mapping[str, FileFacts]
+) -> dict[str, dict[str, Any]]:
     """Describe the files that there are, in the order of `SUFFIXES`."""
     title, roles = ("Computed values", ["data"]) if facts.name else ("Reflectance", ["data", "reflectance"])
     forms: dict[str, AssetForm] = {
         DATA: (MediaType.COG, title, {"bands": data_bands(raster)}, roles),
-        QA_IMAGE: (MediaType.COG, _QA_TITLE, qa_members(), ["data-mask"]),
+        QA_IMAGE: (MediaType.COG, _QA_TITLE, qa_members(counts.tolist()), ["data-mask"]),
         PICTURE: (MediaType.PNG, "Picture", {}, ["thumbnail"]),
         STYLE: (QGIS, "Style for QGIS", {}, ["style"]),
         QA_STYLE: (QGIS, "Style of the QA image for QGIS", {}, ["style"]),

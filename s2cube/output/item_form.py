@@ -37,7 +37,10 @@ _RANGES = ("eo:cloud_cover", "s2cube:clear_percent")
 
 _OF_ONE_IMAGE = ("href", "file:size", "file:checksum", "eo:bands", "raster:bands", "statistics")
 _OF_ONE_BAND = ("statistics",)
+_OF_ONE_CLASS = ("count",)
 """Members that differ from image to image."""
+
+_CLASSES = "classification:classes"
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,23 @@ def data_bands(raster: Raster) -> list[dict[str, Any]]:
     return [_band(name, raster, statistics.get(name)) for name in raster.bands]
 
 
-def qa_members() -> dict[str, Any]:
-    """Return the members of the asset of the QA image that describe its values."""
-    classes = [_class(value, each) | {"nodata": value == QA.OUTSIDE} for value, each in QA_CLASSES.items()]
+def qa_members(counts: Sequence[int] = ()) -> dict[str, Any]:
+    """Return the members of the asset of the QA image that describe its values.
+
+    Parameters
+    ----------
+    counts
+        Number of pixels of each class, in the order of `QA`; empty if they are not known.
+    """
+    count_of = dict(zip(QA, counts, strict=True)) if len(counts) else {}
+    classes = [
+        _class(value, each)
+        | {"nodata": value == QA.OUTSIDE}
+        | ({"count": count_of[value]} if value in count_of else {})
+        for value, each in QA_CLASSES.items()
+    ]
     # The only band of an asset has no own list of bands.
-    return {"data_type": "uint8", "nodata": int(QA.OUTSIDE), "classification:classes": classes}
+    return {"data_type": "uint8", "nodata": int(QA.OUTSIDE), _CLASSES: classes}
 
 
 def extensions(properties: Mapping[str, Any], assets: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -157,14 +172,17 @@ def item_assets(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for item in items:
         for name, asset in item["assets"].items():
             shared = {key: value for key, value in asset.items() if key not in _OF_ONE_IMAGE}
-            bands = [
-                {key: value for key, value in band.items() if key not in _OF_ONE_BAND}
-                for band in asset.get("bands", ())
-            ]
+            if _CLASSES in shared:
+                shared[_CLASSES] = [_without(each, _OF_ONE_CLASS) for each in shared[_CLASSES]]
+            bands = [_without(band, _OF_ONE_BAND) for band in asset.get("bands", ())]
             before = found.setdefault(name, shared)
             if bands:
                 before["bands"] = _different([*(before.get("bands", ()) if before is not shared else ()), *bands])
     return found
+
+
+def _without(members: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in members.items() if key not in names}
 
 
 def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[str, Any]:
@@ -181,7 +199,7 @@ def _band(name: str, raster: Raster, statistics: BandStatistics | None) -> dict[
         **({} if nodata is None else {"nodata": "nan" if math.isnan(nodata) else nodata}),
         **({"unit": raster.unit} if raster.unit and not classes else {}),
         **({"statistics": found} if found else {}),
-        **({"classification:classes": classes} if classes else scale),
+        **({_CLASSES: classes} if classes else scale),
         **({"raster:spatial_resolution": raster.cell_m} if raster.cell_m else {}),
     }
 

@@ -9,6 +9,7 @@ from s2cube.errors import ConfigError
 from s2cube.jobs.job import Job, plan_job
 from s2cube.jobs.pipeline import Watch, early_workers, run_job
 from s2cube.jobs.results import Summary
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
@@ -80,7 +81,9 @@ def run(
         early_workers(config, lease),
     ):
         job = plan_job(config, lease.output, aois)
-        return run_planned(job, lease, watch or bar, has_file=aois is None, is_here=True)
+        summary = run_planned(job, lease, watch or bar, has_file=aois is None, is_here=True)
+    write_report_if_wanted(config, lease.output)
+    return summary
 
 
 def run_planned(
@@ -93,8 +96,9 @@ def run_planned(
     has_file
         Whether the file that the settings name has the areas: its columns are kept beside the table.
     is_here
-        Whether the settings have the address of the catalogue. A worker does not know it. Then rows whose new ones
-        would lack scenes stay as they are.
+        Whether the job was planned in this process, and not submitted to it. A worker does not know the address of the
+        catalogue, so that rows whose new ones would lack scenes stay as they are. It cannot read the file of the areas:
+        the process that submits the job writes them.
     """
     if not job.config.table.statistics:
         return run_job(job, lease, watch)
@@ -103,4 +107,4 @@ def run_planned(
     def catalogue() -> Catalogue:
         return open_catalogue(job.config.search, job.config.read.timeout_s) if is_here else []
 
-    return compute_both(job, lease, watch, Origin(has_file, catalogue))
+    return compute_both(job, lease, watch, Origin(has_file, catalogue, has_areas=not is_here))

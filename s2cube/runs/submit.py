@@ -9,6 +9,7 @@ from pathlib import Path
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ClusterError, OutputError, SliceError, UsageError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
+from s2cube.report.page import write_report_if_wanted
 from s2cube.runs.run import run_planned
 from s2cube.storage.folder import Folder
 from s2cube.storage.layout import RUN, RUN_LOG
@@ -42,6 +43,11 @@ def submit_job(config: JobConfig) -> str:
         if call_on_worker(config.cluster, _is_reachable, lease.output) is False:
             remedy = "Set --out to an object store or a folder that they share, or use the command run"
             raise OutputError(str(config.job.out), "cannot be reached by the workers of the cluster", remedy)
+        if config.table.statistics:
+            from s2cube.zonal.with_images import save_areas
+
+            # The workers cannot read the file of the areas, which has more columns than the job.
+            save_areas(job, has_file=True)
         job_for_workers = replace(job, config=config.for_workers())
         submit_and_leave(config.cluster, f"s2cube-job-{lease.id}", _run_submitted, job_for_workers)
     return f"Submitted {len(job.todo)} slices to {config.cluster.scheduler}"
@@ -63,6 +69,7 @@ def _run_submitted(job: Job) -> None:
         raise OutputError(str(job.config.job.out), "cannot be reached by this worker", remedy)
     with held(job.output) as lease:
         run_planned(without_overwritten(replace(job, output=lease.output)), lease)
+    write_report_if_wanted(job.config, job.output)
 
 
 def run_detached(config: JobConfig, arguments: list[str]) -> str:

@@ -156,6 +156,8 @@ def _raise_missing(item: pystac.Item, keys: tuple[str, ...], alternative: str) -
         f"has no asset '{keys[0]}' (nor {', '.join(keys[1:])})" + (f"; some are {unread}" if unread else ""),
         f"Ask for {alternative}; the scene has {', '.join(sorted(item.assets)) or 'no assets'}",
         keys[0],
+        scene=item.id,
+        is_absent=True,
     )
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from itertools import accumulate, groupby
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pystac
@@ -19,7 +20,7 @@ from s2cube.errors import SliceError
 from s2cube.scenes._granules import Granule, find_granules
 from s2cube.scenes.assets import check_scene
 from s2cube.scenes.provider import provider
-from s2cube.scenes.recipe import ground_part, processing_part, recipe, scene_part
+from s2cube.scenes.recipe import file_versions, files_digest, ground_part, processing_part, recipe, scene_part
 from s2cube.scenes.scene import UNKNOWN_TIME, acquired, crs_codes
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.time_slice import Dropped, Plan, TimeSlice, UnusableSlice
@@ -42,14 +43,15 @@ class _Checked(NamedTuple):
         Why the scene cannot be used; None if it can be used.
     crs
         See `scene.crs_codes`.
-    recipe_part, processing
-        See `recipe.scene_part` and `recipe.processing_part`.
+    recipe_part, processing, files
+        See `recipe.scene_part`, `recipe.processing_part` and `recipe.file_versions`.
     """
 
     error: SliceError | None
     crs: frozenset[str] = frozenset()
     recipe_part: str = ""
     processing: str = ""
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 class Planner:
@@ -136,7 +138,7 @@ class Planner:
             scenes=tuple(scene.item for scene in sorted(scenes, key=lambda scene: self._checked[scene].crs != crs)),
             dropped=tuple(dropped for each in group for dropped in each.dropped),
             recipe=recipe(ground, [each.recipe_part for each in checked]),
-            sources=recipe("", [each.recipe_part for each in checked]),
+            files="".join(files_digest(each.files[name] for each in checked) for name in checked[0].files),
             processing=recipe("", [each.processing for each in checked]),
         )
 
@@ -225,6 +227,7 @@ def _check(item: pystac.Item, config: CubeSection) -> _Checked:
     try:
         with as_scene_errors(item):
             check_scene(item, config)
-            return _Checked(None, frozenset(crs_codes(item)), scene_part(item, config), processing_part(item, config))
+            parts = scene_part(item, config), processing_part(item, config), file_versions(item, config)
+            return _Checked(None, frozenset(crs_codes(item)), *parts)
     except SliceError as error:
         return _Checked(error)

@@ -11,7 +11,7 @@ import pystac
 from s2cube.area.aoi import AOI
 from s2cube.config.sections import CubeSection
 from s2cube.fetch.tokens import unsigned
-from s2cube.scenes.assets import used_keys
+from s2cube.scenes.assets import band_key, bands_read, layer_key, layers_read, used_keys
 from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.scene import processed
 
@@ -69,13 +69,29 @@ def scene_part(scene: pystac.Item, config: CubeSection) -> str:
     SceneError
         If a required member of the item is invalid.
     """
-    versions = [_file_version(scene.assets[key]) for key in used_keys(scene, config)]
+    assets = [scene.assets[key] for key in used_keys(scene, config)]
+    versions = [_file_version(each) for each in assets]
+    if not all(map(_has_version, assets)):
+        # A file may be replaced under the same address. Only the time of the item can show it.
+        versions += _updated(scene)
     return json.dumps([*_processing(scene, config), versions], default=str)
 
 
 def processing_part(scene: pystac.Item, config: CubeSection) -> str:
     """Return the part of a recipe that comes from a scene, without its files: it does not depend on the bands."""
-    return json.dumps(_processing(scene, config), default=str)
+    return json.dumps([*_processing(scene, config), *_updated(scene)], default=str)
+
+
+def file_versions(scene: pystac.Item, config: CubeSection) -> dict[str, str]:
+    """Return the version of the file of each band and layer that is read, by name, in the order of names."""
+    keys = {band: band_key(scene, band) for band in bands_read(config)}
+    keys |= {layer: layer_key(scene, layer) for layer in layers_read(config)}
+    return {name: _file_version(scene.assets[key]) for name, key in sorted(keys.items())}
+
+
+def files_digest(versions: Iterable[str]) -> str:
+    """Return the digest of the files of one band, or one layer, of the scenes of a slice: 8 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([*versions]).encode()).hexdigest()[:8]
 
 
 def _processing(scene: pystac.Item, config: CubeSection) -> list[Any]:
@@ -88,5 +104,19 @@ def settings_of(config: CubeSection) -> dict[str, Any]:
 
 
 def _file_version(asset: pystac.Asset) -> str:
-    """Identify the content of a file: by its checksum if the item has it (file extension), else by its address."""
-    return str(asset.extra_fields.get("file:checksum") or unsigned(asset.href))
+    """Identify the content of a file (file extension): by its checksum, else by its address and its size, if known."""
+    fields = asset.extra_fields
+    if checksum := fields.get("file:checksum"):
+        return str(checksum)
+    size = fields.get("file:size")
+    return unsigned(asset.href) if size is None else f"{unsigned(asset.href)} {size}"
+
+
+def _has_version(asset: pystac.Asset) -> bool:
+    return bool(asset.extra_fields.get("file:checksum")) or asset.extra_fields.get("file:size") is not None
+
+
+def _updated(scene: pystac.Item) -> list[str]:
+    """Return the time at which an item was changed, if it has it."""
+    updated = scene.properties.get("updated")
+    return [] if updated is None else [str(updated)]

@@ -136,6 +136,11 @@ def _clear(scenes: list[SceneFacts], config: SearchSection) -> list[SceneFacts]:
     return [scene for each in clear for scene in (each.scene, *each.older)]
 
 
+def newest(scenes: Iterable[SceneFacts]) -> list[SceneFacts]:
+    """Return the newest processing of each granule."""
+    return [each.scene for each in find_granules(scenes)]
+
+
 def drop_unrequested(found: list[SceneFacts], aoi: AOI, config: SearchSection) -> list[SceneFacts]:
     """Remove the scenes that `find_scenes` returns only to complete days."""
     exact = config.datetime and config.datetime.at(aoi.lon)

@@ -38,10 +38,10 @@ class TimeSlice:
         Other scenes of the same granules that the search found.
     recipe
         Digest of everything that affects the pixels, except the bands: AOI, grid, settings, scenes, processing.
-    sources
-        Digest of the scenes, their processing and the files of the bands.
     processing
         Digest of the scenes and their processing.
+    files
+        Digests of the files of each band and layer that is read, in the order of names, see `recipe.files_digest`.
     """
 
     id: str
@@ -50,8 +50,8 @@ class TimeSlice:
     scenes: "tuple[pystac.Item, ...]"
     dropped: "tuple[Dropped, ...]"
     recipe: str
-    sources: str = ""
     processing: str = ""
+    files: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
     <aoi>/<slice>/<slice>.tif _qa.tif .png .qml _qa.qml .json
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
-    failures.jsonl
-    .s2cube/run overwrite statistics-columns lock parts/ run.log
+    report.html failures.jsonl rejected.jsonl sync.jsonl
+    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ run.log
 """
 
 CATALOG = "catalog.json"
@@ -17,6 +17,15 @@ ITEMS = "items.parquet"
 """All Items of the output, as stac-geoparquet."""
 
 FAILURES = "failures.jsonl"
+
+REJECTED = "rejected.jsonl"
+"""The slices that --max-aoi-cloud rejected."""
+
+SYNC = "sync.jsonl"
+"""The passes of `sync`."""
+
+REPORT = "report.html"
+"""The page that describes the output to people."""
 
 STATISTICS = "statistics"
 """Folder of the table of statistics."""
@@ -32,11 +41,20 @@ OWN = ".s2cube"
 RUN = f"{OWN}/run"
 """The record of the run that writes to the output now, or else of the last run."""
 
+SCENES = f"{OWN}/scenes"
+"""The scenes that passes of `sync` have seen."""
+
 OVERWRITE = f"{OWN}/overwrite"
 """The slices that a run with --overwrite has written so far."""
 
+OVERWRITE_ROWS = f"{OWN}/overwrite-rows"
+"""The rows that a run with --overwrite has written so far, as Parquet."""
+
 STATISTICS_COLUMNS = f"{OWN}/statistics-columns"
 """Names of the columns of statistics that all files of the table have."""
+
+SYNC_SERVICE = f"{OWN}/sync"
+"""The service that makes passes of `sync` on a schedule, and the time of its next pass."""
 
 LOCK = f"{OWN}/lock"
 PARTS = f"{OWN}/parts"

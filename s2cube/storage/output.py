@@ -13,7 +13,7 @@ from s2cube.config.stores import Stores
 from s2cube.errors import OutputError
 from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.storage.destination import Destination, destination_at
-from s2cube.storage.failures import FailureList
+from s2cube.storage.failures import FailureList, RejectionList
 from s2cube.storage.image_item import ImageItem, read_item
 from s2cube.storage.layout import SLICE_DEPTH, slice_file, slice_folder
 from s2cube.storage.record import Fence
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _CHECKS = 3
 """Maximum number of times that an Item is compared with its files. A run may replace them meanwhile."""
 
-_ITEMS_AT_ONCE = 512
+ITEMS_AT_ONCE = 512
 """Number of Items that are read ahead of their use. An Item takes some 20 kB of memory."""
 
 SliceState = Literal["current", "outdated", "missing"]
@@ -67,6 +67,11 @@ class Output:
     def failures(self) -> FailureList:
         """The list of failures."""
         return FailureList(self.destination, self.fence)
+
+    @property
+    def rejections(self) -> RejectionList:
+        """The list of rejected slices."""
+        return RejectionList(self.destination, self.fence)
 
     def path(self, aoi_id: str, slice_id: str, suffix: str = ".tif") -> str:
         """Return the path or address of a file of a slice."""
@@ -113,7 +118,7 @@ class Output:
         """Read the Items of slices, given by the ids of AOI and slice, see `item`; yield them in this order."""
         remaining = iter(slices)
         with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-            while part := list(islice(remaining, _ITEMS_AT_ONCE)):
+            while part := list(islice(remaining, ITEMS_AT_ONCE)):
                 yield from threads.map(self.item, *zip(*part, strict=True))
 
     def present(self, aoi_id: str, slice_ids: Sequence[str], sizes: Mapping[str, int]) -> Collection[str]:
@@ -194,6 +199,22 @@ class Output:
         if not self.destination.put_folder(slice_folder(aoi_id, slice_id), folder):
             self._replace(aoi_id, slice_id, folder)
         return self.path(aoi_id, slice_id)
+
+    def remove(self, aoi_id: str, slice_id: str) -> None:
+        """Remove the files of a slice, the Item first.
+
+        Raises
+        ------
+        BusyError
+            If another run writes to the output now.
+        WriteError
+            If a file cannot be removed.
+        """
+        self.fence.check()
+        item = slice_file(aoi_id, slice_id)
+        files = self.sizes(slice_folder(aoi_id, slice_id))
+        for name in sorted(files, key=lambda name: name != item):
+            self.destination.remove(name)
 
     def _replace(self, aoi_id: str, slice_id: str, folder: Path) -> None:
         if not self._has_files_of(aoi_id, slice_id, folder / f"{slice_id}.json"):

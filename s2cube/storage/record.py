@@ -28,6 +28,8 @@ _SUBMITTED_S = 3600
 _MOST = 10**9
 """Limit for numbers of slices, and for seconds."""
 
+_MOST_BYTES = 10**18
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -43,6 +45,10 @@ class Progress:
         Time at which the first slice was submitted, RFC 3339, UTC; empty before that.
     unit
         What the numbers count.
+    requests, bytes
+        Requests and bytes of reading. They are known at the end of the run.
+    expected_requests, expected_bytes
+        What was predicted before the run; 0 if nothing was.
     """
 
     total: int = 0
@@ -53,6 +59,10 @@ class Progress:
     skipped: int = 0
     began: str = ""
     unit: Unit = "slices"
+    requests: int = 0
+    bytes: int = 0
+    expected_requests: int = 0
+    expected_bytes: int = 0
 
     @property
     def over(self) -> int:
@@ -85,6 +95,9 @@ def _check_counts(progress: Progress) -> Progress:
     counts = (progress.total, progress.written, progress.failed, progress.rejected, progress.running, progress.skipped)
     if not all(0 <= count <= _MOST for count in counts):
         raise ValueError("has a count of slices that is negative or too large")
+    traffic = (progress.requests, progress.bytes, progress.expected_requests, progress.expected_bytes)
+    if not all(0 <= each <= _MOST_BYTES for each in traffic):
+        raise ValueError("has a number of requests or bytes that is negative or too large")
     if progress.began:
         _check_instant(progress.began)
     return progress

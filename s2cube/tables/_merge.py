@@ -12,7 +12,7 @@ def merged(old: pa.Table, new: pa.Table, keys: dict[str, Key]) -> tuple[pa.Table
     """Replace old rows by new rows of the same slices.
 
     A new row keeps values of the old row in columns that it does not have, if both are computed from the same scenes
-    with the same settings.
+    and files with the same settings.
 
     Parameters
     ----------
@@ -36,25 +36,44 @@ def _with_old_values(old: pa.Table, new: pa.Table, keys: dict[str, Key]) -> tupl
     """Add the values of old rows to new rows of the same scenes and settings."""
     extra = [name for name in statistics_in(old) if name not in new.column_names]
     at = pc.index_in(new["slice"], old["slice"].combine_chunks())
-    before, now = old["recipe"].take(at), new["recipe"]
-    is_same = pc.fill_null(pc.equal(_processing(before), _processing(now)), False)
-    if not extra or not pc.any(is_same).as_py():
+    before = old["recipe"].take(at)
+    if not extra or before.null_count == len(before):
         return new, keys
+    keys, recipes, kept = dict(keys), list[str](), list[frozenset[str]]()
+    for was, text in zip(before.to_pylist(), new["recipe"].to_pylist(), strict=True):
+        recipe, columns = _recipe_of_both(Recipe.parse(was or ""), Recipe.parse(text), keys)
+        recipes.append(str(recipe))
+        kept.append(columns)
     for name in extra:
-        new = new.append_column(name, pc.if_else(is_same, old[name].take(at), pa.scalar(None, pa.float32())))
-    keys, recipes = dict(keys), []
-    for was, text, same in zip(before.to_pylist(), now.to_pylist(), is_same.to_pylist(), strict=True):
-        one, two = keys.get(text[-Key.LENGTH :]), keys.get(was[-Key.LENGTH :]) if same else None
-        if one and two:
-            both = Key(tuple(dict.fromkeys([*two.columns, *one.columns])), one.settings)
-            keys[both.id] = both
-            text = str(replace(Recipe.parse(text), key=both.id))
-        recipes.append(text)
+        is_kept = pa.array([name in columns for columns in kept])
+        new = new.append_column(name, pc.if_else(is_kept, old[name].take(at), pa.scalar(None, pa.float32())))
     return new.set_column(new.column_names.index("recipe"), "recipe", pa.array(recipes, pa.string())), keys
 
 
-def _processing(recipes: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.utf8_slice_codeunits(recipes, Recipe.LENGTH + 1, 2 * Recipe.LENGTH + 1)
+def _recipe_of_both(was: Recipe, now: Recipe, keys: dict[str, Key]) -> tuple[Recipe, frozenset[str]]:
+    """Return the recipe of a new row with values of an old one, and the columns of these values.
+
+    Parameters
+    ----------
+    keys
+        Receives its key.
+    """
+    old, new = keys.get(was.key), keys.get(now.key)
+    if old is None or new is None or was.processing != now.processing:
+        return now, frozenset()
+    of_old, of_new = was.files_of(old), now.files_of(new)
+    changed = {name for name in of_old.keys() & of_new.keys() if of_old[name] != of_new[name]}
+    kept = [name for name in old.columns if name not in new.columns]
+    if changed:
+        # An index may need each of these files, and a mask layer concerns every band.
+        bands = {name.rpartition("_")[0] for name in old.columns} & of_old.keys()
+        kept = [name for name in kept if name.rpartition("_")[0] in bands - changed] if changed <= bands else []
+    if not kept:
+        return now, frozenset()
+    files = dict(sorted((of_old | of_new).items()))
+    both = Key((*kept, *new.columns), new.settings, tuple(files))
+    keys[both.id] = both
+    return replace(now, files="".join(files.values()), key=both.id), frozenset(kept)
 
 
 def statistics_in(rows: pa.Table) -> list[str]:

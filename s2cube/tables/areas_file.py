@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from s2cube.errors import OutputError
 from s2cube.fields.fields import Fields
 from s2cube.storage.layout import AREAS
 from s2cube.storage.output import Output
+from s2cube.tables._files import WRITING, opened
 from s2cube.tables.table import Table, squares_of
 
 Bounds: TypeAlias = tuple[float, float, float, float]
@@ -111,23 +111,36 @@ def write_spooled(output: Output, spool: AreasSpool) -> None:
     if not spool.ids:
         return
     ids, squares = pa.chunked_array(spool.ids), pa.chunked_array(spool.squares)
-    old, bounds = _open(output), spool.bounds
+    old, bounds = open_areas(output), spool.bounds
     if old is not None:
         moved: dict[str, tuple[str, str]] = {}
-        for rows in _kept(old, ids, is_new=True):
+        for rows in _kept(read_areas(output, old), ids, is_new=True):
             moved |= _moved(rows, ids, squares)
         # The file is written afterwards: if the run is killed, the next one moves the rows.
         Table(output).move(moved)
-        for rows in _kept(old, ids, is_new=False):
+        for rows in _kept(read_areas(output, old), ids, is_new=False):
             bounds = _around(bounds, rows)
     schema = _common_schema([*([old.schema_arrow.remove_metadata()] if old else []), *spool.schemas])
     with output.destination.staging() as folder:
         path = Path(folder) / AREAS
-        with pq.ParquetWriter(path, schema.with_metadata({b"geo": _metadata(bounds)}), compression="zstd") as writer:
-            for rows in chain(_kept(old, ids, is_new=False) if old else (), spool.parts()):
+        with pq.ParquetWriter(path, schema.with_metadata({b"geo": _metadata(bounds)}), **WRITING) as writer:
+            for rows in chain(_kept(read_areas(output, old), ids, is_new=False) if old else (), spool.parts()):
                 writer.write_table(_with_schema(rows, schema))
         output.fence.check()
         output.destination.put(AREAS, path)
+
+
+def read_outlines(output: Output) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the outline of each field, WKB in degrees.
+
+    Raises
+    ------
+    OutputError
+        If the file is no GeoParquet file of s2cube.
+    """
+    file = open_areas(output)
+    for rows in read_areas(output, file) if file else ():
+        yield from zip(rows["aoi"].to_pylist(), rows["geometry"].to_pylist(), strict=True)
 
 
 def _rows(fields: Fields, columns: pa.Table) -> pa.Table:
@@ -148,24 +161,50 @@ def _lonlat(fields: Fields) -> NDArray[np.object_]:
     return shapes
 
 
-def _open(output: Output) -> pq.ParquetFile | None:
+def open_areas(output: Output) -> pq.ParquetFile | None:
+    """Open the file of areas; None if it does not exist.
+
+    Raises
+    ------
+    OutputError
+        If it is no GeoParquet file of s2cube.
+    """
     content = output.destination.read(AREAS)
     if content is None:
         return None
     try:
-        file = pq.ParquetFile(BytesIO(content))
+        file = opened(content)
         if missing := {"aoi", *GEOMETRY_COLUMNS} - {*file.schema_arrow.names}:
             raise KeyError(*missing)
     except (pa.ArrowException, KeyError, OSError) as error:
-        problem = f"is not a file of areas of s2cube ({error})"
-        raise OutputError(f"{output.destination.address}/{AREAS}", problem, "Remove it: the run writes it") from None
+        raise _error(output, error) from None
     return file
 
 
-def _kept(old: pq.ParquetFile, ids: pa.ChunkedArray, is_new: bool) -> Iterator[pa.Table]:
+def read_areas(output: Output, file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Read the file of areas, some rows at a time.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged.
+    """
+    for group in range(file.num_row_groups):
+        try:
+            yield file.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            raise _error(output, error) from None
+
+
+def _error(output: Output, error: Exception) -> OutputError:
+    problem = f"is not a file of areas of s2cube, or it is damaged ({error})"
+    remedy = "Remove it, or use verify --repair: the next run writes its areas"
+    return OutputError(f"{output.destination.address}/{AREAS}", problem, remedy)
+
+
+def _kept(old: Iterable[pa.Table], ids: pa.ChunkedArray, is_new: bool) -> Iterator[pa.Table]:
     """Yield the old rows whose ids are, or are not, among others."""
-    for group in range(old.num_row_groups):
-        rows = old.read_row_group(group)
+    for rows in old:
         common = pc.is_in(rows["aoi"], ids)
         found = rows.filter(common if is_new else pc.invert(common))
         if found.num_rows:

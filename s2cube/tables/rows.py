@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from itertools import repeat
 from typing import ClassVar
 
 import numpy as np
@@ -56,30 +57,32 @@ class Key:
         Names of the columns of statistics.
     settings
         The settings of the search and of the pixels, as text.
+    files
+        Names of the bands and layers that are read, sorted: `Recipe.files` has a digest for each.
     """
 
     LENGTH: ClassVar = 8
 
     columns: tuple[str, ...]
     settings: str
+    files: tuple[str, ...] = ()
 
     @cached_property
     def id(self) -> str:
         """Last part of the recipes of these rows: 8 hexadecimal digits."""
-        return hashlib.sha256(json.dumps([self.columns, self.settings]).encode()).hexdigest()[: self.LENGTH]
+        return hashlib.sha256(json.dumps([self.columns, self.settings, self.files]).encode()).hexdigest()[: self.LENGTH]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The recipe of a row: digests of what its values are computed from.
+    """The recipe of a row: digests of what its values are computed from. If one changes, the row is computed again.
 
     Parameters
     ----------
-    pixels
-        Digest of the outline, the grid, the settings, the scenes and their files. If it changes, the row is computed
-        again.
     processing
-        The same without the files, so that it does not depend on the bands.
+        Digest of the outline, the grid, the settings and the scenes. It does not depend on the bands.
+    files
+        Digest of the files of each band and layer, 8 digits each, in the order of `Key.files`.
     outline
         Digest of the outline, see `Fields.digests`.
     key
@@ -87,9 +90,10 @@ class Recipe:
     """
 
     LENGTH: ClassVar = 16
+    FILE_LENGTH: ClassVar = 8
 
-    pixels: str
     processing: str
+    files: str
     outline: str
     key: str
 
@@ -104,19 +108,22 @@ class Recipe:
         lattice
             See `recipe.lattice_part`.
         """
-        sources, processing = (f" {lattice} {each}".encode() for each in (time_slice.sources, time_slice.processing))
-        texts = [each.encode() for each in outlines]
-        pixels = [hashlib.sha256(each + sources).hexdigest()[: cls.LENGTH] for each in texts]
-        without_files = [hashlib.sha256(each + processing).hexdigest()[: cls.LENGTH] for each in texts]
-        return [cls(*parts, key) for parts in zip(pixels, without_files, outlines, strict=True)]
+        processing = f" {lattice} {time_slice.processing}".encode()
+        digests = [hashlib.sha256(each.encode() + processing).hexdigest()[: cls.LENGTH] for each in outlines]
+        return [cls(*parts, key) for parts in zip(digests, repeat(time_slice.files), outlines)]
 
     @classmethod
     def parse(cls, text: str) -> "Recipe":
         """Read the text of a recipe. A text that is not a recipe is that of other values."""
         return cls(*f"{text}---".split("-")[:4])
 
+    def files_of(self, key: Key) -> dict[str, str]:
+        """Return the digest of the files of each band and layer, by name."""
+        size = self.FILE_LENGTH
+        return {name: self.files[size * at : size * (at + 1)] for at, name in enumerate(key.files)}
+
     def __str__(self) -> str:
-        return f"{self.pixels}-{self.processing}-{self.outline}-{self.key}"
+        return f"{self.processing}-{self.files}-{self.outline}-{self.key}"
 
 
 @dataclass(frozen=True, eq=False)

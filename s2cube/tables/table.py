@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 from s2cube.errors import OutputError
 from s2cube.storage.layout import STATISTICS, STATISTICS_COLUMNS
 from s2cube.storage.output import Output
+from s2cube.tables._files import KEYS, WRITING, keys_of, open_rows, read_rows
 from s2cube.tables._merge import merged, statistics_in, with_columns
-from s2cube.tables.rows import FIELD_COLUMNS, ORDER, SOURCE_COLUMNS, Key, Recipe
+from s2cube.tables.rows import ORDER, Key, Recipe
 
 log = logging.getLogger(__name__)
 
 _SQUARE_DEG = 0.5
 """Side of a square, degrees: some 55 km, about as large as a block. It depends on nothing but the field, so that every
 run finds its rows, whatever the grid."""
-
-_KEYS = b"s2cube:keys"
-"""Name of the keys of the rows in the metadata of a file, see `rows.Key`."""
 
 _DEPTH = 2
 """Number of names in the path of a file."""
@@ -46,10 +44,13 @@ class StoredRow:
     scenes: tuple[str, ...]
 
     def has(self, recipe: Recipe, key: Key) -> bool:
-        """Return whether the row has the values of a recipe, in all columns of a key."""
-        if self.recipe.pixels != recipe.pixels or self.key is None:
+        """Return whether the row has the values of a recipe, in all columns of a key. It may have others, too."""
+        if self.recipe.processing != recipe.processing or self.key is None:
             return False
-        return self.key.columns == key.columns or {*key.columns} <= {*self.key.columns}
+        if (self.recipe.files, self.key) == (recipe.files, key):
+            return True
+        is_of_files = recipe.files_of(key).items() <= self.recipe.files_of(self.key).items()
+        return is_of_files and {*key.columns} <= {*self.key.columns}
 
 
 def squares_of(bounds_lonlat: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -82,10 +83,10 @@ class Table:
         found: dict[str, StoredRow] = {}
         for name in self.files():
             if (
-                _square_and_month(name)[0] in squares
+                square_and_month(name)[0] in squares
                 and (rows := self._read(name, ["slice", "scenes", "recipe"])) is not None
             ):
-                keys = _keys(rows)
+                keys = keys_of(rows)
                 recipes = map(Recipe.parse, rows["recipe"].to_pylist())
                 columns = (rows["slice"].to_pylist(), recipes, rows["scenes"].to_pylist())
                 found |= {
@@ -110,24 +111,30 @@ class Table:
             return names
         # A run that is killed meanwhile leaves a record that is not complete.
         self._write_columns(names, is_complete=False)
-        found = {name: statistics_in(rows) for name, rows in self._readable()}
+        found = {name: statistics_in(rows) for name, rows in self.readable()}
         names = list(dict.fromkeys([*names, *(each for of_file in found.values() for each in of_file)]))
         for name, of_file in found.items():
             if of_file != names and (rows := self._read(name)) is not None:
-                self._write(name, with_columns(rows, names), _keys(rows))
+                self._write(name, with_columns(rows, names), keys_of(rows))
         self._write_columns(names, is_complete=len(found) == len(self.files()))
         return names
 
-    def _readable(self) -> Iterator[tuple[str, pa.Table]]:
-        """Read the files. A damaged file may be of another place, and no reason to compute nothing."""
+    def readable(self, report: Callable[[str], object] = log.warning) -> Iterator[tuple[str, pa.Table]]:
+        """Read the files: their names and rows. A damaged file may be of another place: it is reported."""
         for name in self.files():
             try:
                 rows = self._read(name)
             except OutputError as error:
-                log.warning("%s", error)
+                report(str(error))
                 continue
             if rows is not None:
                 yield name, rows
+
+    @property
+    def columns(self) -> list[str] | None:
+        """Columns of statistics of all files; None if they are not the same, because a run was killed."""
+        names, is_complete = self._read_columns()
+        return names if is_complete else None
 
     def _read_columns(self) -> tuple[list[str], bool]:
         """Return the names in the record, and whether all files have these columns."""
@@ -165,11 +172,24 @@ class Table:
         """
         name = _name(*place)
         old = self._read(name)
-        known = ({} if old is None else _keys(old)) | {key.id: key for key in keys}
+        known = ({} if old is None else keys_of(old)) | {key.id: key for key in keys}
         content, known = (rows, known) if old is None else merged(old, rows, known)
         names = list(dict.fromkeys([*columns, *statistics_in(content)]))
         self._write(name, with_columns(content, names), known)
         return f"{self.output.destination.address}/{name}"
+
+    def remove(self, scenes: Set[str]) -> list[str]:
+        """Remove the rows that are computed only from some scenes; return the ids of their slices."""
+        gone: list[str] = []
+        for name in self.files() if scenes else ():
+            rows = self._read(name)
+            if rows is None:
+                continue
+            is_gone = np.array([bool(each) and scenes >= {*each} for each in rows["scenes"].to_pylist()], bool)
+            if is_gone.any():
+                gone += rows["slice"].filter(pa.array(is_gone)).to_pylist()
+                self._write(name, rows.filter(pa.array(~is_gone)), keys_of(rows))
+        return gone
 
     def move(self, squares: Mapping[str, tuple[str, str]]) -> None:
         """Move rows of fields to other squares. If it is interrupted and called again, the result is the same.
@@ -181,15 +201,15 @@ class Table:
         """
         old_squares = {old for old, _ in squares.values()}
         for name in self.files() if squares else ():
-            square, month = _square_and_month(name)
+            square, month = square_and_month(name)
             if square not in old_squares or (rows := self._read(name)) is None:
                 continue
             places = [squares.get(each, ("", "")) for each in rows["aoi"].to_pylist()]
             targets = np.array([new if old == square else "" for old, new in places], object)
             for target in sorted({*targets} - {""}):
-                self.put((target, month), rows.filter(pa.array(targets == target)), _keys(rows).values())
+                self.put((target, month), rows.filter(pa.array(targets == target)), keys_of(rows).values())
             if (targets != "").any():
-                self._write(name, rows.filter(pa.array(targets == "")), _keys(rows))
+                self._write(name, rows.filter(pa.array(targets == "")), keys_of(rows))
 
     def parts(self) -> Iterator[pa.Table]:
         """Read the table, file by file."""
@@ -197,31 +217,10 @@ class Table:
 
     def schemas(self) -> Iterator[pa.Schema]:
         """Read the schema of each file."""
-        yield from (file.schema_arrow for name in self.files() if (file := self._open(name)) is not None)
+        yield from (file.schema_arrow for name in self.files() if (file := open_rows(self.output, name)) is not None)
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
-        file = self._open(name)
-        try:
-            return file and file.read(columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise self._error(name, error) from None
-
-    def _open(self, name: str) -> pq.ParquetFile | None:
-        content = self.output.destination.read(name)
-        if content is None:
-            return None
-        try:
-            file = pq.ParquetFile(BytesIO(content))
-            if missing := {*FIELD_COLUMNS, *SOURCE_COLUMNS} - {*file.schema_arrow.names}:
-                raise pa.ArrowInvalid(f"it has no column {min(missing)}")
-        except (pa.ArrowException, OSError) as error:
-            raise self._error(name, error) from None
-        return file
-
-    def _error(self, name: str, error: Exception) -> OutputError:
-        problem = f"is not a table of s2cube ({error})"
-        remedy = "Remove the file: the next run computes its rows again"
-        return OutputError(f"{self.output.destination.address}/{name}", problem, remedy)
+        return read_rows(self.output, name, columns)
 
     def _write(self, name: str, rows: pa.Table, keys: Mapping[str, Key]) -> None:
         self.output.fence.check()
@@ -230,11 +229,11 @@ class Table:
             return
         used = set(pc.unique(pc.utf8_slice_codeunits(rows["recipe"], -Key.LENGTH)).to_pylist())
         metadata = {
-            _KEYS: json.dumps({each: asdict(key) for each, key in sorted(keys.items()) if each in used}).encode()
+            KEYS: json.dumps({each: asdict(key) for each, key in sorted(keys.items()) if each in used}).encode()
         }
         ordered = rows.sort_by(ORDER)
         content = BytesIO()
-        pq.write_table(ordered.replace_schema_metadata(metadata), content, compression="zstd")
+        pq.write_table(ordered.replace_schema_metadata(metadata), content, **WRITING)
         self.output.destination.put(name, content.getvalue())
 
 
@@ -242,15 +241,7 @@ def _name(square: str, month: str) -> str:
     return f"{STATISTICS}/{square}_{month}.parquet"
 
 
-def _square_and_month(name: str) -> tuple[str, str]:
+def square_and_month(name: str) -> tuple[str, str]:
+    """Return the place of a file, see `Table.put`."""
     square, _, month = name.removeprefix(f"{STATISTICS}/").removesuffix(".parquet").partition("_")
     return square, month
-
-
-def _keys(rows: pa.Table) -> dict[str, Key]:
-    """Return the keys in the metadata of a file."""
-    try:
-        content = json.loads((rows.schema.metadata or {})[_KEYS])
-        return {each: Key(tuple(key["columns"]), key["settings"]) for each, key in content.items()}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}

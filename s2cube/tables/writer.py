@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ class TableWriter:
         Key of the rows.
     squares
         Square of each field, by its id.
+    on_write
+        Is called with the ids of slices whose rows are in the table now.
 
     Attributes
     ----------
@@ -39,8 +41,10 @@ class TableWriter:
         Paths of the files that were written.
     """
 
-    def __init__(self, table: Table, key: Key, squares: Mapping[str, str]) -> None:
-        self._table, self._key, self._squares = table, key, squares
+    def __init__(
+        self, table: Table, key: Key, squares: Mapping[str, str], on_write: Callable[[pa.ChunkedArray], None]
+    ) -> None:
+        self._table, self._key, self._squares, self._on_write = table, key, squares, on_write
         self._waiting: list[pa.Table] = []
         self._count = 0
         self._written_s = time.monotonic()
@@ -70,6 +74,7 @@ class TableWriter:
             part = rows.filter(pc.equal(files, each))
             self.files.add(self._table.put((square, month), part, [self._key], columns))
             self.rows += part.num_rows
+        self._on_write(rows["slice"])
         self._waiting, self._count, self._written_s = [], 0, time.monotonic()
 
     @contextmanager

@@ -29,7 +29,7 @@ from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA, count_classes, reflectance_bands
 from s2cube.storage.output import Output
 from s2cube.workers._fields import PatchImage, rows_of
-from s2cube.workers._large import rejection
+from s2cube.workers._large import judge
 from s2cube.workers.delivery import deliver
 from s2cube.workers.results import SliceResult, Written, attempt, failures_of
 
@@ -106,7 +106,7 @@ class BlockComputation:
         task = task.image_task or task if isinstance(task, FieldTask) else task
         reasons = explain(masks_of(task, layers, config))
         counts = count_classes(np.where(inside(task.geobox, task.aoi.geometry), reasons, np.uint8(QA.OUTSIDE)))
-        return SliceResult(task.id, rejected=rejection(counts, limit_percent))
+        return judge(task.id, counts, limit_percent)
 
     def _write_pixels(self, task: Task, layers: Pixels, pixels: Pixels, folder: Path) -> Written:
         bands = bands_read(self.config.cube)

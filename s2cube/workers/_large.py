@@ -29,7 +29,7 @@ from s2cube.sentinel2 import QA, cloud_percent
 from s2cube.storage.output import Output
 from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers.delivery import deliver
-from s2cube.workers.results import SliceResult, Written
+from s2cube.workers.results import SliceResult, Written, rejection
 
 _MAX_KEPT_CELLS = 10 << 20
 """Maximum number of cells of masks that stay in memory, at some 6 bytes, if they are computed before bands are read.
@@ -65,8 +65,9 @@ class LargeSlice:
             elif math.prod(self.grid.geobox.shape) * len(self.task.scenes) <= _MAX_KEPT_CELLS:
                 # Compute the masks once, for the rejection and for the image.
                 masks = cloud_masks = masks.persist(scheduler=threaded.get, num_workers=self.readers)
-            if reason := self._rejection(cloud_masks, limit):
-                return SliceResult(self.task.id, rejected=reason)
+            judged = self._judged(cloud_masks, limit)
+            if judged.rejected:
+                return judged
         if not isinstance(self.task, FieldTask):
             return deliver(partial(self._write, files, masks, None), self.task.aoi.id, self.task.id, output)
         tap = Tap(len(bands_read(self.config.cube)), self.grid.chunks)
@@ -96,11 +97,10 @@ class LargeSlice:
         chunks = self.grid.chunks
         return inside_chunks(self.task.geobox, self.task.aoi.geometry, (chunks.rows, chunks.columns))
 
-    def _rejection(self, masks: da.Array, limit_percent: float) -> str | None:
-        """Return why the slice is rejected: no data, or too much cloud, inside the AOI; None if it is not rejected."""
+    def _judged(self, masks: da.Array, limit_percent: float) -> SliceResult:
         found = reasons(masks, self._inside)
         counts = da.stack([(found == value).sum() for value in QA])
-        return rejection(counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
+        return judge(self.task.id, counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
 
     def _write(self, files: list[Read], masks: da.Array, tap: Tap | None, folder: Path) -> Written:
         """Write the files of the image."""
@@ -120,8 +120,8 @@ def _forget(chunk: np.ndarray) -> np.ndarray:
     return np.zeros((1,) * chunk.ndim, bool)
 
 
-def rejection(counts: np.ndarray, limit_percent: float) -> str | None:
-    """Return why a slice is rejected; None if it is not rejected.
+def judge(slice_id: str, counts: np.ndarray, limit_percent: float) -> SliceResult:
+    """Return the result of a slice that is rejected, or a result without content.
 
     Parameters
     ----------
@@ -129,6 +129,4 @@ def rejection(counts: np.ndarray, limit_percent: float) -> str | None:
         Number of cells of each value of `QA`, by masks only.
     """
     cloud = cloud_percent(counts)
-    if cloud is None:
-        return "no source data inside the AOI"
-    return f"{cloud:.1f} % cloud inside the AOI, more than {limit_percent:g}" if cloud > limit_percent else None
+    return SliceResult(slice_id, rejected=rejection(cloud, limit_percent), cloud_percent=cloud)

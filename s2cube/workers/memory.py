@@ -15,6 +15,7 @@ from s2cube.config.sections import CubeSection
 from s2cube.cube.block import Block
 from s2cube.cube.chunks import ReadGrid, small_grid
 from s2cube.fetch.session import Budget, per_session
+from s2cube.fields.patches import FieldTask
 from s2cube.raster.cells import CELLS
 from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task
@@ -42,6 +43,10 @@ classification is also a band, its steps need more bytes."""
 
 _MEAN_BYTES = 4
 """Bytes of a cell of a harmonised band."""
+
+_REASON_BYTES, _STATISTICS_BYTES = 1, 90
+"""Bytes of a cell: why it is not valid, and for the weights and the statistics of an area. Statistics are computed band
+by band. Measured."""
 
 _MOST_STEPS = 3
 """Number of steps per side of a 30 m cell on the grid of masks, if it is the finest one."""
@@ -79,6 +84,19 @@ def of_slice(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -
         # Of each band that is read, the reflectance of a chunk is in memory until the indices are computed.
         reading += max(chunks.rows) * max(chunks.columns) * _MEAN_BYTES * len(bands_read(config))
     return reading + pixel_bytes * min(math.prod(grid.geobox.shape) * _COPIES, _OVERVIEW_CELLS)
+
+
+def of_task(task: Task, grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:
+    """Estimate the memory (bytes) of a slice that is computed by itself, as `of_slice` does, with its statistics.
+
+    All pixels are kept until the image is computed (see `cube.tap`), and then the statistics.
+    """
+    if not isinstance(task, FieldTask):
+        return of_slice(grid, config, readers)
+    kept = _MEAN_BYTES * len(bands_read(config)) + _REASON_BYTES
+    statistics = _MEAN_BYTES * len(config.image_bands) + _STATISTICS_BYTES
+    cells = math.prod(grid.geobox.shape)
+    return cells * kept + max(of_slice(grid, config, readers), cells * statistics)
 
 
 def of_block(grid: ReadGrid, config: CubeSection, readers: int = MOST_READERS) -> int:

@@ -1,8 +1,9 @@
 """The result of a slice, also of one that fails."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from s2cube.config.times import timestamp
 from s2cube.errors import SliceError, UsageError, safe_text
@@ -11,9 +12,6 @@ from s2cube.fields.patches import FieldTask
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.failures import SliceFailure
 from s2cube.tables.rows import slice_ids
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ class SliceResult:
         The reason, if the slice failed.
     rejected
         The reason, if the slice was rejected.
+    cloud_percent
+        Cloud in the area, if the slice was rejected. None if nothing is observed.
     found
         What is known about the image, if the slice was written.
     traffic
@@ -75,11 +75,12 @@ class SliceResult:
     path: str | None = None
     failure: SliceFailure | None = None
     rejected: str | None = None
+    cloud_percent: float | None = None
     found: Written = field(default_factory=Written)
     traffic: Traffic = field(default_factory=Traffic)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
-    rows: "pa.Table | None" = None
+    rows: pa.Table | None = None
     failures: tuple[SliceFailure, ...] = ()
     estimated_bytes_saved: int = 0
 
@@ -106,6 +107,20 @@ class SliceResult:
         return self.passing is not None
 
 
+def rejection(cloud_percent: float | None, limit_percent: float) -> str | None:
+    """Return why a slice is rejected; None if it is not rejected.
+
+    Parameters
+    ----------
+    cloud_percent
+        Cloud in the area, percent of what is observed; None if nothing is observed.
+    """
+    if cloud_percent is None:
+        return "no source data inside the AOI"
+    is_rejected = cloud_percent > limit_percent
+    return f"{cloud_percent:.1f} % cloud inside the AOI, more than {limit_percent:g}" if is_rejected else None
+
+
 def failed(task: Task, error: BaseException, may_pass: bool = False) -> SliceResult:
     """Return the result of a failed task.
 
@@ -127,6 +142,13 @@ def failures_of(
     return tuple(_failure(task, ids[position], error, may_pass) for position, error in errors.items())
 
 
+def joined(task: FieldTask, parts: Sequence[SliceResult]) -> SliceResult:
+    """Return the results of parts of a task as one."""
+    rows = [each.rows for each in parts if each.rows is not None]
+    failures = tuple(failure for each in parts for failure in each.failures)
+    return SliceResult(task.id, rows=pa.concat_tables(rows) if rows else None, failures=failures)
+
+
 def _failure(task: Task, slice_id: str, error: BaseException, may_pass: bool) -> SliceFailure:
     of_slice = isinstance(error, SliceError)
     return SliceFailure(
@@ -136,6 +158,7 @@ def _failure(task: Task, slice_id: str, error: BaseException, may_pass: bool) ->
         error=str(error) if of_slice else safe_text(f"{type(error).__name__}: {error}"),
         time=timestamp(timespec="seconds"),
         may_pass=may_pass or (isinstance(error, SliceError) and error.may_pass),
+        absent=error.scene if isinstance(error, SliceError) and error.is_absent else "",
     )
 
 

@@ -9,13 +9,14 @@ from s2cube.config.sections import JobConfig
 from s2cube.cube.open_cube import read_access
 from s2cube.errors import S2CubeError, SliceError, UsageError, safe_text
 from s2cube.fetch.store import Access
+from s2cube.fields.patches import FieldTask
 from s2cube.scenes.time_slice import Task
 from s2cube.storage.image_item import MISSING
 from s2cube.storage.output import Output
 from s2cube.workers.batches import Batch, is_small
 from s2cube.workers.composite_task import CompositeTask
 from s2cube.workers.delivery import can_write
-from s2cube.workers.results import SliceResult, attempt, failed
+from s2cube.workers.results import SliceResult, attempt, failed, joined
 
 if TYPE_CHECKING:
     from s2cube.cube.block import Block
@@ -85,14 +86,18 @@ def _is_current(task: Task, config: JobConfig, output: Output) -> bool:
 def _large(task: Task, config: JobConfig, output: Output | None, access: Access) -> list[SliceResult]:
     from s2cube.cube.chunks import read_grid
     from s2cube.workers._large import LargeSlice
-    from s2cube.workers.memory import of_slice, share
+    from s2cube.workers.memory import of_task, share
 
-    def compute() -> SliceResult:
+    def compute(task: Task) -> SliceResult:
         grid = read_grid(task.geobox, task.scenes, config.cube.dilation_m)
-        with share(partial(of_slice, grid, config.cube)) as readers:
+        with share(partial(of_task, task, grid, config.cube)) as readers:
             return LargeSlice(task, config, grid, access, readers).run(output)
 
-    return [attempt(task, compute)]
+    result = attempt(task, partial(compute, task))
+    if result.failures and isinstance(task, FieldTask) and len(parts := task.by_parts()) > 1:
+        # Only the fields on a tile that cannot be read fail.
+        result = joined(task, [attempt(each, partial(compute, each)) for each in parts])
+    return [result]
 
 
 def _composites(tasks: Sequence[CompositeTask], computation: "CompositeComputation") -> Iterator[SliceResult]:

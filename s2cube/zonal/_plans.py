@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import compress
 
@@ -16,6 +16,7 @@ from s2cube.fields.division import crs_of_fields, patches
 from s2cube.fields.fields import Fields
 from s2cube.fields.join import join, same_scenes
 from s2cube.fields.patches import FieldTask, Patch, grid_of
+from s2cube.jobs.recorder import failure_of
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.plan import Planner, narrow
 from s2cube.scenes.recipe import lattice_part
@@ -25,6 +26,7 @@ from s2cube.scenes.time_slice import Plan, TimeSlice
 from s2cube.storage.failures import SliceFailure
 from s2cube.tables.rows import Key, Recipe, scene_ids, slice_ids
 from s2cube.tables.table import StoredRow
+from s2cube.zonal._overwrite import RowJournal
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class FieldPlans:
     ----------
     stored
         Rows of earlier runs, by the id of the slice.
+    journal
+        The rows that this --overwrite has written before it was stopped; None if the rows are not kept.
 
     Attributes
     ----------
@@ -53,6 +57,7 @@ class FieldPlans:
     config: JobConfig
     key: Key
     stored: dict[str, StoredRow]
+    journal: RowJournal | None = None
     todo: list[FieldTask] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failures: list[SliceFailure] = field(default_factory=list)
@@ -66,7 +71,7 @@ class FieldPlans:
         for each in patch.plan.unusable:
             failed_at = timestamp(timespec="seconds")
             self.failures += [
-                SliceFailure(slice_id, each.scenes, each.error.asset, str(each.error), failed_at)
+                replace(failure_of(each), slice=slice_id, time=failed_at)
                 for slice_id in slice_ids(patch.fields.ids, patch.label(each))
             ]
         for time_slice in patch.plan.slices:
@@ -76,14 +81,15 @@ class FieldPlans:
         todo: dict[int, frozenset[str]] = {}
         found = {*scene_ids(time_slice), *(dropped.scene for dropped in time_slice.dropped)}
         lattice = lattice_part(str(patch.geobox.crs), self.config.cube)
-        if not self.stored or self.config.job.overwrite:
+        journal = self.journal if self.config.job.overwrite else None
+        if not self.stored or (self.config.job.overwrite and (journal is None or journal.is_empty)):
             self.todo.append(patch.task(time_slice, np.arange(len(patch.fields)), lattice, self.key.id))
             return
         ids = slice_ids(patch.fields.ids, patch.label(time_slice))
         recipes = Recipe.of_fields(patch.digests.tolist(), time_slice, lattice, self.key.id)
         for position, (slice_id, recipe) in enumerate(zip(ids, recipes, strict=True)):
             row = self.stored.get(slice_id)
-            if row is None:
+            if row is None or (journal and not journal.has(slice_id)):
                 todo[position] = frozenset()
             elif row.has(recipe, self.key):
                 self.skipped.append(slice_id)
@@ -185,7 +191,7 @@ def _plans(
     """
     lons = fields.centres_lonlat[:, 0]
     ends = dict.fromkeys((int(lons.argmin()), int(lons.argmax())))
-    one, *other = (_plan(fields.aoi(position), crs, scenes, planner, config) for position in ends)
+    one, *other = (_plan(fields.box(position), crs, scenes, planner, config) for position in ends)
     if len(fields) == 1 or all(_days(one) == _days(each) for each in other):
         yield fields, one
         return

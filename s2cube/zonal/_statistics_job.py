@@ -10,6 +10,7 @@ from s2cube.errors import ConfigError
 from s2cube.fields.fields import Fields
 from s2cube.fields.patches import FieldTask
 from s2cube.jobs.job import Job
+from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import UnusableSlice
 from s2cube.sentinel2 import class_band_of
 from s2cube.storage.failures import SliceFailure
@@ -104,4 +105,5 @@ def key_of(config: JobConfig) -> Key:
     """Return what the rows of a job have in common. The settings are those on which the scenes of a row depend."""
     search = config.search
     settings = f"{search.collection} {search.max_cloud_percent:g} {search.max_items} {config.cube.group_by}"
-    return Key(value_columns(config), settings)
+    files = sorted({*bands_read(config.cube), *layers_read(config.cube)})
+    return Key(value_columns(config), settings, tuple(files))

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,6 +17,7 @@ from s2cube.jobs.pipeline import Watch, computer
 from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
 from s2cube.jobs.slice_policy import SlicePolicy
+from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.plan import Planner
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, open_catalogue
@@ -29,6 +31,7 @@ from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table, squares_of
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
+from s2cube.zonal._overwrite import RowJournal
 from s2cube.zonal._plans import FieldPlans, plan_fields, scenes_of
 from s2cube.zonal._source import Source
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
@@ -50,10 +53,10 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease, FieldSpool() as spool:
-        areas = AreasSpool(spool.folder)
-        plans = StatisticsPlans.of(config, lease.output, Source(spool, areas))
-        return write_rows(plans, areas, lease, watch)
+    with held(Output.at(config.job.out)) as lease, planned_rows(config, lease.output) as (plans, areas):
+        summary = write_rows(plans, areas, lease, watch)
+    write_report_if_wanted(config, lease.output)
+    return summary
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,20 @@ class StatisticsPlans:
     catalogue: Catalogue
     scenes: list[SceneFacts]
     planner: Planner
+    journal: RowJournal
 
     @classmethod
-    def of(cls, config: JobConfig, output: Output, source: Source) -> "StatisticsPlans":
+    def of(
+        cls, config: JobConfig, output: Output, source: Source, catalogue: Catalogue | None = None
+    ) -> "StatisticsPlans":
         """Read the areas of a job, and find their scenes.
 
         Parameters
         ----------
         source
             Receives the areas.
+        catalogue
+            The catalogue, if it is open already.
 
         Raises
         ------
@@ -84,12 +92,12 @@ class StatisticsPlans:
             If the catalogue does not return its scenes.
         """
         config = for_statistics(config)
-        catalogue = open_catalogue(config.search, config.read.timeout_s)
+        catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
         within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
         source.read(config, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
-        return cls(config, output, source, catalogue, scenes, Planner(config.cube))
+        return cls(config, output, source, catalogue, scenes, Planner(config.cube), RowJournal.of(output, config))
 
     def jobs(self) -> Iterator[StatisticsJob]:
         """Decide which rows will be computed. No pixel is read."""
@@ -98,7 +106,7 @@ class StatisticsPlans:
 
     def _job(self, fields: Sequence[Fields]) -> StatisticsJob:
         squares = {name for each in fields for name in squares_of(each.bounds_lonlat)}
-        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares))
+        plans = FieldPlans(self.config, key_of(self.config), Table(self.output).stored(squares), self.journal)
         for group in fields:
             for patch in plan_fields(group, self.scenes, self.planner, self.config):
                 plans.add(patch)
@@ -108,6 +116,22 @@ class StatisticsPlans:
             self.config, self.output, (), todo, tuple(plans.skipped),
             key=plans.key, failures=tuple(plans.failures), fields=tuple(fields), without_scenes=plans.without_scenes,
         )  # fmt: skip
+
+
+@contextmanager
+def planned_rows(
+    config: JobConfig, output: Output, catalogue: Catalogue | None = None
+) -> Iterator[tuple[StatisticsPlans, AreasSpool]]:
+    """Read the areas of a job into a temporary file, and find their scenes; yield the plans and the areas.
+
+    Parameters
+    ----------
+    catalogue
+        The catalogue, if it is open already.
+    """
+    with FieldSpool() as spool:
+        areas = AreasSpool(spool.folder)
+        yield StatisticsPlans.of(config, output, Source(spool, areas), catalogue), areas
 
 
 @dataclass
@@ -120,6 +144,8 @@ class Total:
     failures: list[SliceFailure] = field(default_factory=list)
     without_scenes: int = 0
     traffic: Traffic = field(default_factory=Traffic)
+    is_open: bool = False
+    """Whether rows have failed that the next run tries again."""
 
     def summary(self) -> TableSummary:
         """Return the same in the form for people and scripts."""
@@ -151,7 +177,7 @@ def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: W
     lease.progress = Progress(total=len(unusable), failed=len(unusable), unit="rows")
     write_spooled(output, areas)
     for job in plans.jobs():
-        writer = TableWriter(Table(output), job.key, job.squares)
+        writer = TableWriter(Table(output), job.key, job.squares, plans.journal.add)
         with writer.flushed():
             write_part(job, lease, writer, total, watch)
         total.rows += writer.rows
@@ -159,6 +185,8 @@ def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: W
         total.skipped += job.skipped
         total.without_scenes += job.without_scenes
     begin(lease)
+    if not total.is_open:
+        plans.journal.end()
     if total.without_scenes and (total.rows or total.skipped or total.failures):
         log.info("areas that no scene meets, and that have no row: %d", total.without_scenes)
     if plans.config.table.format == "csv" or (total.rows and has_csv(output)):
@@ -189,6 +217,7 @@ def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Tot
         writer.add(result.rows)
         log_failures(result.all_failures)
         total.failures += result.all_failures
+        total.is_open |= bool(result.all_failures)
         total.traffic += result.traffic
         if watch:
             watch.advance(result)

@@ -23,6 +23,7 @@ from s2cube.tables.csv_file import has_csv, write_csv
 from s2cube.tables.table import Table
 from s2cube.tables.writer import TableWriter
 from s2cube.workers.results import SliceResult
+from s2cube.zonal._overwrite import RowJournal
 from s2cube.zonal._plans import FieldPlans
 from s2cube.zonal._source import reserved_columns
 from s2cube.zonal._statistics_job import StatisticsJob, for_statistics, key_of
@@ -39,10 +40,13 @@ class Origin:
         Whether the file that the settings name has the areas: its columns are kept beside the table.
     catalogue
         Returns the catalogue, or no item if it is not known here.
+    has_areas
+        Whether the process that submitted the job has written the areas, see `save_areas`.
     """
 
     has_file: bool
     catalogue: Callable[[], Catalogue]
+    has_areas: bool = False
 
 
 def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) -> Summary:
@@ -53,8 +57,9 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
     """
     output, plans = lease.output, BothPlans.of(job)
     config, whole = plans.whole.config, plans.whole
-    write_areas(output, _areas(job, whole, origin.has_file))
-    writer = TableWriter(Table(output), whole.key, whole.squares)
+    if not origin.has_areas:
+        save_areas(job, origin.has_file)
+    writer = TableWriter(Table(output), whole.key, whole.squares, plans.journal.add)
     with writer.flushed():
         summary = run_job(plans.job, lease, watch, _Rows(writer))
     total = Total()
@@ -63,6 +68,8 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
     rest = replace(plans.rest(failed, origin.catalogue), skipped=())
     with writer.flushed():
         write_part(rest, lease, writer, total, watch)
+    if not failed and not total.is_open:
+        plans.journal.end()
     if config.table.format == "csv" or (writer.rows and has_csv(output)):
         write_csv(Table(output))
     traffic = Traffic(summary.requests, summary.bytes) + total.traffic
@@ -73,6 +80,25 @@ def compute_both(job: Job, lease: Lease, watch: Watch | None, origin: Origin) ->
         requests=traffic.requests,
         bytes=traffic.bytes,
     )
+
+
+def save_areas(job: Job, has_file: bool) -> None:
+    """Write the areas of a planned job beside the table. This process must have the lease of the output.
+
+    Parameters
+    ----------
+    has_file
+        See `Origin`.
+
+    Raises
+    ------
+    ConfigError
+        If a band has classes.
+    AOIError
+        If a column of the file has the name of a column of the table.
+    """
+    for_statistics(job.config)
+    write_areas(job.output, _areas(job, has_file))
 
 
 @dataclass(frozen=True)
@@ -87,11 +113,14 @@ class BothPlans:
         The fields, without tasks.
     patches
         The patch of each area, by its id.
+    journal
+        The rows that this --overwrite has written.
     """
 
     job: Job
     whole: StatisticsJob
     patches: dict[str, Patch]
+    journal: RowJournal
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -107,7 +136,7 @@ class BothPlans:
         patches = {plan.aoi.id: patch_of(plan) for plan in job.plans}
         todo = tuple(with_statistics(task, patches[task.aoi.id], _lattice(task, job), key.id) for task in job.todo)
         whole = StatisticsJob(config, job.output, (), (), (), key=key, fields=fields)
-        return cls(replace(job, todo=todo), whole, patches)
+        return cls(replace(job, todo=todo), whole, patches, RowJournal.of(job.output, config))
 
     def rest(self, without: Collection[str], catalogue: Callable[[], Catalogue]) -> StatisticsJob:
         """Return the rows that the table does not have.
@@ -119,10 +148,8 @@ class BothPlans:
         catalogue
             See `Origin`.
         """
-        config = self.whole.config
-        kept = config.model_copy(update={"job": config.job.model_copy(update={"overwrite": False})})
         stored = Table(self.job.output).stored({*self.whole.squares.values()})
-        plans = FieldPlans(kept, self.whole.key, stored)
+        plans = FieldPlans(self.whole.config, self.whole.key, stored, self.journal)
         for plan in self.job.plans:
             slices = tuple(each for each in plan.slices if each.id not in without)
             plans.add(replace(self.patches[plan.aoi.id], plan=replace(plan, slices=slices, unusable=())))
@@ -148,7 +175,7 @@ def _lattice(task: Task, job: Job) -> str:
     return lattice_part(str(task.geobox.crs), job.config.cube)
 
 
-def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
+def _areas(job: Job, has_file: bool) -> Iterator[tuple[Fields, pa.Table]]:
     """Yield the areas of a job with the other columns of their file."""
     if has_file:
         of_job = job.config.job
@@ -156,4 +183,4 @@ def _areas(job: Job, whole: StatisticsJob, has_file: bool) -> Iterator[tuple[Fie
             check_columns(batch.attributes.column_names, reserved_columns(job.config), str(of_job.aoi))
             yield batch.fields, batch.attributes
     else:
-        yield from ((each, pa.table({})) for each in whole.fields)
+        yield from ((each, pa.table({})) for each in Fields.groups(plan.aoi for plan in job.plans))

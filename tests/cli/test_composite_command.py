@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from s2cube.demo.archive import Archive
+from s2cube.fetch import session
 from support.runs import CommandLine, EditItems
 
 
@@ -75,3 +76,30 @@ def test_bad_input(
 def test_commands_take_only_their_settings(s2cube_command: CommandLine) -> None:
     assert s2cube_command("run", "--period", "month").status == 2
     assert s2cube_command("composite", "--statistics", "mean").status == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--method", "best"], ["--period", "P20D", "--datetime", "2022"]])
+def test_plan_foresees_requests_and_bytes(
+    s2cube_command: CommandLine, archive: Archive, corner: Path, tmp_path: Path, flags: list[str], new_session: None
+) -> None:
+    job = words(archive, corner, tmp_path / "out")
+    foreseen = s2cube_command("plan", *job[1:], "--products", "composites", "--headers", *flags)
+    assert foreseen.status == 0, foreseen.err
+    session.reset()  # a run in another process would not have the headers
+    done = s2cube_command(*job, *flags)
+    assert sorted(foreseen.json["todo"]) == [Path(each).stem for each in done.json["written"]]
+    assert (foreseen.json["requests"], foreseen.json["bytes"]) == (done.json["requests"], done.json["bytes"])
+    assert foreseen.json["requests"] > 0
+
+
+def test_plan_of_composites_that_are_there(s2cube_command: CommandLine, archive: Archive, corner: Path) -> None:
+    job = words(archive, corner, Path("out"))
+    assert s2cube_command(*job).status == 0
+    foreseen = s2cube_command("plan", *job[1:], "--products", "composites")
+    assert (foreseen.json["todo"], foreseen.json["requests"]) == ([], 0)
+
+
+def test_composites_are_planned_alone(s2cube_command: CommandLine) -> None:
+    refused = s2cube_command("plan", "--products", "images,composites")
+    assert refused.status == 2
+    assert "planned alone" in refused.err

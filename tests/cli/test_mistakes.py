@@ -15,22 +15,26 @@ ALL = {f"--{key.replace('_', '-')}" for _, key, _ in settings()}
 OF_SEARCH = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "search"}
 OF_COMPOSITES = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "composite"}
 OF_TABLE = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "table"}
+OF_SYNC = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "sync"}
 OF_OUTPUT = {f"--{key.replace('_', '-')}" for section, key, _ in settings() if section == "output"}
 TAKEN = {
-    "run": ALL - OF_COMPOSITES,
-    "plan": ALL - OF_COMPOSITES,
-    "submit": ALL - OF_COMPOSITES,
-    "stats": ALL - OF_COMPOSITES - OF_OUTPUT - {"--max-aoi-cloud"},
-    "composite": ALL - OF_TABLE - {"--max-aoi-cloud", "--group-by"},
+    "run": ALL - OF_COMPOSITES - OF_SYNC,
+    "plan": (ALL - OF_SYNC) | {"--products"},
+    "submit": ALL - OF_COMPOSITES - OF_SYNC,
+    "sync": ALL,
+    "stats": ALL - OF_COMPOSITES - OF_SYNC - OF_OUTPUT - {"--max-aoi-cloud"},
+    "composite": ALL - OF_TABLE - OF_SYNC - {"--max-aoi-cloud", "--group-by"},
     "search": OF_SEARCH | {"--timeout"} | {flag for flag in ALL if flag.startswith("--aoi")},
     "status": {"--out"},
     "verify": {"--out"},
+    "report": {"--out"},
     "indices": set(),
     "demo": {"--out"},
 }
 PLACEHOLDERS = {
-    "ADDRESS", "CLASSES", "DATES", "DIR", "EPSG:N", "FILE", "ID", "INDEX", "JSON", "LAYER", "LAYERS", "METRES", "N",
-    "NAME", "NAMES", "PERCENT", "PERIOD", "PREFIX=ADDRESS", "PROPERTY", "SECONDS", "URL",
+    "ADDRESS", "CLASSES", "COMMAND", "DATES", "DIR", "DURATION", "EPSG:N", "FILE", "ID", "INDEX", "JSON",
+    "LAYER", "LAYERS", "METRES", "N", "NAME", "NAMES", "PERCENT", "PERIOD", "PREFIX=ADDRESS",
+    "PRODUCTS", "PROPERTY", "SECONDS", "TIME", "URL",
 }  # fmt: skip
 
 
@@ -77,13 +81,14 @@ def test_examples_are_right(line: str) -> None:
 
 
 FLAGS = {
-    "search --bands red": "--bands: is not a flag of search, but of run, plan, stats, composite and submit. See",
-    "verify --workers 2": "--workers: is not a flag of verify, but of run, plan, stats, composite and submit",
+    "search --bands red": "--bands: is not a flag of search, but of run, plan, stats, composite, sync and submit. See",
+    "verify --workers 2": "--workers: is not a flag of verify, but of run, plan, stats, composite, sync and submit",
     "run --save x.json": "--save: is not a flag of run, but of search",
     "run --max-clod 3": "--max-clod: is not a flag of run. Did you mean --max-cloud?",
     "run --AOI x": "--AOI: is not a flag of run. Did you mean --aoi?",
     "run --no-aoi": "--no-aoi: is not a flag of run. Did you mean --aoi?",
-    "search --bnds red": "--bnds: is not a flag of search. There is --bands of run, plan, stats, composite and submit",
+    "search --bnds red": "--bnds: is not a flag of search. There is --bands of run, plan, stats, "
+    "composite, sync and submit",
     "run --zzz 3": "--zzz: is not a flag of run. See s2cube run --help",
     "run -x": "-x: is not a flag of run. See s2cube run --help",
     "run --bands red nir": "--bands: takes one value, and nir is another. Write --bands red,nir",
@@ -101,7 +106,7 @@ FLAGS = {
     "run --verbose=x": "--verbose: takes no value. Write --verbose or -v",
     "run --stac a --stac b": "--stac: is given more than once. Give it once",
     "run --bands red --bands nir": "--bands: is given more than once. Write --bands A,B",
-    "runn": "runn: is not a command. Did you mean run? Commands: run, plan, stats, composite, search",
+    "runn": "runn: is not a command. Did you mean run? Commands: run, plan, stats, composite, sync, search",
     "--json run": "--json: is before the command. Write the command first, such as s2cube run --json",
 }
 VALUES = {

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -18,7 +21,7 @@ from s2cube.workers.results import SliceResult
 from s2cube.zonal import tabulate
 from s2cube.zonal._statistics_job import StatisticsJob
 from support.runs import CommandLine, EditItems
-from support.tables import Stats, rows_of, stats_of, write_fields
+from support.tables import Stats, files_of, rows_of, stats_of, write_fields
 
 DAYS = [f"{each.time:%Y%m%d}" for each in PASSES]
 
@@ -208,19 +211,26 @@ class TestStatus:
         assert "nothing.json" in second
 
 
-@pytest.fixture
-def stopped() -> Iterator[pytest.MonkeyPatch]:
-    """Stop runs, as by Ctrl-C, after the rows of two days; `undo` lets them go on."""
+@contextmanager
+def stopped_after(days: int) -> Iterator[pytest.MonkeyPatch]:
+    """Stop runs, as by Ctrl-C, after the rows of some days."""
     compute = tabulate._compute
 
     def some(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
         for number, result in enumerate(compute(job, lease)):
-            if number == 2:
+            if number == days:
                 raise KeyboardInterrupt
             yield result
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabulate, "_compute", some)
+        yield patch
+
+
+@pytest.fixture
+def stopped() -> Iterator[pytest.MonkeyPatch]:
+    """Stop runs after the rows of two days; `undo` lets them go on."""
+    with stopped_after(2) as patch:
         yield patch
 
 
@@ -239,8 +249,55 @@ class TestStopped:
         assert (rest.json["rows"], len(rest.json["skipped"])) == (36, 18)
         assert len(rows_of("out")) == 54
 
-    def test_says_what_overwrite_does(self, stats: Stats, stopped: pytest.MonkeyPatch) -> None:
-        assert "the same command computes all rows again; without --overwrite it" in stats("--overwrite").err
+    def test_overwrite_goes_on_and_mixes_nothing(self, stats: Stats, stopped: pytest.MonkeyPatch) -> None:
+        """All values are replaced by -1 before, so that they show which rows are written again."""
+        stopped.undo()
+        assert stats().status == 0
+        whole, journal = files_of("out"), Path("out/.s2cube/overwrite-rows")
+        for path in Path("out/statistics").iterdir():
+            rows = pq.read_table(path)
+            old = pa.array([-1] * rows.num_rows, pa.float32())
+            pq.write_table(rows.set_column(rows.column_names.index("red_mean"), rows.field("red_mean"), old), path)
+        with stopped_after(2):
+            first = stats("--overwrite")
+        assert first.status == 130
+        said = "written rows remain, and the same command recomputes the others; a run without --overwrite leaves the"
+        assert said in first.err
+        assert (len(pq.read_table(journal)), old_rows()) == (18, 36)
+
+        plain = stats()
+        assert (plain.status, plain.json["rows"]) == (0, 0)
+        (line,) = [line for line in plain.err.splitlines() if "--overwrite that" in line]
+        assert line.startswith("warning: ")
+        end = "is not finished: 18 rows are written; the others are unchanged (--overwrite recomputes them)"
+        assert line.endswith(end)
+        planned = stats("--overwrite", "--products", "statistics", command="plan").json
+        assert (planned["rows"], planned["rows_skipped"]) == (36, 18)
+        planned = stats("--overwrite", "--products", "statistics", "--mask", "none", command="plan")
+        assert (planned.json["rows"], "--overwrite that" in planned.err) == (54, False)
+
+        with stopped_after(1):
+            assert stats("--overwrite").status == 130
+        assert (len(pq.read_table(journal)), old_rows()) == (27, 27)
+        last = stats("--overwrite")
+        assert (last.status, last.json["rows"], len(last.json["skipped"])) == (0, 27, 27)
+        assert "27 rows are written; this run computes the others (delete " in last.err
+        assert not journal.exists()
+        assert files_of("out") == whole
+        assert stats("--overwrite").json["rows"] == 54
+
+    def test_a_journal_that_cannot_be_read(self, stats: Stats, stopped: pytest.MonkeyPatch) -> None:
+        assert stats("--overwrite").status == 130
+        stopped.undo()
+        Path("out/.s2cube/overwrite-rows").write_bytes(b"x")
+        again = stats("--overwrite")
+        assert "overwrite-rows cannot be read: the progress of the stopped --overwrite is unknown" in again.err
+        assert (again.status, again.json["rows"]) == (0, 54)
+        assert not Path("out/.s2cube/overwrite-rows").exists()
+
+
+def old_rows() -> int:
+    return int((rows_of("out")["red_mean"] == -1).sum())
 
 
 def test_two_at_once(stats: Stats) -> None:

@@ -7,7 +7,9 @@ from odc.geo.crs import CRS
 from odc.geo.geom import Geometry
 
 from s2cube.area.aoi import AOI
+from s2cube.area.grid import utm_or_ups
 from s2cube.area.outline import in_crs
+from s2cube.fields.division import crs_of_fields
 from s2cube.fields.fields import Fields
 
 SHAPES = {
@@ -48,3 +50,23 @@ def test_projected_fields_keep_their_crs() -> None:
     assert fields.crs == "EPSG:32633"
     assert fields.shapes_in(CRS("EPSG:32633"))[0] is aoi.geometry.geom
     assert fields.aoi(0).geometry.crs == "EPSG:32633"
+
+
+@pytest.mark.parametrize(("lon", "lat"), [(11.9, 47), (12, 0), (-180, 10), (179.9, -10), (3, 84), (3, -80), (0, -90)])
+@pytest.mark.parametrize("spread", [0.01, 0.5, 20])
+def test_the_crs_of_each_field(lon: float, lat: float, spread: float) -> None:
+    """Also if the fields are on both sides of an edge of zones, or of the date line."""
+    places = np.array([lon, lat]) + np.random.default_rng(1).uniform(-spread, spread, (50, 2))
+    places[:, 0], places[:, 1] = (places[:, 0] + 180) % 360 - 180, places[:, 1].clip(-90, 90)
+    shapes = np.full(50, SHAPES["field"], object)
+    fields = Fields(np.arange(50).astype(str).astype(object), shapes, "EPSG:4326", np.zeros((50, 4)), places)
+    assert crs_of_fields(fields, "auto").tolist() == [utm_or_ups(*each) for each in places.tolist()]
+
+
+def test_a_box_has_the_solar_days_of_its_field(aois: list[AOI]) -> None:
+    fields = Fields.of_aois(aois)
+    for position, aoi in enumerate(aois):
+        box = fields.box(position)
+        assert (box.id, box.lon) == (aoi.id, pytest.approx(aoi.lon))
+        assert box.bounds_lonlat == pytest.approx(aoi.bounds_lonlat)
+        assert box.whole_lonlat.boundingbox.bbox == pytest.approx(aoi.whole_lonlat.boundingbox.bbox)

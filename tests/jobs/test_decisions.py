@@ -380,6 +380,7 @@ class TestQA:
             assert qa.nodata == QA.OUTSIDE
             colours = qa.colormap(1)
             tags = qa.tags(1)
+            values = qa.read(1)
         item = pystac.Item.from_file(str(path.with_name("farm_20220614.json")))
         assert any("classification" in uri for uri in item.stac_extensions)
         classes = item.assets["qa"].extra_fields["classification:classes"]
@@ -389,6 +390,9 @@ class TestQA:
             assert colours[each["value"]][:3] == tuple(bytes.fromhex(each["color_hint"]))
             assert tags[f"CLASS_{each['value']}"] == each["name"]
         assert [each["value"] for each in classes if each["nodata"]] == [QA.OUTSIDE]
+        assert {each["value"]: each["count"] for each in classes} == {
+            value: np.count_nonzero(values == value) for value in QA
+        }
 
 
 class TestBadItems:

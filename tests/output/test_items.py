@@ -155,6 +155,8 @@ class TestRenewal:
             del direct["properties"]["processing:software"]
             for band in direct["assets"]["data"]["bands"]:
                 band.pop("statistics", None)
+            for each in direct["assets"]["qa"]["classification:classes"]:
+                del each["count"]
             direct["stac_extensions"] = [each for each in direct["stac_extensions"] if "/processing/" not in each]
             assert new == direct
         assert read_items_table(Output.at(older)) == documents(older)

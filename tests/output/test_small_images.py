@@ -39,7 +39,7 @@ from s2cube.output._statistics import Tally
 from s2cube.output.files import write_computed, write_files
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.scenes.time_slice import Dropped
-from s2cube.sentinel2 import QA
+from s2cube.sentinel2 import QA, count_classes
 from support.images import image_by_gdal, image_to_cog, spooled
 
 UTM = Affine(30, 0, 600000, 0, -30, 4500000)
@@ -333,7 +333,7 @@ def with_pystac(source: xr.DataArray, facts: SliceFacts, found: Found, folder: P
     for key, suffix, name, kind, roles in forms:
         item.add_asset(key, pystac.Asset(f"./{facts.slice}{suffix}", name, None, kind, roles))
     item.assets["data"].extra_fields["bands"] = data_bands(raster)
-    item.assets["qa"].extra_fields |= qa_members()
+    item.assets["qa"].extra_fields |= qa_members(found.counts.tolist())
     item.stac_extensions = extensions(item.properties, [each.extra_fields for each in item.assets.values()])
     for rel, href in (
         ("root", "../../catalog.json"),
@@ -360,7 +360,7 @@ def test_an_item_is_the_one_that_pystac_makes(what: str, tmp_path: Path) -> None
     tally = Tally(len(value.bands))
     tally.add(value.values, ~value.packing.holes(value.values), 0, 0, 0)
     inside = value.reasons.size if facts.name else np.count_nonzero(value.reasons != QA.OUTSIDE)
-    found = Found(np.zeros(6), (), tally.statistics(int(inside)))
+    found = Found(count_classes(value.reasons), (), tally.statistics(int(inside)))
     item = with_pystac(image, facts, found, tmp_path)
     plain = json.loads(json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False)))
     assert written == plain

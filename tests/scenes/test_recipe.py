@@ -78,6 +78,22 @@ def test_of_a_scene(archive_items: list[dict[str, Any]], archive: Archive, chang
     assert (_recipe(before, aoi) != _recipe(after, aoi)) == again
 
 
+def test_a_file_that_is_replaced_under_its_address_is_known_by_its_size_else_by_the_time_of_the_item(
+    archive_items: list[dict[str, Any]], archive: Archive
+) -> None:
+    aoi = s2cube.read_aoi(archive.aoi)
+
+    def found(size: int | None, updated: str) -> str:
+        item = copy.deepcopy(archive_items[0])
+        item["properties"] |= {"s2:generation_time": "2022-01-01T00:00:00Z", "updated": updated}
+        for asset in item["assets"].values():
+            asset |= {"href": "https://host/a.tif", "file:size": size}
+        return _recipe(item, aoi)
+
+    assert found(1, "2022") == found(1, "2023")
+    assert len({found(1, "2022"), found(2, "2022"), found(None, "2022"), found(None, "2023")}) == 4
+
+
 def _recipe(item: dict[str, Any], aoi: AOI) -> str:
     (one,) = make_plan([pystac.Item.from_dict(item, migrate=False)], aoi, CubeSection(bands=("blue",))).slices
     return one.recipe
@@ -107,13 +123,17 @@ def test_is_the_digest_of_all_that_it_names(archive: Archive) -> None:
         plan = planner.plan(map(SceneFacts, items), aoi)
         for each in plan.slices:
             of_scenes = [
-                [scene.id, processed(scene), offset_dn(scene), [scene.assets[key].href for key in ("blue", "scl")]]
+                [scene.id, processed(scene), offset_dn(scene), [_version(scene.assets[key]) for key in ("blue", "scl")]]
                 for scene in sorted(each.scenes, key=lambda scene: (scene.datetime, scene.id))
             ]
             grid = [str(plan.geobox.crs), plan.geobox.affine[:6], plan.geobox.shape]
             content = json.dumps([DATA_VERSION, aoi.ground, *grid, settings, of_scenes], default=str)
             assert each.recipe == hashlib.sha256(content.encode()).hexdigest()[:16]
     assert len(plan.slices) == len(PASSES)
+
+
+def _version(asset: pystac.Asset) -> str:
+    return f"{asset.href} {asset.extra_fields['file:size']}"
 
 
 def test_a_reprocessed_scene_and_a_late_granule_redo_exactly_their_slices(

@@ -7,6 +7,7 @@ from typing import Any
 import geopandas
 import pandas as pd
 import pyarrow.parquet as pq
+import rasterio
 import shapely
 
 from s2cube.demo.archive import Archive
@@ -51,3 +52,19 @@ def files_of(out: Path | str) -> dict[str, bytes]:
     """Read the files of the table, and those of the areas."""
     found = [path for path in Path(out).rglob("*.*") if path.is_file() and ".s2cube" not in path.parts]
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
+def with_damaged_tile(path: Path, copy: Path, x: float, y: float) -> tuple[float, float, float, float]:
+    """Copy a file with a tile that cannot be decoded; return the bounds of the tile."""
+    content = bytearray(path.read_bytes())
+    with rasterio.open(path) as file:
+        row, column = file.index(x, y)
+        height, width = file.block_shapes[0]
+        row, column = row // height, column // width
+        tags = [file.get_tag_item(f"BLOCK_{key}_{column}_{row}", "TIFF", bidx=1) for key in ("OFFSET", "SIZE")]
+        left, top = file.transform @ (column * width, row * height)
+        right, bottom = file.transform @ ((column + 1) * width, (row + 1) * height)
+    offset, size = map(int, tags)
+    content[offset : offset + size] = bytes(size)
+    copy.write_bytes(content)
+    return left, bottom, right, top

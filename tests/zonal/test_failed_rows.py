@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import rasterio
 import shapely
 from obstore.store import S3Store
 
@@ -29,7 +28,7 @@ from s2cube.zonal._statistics_job import StatisticsJob
 from support.buckets import names
 from support.runs import CommandLine, EditItems, Outcome
 from support.servers import Faulty, answer, faulty
-from support.tables import Stats, files_of, rows_of, stats_of, write_fields
+from support.tables import Stats, files_of, rows_of, stats_of, with_damaged_tile, write_fields
 
 DAY = "20220614"
 TILE_EDGE_M = 564_580
@@ -39,22 +38,6 @@ TILE_EDGE_M = 564_580
 @pytest.fixture
 def stats(s2cube_command: CommandLine, archive: Archive, tmp_path: Path) -> Stats:
     return stats_of(s2cube_command, archive, tmp_path, "red,nir")
-
-
-def with_damaged_tile(path: Path, copy: Path, x: float, y: float) -> tuple[float, float, float, float]:
-    """Copy a file with a tile that cannot be decoded; return the bounds of the tile."""
-    content = bytearray(path.read_bytes())
-    with rasterio.open(path) as file:
-        row, column = file.index(x, y)
-        height, width = file.block_shapes[0]
-        row, column = row // height, column // width
-        tags = [file.get_tag_item(f"BLOCK_{key}_{column}_{row}", "TIFF", bidx=1) for key in ("OFFSET", "SIZE")]
-        left, top = file.transform @ (column * width, row * height)
-        right, bottom = file.transform @ ((column + 1) * width, (row + 1) * height)
-    offset, size = map(int, tags)
-    content[offset : offset + size] = bytes(size)
-    copy.write_bytes(content)
-    return left, bottom, right, top
 
 
 class TestDamagedTile:
@@ -152,7 +135,7 @@ class TestTableInTheWay:
         done = stats("--bands", "red", *more)
         assert done.status == 2, done.err
         assert f"statistics/{path.name}: is not a table of s2cube" in done.err
-        assert "Remove the file: the next run computes its rows again" in done.err
+        assert "Remove the file, or use verify --repair: the next run computes its rows again" in done.err
         assert files_of("out") == before
         path.unlink()
         healed = stats()

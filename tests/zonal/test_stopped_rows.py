@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,17 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pandas as pd
 import pytest
 
-from s2cube.demo.archive import Archive
-from support.clusters import dask_cluster, until
+from s2cube.demo.archive import PASSES, Archive
+from support.clusters import PATIENCE_S, dask_cluster, until
 from support.runs import CommandLine
-from support.servers import Faulty, faulty
+from support.servers import Asked, Faulty, faulty
 from support.tables import files_of, rows_of, write_fields
 
-FLUSHED_S = "import s2cube.tables.writer; s2cube.tables.writer._MOST_S = 0; "
-"""Rows are written as soon as they are there, so that a part of them is written when a run is killed."""
+DAY_BY_DAY = (
+    "import s2cube.tables.writer, s2cube.workers.batches; "
+    "s2cube.tables.writer._MOST_S = 0; s2cube.workers.batches._LEAST_CELLS = 0; "
+)
+"""Each day is a batch, and rows are written as soon as they are there, so that a part of them is written when a run is
+killed."""
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def words_of(command: str, slow: Faulty, out: str) -> list[str]:
 
 
 def started(words: list[str]) -> subprocess.Popen[bytes]:
-    code = FLUSHED_S + "from s2cube.cli.commands import main; main()"
+    code = DAY_BY_DAY + "from s2cube.cli.commands import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -79,10 +85,21 @@ def test_killed_at_random_moments(s2cube_command: CommandLine, slow: Faulty, com
 
 @pytest.mark.parametrize("command", ["stats", "run"])
 def test_killed_after_the_first_rows(s2cube_command: CommandLine, slow: Faulty, command: str) -> None:
-    slow.fault = lambda *_: time.sleep(0.2)  # type: ignore[func-returns-value]
+    is_killed = threading.Event()
+    last_day = f"{max(each.time for each in PASSES):%Y%m%d}"
+
+    def hold_the_last_day(asked: Asked, _: bytes) -> None:
+        """Send no pixel of one day until the run is killed, so that its rows cannot be there."""
+        if last_day in asked.path and asked.path.endswith(".tif"):
+            is_killed.wait(PATIENCE_S)
+
+    slow.fault = hold_the_last_day  # type: ignore[assignment]
     run = started(words_of(command, slow, "out"))
-    until(lambda: any(Path("out/statistics").glob("*.parquet")), "rows")
-    killed(run)
+    try:
+        until(lambda: any(Path("out/statistics").glob("*.parquet")), "rows")
+    finally:
+        killed(run)
+        is_killed.set()
     left = len(rows_of("out"))
     assert 0 < left < 54
     asked = s2cube_command("status", "out", "--json")
@@ -128,10 +145,13 @@ def has_read(server: Faulty, count: int) -> bool:
 def test_submitted(s2cube_command: CommandLine, slow: Faulty, scheduler: str) -> None:
     slow.fault = lambda *_: None
     words = words_of("submit", slow, "out")
+    write_fields(Path("fields.parquet"), crop=[f"crop {number}" for number in range(9)])
     done = s2cube_command(*words, "--scheduler", scheduler)
     assert done.status == 0, done.err
     until(lambda: s2cube_command("status", "out", "--json").json["state"] == "done", "the run")
     assert len(rows_of("out")) == 54
     assert len(list(Path("out").glob("f*/*/*.json"))) == 54
+    areas = geopandas.read_parquet("out/areas.parquet").set_index("aoi")
+    assert areas["crop"].to_dict() == {f"f{number}": f"crop {number}" for number in range(9)}
     asked = s2cube_command("status", "out", "--json").json
     assert asked["progress"]["written"] == asked["progress"]["total"] == 54

@@ -140,6 +140,33 @@ class TestLaterRun:
         again = run(**settings)
         assert (again.rows, again.requests) == (0, 0)
 
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"bands": "swir16,red"}, {"bands": "red"}, {"bands": "nir", "statistics": "p10"},
+            {"bands": "none", "indices": "NDVI"}, {"statistics": "p10,mean"},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_what_the_table_has_is_not_computed(self, run: Tabulate, settings: dict[str, Any]) -> None:
+        """Whatever the order of bands and statistics: the rows keep their columns."""
+        run(bands="red,nir,swir16", indices="NDVI")
+        before = table()
+        summary = run(**{"bands": "red,nir,swir16"} | settings)
+        assert (summary.rows, summary.requests, len(summary.skipped)) == (0, 0, len(before))
+        pd.testing.assert_frame_equal(table(), before)
+
+    def test_a_file_of_one_band_is_replaced(self, run: Tabulate, items: list[pystac.Item]) -> None:
+        """Only commands that read it compute rows again; and then values of the other bands remain."""
+        run(bands="red,swir16")
+        scenes = [item.clone() for item in items]
+        scenes[0].assets["swir16"].extra_fields["file:checksum"] = "1220" + "0" * 64
+        assert run(bands="red", scenes=scenes).rows == 0
+        is_touched = table()["scenes"].map(lambda each: "one" in each)
+        assert run(bands="swir16", scenes=scenes).rows == is_touched.sum() > 0
+        assert table()["red_mean"].notna().tolist() == (table()["clear_percent"] > 0).tolist()
+        assert run(bands="red,swir16", scenes=scenes).rows == 0
+
     def test_other_settings_replace(self, run: Tabulate) -> None:
         run(bands="red,swir16")
         run(dilation=60)

@@ -1,12 +1,15 @@
 """A run that writes images and statistics has the rows of `stats`, the images of `run`, and reads each tile once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 import pystac
 import pytest
 
@@ -14,7 +17,12 @@ import s2cube
 from s2cube.config.sections import JobConfig
 from s2cube.errors import AOIError
 from s2cube.fetch import session
+from s2cube.jobs import pipeline
+from s2cube.jobs.job import Job
 from s2cube.jobs.results import Summary
+from s2cube.storage.lease import Lease
+from s2cube.tables.writer import TableWriter
+from s2cube.workers.results import SliceResult
 from s2cube.zonal.tabulate import tabulate
 from support.field_scenes import CRS_OF_SCENES, FIELDS, write_areas_file, write_items
 
@@ -105,6 +113,31 @@ def test_images_that_are_there_get_rows(both: Both) -> None:
     more = both(names, statistics="median")
     assert more.rows == summary.rows
     assert table("both")["red_mean"].equals(table("rows")["red_mean"])
+
+
+def test_overwrite_that_is_killed(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images are written, and not yet their rows: the next run writes these, too."""
+    names, compute = SMALL[:2], pipeline._compute
+    both(names)
+    whole = table("both")
+    for path in Path("both/statistics").iterdir():
+        rows = pa.parquet.read_table(path)
+        old = pa.array([-1] * rows.num_rows, pa.float32())
+        pa.parquet.write_table(rows.set_column(rows.column_names.index("red_mean"), rows.field("red_mean"), old), path)
+
+    def two(job: Job, lease: Lease) -> Iterator[SliceResult]:
+        yield from islice(compute(job, lease), 2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_compute", two)
+        patch.setattr(TableWriter, "flush", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            both(names, overwrite=True)
+    assert (table("both")["red_mean"] == -1).all()
+    summary = both(names, overwrite=True)
+    assert (len(summary.skipped), len(summary.written), summary.rows) == (2, len(whole) - 2, len(whole))
+    pd.testing.assert_frame_equal(table("both"), whole)
 
 
 def test_columns_of_the_file(both: Both) -> None:

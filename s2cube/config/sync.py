@@ -62,7 +62,9 @@ class SyncSection(Section):
     """Keeping an output up to date."""
 
     lookback: _Duration = Field(
-        timedelta(days=30), description="Look for new, late and changed scenes of this time, DURATION such as 30d."
+        "30d",
+        validate_default=True,
+        description="Look for new, late and changed scenes of this time, DURATION such as 30d.",
     )
     products: Annotated[tuple[Product, ...], BeforeValidator(split_names), Field(min_length=1)] = Field(
         ("images",), description="PRODUCTS to keep up to date, comma-separated: images, statistics, composites."
@@ -79,7 +81,9 @@ class SyncSection(Section):
         None, description="COMMAND that a shell runs after a pass that changed files; its stdin is the pass as JSON."
     )
     pending_for: _Duration = Field(
-        timedelta(days=7), description="Wait this time for scenes that cannot be read yet, DURATION such as 7d."
+        "7d",
+        validate_default=True,
+        description="Wait this time for scenes that cannot be read yet, DURATION such as 7d.",
     )
     also: Annotated[tuple[str, str] | None, BeforeValidator(parse_catalogue), BeforeValidator(empty_to_none)] = Field(
         None, description="URL,COLLECTION of a second catalogue, for scenes that the first one lacks."
