@@ -341,7 +341,7 @@ class TestPlanned:
     def test_an_unknown_product(self, stats: Stats) -> None:
         done = stats("--products", "image", command="plan")
         assert done.status == 2
-        assert "--products: 'image' is unknown. Choose images or statistics" in done.err
+        assert "--products: 'image' is unknown. Choose from images, statistics, composites" in done.err
 
     def test_what_cannot_be_computed(self, stats: Stats, edited: EditItems) -> None:
         def spoil(items: list[dict[str, Any]]) -> None:
