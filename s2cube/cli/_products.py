@@ -56,28 +56,31 @@ def sync(*, flags: SyncFlags = None, config: ConfigFile = None, console: Console
     from s2cube.updates.schedule import Schedule
     from s2cube.updates.service import serve
 
+    output = Output.at(settings.job.out)
     if schedule := Schedule.of(settings.sync):
         words = ["sync", *command_line(flags, config), *console.words, "--once"]
-        return serve([sys.executable, "-m", "s2cube", *words], schedule, Output.at(settings.job.out))
-    from s2cube.updates.hook import run_hook
+        return serve([sys.executable, "-m", "s2cube", *words], schedule, output)
+    from s2cube.updates.failed_passes import failures_noted
+    from s2cube.updates.hook import after_pass
     from s2cube.updates.sync_pass import make_pass
 
-    with shown(console, settings) as bar:
+    with shown(console, settings) as bar, failures_noted(output):
         made = make_pass(settings, bar)
+    if settings.sync.on_change:
+        made = after_pass(settings.sync.on_change, made, output)
     print_notice(pass_as_text(made))
-    content, hook_status = made.line(), 0
-    if settings.sync.on_change and made.has_changes:
-        hook_status = run_hook(settings.sync.on_change, content | {"changed": made.files})
-        content["hook"] = hook_status
-    console.print_json(content)
-    return SliceError.exit_status if made.failed or hook_status else 0
+    console.print_json(made.line())
+    return SliceError.exit_status if made.failed or made.hook else 0
 
 
 def pass_as_text(made: "Pass") -> str:
     """Describe a pass of `sync` in one line."""
+    if made.error:
+        return f"it could not be made: {made.error}"
     kinds = ("new", "late", "reprocessed", "withdrawn", "pending")
     scenes = ", ".join(f"{len(getattr(made, kind))} {kind}" for kind in kinds if getattr(made, kind)) or "nothing new"
     counts = {"written": made.written, "removed": made.removed, "FAILED": made.failed}
     results = ", ".join(f"{len(ids)} {verb}" for verb, ids in counts.items() if ids) or "nothing written"
-    error = f"; the pass is not complete: {made.error}" if made.error else ""
-    return f"{made.found} scenes, of these {scenes}: {results}{error}"
+    outage = f"; a catalogue did not answer: {made.outage}" if made.outage else ""
+    hook = f"; the command of --on-change ended with status {made.hook}" if made.hook else ""
+    return f"{made.found} scenes, of these {scenes}: {results}{outage}{hook}"

@@ -5,15 +5,71 @@ import logging
 import os
 import signal
 import subprocess
+from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
+
+from s2cube.errors import S2CubeError
+from s2cube.storage.layout import SLICE_DEPTH
+from s2cube.storage.lease import held
+from s2cube.storage.output import Output
+from s2cube.updates.pass_record import Pass, replace_last_pass
 
 log = logging.getLogger(__name__)
 
-NOT_ENDED = -1
-"""Status of a command that did not end in time."""
+NOT_ENDED = 124
+"""Status of a command that did not end in time, as of the program `timeout`."""
+
+NOT_RUN = 126
+"""Status of a command that could not be run, as in shells."""
 
 _LIMIT_S = 3600
 """Maximum time (s) of a command. The next pass must not wait for it for ever."""
+
+
+def after_pass(command: str, made: Pass, output: Output) -> Pass:
+    """Run a command if a pass changed files; return the pass with the exit status of the command.
+
+    The command runs when the pass is complete and does not hold the lease. Its status is in ``sync.jsonl``, too.
+
+    Parameters
+    ----------
+    command
+        See `run_hook`. It reads the facts of the pass, and ``changed``, see `changed_files`.
+    """
+    if not made.has_changes:
+        return made
+    try:
+        changed = changed_files(made, output)
+    except S2CubeError as error:
+        log.warning("--on-change: the command did not run: %s", error)
+        status = NOT_RUN
+    else:
+        status = run_hook(command, made.line() | {"changed": changed})
+    made = replace(made, hook=status)
+    try:
+        with held(output, ends_as=None) as lease:
+            replace_last_pass(lease.output.destination, made)
+    except S2CubeError as error:
+        log.warning("--on-change: its exit status is not in sync.jsonl: %s", error)
+    return made
+
+
+def changed_files(made: Pass, output: Output) -> list[str]:
+    """Return all files of the slices and composites that a pass wrote, and other written files.
+
+    The names are relative to the output, sorted.
+
+    Raises
+    ------
+    S2CubeError
+        If the output cannot be listed.
+    """
+    names = {path.removeprefix(f"{output.destination.address}/") for path in made.files}
+    # A pass names the image of a slice. The other files lie in the same folder.
+    folders = {PurePosixPath(each).parent for each in names if len(PurePosixPath(each).parts) == SLICE_DEPTH}
+    listed = output.sizes() if folders else {}
+    return sorted(names | {each for each in listed if PurePosixPath(each).parent in folders})
 
 
 def run_hook(command: str, facts: dict[str, Any], limit_s: float = _LIMIT_S) -> int:
@@ -33,9 +89,15 @@ def run_hook(command: str, facts: dict[str, Any], limit_s: float = _LIMIT_S) -> 
     Returns
     -------
     int
-        Exit status, negative if a signal ended the command; `NOT_ENDED` if it did not end in time.
+        Exit status, negative if a signal ended the command; `NOT_ENDED` if it did not end in time; `NOT_RUN`.
     """
-    process = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    shell = ["/bin/sh", "-c", command]
+    try:
+        # The stdout of s2cube is for its JSON, so that of the command is stderr.
+        process = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=2, text=True, start_new_session=True)
+    except OSError as error:
+        log.warning("--on-change: the command did not run: %s", error.strerror)
+        return NOT_RUN
     try:
         # A command that does not read its stdin is not an error: `communicate` ignores the broken pipe.
         process.communicate(json.dumps(facts) + "\n", limit_s)

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from s2cube.storage.destination import Destination
@@ -34,6 +35,8 @@ class Pass:
         Why the pass could not be made; empty if it was made. It contains no credential.
     outage
         Why one of two catalogues did not answer; empty if both did.
+    hook
+        Exit status of the command of ``--on-change``; None if it did not run. Only then the line does not have it.
     files
         Paths or addresses of the files that were written. The line does not have them.
     """
@@ -54,6 +57,7 @@ class Pass:
     bytes: int = 0
     error: str = ""
     outage: str = ""
+    hook: int | None = None
     files: tuple[str, ...] = ()
 
     @property
@@ -63,7 +67,8 @@ class Pass:
 
     def line(self) -> dict[str, Any]:
         """Return the content of the line."""
-        return {name: value for name, value in asdict(self).items() if name != "files"}
+        absent = {"files"} if self.hook is not None else {"files", "hook"}
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
 def append_pass(destination: Destination, made: Pass) -> None:
@@ -74,7 +79,21 @@ def append_pass(destination: Destination, made: Pass) -> None:
     WriteError
         If the record cannot be written.
     """
-    destination.append(SYNC, as_utf8(json.dumps(made.line(), ensure_ascii=False) + "\n"))
+    destination.append(SYNC, _to_bytes(made))
+
+
+def replace_last_pass(destination: Destination, made: Pass) -> None:
+    """Write the last line of the record anew, if it is about the same pass. Hold the lease of the output meanwhile.
+
+    Raises
+    ------
+    WriteError
+        If the record cannot be read or written.
+    """
+    before, _, last = (destination.read(SYNC) or b"").rstrip(b"\n").rpartition(b"\n")
+    found = _parse(last)
+    if found and found.started == made.started:
+        destination.put(SYNC, (before + b"\n" if before else b"") + _to_bytes(made))
 
 
 def read_passes(destination: Destination) -> list[Pass]:
@@ -92,13 +111,19 @@ def read_passes(destination: Destination) -> list[Pass]:
     return [each for each in passes if each]
 
 
+def _to_bytes(made: Pass) -> bytes:
+    return as_utf8(json.dumps(made.line(), ensure_ascii=False) + "\n")
+
+
 def _parse(line: bytes) -> Pass | None:
     """Return the pass of a line; None if the line is incomplete after a crash, or was edited."""
     try:
         content = json.loads(line)
-        return Pass(
+        made = Pass(
             **{each.name: _value(content[each.name], each.type) for each in fields(Pass) if each.name in content}
         )
+        has_zones = all(datetime.fromisoformat(each).tzinfo for each in (made.started, made.ended))
+        return made if has_zones else None
     except (ValueError, TypeError, RecursionError):
         return None
 
@@ -107,8 +132,10 @@ def _value(value: Any, kind: Any) -> Any:
     """Check the type of a member of a line."""
     if kind is int and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
+    if kind == int | None and isinstance(value, int):
+        return value
     if kind is str and isinstance(value, str):
         return value
-    if kind not in (int, str) and isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
     raise ValueError("another type")

@@ -8,6 +8,9 @@ from s2cube.config.sync import SyncSection
 _DAYS = range(-1, 3)
 """Days around today, whose times are compared. A clock change moves a time by at most a day."""
 
+CORRECTION = timedelta(minutes=1)
+"""A clock that goes back by less was corrected: the same time of day does not come twice."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -55,7 +58,7 @@ class Schedule:
             Present time, UTC.
         """
         if self.at is not None:
-            return self._next_daily(now)
+            return self._next_daily(last if now < last < now + CORRECTION else now)
         every = self.every or timedelta(days=1)
         begin = min(last, now)
         return begin + ((now - begin) // every + 1) * every

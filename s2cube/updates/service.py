@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from s2cube.config.times import timestamp
-from s2cube.errors import OutputError, SliceError, UsageError
+from s2cube.errors import S2CubeError, SliceError, UsageError
 from s2cube.storage.layout import SYNC_SERVICE
 from s2cube.storage.output import Output
 from s2cube.storage.record import Instant
-from s2cube.updates.schedule import Schedule
+from s2cube.updates.failed_passes import note_failure
+from s2cube.updates.schedule import CORRECTION, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,18 @@ def serve(command: Sequence[str], schedule: Schedule, output: Output) -> int:
         due = schedule.after(due, due)
     try:
         while True:
-            _wait(due, output)
+            due = _wait(due, schedule, output)
+            # While the pass runs, `status` reports the pass after it.
+            _announce(schedule.after(due, datetime.now(UTC)), output)
+            began = timestamp()
             status = _make_pass(command)
             if is_first and status == UsageError.exit_status:
                 return status
             if status not in (0, SliceError.exit_status):
                 log.warning("the pass ended with status %d", status)
+            if status < 0:
+                # It could not write its line itself.
+                note_failure(output, began, f"the process of the pass was ended by {signal.Signals(-status).name}")
             is_first, due = False, schedule.after(due, datetime.now(UTC))
     finally:
         _forget(output)
@@ -90,19 +97,33 @@ def read_service(output: Output) -> Service | None:
 _SERVICE = TypeAdapter(Service)
 
 
-def _wait(due: datetime, output: Output) -> None:
-    """Sleep until a time, and write to the output that the next pass is at this time."""
-    if due <= datetime.now(UTC):
-        return
-    log.info("the next pass begins at %s", due.astimezone().isoformat(" ", "seconds"))
-    service = Service(f"{os.uname().nodename} process {os.getpid()}", timestamp(due))
+def _wait(due: datetime, schedule: Schedule, output: Output) -> datetime:
+    """Sleep until a time; return it. If someone sets the clock back meanwhile, the time is found anew."""
+    last_look = datetime.now(UTC)
+    if last_look < due:
+        log.info("the next pass begins at %s", due.astimezone().isoformat(" ", "seconds"))
+        _announce(due, output)
+    while (now := datetime.now(UTC)) < due:
+        if now + CORRECTION < last_look and (sooner := schedule.after(now, now)) < due:
+            due = sooner
+            log.info("the clock was set back: the next pass begins at %s", due.astimezone().isoformat(" ", "seconds"))
+            _announce(due, output)
+        last_look = now
+        time.sleep(min((due - now).total_seconds(), _NAP_S))
+    return due
+
+
+def _announce(due: datetime, output: Output) -> None:
+    """Write to the output when the next pass is, for `status`. A pass does not depend on it."""
     try:
         output.destination.prepare()
-        output.destination.put(SYNC_SERVICE, json.dumps(asdict(service)).encode())
-    except OutputError as error:
+        output.destination.put(SYNC_SERVICE, json.dumps(asdict(Service(_this_process(), timestamp(due)))).encode())
+    except S2CubeError as error:
         log.warning("%s", error)
-    while (left_s := (due - datetime.now(UTC)).total_seconds()) > 0:
-        time.sleep(min(left_s, _NAP_S))
+
+
+def _this_process() -> str:
+    return f"{os.uname().nodename} process {os.getpid()}"
 
 
 def _make_pass(command: Sequence[str]) -> int:
@@ -120,7 +141,9 @@ def _make_pass(command: Sequence[str]) -> int:
 
 
 def _forget(output: Output) -> None:
+    """Remove what this process has announced. Another one may make passes for the same output."""
     try:
-        output.destination.remove(SYNC_SERVICE)
-    except OutputError as error:
+        if (service := read_service(output)) and service.where == _this_process():
+            output.destination.remove(SYNC_SERVICE)
+    except S2CubeError as error:
         log.warning("%s", error)

@@ -109,6 +109,9 @@ def test_blocks_run(page: Path, s2cube_command: CommandLine) -> None:
                 load_config({}, {}, Path("block.toml"))
             case "json":
                 json.loads(block.code)
+            case "cron" | "ini" | "yaml":
+                # `tests/updates/test_sync_page.py` runs these.
+                assert name_of(page) == "docs/how-to/sync.md", where
             case language:
                 assert language == "text", f"{where}: a block of '{language}'"
 

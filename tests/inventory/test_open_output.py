@@ -380,7 +380,7 @@ class TestDamage:
             (flip, "differs from the checksum"),
             (shorten, "bytes, not"),
             (Path.unlink, "No such file"),
-            (lambda path: path.write_bytes(b""), "has 0 bytes"),
+            (lambda path: path.write_bytes(b""), "is empty"),
         ],
     )
     def test_is_never_nodata(self, out: Path, suffix: str, damage: Callable[[Path], object], said: str) -> None:

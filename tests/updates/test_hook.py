@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s2cube.updates.hook import NOT_ENDED, run_hook
+from s2cube.updates.hook import NOT_ENDED, NOT_RUN, run_hook
 
 FACTS = {"written": ["a_20240601"], "changed": ["a/a_20240601/a_20240601.tif", "b\u00e4\n"]}
 
@@ -17,6 +17,11 @@ def test_it_reads_the_pass_as_one_line(tmp_path: Path) -> None:
     seen = (tmp_path / "seen").read_text()
     assert seen.count("\n") == 1
     assert json.loads(seen) == FACTS
+
+
+def test_what_it_prints_is_not_among_the_json(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_hook("echo said", FACTS) == 0
+    assert capfd.readouterr() == ("", "said\n")
 
 
 def test_it_may_use_the_shell(tmp_path: Path) -> None:
@@ -43,6 +48,11 @@ def test_it_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pid = int((tmp_path / "pid").read_text())
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=5)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_it_is_too_long_for_the_system(caplog: pytest.LogCaptureFixture) -> None:
+    assert run_hook(f": {'x' * 3_000_000}", FACTS) == NOT_RUN
+    assert "did not run: Argument list too long" in caplog.text
 
 
 def test_the_command_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -68,6 +68,13 @@ class TestAt:
         in_zone(local, "Europe/Berlin")
         assert days("02:30", "2024-10-26T12:00", 2) == ["2024-10-27T02:30+02:00", "2024-10-28T02:30+01:00"]
 
+    def test_a_clock_that_is_corrected_during_a_pass(self, local: pytest.MonkeyPatch) -> None:
+        in_zone(local, "Europe/Berlin")
+        due = utc("2024-06-01T04:00")
+        schedule = Schedule(at=time(6))
+        assert schedule.after(due, due - timedelta(seconds=2)) == utc("2024-06-02T04:00")
+        assert schedule.after(due, due - timedelta(hours=2)) == due
+
     @pytest.mark.parametrize("zone", ZONES)
     @given(now=INSTANTS, at=st.times(timezones=st.none()).map(lambda each: each.replace(second=0, microsecond=0)))
     def test_no_day_is_left_out_or_has_two(self, zone: str, now: datetime, at: time) -> None:

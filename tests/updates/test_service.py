@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,19 +15,23 @@ import psutil
 import pytest
 
 from s2cube.storage.output import Output
+from s2cube.updates.pass_record import read_passes
 from s2cube.updates.service import Service, read_service
 from support.servers import require_server
 
 SERVE = """
+import logging
 import sys
 from datetime import timedelta
 from pathlib import Path
 from s2cube.cli.commands import _stopped_by_signals
 from s2cube.storage.output import Output
 from s2cube.updates.schedule import Schedule
+from s2cube.updates.pass_record import read_passes
 from s2cube.updates.service import serve
 
 code, every_s = sys.argv[1], float(sys.argv[2])
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 with _stopped_by_signals():
     sys.exit(serve([sys.executable, "-c", code], Schedule(every=timedelta(seconds=every_s)), Output.at(Path("out"))))
 """
@@ -50,6 +55,11 @@ def ended(process: "subprocess.Popen[bytes]", signum: signal.Signals = signal.SI
     began_s = time.monotonic()
     process.wait(30)
     return process.returncode, time.monotonic() - began_s
+
+
+def is_asleep() -> bool:
+    """Return whether a service has made a pass and waits for the next one."""
+    return "the next pass begins at" in Path("log").read_text()
 
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -103,7 +113,7 @@ def test_two_passes_never_run_at_the_same_time(start: Start) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_at_once_while_it_sleeps(start: Start, signum: signal.Signals) -> None:
     process = start(A_PASS, 3600)
-    wait_until(lambda: read_service(Output.at(Path("out"))))
+    wait_until(is_asleep)
     service = read_service(Output.at(Path("out")))
     assert service is not None
     assert str(process.pid) in service.where
@@ -133,19 +143,68 @@ def test_a_pass_receives_the_signal_once(start: Start) -> None:
     assert Path("signals").read_text() == "1"
 
 
+def test_a_pass_that_is_killed_is_noted(start: Start) -> None:
+    process = start(f"{A_PASS}; import os; os.kill(os.getpid(), 9)", 3600)
+    wait_until(is_asleep)
+    ended(process)
+    (made,) = read_passes(Output.at(Path("out")).destination)
+    assert made.error == "the process of the pass was ended by SIGKILL"
+
+
+def test_an_output_that_cannot_be_written_ends_nothing(start: Start) -> None:
+    Path("out").touch()
+    process = start(A_PASS, 0.2)
+    wait_until(lambda: len(passes()) >= 3)
+    ended(process)
+    assert "out" in Path("log").read_text()
+
+
+def test_it_leaves_what_another_service_announced(start: Start) -> None:
+    process = start(A_PASS, 3600)
+    wait_until(is_asleep)
+    other = Service("another machine process 1", "2024-06-01T00:00:00Z")
+    Path("out/.s2cube/sync").write_text(json.dumps(asdict(other)))
+    ended(process)
+    assert read_service(Output.at(Path("out"))) == other
+
+
+def next_pass() -> datetime:
+    service = read_service(Output.at(Path("out")))
+    assert service is not None
+    return datetime.fromisoformat(service.next)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> list[str]:
+    """Words before a command whose clock is that of the file `clock`."""
+    require_server(Path("/usr/bin/faketime").exists(), "faketime")
+    file = tmp_path / "clock"
+    file.write_text("+0d")
+    library = next(Path("/usr/lib").rglob("libfaketime.so.1"))
+    return ["env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={file}", "FAKETIME_NO_CACHE=1"]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("server_processes")
-def test_a_clock_that_is_set_forward(start: Start) -> None:
-    require_server(Path("/usr/bin/faketime").exists(), "faketime")
-    Path("clock").write_text("+0d")
-    library = next(Path("/usr/lib").rglob("libfaketime.so.1"))
-    environment = ["env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={Path('clock').absolute()}",
-                   "FAKETIME_NO_CACHE=1"]  # fmt: skip
-    process = start(A_PASS, 86_400, *environment)
-    wait_until(lambda: read_service(Output.at(Path("out"))))
+def test_a_clock_that_is_set_forward(start: Start, clock: list[str]) -> None:
+    process = start(A_PASS, 86_400, *clock)
+    wait_until(is_asleep)
     Path("clock").write_text("+2d")
     # The service looks at the clock at least twice a minute.
     wait_until(lambda: len(passes()) == 2, 60)
+    ended(process)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server_processes")
+def test_a_clock_that_is_set_back(start: Start, clock: list[str]) -> None:
+    Path("clock").write_text("+400d")
+    process = start(A_PASS, 86_400, *clock)
+    wait_until(is_asleep)
+    assert next_pass() - datetime.now(UTC) > timedelta(days=400)
+    Path("clock").write_text("+0d")
+    wait_until(lambda: next_pass() - datetime.now(UTC) <= timedelta(days=1), 60)
+    assert next_pass() - datetime.now(UTC) > timedelta(hours=23)
     ended(process)
 
 

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from s2cube.config.loading import load_config
+from s2cube.demo.archive import Archive
+from support.runs import CommandLine
 from support.servers import require_server
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/sync.md").read_text()
@@ -65,9 +68,11 @@ def test_cron_runs_the_line(tmp_path: Path) -> None:
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     require_server(shutil.which("systemd-analyze") is not None, "systemd")
     service, timer = tmp_path / "s2cube-sync.service", tmp_path / "s2cube-sync.timer"
+    process = tmp_path / "s2cube-service.service"
     service.write_text(block("ini").replace("WorkingDirectory=/srv/fields", f"WorkingDirectory={tmp_path}"))
     timer.write_text(block("ini", 1))
-    command = ["systemd-analyze", "verify", "--man=no", str(service), str(timer)]
+    process.write_text(block("ini", 2).replace("WorkingDirectory=/srv/fields", f"WorkingDirectory={tmp_path}"))
+    command = ["systemd-analyze", "verify", "--man=no", str(service), str(timer), str(process)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
     ours = [line for line in checked.stderr.splitlines() if "s2cube" in line]
     assert (checked.returncode, ours) == (0, [])
@@ -76,5 +81,18 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert "at six" in subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
 
 
-def test_the_python_of_the_page_is_valid() -> None:
-    compile(block("python"), "page", "exec")
+def test_the_job_of_kubernetes(s2cube_command: CommandLine, archive: Archive) -> None:
+    job = yaml.safe_load(block("yaml"))
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    program, *words = container["args"]
+    assert program == "s2cube"
+    # The flags are right: only the areas are missing.
+    here = {"s3://fields/areas.parquet": "missing.gpkg", "s3://fields/out": "out"}
+    refused = s2cube_command(*(here.get(word, word) for word in words), "--stac", archive.items)
+    assert (refused.status, "missing.gpkg: " in refused.err) == (2, True), refused.err
+    assert (job["kind"], job["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_of_the_page_is_valid(number: int) -> None:
+    compile(block("python", number), "page", "exec")
