@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     StatisticsFlags = Any
     SyncFlags = Any
 else:
-    PlanFlags = _flags(*_RUN, "composite.*")
     # The fields are generated from the models of the settings. A new setting is added only there.
     RunFlags, SearchFlags, StatisticsFlags = _flags(*_RUN), _flags(*_SEARCH), _flags(*_STATISTICS)
     CompositeFlags, SyncFlags, PlanFlags = _flags(*_COMPOSITES), _flags(*_SYNC), _flags(*_RUN, "composite.*")

@@ -71,7 +71,7 @@ def _products(text: str) -> set[str]:
         if name not in known:
             raise ConfigError("--products", f"'{name}' is unknown", f"Choose from {', '.join(known)}")
     if _COMPOSITES in names and len(names) > 1:
-        raise ConfigError("--products", "has composites and other products", "Plan composites by themselves")
+        raise ConfigError("--products", "composites are planned alone", "Plan the other products by a second command")
     return names
 
 

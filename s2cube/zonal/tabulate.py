@@ -53,9 +53,12 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         If the job cannot be done, as `runs.run.run`. A row that fails does not raise an error. The summary and
         ``failures.jsonl`` list it.
     """
-    with held(Output.at(config.job.out)) as lease, early_workers(config, lease):
-        with planned_rows(config, lease.output) as (plans, areas):
-            summary = write_rows(plans, areas, lease, watch)
+    with (
+        held(Output.at(config.job.out)) as lease,
+        early_workers(config, lease),
+        planned_rows(config, lease.output) as (plans, areas),
+    ):
+        summary = write_rows(plans, areas, lease, watch)
     write_report_if_wanted(config, lease.output)
     return summary
 

@@ -84,9 +84,3 @@ def test_a_day_that_cannot_be_read(
     assert (plan["todo"], [each["slice"] for each in plan["failed"]]) == (["farm_2021_median"], ["farm_2022_median"])
     plan = s2cube_command("plan", "--headers", *words(given | {"allow_missing_days": 1})).json
     assert (plan["todo"], plan["failed"]) == (["farm_2021_median", "farm_2022_median"], [])
-
-
-def test_composites_are_planned_by_themselves(s2cube_command: CommandLine) -> None:
-    done = s2cube_command("plan", "--products", "images,composites")
-    assert done.status == 2
-    assert "by themselves" in done.err
