@@ -105,15 +105,20 @@ def settings_of(config: CubeSection) -> dict[str, Any]:
 
 def _file_version(asset: pystac.Asset) -> str:
     """Identify the content of a file (file extension): by its checksum, else by its address and its size, if known."""
-    fields = asset.extra_fields
-    if checksum := fields.get("file:checksum"):
+    if checksum := asset.extra_fields.get("file:checksum"):
         return str(checksum)
-    size = fields.get("file:size")
+    size = _size(asset)
     return unsigned(asset.href) if size is None else f"{unsigned(asset.href)} {size}"
 
 
 def _has_version(asset: pystac.Asset) -> bool:
-    return bool(asset.extra_fields.get("file:checksum")) or asset.extra_fields.get("file:size") is not None
+    return bool(asset.extra_fields.get("file:checksum")) or _size(asset) is not None
+
+
+def _size(asset: pystac.Asset) -> int | None:
+    """Return the size of a file, bytes; None if the item does not have a number."""
+    size = asset.extra_fields.get("file:size")
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
 def _updated(scene: pystac.Item) -> list[str]:

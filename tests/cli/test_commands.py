@@ -531,7 +531,7 @@ def _double_or_fail(task: int) -> int:
 def test_help_gives_every_default(s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default of 0, too, which equals False."""
     monkeypatch.setenv("COLUMNS", "1000")
-    text = "".join(s2cube_command(name, "--help").out.partition("Example")[0] for name in ("run", "composite"))
+    text = "".join(s2cube_command(name, "--help").out.partition("Example")[0] for name in ("run", "composite", "sync"))
     for _, key, setting in settings():
         if setting.annotation is not bool and isinstance(setting.default, int | float | str):
             (line,) = {each for each in text.splitlines() if re.search(rf" --{key.replace('_', '-')} ", each)}

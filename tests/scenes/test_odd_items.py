@@ -159,7 +159,6 @@ def test_the_others_are_written(
         of_blue("raster:bands", [{"scale": "0.0001", "offset": "0"}]),
         of_blue("proj:transform", ["10", None, "x"]),
         of_blue("proj:shape", "none"),
-        of_blue("file:size", "large"),
         of_blue("title", 7),
         member("links", None),
         member("links", [None, {"rel": "self"}, {"rel": 5, "href": 5}, {"rel": "parent", "href": "\ud800"}]),
@@ -183,6 +182,18 @@ def test_what_is_safe_to_understand_is_understood(archive_items: list[dict[str, 
         slices += plan.slices
     assert slices[0].recipe == slices[1].recipe
     assert crs_code(slices[1].scenes[0]) == "EPSG:32614"
+
+
+@pytest.mark.parametrize("size", ["large", True, [5], 5.5])
+def test_a_size_that_is_no_number_is_unknown(archive_items: list[dict[str, Any]], size: object) -> None:
+    aoi, config = AOI("x", box(-98.2, 41.1, -98.19, 41.11, "EPSG:4326")), CubeSection(bands=("blue",))
+    recipes = []
+    for value in (None, size, 5):
+        item = copy.deepcopy(archive_items[0])
+        of_blue("file:size", value)(item)
+        (found,) = make_plan(from_features([item], "/archive/items.json"), aoi, config).slices
+        recipes.append(found.recipe)
+    assert recipes[0] == recipes[1] != recipes[2]
 
 
 @pytest.mark.parametrize(("told", "shown"), [(5, "5"), ("half \ud800 a letter", "half \\ud800 a letter")])
