@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from updates.conftest import Items, Sync
 
+from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, SearchError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
@@ -167,8 +168,8 @@ def test_a_composite_that_failed_is_tried_again(sync: Sync, every_item: Items) -
     assert sync("2022-07-06").written == ()
 
 
-def test_clouds_are_read_once(sync: Sync, every_item: Items) -> None:
-    sync.flags = {"max_aoi_cloud": 0, "lookback": "365d"}
+def test_clouds_are_read_once(sync: Sync, every_item: Items, archive: Archive) -> None:
+    sync.flags = {"aoi": str(archive.aoi), "max_aoi_cloud": 5, "lookback": "365d"}
     sync.items = copy.deepcopy(every_item)
     first = sync("2022-10-01")
     lines = [json.loads(line)["slice"] for line in Path("out/rejected.jsonl").read_text().splitlines()]
