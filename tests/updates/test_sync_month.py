@@ -130,12 +130,10 @@ from s2cube.config.loading import load_config
 from s2cube.storage.folder import Folder
 from s2cube.updates.sync_pass import make_pass
 
-put, done = Folder.put_folder, []
+put = Folder.put_folder
 def killed(self, name, folder):
-    if done:
-        os.kill(os.getpid(), signal.SIGKILL)
-    done.append(name)
-    return put(self, name, folder)
+    put(self, name, folder)
+    os.kill(os.getpid(), signal.SIGKILL)
 Folder.put_folder = killed
 make_pass(load_config(json.loads(sys.argv[1]), {}), clock=lambda: datetime(2022, 7, 10, 12, tzinfo=UTC))
 """
