@@ -16,8 +16,8 @@ from s2cube.products.composer import Composer
 from s2cube.scenes.plan import make_plan
 from s2cube.workers import memory
 from s2cube.workers._composite_days import DayReading, Layers, make_units
-from s2cube.workers._composites import _chunks
 from s2cube.workers.batches import is_small
+from s2cube.workers.composite_task import chunks_of
 from support.scenes import EPSG, LEFT_M, TOP_M, rectangle
 
 SIDE_M, DAYS, LIMIT_BYTES = 109_800, 70, 2_000_000_000
@@ -61,7 +61,7 @@ def test_every_part_of_a_granule_fits(monkeypatch: pytest.MonkeyPatch, tmp_path:
     shape = task.geobox.shape.y, task.geobox.shape.x
     result = Layers.empty(shape, composer)
     area, composed = inside(task.geobox, task.aoi.geometry), np.zeros(shape, int)
-    for rows, columns in _chunks(task, config):
+    for rows, columns in chunks_of(task, area, config.cube.dilation_m):
         composed[rows, columns] += 1
         with ExitStack() as opened:
             part = task, task.geobox[rows, columns], area[rows, columns]
