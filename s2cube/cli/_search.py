@@ -25,7 +25,8 @@ def search(
     from s2cube.area.areas import areas_of_job
     from s2cube.cli._table import Found, facts_of_scene, table_of_scenes
     from s2cube.scenes.scene import identity, sort_key
-    from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
+    from s2cube.scenes.search import find_scenes, open_catalogue
+    from s2cube.scenes.search_items import drop_unrequested
     from s2cube.stac.source import save_items
 
     criteria = settings.search

@@ -39,6 +39,7 @@ _BASELINE_SUFFIX = re.compile(r"_N\d\d\.\d\d$")
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})")
 _BASELINE_WITHOUT_MEANING = 99
 """ESA uses 99.xx for tests and for any reprocessing."""
+_PLATFORM = re.compile(r"sentinel-?2([a-d])|s2([a-d])", re.IGNORECASE)
 _EPSG = re.compile(r"EPSG:(\d{4,6})")
 
 UNKNOWN_TIME = datetime.max.replace(tzinfo=UTC)
@@ -161,6 +162,36 @@ def granule(item: pystac.Item) -> tuple[str, str, str] | None:
         return None
     strip = _SENSING_START.search(_first_property(item, _DATASTRIPS))
     return _BASELINE_SUFFIX.sub("", datatake), strip[1] if strip else "", tile(item)
+
+
+def name_of_granule(item: pystac.Item) -> tuple[str, str, str] | None:
+    """Return what `granule` does; None also if a property is not valid."""
+    try:
+        return granule(item)
+    except SceneError:
+        return None
+
+
+def view(item: pystac.Item) -> tuple[str, str, str] | None:
+    """Return the satellite (a to d), the MGRS tile and the day in UTC of a scene; None if a fact is missing or invalid.
+
+    A satellite sees a tile once in a day, except near the poles.
+    """
+    try:
+        satellite = _PLATFORM.search(_first_property(item, ("platform",)) or item.id)
+        if not satellite or not tile(item):
+            return None
+        return (satellite[1] or satellite[2]).lower(), tile(item), f"{acquired(item):%Y%m%d}"
+    except SceneError:
+        return None
+
+
+def baseline_of(item: pystac.Item) -> tuple[int, int]:
+    """Return the processing baseline of a scene; 0.0 if it is not known or not valid."""
+    try:
+        return baseline(item) or (0, 0)
+    except SceneError:
+        return 0, 0
 
 
 def processed(item: pystac.Item) -> tuple[tuple[int, int], str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
@@ -13,10 +14,9 @@ from s2cube.area.gathering import gather
 from s2cube.config.sections import SearchSection
 from s2cube.config.times import TimeRange
 from s2cube.errors import SearchError
-from s2cube.scenes._granules import find_granules
+from s2cube.scenes._granules import each_once, find_granules
 from s2cube.scenes._join import Join, days_searched, is_clear
 from s2cube.scenes._level import other_level
-from s2cube.scenes.scene import UNKNOWN_TIME
 from s2cube.scenes.scene_facts import KnownScenes, SceneFacts
 from s2cube.stac.api import Api
 from s2cube.stac.api_search import search_api
@@ -29,11 +29,56 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Catalogue: TypeAlias = Api | Sequence[pystac.Item]
+OneCatalogue: TypeAlias = Api | Sequence[pystac.Item]
 """An API that can be searched, or all items of any other source."""
 
 
-def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catalogue:
+@dataclass(eq=False)
+class TwoCatalogues:
+    """A catalogue, and a second one for the scenes that the first one lacks, or if the first one does not answer.
+
+    A granule is taken from one of them: from the first one, if it has it. The second one withdraws nothing.
+
+    Parameters
+    ----------
+    first, second
+        None: it does not answer.
+    also
+        Address of the second one, and the name of its collection.
+    kept
+        Ids of scenes of the second one that images were made of. Their granules are not taken from the first one,
+        unless it has a newer processing baseline.
+    outage
+        Why one of them does not answer; empty if both do.
+    taken
+        Ids of the scenes that searches have taken from the second one.
+    """
+
+    first: OneCatalogue | None
+    second: OneCatalogue | None
+    also: tuple[str, str]
+    kept: frozenset[str] = frozenset()
+    outage: str = ""
+    taken: set[str] = field(default_factory=set)
+    known: str = ""  # id of a scene that the first one has
+
+    def go_on_without(self, errors: Sequence[SearchError]) -> None:
+        """Note errors of one of the catalogues; if both have failed, raise the first error."""
+        if errors and self.first is None and self.second is None:
+            raise errors[0]
+        for error in errors:
+            self.outage = str(error)
+            log.warning("%s; the other catalogue is searched", error)
+
+    def second_search(self, config: SearchSection) -> SearchSection:
+        """Return the settings of a search in the second catalogue."""
+        return config.model_copy(update={"stac": self.also[0], "collection": self.also[1]})
+
+
+Catalogue: TypeAlias = OneCatalogue | TwoCatalogues
+
+
+def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> OneCatalogue:
     """Open the catalogue once, for searches by many areas of interest.
 
     Parameters
@@ -60,6 +105,25 @@ def open_catalogue(config: SearchSection, timeout_s: float = TIMEOUT_S) -> Catal
             problem = f"offers no Level-2A surface reflectance in collection '{config.collection}': it {level}"
             raise SearchError(config.stac, problem, "Choose another --collection")
         return source
+
+
+def open_two_catalogues(
+    config: SearchSection, also: tuple[str, str], kept: Iterable[str], timeout_s: float = TIMEOUT_S
+) -> TwoCatalogues:
+    """Open a catalogue and a second one. One of them may fail.
+
+    Raises
+    ------
+    SearchError
+        If both fail: the error of the first one.
+    """
+    found, errors = TwoCatalogues(None, None, also, frozenset(kept)), list[SearchError]()
+    with _added_to(errors):
+        found.first = open_catalogue(config, timeout_s)
+    with _added_to(errors):
+        found.second = open_catalogue(found.second_search(config), timeout_s)
+    found.go_on_without(errors)
+    return found
 
 
 def find_scenes(
@@ -93,6 +157,8 @@ def find_scenes(
     SearchError
         If the search fails.
     """
+    if isinstance(catalogue, TwoCatalogues):
+        return _find_in_both(aois, config, catalogue, keep)
     found: list[list[SceneFacts]] = [[] for _ in aois]
     with _as_search_errors(config):
         if not isinstance(catalogue, Api):
@@ -109,6 +175,31 @@ def find_scenes(
     if config.max_cloud_percent < 100:
         found = [_clear(scenes, config) for scenes in found]
     return [sorted(scenes, key=lambda scene: scene.sort_key) for scenes in found]
+
+
+def _find_in_both(
+    aois: Sequence[AOI],
+    config: SearchSection,
+    catalogues: TwoCatalogues,
+    keep: Callable[[pystac.Item], pystac.Item],
+) -> list[list[SceneFacts]]:
+    """Find the scenes of two catalogues: each granule once."""
+    here: list[list[SceneFacts]] = [[] for _ in aois]
+    first, second, there, errors = catalogues.first, catalogues.second, here, list[SearchError]()
+    catalogues.first = catalogues.second = None
+    with _added_to(errors):
+        if first is not None:
+            here = find_scenes(aois, config, first, keep)
+            catalogues.known = next((scene.item.id for of_area in here for scene in of_area), catalogues.known)
+            catalogues.first = first
+    with _added_to(errors):
+        if second is not None:
+            there = find_scenes(aois, catalogues.second_search(config), second, keep)
+            catalogues.second = second
+    catalogues.go_on_without(errors)
+    chosen = [each_once(*of_area, catalogues.kept) for of_area in zip(here, there, strict=True)]
+    catalogues.taken.update(*(taken for _, taken in chosen))
+    return [scenes for scenes, _ in chosen]
 
 
 def _ask(
@@ -141,16 +232,6 @@ def newest(scenes: Iterable[SceneFacts]) -> list[SceneFacts]:
     return [each.scene for each in find_granules(scenes)]
 
 
-def drop_unrequested(found: list[SceneFacts], aoi: AOI, config: SearchSection) -> list[SceneFacts]:
-    """Remove the scenes that `find_scenes` returns only to complete days."""
-    exact = config.datetime and config.datetime.at(aoi.lon)
-    within = [each for each in found if not exact or each.sort_key[0] == UNKNOWN_TIME or each.sort_key[0] in exact]
-    if config.max_items is None:
-        return within
-    newest = sorted((each.scene for each in find_granules(within)), key=lambda scene: scene.sort_key)
-    return newest[-config.max_items :]
-
-
 def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, catalogue: Catalogue) -> frozenset[str]:
     """Find the scenes that a catalogue no longer has: search for their ids.
 
@@ -166,6 +247,11 @@ def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, c
     frozenset of str
         Ids of `scenes` that the catalogue does not have; empty if the catalogue does not answer.
     """
+    if isinstance(catalogue, TwoCatalogues):
+        if catalogue.first is None or not catalogue.known:
+            return frozenset()
+        of_first = {*scenes} - catalogue.kept - catalogue.taken
+        return find_withdrawn(of_first, catalogue.known, config, catalogue.first)
     requested = {*scenes, known}
     try:
         with _as_search_errors(config):
@@ -179,6 +265,15 @@ def find_withdrawn(scenes: Collection[str], known: str, config: SearchSection, c
         log.warning("%s", error)
         return frozenset()
     return frozenset(requested - present) if known in present else frozenset()
+
+
+@contextmanager
+def _added_to(errors: list[SearchError]) -> Iterator[None]:
+    """Add an error of a catalogue to a list."""
+    try:
+        yield
+    except SearchError as error:
+        errors.append(error)
 
 
 @contextmanager

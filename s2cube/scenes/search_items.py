@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import pystac
 
+from s2cube.area.aoi import AOI
 from s2cube.area.areas import read_aois
 from s2cube.config.sections import SearchSection
-from s2cube.scenes.scene import identity, sort_key
-from s2cube.scenes.search import drop_unrequested, find_scenes, open_catalogue
+from s2cube.scenes._granules import find_granules
+from s2cube.scenes.scene import UNKNOWN_TIME, identity, sort_key
+from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.search import find_scenes, open_catalogue
 
 if TYPE_CHECKING:
     from s2cube.area.areas import AreaLike
@@ -86,3 +89,13 @@ def search_items(  # noqa: PLR0913  one parameter per setting, so that editors c
     found = [each.item for of_area in of_areas for each in drop_unrequested(*of_area, config)]
     # Areas may share scenes.
     return found if len(aois) == 1 else sorted({identity(item): item for item in found}.values(), key=sort_key)
+
+
+def drop_unrequested(found: list[SceneFacts], aoi: AOI, config: SearchSection) -> list[SceneFacts]:
+    """Remove the scenes that `find_scenes` returns only to complete days."""
+    exact = config.datetime and config.datetime.at(aoi.lon)
+    within = [each for each in found if not exact or each.sort_key[0] == UNKNOWN_TIME or each.sort_key[0] in exact]
+    if config.max_items is None:
+        return within
+    newest = sorted((each.scene for each in find_granules(within)), key=lambda scene: scene.sort_key)
+    return newest[-config.max_items :]

@@ -21,6 +21,9 @@ from s2cube.storage.layout import SCENES
 log = logging.getLogger(__name__)
 
 
+SECOND = "second"
+
+
 @dataclass(frozen=True)
 class KnownScene:
     """A scene that a pass has seen: the newest processing of a granule.
@@ -35,6 +38,8 @@ class KnownScene:
         Digest of the processing and the versions of these files. Empty if the scene cannot be used.
     acquired
         Time of acquisition, RFC 3339, UTC.
+    catalogue
+        `SECOND` for a scene of the second catalogue; empty for one of the first.
     """
 
     id: str
@@ -42,9 +47,10 @@ class KnownScene:
     files: str
     version: str
     acquired: str
+    catalogue: str = ""
 
     @classmethod
-    def of(cls, scene: SceneFacts, config: CubeSection) -> Self:
+    def of(cls, scene: SceneFacts, config: CubeSection, catalogue: str = "") -> Self:
         """Return what is kept of a scene."""
         files = version = ""
         try:
@@ -52,7 +58,8 @@ class KnownScene:
             version = _digest(scene_part(scene.item, config))
         except S2CubeError:
             version = ""
-        return cls(scene.item.id, _digest(repr(scene.granule_key)), files, version, timestamp(scene.sort_key[0]))
+        acquired = timestamp(scene.sort_key[0])
+        return cls(scene.item.id, _digest(repr(scene.granule_key)), files, version, acquired, catalogue)
 
     @property
     def time(self) -> datetime:
@@ -76,7 +83,7 @@ class Changes:
     new, late, reprocessed
         Scenes of `found`, see `Pass`.
     missing
-        Known scenes that the search does not find. They are withdrawn only if the catalogue confirms it.
+        Known scenes of the first catalogue that the search does not find. They are withdrawn only if it confirms it.
     """
 
     found: tuple[KnownScene, ...]
@@ -118,6 +125,11 @@ class KnownScenes:
         """Start of the last pass; None before the first one."""
         return datetime.fromisoformat(self.started) if self.started else None
 
+    def without_other_copies(self, found: Iterable[KnownScene]) -> list[KnownScene]:
+        """Leave out scenes of the second catalogue whose granules are known from the first one, which is not there."""
+        of_first = {each.granule for each in self.scenes if not each.catalogue}
+        return [each for each in found if not (each.catalogue and each.granule in of_first)]
+
     def changes(self, found: Sequence[KnownScene], within: TimeRange) -> Changes:
         """Compare scenes that a search has found with the known ones.
 
@@ -141,7 +153,11 @@ class KnownScenes:
         missing = (each for each in self.scenes if each.granule not in there and each.id not in there)
         return Changes(
             tuple(found), tuple(sorts["new"]), tuple(sorts["late"]), tuple(sorts["reprocessed"]),
-            tuple(each for each in missing if each.time in within or each.time.year == UNKNOWN_TIME.year),
+            tuple(
+                each
+                for each in missing
+                if not each.catalogue and (each.time in within or each.time.year == UNKNOWN_TIME.year)
+            ),
         )  # fmt: skip
 
     def after(self, found: Iterable[KnownScene], withdrawn: Iterable[str]) -> Self:

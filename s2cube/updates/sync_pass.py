@@ -10,11 +10,19 @@ from s2cube.config.times import TimeRange, timestamp
 from s2cube.fetch.session import reset
 from s2cube.jobs.pipeline import Watch
 from s2cube.report.page import write_report_if_wanted
-from s2cube.scenes.search import Catalogue, find_withdrawn, newest, open_catalogue
+from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.search import (
+    Catalogue,
+    TwoCatalogues,
+    find_withdrawn,
+    newest,
+    open_catalogue,
+    open_two_catalogues,
+)
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
-from s2cube.updates._known_scenes import Changes, KnownScene, KnownScenes, read_known_scenes, write_known_scenes
+from s2cube.updates._known_scenes import SECOND, Changes, KnownScene, KnownScenes, read_known_scenes, write_known_scenes
 from s2cube.updates._products import Made, daily_products, for_products, make_composites
 from s2cube.updates._window import after
 from s2cube.updates._withdrawal import remove_withdrawn
@@ -95,11 +103,11 @@ class _Work:
             log.warning("nothing is searched: --datetime ends before the days that --lookback reaches (see --full)")
             nothing = Pass(timestamp(self.started), "")
             return nothing, replace(self.known, started=timestamp(self.started))
-        catalogue = open_catalogue(self.config.search, self.config.read.timeout_s)
+        catalogue = self._catalogue()
         search = self.config.search.model_copy(update={"datetime": within})
         config = self.config.model_copy(update={"search": search})
         with daily_products(config, self.lease, catalogue, self.made) as daily:
-            found = [KnownScene.of(each, config.cube) for each in newest(daily.scenes)]
+            found = self._found(newest(daily.scenes), catalogue)
             changes = self.known.changes(found, within)
             withdrawn = self._withdrawn(changes, catalogue)
             gone = ({*self.known.withdrawn} | withdrawn) - {each.id for each in found}
@@ -115,7 +123,26 @@ class _Work:
             pending=pending,
             unfinished=tuple(map(timestamp, unfinished)),
         )
-        return self._report(changes, withdrawn, removed, pending), known
+        made = self._report(changes, withdrawn, removed, pending)
+        if isinstance(catalogue, TwoCatalogues):
+            made = replace(made, also=tuple(sorted(catalogue.taken)), outage=catalogue.outage)
+        return made, known
+
+    def _catalogue(self) -> Catalogue:
+        """Open the catalogue, and the second one if there is one."""
+        search, also = self.config.search, self.config.sync.also
+        if also is None:
+            return open_catalogue(search, self.config.read.timeout_s)
+        kept = (each.id for each in self.known.scenes if each.catalogue)
+        return open_two_catalogues(search, also, kept, self.config.read.timeout_s)
+
+    def _found(self, scenes: Iterable[SceneFacts], catalogue: Catalogue) -> list[KnownScene]:
+        """Return what is kept of the scenes that a search has found."""
+        if not isinstance(catalogue, TwoCatalogues):
+            return [KnownScene.of(each, self.config.cube) for each in scenes]
+        places = ((each, SECOND if each.item.id in catalogue.taken else "") for each in scenes)
+        found = [KnownScene.of(each, self.config.cube, place) for each, place in places]
+        return self.known.without_other_copies(found) if catalogue.first is None else found
 
     def _window(self) -> TimeRange | None:
         """Return the dates to search; None if there are none.

@@ -20,7 +20,7 @@ from s2cube.jobs.slice_policy import SlicePolicy
 from s2cube.report.page import write_report_if_wanted
 from s2cube.scenes.plan import Planner
 from s2cube.scenes.scene_facts import SceneFacts
-from s2cube.scenes.search import Catalogue, open_catalogue
+from s2cube.scenes.search import Catalogue, TwoCatalogues, open_catalogue
 from s2cube.stac.api import Api
 from s2cube.storage.failures import SliceFailure
 from s2cube.storage.lease import Lease, held
@@ -97,7 +97,9 @@ class StatisticsPlans:
         """
         config = for_statistics(config)
         catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
-        within = None if isinstance(catalogue, Api) else [SceneFacts(each).footprint for each in catalogue]
+        within = (
+            None if isinstance(catalogue, Api | TwoCatalogues) else [SceneFacts(each).footprint for each in catalogue]
+        )
         source.read(config, within)
         scenes = scenes_of(source.squares(), config, catalogue)
         log.info("%d areas, %d scenes", source.count, len(scenes))
