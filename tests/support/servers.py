@@ -96,6 +96,7 @@ def stac_api(collections: Iterable[dict[str, Any]], items: Iterable[dict[str, An
     port = free_port()
     environment = os.environ | {
         "PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgis", "PGPASSWORD": "x",
+        "ENABLE_TRANSACTIONS_EXTENSIONS": "TRUE",
     }  # fmt: skip
 
     def call(*command: str) -> None:
