@@ -2,7 +2,7 @@
 
 `per_session` keeps the result of a function in the current session. A session contains: the cache of files, the budgets
 of memory and cores, tokens, connections, clients of object stores, the servers that have answered, and the warnings
-that were logged. A process has one session. Only tests start a new one (`reset`).
+that were logged. A process has one session. A pass of `sync` starts a new one (`reset`), and so do tests.
 
 Three things are not in the session. The time limit of a request belongs to its thread (`connections.time_limit`).
 Functions with `functools.lru_cache` depend only on their arguments. GDAL and warnings have their own settings. The
