@@ -30,6 +30,7 @@ def workers_starting(config: ClusterSection) -> Iterator[None]:
     config
         It must name a number of workers, and neither a scheduler nor a class.
     """
+    log.info("starting %d worker%s", config.workers, "s" if (config.workers or 1) > 1 else "")
     started: Future[LocalCluster] = Future()
     # Not a thread of an executor: Python would wait for it before it exits.
     threading.Thread(target=_start, args=(config, started), name="s2cube-workers", daemon=True).start()

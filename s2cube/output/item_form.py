@@ -172,8 +172,10 @@ def item_assets(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for item in items:
         for name, asset in item["assets"].items():
             shared = {key: value for key, value in asset.items() if key not in _OF_ONE_IMAGE}
-            if _CLASSES in shared:
-                shared[_CLASSES] = [_without(each, _OF_ONE_CLASS) for each in shared[_CLASSES]]
+            # The classes of an Item are not checked when it is read.
+            if isinstance(classes := shared.get(_CLASSES), list):
+                of_all = (_without(each, _OF_ONE_CLASS) if isinstance(each, Mapping) else each for each in classes)
+                shared[_CLASSES] = list(of_all)
             bands = [_without(band, _OF_ONE_BAND) for band in asset.get("bands", ())]
             before = found.setdefault(name, shared)
             if bands:

@@ -318,7 +318,7 @@ def test_as_a_program_with_its_own_cluster(
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout.splitlines()[-1])["written"]) == 2
     waited_for = [line for line in done.stderr.splitlines() if line.startswith(("info: searching", "info: starting"))]
-    assert waited_for == [f"info: searching {archive.items}", "info: starting 2 workers"]
+    assert waited_for == ["info: starting 3 workers", f"info: searching {archive.items}"]
     assert "\x1b" not in done.stderr
     assert "Warning" not in done.stderr
 

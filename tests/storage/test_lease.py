@@ -203,7 +203,7 @@ def test_status(s2cube_command: CommandLine, job: Job, archive: Archive, output:
     running = s2cube_command("status", "--out", "out", "--json")
     assert running.status == 0
     assert "running: 2 of 6 slices written, 1 FAILED, 2 running, " in running.err
-    assert running.json["left_s"] == pytest.approx(3 / running.json["slices_per_s"], rel=0.1)
+    assert running.json["left_s"] == pytest.approx(3 / running.json["slices_per_s"], rel=0.1, abs=0.06)
 
     output.destination.put(RUN, json.dumps(content | {"state": "done"}).encode())
     assert s2cube_command("status", "--out", "out").status == 3
