@@ -18,6 +18,7 @@ from typing import Any
 
 import geopandas
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 import shapely
 from markdown_it import MarkdownIt
@@ -71,6 +72,7 @@ def of_s2cube(words: list[str]) -> list[str] | None:
 def session(archive: Archive, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that pages name; the demo's archive in place of the catalogue on the network."""
     mpl.use("Agg")
+    plt.close("all")  # a page does not draw on the axes of another one
     shutil.copy(ROOT / "aoi.geojson", tmp_path)
     shutil.copy(archive.aoi, tmp_path / "farm.geojson")
     corners = [shapely.box(x, 4549000, x + 600, 4549600) for x in (564600, 565800, 569000)]
