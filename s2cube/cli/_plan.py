@@ -127,10 +127,7 @@ def _plan_images(settings: JobConfig, console: Console, headers: bool, has_rows:
 
         job, rows = forecast_both(job, headers)
     forecasts = rows.cost if rows else forecast(job, headers)
-    return _report_job(job if rows else job.without(forecasts.unusable), forecasts, console, headers, rows)
-
-
-def _report_job(job: "Job", forecasts: "Forecasts", console: Console, headers: bool, rows: "RowForecast | None") -> int:
+    job = job if rows else job.without(forecasts.unusable)
     report_unusable(job)
     report_changes(job)
     report_older_items(job)

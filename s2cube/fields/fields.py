@@ -151,8 +151,8 @@ def plain_lonlat(shapes: "NDArray[np.object_]", crs: CRS) -> tuple["NDArray[np.o
     ndarray of object
         Outlines in degrees.
     ndarray of bool
-        Whether an outline equals `AOI.whole_lonlat`, unless that is simplified. It does not if it is not on Earth, if
-        it crosses the antimeridian, or if its edges are so long that they are curves in degrees.
+        Whether an outline equals `AOI.whole_lonlat`, unless that is simplified. False for an outline that is not on
+        Earth, or crosses the antimeridian, or has edges that are curves in degrees because they are long.
     """
     is_plain = _is_on_globe(shapes) if crs.geographic else ~is_bent(shapes, crs, STRAIGHT_M)
     lonlat = shapes.copy()

@@ -69,24 +69,20 @@ def scene_part(scene: pystac.Item, config: CubeSection) -> str:
     SceneError
         If a required member of the item is invalid.
     """
-    assets = [scene.assets[key] for key in used_keys(scene, config)]
-    versions = [_file_version(each) for each in assets]
-    if not all(map(_has_version, assets)):
-        # A file may be replaced under the same address. Only the time of the item can show it.
-        versions += _updated(scene)
+    versions = [_file_version(scene, scene.assets[key]) for key in used_keys(scene, config)]
     return json.dumps([*_processing(scene, config), versions], default=str)
 
 
 def processing_part(scene: pystac.Item, config: CubeSection) -> str:
     """Return the part of a recipe that comes from a scene, without its files: it does not depend on the bands."""
-    return json.dumps([*_processing(scene, config), *_updated(scene)], default=str)
+    return json.dumps(_processing(scene, config), default=str)
 
 
 def file_versions(scene: pystac.Item, config: CubeSection) -> dict[str, str]:
     """Return the version of the file of each band and layer that is read, by name, in the order of names."""
     keys = {band: band_key(scene, band) for band in bands_read(config)}
     keys |= {layer: layer_key(scene, layer) for layer in layers_read(config)}
-    return {name: _file_version(scene.assets[key]) for name, key in sorted(keys.items())}
+    return {name: _file_version(scene, scene.assets[key]) for name, key in sorted(keys.items())}
 
 
 def files_digest(versions: Iterable[str]) -> str:
@@ -103,25 +99,13 @@ def settings_of(config: CubeSection) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True, exclude=_NAMES)
 
 
-def _file_version(asset: pystac.Asset) -> str:
-    """Identify the content of a file (file extension): by its checksum, else by its address and its size, if known."""
+def _file_version(scene: pystac.Item, asset: pystac.Asset) -> str:
+    """Identify the content of a file: by its checksum (file extension), else by its address and its size.
+
+    If the size is not known either, by its address and the time at which the item was changed.
+    """
     if checksum := asset.extra_fields.get("file:checksum"):
         return str(checksum)
-    size = _size(asset)
-    return unsigned(asset.href) if size is None else f"{unsigned(asset.href)} {size}"
-
-
-def _has_version(asset: pystac.Asset) -> bool:
-    return bool(asset.extra_fields.get("file:checksum")) or _size(asset) is not None
-
-
-def _size(asset: pystac.Asset) -> int | None:
-    """Return the size of a file, bytes; None if the item does not have a number."""
-    size = asset.extra_fields.get("file:size")
-    return size if isinstance(size, int) and not isinstance(size, bool) else None
-
-
-def _updated(scene: pystac.Item) -> list[str]:
-    """Return the time at which an item was changed, if it has it."""
-    updated = scene.properties.get("updated")
-    return [] if updated is None else [str(updated)]
+    size, updated = asset.extra_fields.get("file:size"), scene.properties.get("updated")
+    version = size if isinstance(size, int) and not isinstance(size, bool) else updated
+    return unsigned(asset.href) if version is None else f"{unsigned(asset.href)} {version}"

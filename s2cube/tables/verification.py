@@ -41,8 +41,7 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
         If the output cannot be read.
     """
     found = verification.verify(output, watch)
-    checked, flaws = _verify_table(output)
-    return Findings(found.checked + checked, tuple(sorted([*found.flaws, *flaws], key=lambda flaw: flaw.name)))
+    return _together(found, *_verify_table(output))
 
 
 def repair(output: Output, watch: Watch | None = None) -> Findings:
@@ -70,6 +69,10 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
                 lease.output.destination.remove(name)
                 again = "writes its areas" if name == AREAS else "computes its rows again"
                 log.warning("%s was deleted; the next run %s", name, again)
+    return _together(found, checked, flaws)
+
+
+def _together(found: Findings, checked: int, flaws: Sequence[Flaw]) -> Findings:
     return Findings(found.checked + checked, tuple(sorted([*found.flaws, *flaws], key=lambda flaw: flaw.name)))
 
 
@@ -122,7 +125,7 @@ def _has_recipes(rows: pa.Table) -> bool:
 
 
 def _problem_of_areas(output: Output) -> str:
-    """Return what is wrong with the file of areas; an empty text if nothing is."""
+    """Describe the first problem of the file of areas; return an empty text if it has none."""
     try:
         file = open_areas(output)
         ids = [rows["aoi"] for rows in read_areas(output, file)] if file else []

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import partial
 
 from s2cube.area.areas import areas_of_job
-from s2cube.composites.compute_composites import plan_composites
+from s2cube.composites.compute_composites import compose, plan_composites
 from s2cube.config.sections import JobConfig
 from s2cube.jobs.job import Job, decide, plan_scenes
-from s2cube.jobs.pipeline import Watch, run_job
+from s2cube.jobs.pipeline import Watch
 from s2cube.runs.run import run_planned
 from s2cube.scenes.assets import drop_unused_assets
 from s2cube.scenes.scene_facts import SceneFacts
@@ -166,6 +166,6 @@ def make_composites(
             return ()
     job = plan_composites(config, lease.output, catalogue, within)
     before = {*made.failures}
-    run_job(job, lease, made)
+    compose(job, lease, made)
     has_failed = not before >= {*made.failures}
     return (touched[0], touched[-1]) if has_failed and touched else ()

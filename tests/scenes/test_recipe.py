@@ -24,6 +24,7 @@ from s2cube.scenes.provider import offset_dn
 from s2cube.scenes.recipe import DATA_VERSION
 from s2cube.scenes.scene import processed
 from s2cube.scenes.scene_facts import SceneFacts
+from s2cube.scenes.time_slice import TimeSlice
 from s2cube.storage.output import Output
 from s2cube.workers.worker import compute_batch
 from support.runs import CommandLine, Job
@@ -75,28 +76,30 @@ def test_of_a_scene(archive_items: list[dict[str, Any]], archive: Archive, chang
         asset["href"] = f"https://host/{asset['href']}"
     after = copy.deepcopy(before)
     change(after)
-    assert (_recipe(before, aoi) != _recipe(after, aoi)) == again
+    assert (_slice(before, aoi).recipe != _slice(after, aoi).recipe) == again
 
 
+@pytest.mark.parametrize("of_rows", [False, True])
 def test_a_file_that_is_replaced_under_its_address_is_known_by_its_size_else_by_the_time_of_the_item(
-    archive_items: list[dict[str, Any]], archive: Archive
+    archive_items: list[dict[str, Any]], archive: Archive, of_rows: bool
 ) -> None:
     aoi = s2cube.read_aoi(archive.aoi)
 
-    def found(size: int | None, updated: str) -> str:
+    def found(size: int | None, updated: str) -> object:
         item = copy.deepcopy(archive_items[0])
         item["properties"] |= {"s2:generation_time": "2022-01-01T00:00:00Z", "updated": updated}
         for asset in item["assets"].values():
             asset |= {"href": "https://host/a.tif", "file:size": size}
-        return _recipe(item, aoi)
+        made = _slice(item, aoi)
+        return (made.processing, made.files) if of_rows else made.recipe
 
     assert found(1, "2022") == found(1, "2023")
     assert len({found(1, "2022"), found(2, "2022"), found(None, "2022"), found(None, "2023")}) == 4
 
 
-def _recipe(item: dict[str, Any], aoi: AOI) -> str:
+def _slice(item: dict[str, Any], aoi: AOI) -> TimeSlice:
     (one,) = make_plan([pystac.Item.from_dict(item, migrate=False)], aoi, CubeSection(bands=("blue",))).slices
-    return one.recipe
+    return one
 
 
 def test_by_its_checksum_a_file_is_known_wherever_it_lies(
@@ -108,7 +111,7 @@ def test_by_its_checksum_a_file_is_known_wherever_it_lies(
         item = copy.deepcopy(archive_items[0])
         for asset in item["assets"].values():
             asset |= {"href": f"https://host/{href}", "file:checksum": checksum}
-        recipes.append(_recipe(item, aoi))
+        recipes.append(_slice(item, aoi).recipe)
     assert recipes[0] == recipes[1] != recipes[2]
 
 

@@ -168,6 +168,19 @@ def test_a_composite_that_failed_is_tried_again(sync: Sync, every_item: Items) -
     assert sync("2022-07-06").written == ()
 
 
+def test_a_composite_that_lacks_a_day_is_reported(
+    sync: Sync, every_item: Items, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync.flags = {"products": "composites", "lookback": "90d", "datetime": "2022", "period": "year"}
+    sync.items = until(every_item, JUNE)
+    (scene,) = sync.of(JUNE)
+    path = Path(scene["assets"]["blue"]["href"])
+    path.unlink()
+    path.write_bytes(b"this is not a TIFF" * 100)
+    assert sync("2022-06-15", allow_missing_days=1).written == ("corner_2022_median",)
+    assert "corner_2022_median is composed without corner_20220614" in caplog.text
+
+
 def test_clouds_are_read_once(sync: Sync, every_item: Items, archive: Archive) -> None:
     sync.flags = {"aoi": str(archive.aoi), "max_aoi_cloud": 5, "lookback": "365d"}
     sync.items = copy.deepcopy(every_item)
