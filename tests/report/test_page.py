@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
@@ -18,7 +19,7 @@ from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
 from s2cube.report.page import write_report
 from s2cube.storage.output import Output
-from support.browser import Tab, axe_script, chromium
+from support.browser import Tab, chromium
 
 pytestmark = pytest.mark.slow
 
@@ -199,15 +200,13 @@ class TestInABrowser:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("width", [375, 1600])
     def test_contrast_names_and_roles(self, browser: Browser, made: Path, many: Path, scheme: str, width: int) -> None:
-        script = axe_script()
         for out, place in ((made, ""), (many, ""), (many, "#area=field-000")):
             tab = Tab(browser, out / "report.html", width, color_scheme=scheme, bypass_csp=True)
             tab.page.evaluate("(place) => { location.hash = place; }", place)
             for summary in tab.page.locator("summary").all():
                 summary.click()
-            tab.page.evaluate(script)
-            found = tab.page.evaluate("axe.run()")
-            assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+            found = Axe().run(tab.page).response["violations"]
+            assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
             assert tab.page.evaluate("document.documentElement.scrollWidth") == width
 
 

@@ -1,6 +1,5 @@
 """Chromium, driven by playwright: a tab that notes what a page asks for and what it complains about."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,6 @@ _ARGUMENTS = [
     "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 
-AXE = "AXE_CORE"
-"""Variable with the path of ``axe.min.js`` of the npm package axe-core."""
-
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -29,14 +25,6 @@ def chromium() -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=path, args=_ARGUMENTS)
         yield browser
         browser.close()
-
-
-def axe_script() -> str:
-    """Return the script of axe-core. A test is skipped if it is not there."""
-    path = Path(os.environ.get(AXE, "/usr/share/javascript/axe-core/axe.min.js"))
-    if not path.is_file():
-        pytest.skip(f"axe-core is not installed: {AXE} does not name its axe.min.js (npm pack axe-core)")
-    return path.read_text()
 
 
 class Tab:
