@@ -6,11 +6,12 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-NONE, LZW, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 5, 8, 32946, 34887, 50000
-"""Compression codes of TIFF 6.0 and its supplements. libtiff defines the codes of LERC and ZSTD."""
+NONE, DEFLATE, OLD_DEFLATE, LERC, ZSTD = 1, 8, 32946, 34887, 50000
+"""Compression codes of TIFF 6.0 and its supplements. libtiff defines the codes of LERC and ZSTD.
+
+GDAL decodes LZW: the decoder of imagecodecs 2026.3.6 may crash the process if the data are damaged."""
 
 _DECODERS: dict[int, Any] = {
-    LZW: imagecodecs.lzw_decode,
     DEFLATE: imagecodecs.deflate_decode,
     OLD_DEFLATE: imagecodecs.deflate_decode,
     ZSTD: imagecodecs.zstd_decode,
@@ -34,7 +35,7 @@ class Codec:
     compression
         One of `COMPRESSIONS`.
     predictor
-        One of `PREDICTORS`. Only LZW, deflate and zstd use it. libtiff ignores it for other compressions.
+        One of `PREDICTORS`. Only deflate and zstd use it. libtiff ignores it for other compressions.
     """
 
     dtype: "np.dtype[Any]"
@@ -90,12 +91,5 @@ def _decompress(compression: int, data: memoryview, max_bytes: int) -> np.ndarra
     """Decompress at most `max_bytes` + 1 bytes: this detects excess bytes and limits decompression bombs."""
     if compression == NONE:
         return np.frombuffer(data, "uint8").copy()
-    if compression == LZW:
-        # If a stream is truncated, the decoder guesses its last code. Zeros are appended, so that a truncated stream
-        # decompresses to too many bytes: each code of zeros gives one byte. Zeros cannot complete the end code,
-        # because it is an odd number.
-        padded = np.zeros(len(data) + 2 * (max_bytes + 1), "uint8")
-        padded[: len(data)] = data
-        data = padded.data
     out = np.empty(max_bytes + 1, "uint8")
     return out[: len(_DECODERS[compression](data, out=out))]
