@@ -72,6 +72,12 @@ def steps_of_cells(fine: np.ndarray, steps: int) -> Iterator[np.ndarray]:
     return (fine[..., row::steps, column::steps] for row in range(steps) for column in range(steps))
 
 
+def reduce_steps(operation: np.ufunc, fine: np.ndarray, steps: int) -> np.ndarray:
+    """Reduce the steps of each cell: rows first, because numpy is slow where values are not next to each other."""
+    rows = functools.reduce(operation, (fine[..., row::steps, :] for row in range(steps)))
+    return np.asarray(functools.reduce(operation, (rows[..., column::steps] for column in range(steps))))
+
+
 def _merge(on_steps: np.ndarray) -> np.ndarray:
     """Return for each step the class of the first scene that has one."""
     merged = on_steps[0].copy()
@@ -93,7 +99,7 @@ def _largest(on_steps: np.ndarray, steps: int) -> np.ndarray:
 
 def _largest_in_rows(on_steps: np.ndarray, steps: int) -> np.ndarray:
     parts = list(steps_of_cells(on_steps, steps))
-    best, highest = (functools.reduce(each, parts) for each in (np.minimum, np.maximum))
+    best, highest = (reduce_steps(each, on_steps, steps) for each in (np.minimum, np.maximum))
     # Most cells have one class. Counting is slow, so count only in the others.
     is_mixed = best != highest
     of_mixed, classes = np.array([part[is_mixed] for part in parts]), np.array([*SCENE_CLASSES], "uint8")

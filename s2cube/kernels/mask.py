@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from s2cube.config.sections import CubeSection
-from s2cube.kernels._classes import class_of_cells, steps_of_cells
+from s2cube.kernels._classes import class_of_cells, reduce_steps
 from s2cube.sentinel2 import CLOUD_CLASSES, NO_DATA_CLASS, QA, canonical_bands
 
 _SHADOW_CLASS = 3
@@ -23,6 +23,8 @@ _QA60_CLOUDS = 1 << 10 | 1 << 11
 
 _LARGER_THAN_QA = 99
 """Placeholder that is larger than any QA value, for minimum operations."""
+
+_LARGEST_UINT8 = 255
 
 _CLASSES_AT_ONCE = 1 << 16
 """Scene classes that are looked up at a time, so that they stay in the cache of a core."""
@@ -236,18 +238,19 @@ def within(hit: np.ndarray, distance: float) -> np.ndarray:
 
 def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
     # In uint8, 0 - 1 is 255: CLEAR becomes larger than any reason.
-    lowest: np.ndarray = functools.reduce(np.minimum, (step - np.uint8(1) for step in steps_of_cells(fine, steps)))
-    return lowest + np.uint8(1)
+    return reduce_steps(np.minimum, fine - np.uint8(1), steps) + np.uint8(1)
 
 
 def _seen_share(fine: np.ndarray, reason: np.ndarray, steps: int) -> np.ndarray:
-    # A sum that begins with float32 has half of the bytes of one that begins with an integer.
-    share = sum((step == QA.CLEAR for step in steps_of_cells(fine, steps)), np.float32(0)) / np.float32(steps**2)
-    return np.where((reason == QA.CLEAR) | (reason == QA.NO_DATA), share, 0).astype("float32")
+    # A view of bool needs no copy, but its sums are uint8.
+    clear = (fine == QA.CLEAR).view("uint8")
+    clear = clear if steps**2 <= _LARGEST_UINT8 else clear.astype("uint16")
+    share = reduce_steps(np.add, clear, steps) / np.float32(steps**2)
+    return np.where((reason == QA.CLEAR) | (reason == QA.NO_DATA), share, np.float32(0))
 
 
 def _single_class(fine: np.ndarray, steps: int) -> np.ndarray:
-    lowest, highest = (functools.reduce(each, steps_of_cells(fine, steps)) for each in (np.minimum, np.maximum))
+    lowest, highest = (reduce_steps(each, fine, steps) for each in (np.minimum, np.maximum))
     return np.where(lowest == highest, lowest, np.uint8(0))
 
 
@@ -257,7 +260,7 @@ def _seen_together(seen: np.ndarray, on_steps: np.ndarray, steps: int) -> np.nda
         return np.asarray(seen[0] == 1)
     usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
     clear = ((on_steps == QA.CLEAR) & usable).any(axis=0)
-    return np.asarray(functools.reduce(np.logical_and, steps_of_cells(clear, steps)))
+    return reduce_steps(np.logical_and, clear, steps)
 
 
 def explain(screened: Screened) -> np.ndarray:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property, partial
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -27,58 +27,22 @@ from s2cube.products.day_stack import DayStack
 from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.workers._block import masks_of, packed_image
-from s2cube.workers.composite_task import CompositeTask
-from s2cube.workers.memory import BLOCK_READERS, blocks, of_block, share, stack_limit
+from s2cube.workers.composite_task import CompositeTask, Unit
+from s2cube.workers.memory import BLOCK_READERS, MOST_STACK_BYTES, blocks, of_block, share, stack_limit
 
 _THREADS = 2
 """Number of threads that compute the days of a block, and compose cells."""
 
+_BLOCKS_AT_ONCE = 2
+"""Number of blocks of days that are in memory at the same time: while one waits for a server, another one is
+computed."""
+
+_READERS_BYTES = 256 << 20
+"""Memory of the threads that read a block, if there are more than two. A large block needs fewer threads, because each
+reads many tiles at a time."""
+
 _STRIP_BYTES = 8 << 20
 """Size of the part of a stack that one thread composes at a time. Its arrays in float64 are several times as large."""
-
-
-@dataclass(frozen=True, eq=False)
-class Unit:
-    """A part of the area of a composite whose days are together in memory, or in a file.
-
-    Parameters
-    ----------
-    geobox
-        Grid of the part.
-    area
-        Dims (y, x): True inside the area of interest.
-    days
-        Days that are read.
-    stack
-        The images of these days, on cells inside the area.
-    """
-
-    task: CompositeTask
-    geobox: GeoBox
-    area: np.ndarray
-    days: tuple[TimeSlice, ...]
-    stack: DayStack
-    errors: dict[str, SliceError] = field(default_factory=dict)
-    """Why days cannot be read, by the ids of their slices."""
-    dark: dict[str, np.ndarray] = field(default_factory=dict)
-    """Result of `count_dark` of each day that was read."""
-    read: set[str] = field(default_factory=set)
-    """Ids of the slices whose images are in the stack."""
-    damaged: dict[str, str] = field(default_factory=dict)
-    """Why daily images in the output are not used, by the ids of their slices."""
-    beyond: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Number of cells of each index that int16 cannot store, of each day that was read from the archive; if indices are
-    those of the result, of the composite."""
-
-    @property
-    def tasks(self) -> Iterator[Task]:
-        """One task per day."""
-        return (Task(self.task.aoi, self.geobox, each, self.task.search) for each in self.days)
-
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """Position of each day, by the id of its slice."""
-        return {each.id: position for position, each in enumerate(self.days)}
 
 
 def read_units(units: Sequence[Unit], composer: Composer, access: Access) -> None:
@@ -112,7 +76,7 @@ def _read_image(access: Access, place: tuple[Unit, str]) -> None:
     except SliceError as error:
         unit.damaged[day] = f"{safe_text(image.href)} {error.problem}"
         return
-    unit.stack.put(unit.positions[day], values[:, unit.area])
+    unit.stack.put(unit.positions[day], unit.inside(values))
     unit.read.add(day)
 
 
@@ -133,13 +97,14 @@ class DayReading:
 
     def read(self, tasks: Sequence[Task]) -> None:
         """Read days. The units receive the images, and errors of files."""
-        for block in self.blocks(tasks):
-            self.each(block, self._files, self._take)
+        with ThreadPoolExecutor(_BLOCKS_AT_ONCE) as threads:
+            for _ in threads.map(lambda block: self.each(block, self._files, self._take), self.blocks(tasks)):
+                pass  # raises the error of a thread
 
     def blocks(self, tasks: Sequence[Task]) -> Iterator[Block]:
         """Divide days into blocks that fit into memory."""
         daily = sorted(tasks, key=lambda task: (task.id.removeprefix(f"{task.aoi.id}_"), task.id))
-        return blocks(daily, self._composer.reading)
+        return blocks(daily, self._composer.reading, _BLOCKS_AT_ONCE)
 
     def each(self, block: Block, files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]) -> None:
         """Read files of a block, and take each day; if it cannot be read as a whole, each day by itself.
@@ -156,8 +121,9 @@ class DayReading:
         def needed(readers: int) -> int:
             return of_block(block.grid, cube, readers) + self.held_bytes
 
+        most = max(2, min(BLOCK_READERS, _READERS_BYTES // (needed(2) - needed(1))))
         try:
-            with share(needed, most=BLOCK_READERS) as readers:
+            with share(needed, most) as readers:
                 pixels = read_block(block, block.tasks, files(block), cube.quality, self._access, readers)
                 with ThreadPoolExecutor(_THREADS) as threads:
                     for _ in threads.map(partial(take, pixels), block.tasks):
@@ -185,7 +151,7 @@ class DayReading:
         dn = pixels.of(task, bands) if bands else None
         beyond = BeyondInt16()
         values = packed_image(dn, masks, offsets, unit.area, cube, beyond)
-        unit.stack.put(unit.positions[task.id], values[:, unit.area])
+        unit.stack.put(unit.positions[task.id], unit.inside(values))
         unit.read.add(task.id)
         if not self._composer.has_own_indices:
             unit.beyond[task.id] = beyond.cells
@@ -291,6 +257,6 @@ def make_units(
     for task, geobox, area in parts:
         days = tuple(each for each in task.days if each.id not in without)
         shape = (len(days), len(composer.reading.image_bands), int(np.count_nonzero(area)))
-        stack = opened.enter_context(DayStack(shape, composer.cube.dtype, stack_limit()))
+        stack = opened.enter_context(DayStack(shape, composer.cube.dtype, min(stack_limit(), MOST_STACK_BYTES)))
         units.append(Unit(task, geobox, area, days, stack))
     return units

@@ -28,14 +28,13 @@ from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.storage.output import Output
 from s2cube.workers._composite_days import (
     Layers,
-    Unit,
     day_of_slice,
     make_units,
     read_units,
 )
 from s2cube.workers._first_days import read_first
 from s2cube.workers.batches import is_small
-from s2cube.workers.composite_task import CompositeTask, chunks_of
+from s2cube.workers.composite_task import CompositeTask, Unit, chunks_of
 from s2cube.workers.delivery import deliver
 from s2cube.workers.memory import MOST_READERS, stack_limit
 from s2cube.workers.results import SliceResult, Written, attempt

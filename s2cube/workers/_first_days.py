@@ -17,7 +17,8 @@ from s2cube.scenes.assets import layers_read
 from s2cube.scenes.time_slice import Task
 from s2cube.sentinel2 import QA
 from s2cube.workers._block import masks_of
-from s2cube.workers._composite_days import DayReading, Unit, read_stored
+from s2cube.workers._composite_days import DayReading, read_stored
+from s2cube.workers.composite_task import Unit
 from s2cube.workers.memory import stack_limit
 
 _CELLS_AT_ONCE = 1 << 18
@@ -138,7 +139,7 @@ class _FirstReading(DayReading):
             unit.errors[task.id] = error
             return
         is_clear = explain(masks_of(task, pixels, cube)) == QA.CLEAR
-        self.clear[id(unit)].set(unit.positions[task.id], is_clear[unit.area])
+        self.clear[id(unit)].set(unit.positions[task.id], unit.inside(is_clear[np.newaxis])[0])
         with self._lock:
             self.layers[task.id] = self._keep(pixels)
 

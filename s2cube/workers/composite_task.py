@@ -1,15 +1,19 @@
-"""Define the work for one composite."""
+"""Define the work for one composite, and the parts of its area that are computed together."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import numpy as np
 import pystac
+from odc.geo.geobox import GeoBox
 
 from s2cube.config.periods import Period
 from s2cube.cube.chunks import read_grids
+from s2cube.errors import SliceError
 from s2cube.inventory.stored_image import StoredImage
+from s2cube.products.day_stack import DayStack
 from s2cube.scenes.time_slice import Task, TimeSlice, UnusableSlice
 
 
@@ -41,6 +45,60 @@ class CompositeTask(Task):
     def label(self, slice_id: str) -> str:
         """Return the last part of the id of a day: its date, YYYYMMDD."""
         return slice_id.removeprefix(f"{self.aoi.id}_")
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A part of the area of a composite whose days are together in memory, or in a file.
+
+    Parameters
+    ----------
+    geobox
+        Grid of the part.
+    area
+        Dims (y, x): True inside the area of interest.
+    days
+        Days that are read.
+    stack
+        The images of these days, on cells inside the area.
+    """
+
+    task: CompositeTask
+    geobox: GeoBox
+    area: np.ndarray
+    days: tuple[TimeSlice, ...]
+    stack: DayStack
+    errors: dict[str, SliceError] = field(default_factory=dict)
+    """Why days cannot be read, by the ids of their slices."""
+    dark: dict[str, np.ndarray] = field(default_factory=dict)
+    """Result of `count_dark` of each day that was read."""
+    read: set[str] = field(default_factory=set)
+    """Ids of the slices whose images are in the stack."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why daily images in the output are not used, by the ids of their slices."""
+    beyond: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Number of cells of each index that int16 cannot store, of each day that was read from the archive; if indices are
+    those of the result, of the composite."""
+
+    @property
+    def tasks(self) -> Iterator[Task]:
+        """One task per day."""
+        return (Task(self.task.aoi, self.geobox, each, self.task.search) for each in self.days)
+
+    @cached_property
+    def _cells(self) -> np.ndarray:
+        """Positions of the cells inside the area, row by row. To take them is faster than to test each cell again."""
+        return np.flatnonzero(self.area)
+
+    def inside(self, values: np.ndarray) -> np.ndarray:
+        """Return the cells inside the area: dims (band, cell) of dims (band, y, x)."""
+        flat = values.reshape(len(values), -1)
+        return flat if len(self._cells) == flat.shape[1] else flat.take(self._cells, axis=1)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Position of each day, by the id of its slice."""
+        return {each.id: position for position, each in enumerate(self.days)}
 
 
 def chunks_of(task: CompositeTask, area: np.ndarray, dilation_m: float) -> Iterator[tuple[slice, slice]]:

@@ -34,6 +34,9 @@ BLOCK_READERS = 16
 _MOST_BLOCK_BYTES = 256 << 20
 """Maximum size of a block, if it has more than one day: a larger one is not faster."""
 
+MOST_STACK_BYTES = 128 << 20
+"""A larger stack of days is in a file. To write and read it takes little of the time that its tiles take."""
+
 PROCESS_BYTES = 500 << 20
 """Memory of a process for libraries, the cache and the tiles that it decodes. The memory of slices is additional."""
 
@@ -125,12 +128,17 @@ def day_blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
     return (Block(tuple(group), grids) for group in alike.values())
 
 
-def blocks(tasks: Sequence[Task], config: CubeSection) -> Iterator[Block]:
+def blocks(tasks: Sequence[Task], config: CubeSection, at_once: int = 1) -> Iterator[Block]:
     """Divide the slices of a batch into blocks that fit into memory.
 
     As many days as possible are in a block, because files of several days can be read at the same time.
+
+    Parameters
+    ----------
+    at_once
+        Number of blocks that are in memory at the same time.
     """
-    limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES)
+    limit = min(_slice_memory()[0] // 2, _MOST_BLOCK_BYTES) // at_once
     for together in day_blocks(tasks, config):
         for part in _fitting(together, config):
             one, two = (of_block(replace(part.grid, nests=(True,) * scenes), config) for scenes in (1, 2))
@@ -146,7 +154,7 @@ def fits(block: Block, config: CubeSection) -> bool:
 
 
 def stack_limit() -> int:
-    """Return the memory (bytes) that the days of a composite may use. Larger stacks are in a file."""
+    """Return the memory (bytes) that the days of composites that are read together may use."""
     return _slice_memory()[0] // 4
 
 
