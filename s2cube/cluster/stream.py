@@ -163,17 +163,18 @@ def _take_result(future: "Future[Any]") -> Any:
     """Return what a call returned or raised, and release the future; raise one of `_LOSSES` if it is lost."""
     if future.status in ("cancelled", "lost"):
         raise CancelledError
-    error = future.exception()
-    result = _fetch(future) if error is None else error
+    returned = _fetch(future)
     future.release()
-    return result
+    return returned
 
 
 def _fetch(future: "Future[Any]") -> Any:
     wait_s = _FETCH_S
     while True:
         try:
-            return future.result(timeout=wait_s)
+            # The result may be lost at any moment. Without a time limit, both would wait until it is computed again.
+            error = future.exception(timeout=wait_s)
+            return future.result(timeout=wait_s) if error is None else error
         except TimeoutError:
             if future.status != "finished":
                 # The result was lost with its worker. The stream submits the task again.

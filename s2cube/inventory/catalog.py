@@ -4,7 +4,6 @@ import logging
 from collections.abc import Collection, Container, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -54,7 +53,7 @@ def write_catalog(output: Output, changed: Container[str] | None) -> None:
             old = _old(output, collection_file(aoi_id))
             is_current = _linked(output, aoi_id, old) == slice_ids and rows.has(aoi_id, slice_ids)
             if changed is None or aoi_id in changed or not is_current:
-                images = _images(output, aoi_id, slice_ids, threads)
+                images = _images(output, aoi_id, slice_ids)
                 if not images:
                     continue
                 _write_collection(output, aoi_id, images, old, threads)
@@ -114,9 +113,9 @@ def _is_own(catalog: bytes | None) -> bool:
         return False
 
 
-def _images(output: Output, aoi_id: str, slice_ids: list[str], threads: Executor) -> dict[str, ImageItem]:
+def _images(output: Output, aoi_id: str, slice_ids: list[str]) -> dict[str, ImageItem]:
     """Read the Items of slices; leave out Items that cannot be read."""
-    items = threads.map(partial(output.item, aoi_id), slice_ids)
+    items = output.read_items((aoi_id, slice_id) for slice_id in slice_ids)
     return {slice_id: item for slice_id, item in zip(slice_ids, items, strict=True) if item}
 
 

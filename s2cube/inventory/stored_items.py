@@ -1,16 +1,11 @@
 """Read the Items of images: from the table of all Items if it is there, else from their own files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from s2cube.fetch.session import SMALL_FILE_THREADS
 from s2cube.inventory._items_table import read_items_table
 from s2cube.storage.image_item import ImageItem, read_item
-from s2cube.storage.output import ITEMS_AT_ONCE, Output
-
-_GROUP = 16
-"""Number of Items that a thread reads at a time. Handing over each of them takes longer than reading it."""
+from s2cube.storage.output import Output, read_each
 
 
 def stored_items(
@@ -20,7 +15,7 @@ def stored_items(
     read: Callable[[str, str], ImageItem | None],
     from_table: bool = True,
 ) -> Iterator[ImageItem | None]:
-    """Yield the Items of slices, in the order of their ids of AOI and slice.
+    """Return the Items of slices, in the order of their ids of AOI and slice.
 
     The table may be older than the images. So its rows count only for images that are listed with the sizes in the row.
 
@@ -44,11 +39,4 @@ def stored_items(
                     return item
         return read(*key)
 
-    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-        for part in _parts(keys, ITEMS_AT_ONCE):
-            for items in threads.map(lambda group: [found(key) for key in group], _parts(part, _GROUP)):
-                yield from items
-
-
-def _parts(keys: Sequence[tuple[str, str]], size: int) -> Iterator[Sequence[tuple[str, str]]]:
-    return (keys[first : first + size] for first in range(0, len(keys), size))
+    return read_each(found, keys)

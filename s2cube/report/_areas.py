@@ -157,7 +157,8 @@ def _counts(item: ImageItem) -> dict[int, int]:
     classes = item.document["assets"].get(QA_IMAGE, {}).get("classification:classes")
     found = {}
     for each in classes if isinstance(classes, list) else ():
-        value, count = (each.get(name) if isinstance(each, dict) else None for name in ("value", "count"))
-        if isinstance(value, int) and (known := number(count, 1e15)) is not None:
-            found[value] = int(known)
+        if isinstance(each, dict) and isinstance(value := each.get("value"), int):
+            count = number(each.get("count"), 1e15)
+            if count is not None:
+                found[value] = int(count)
     return found

@@ -246,9 +246,11 @@ def _check_multihash(text: str) -> str:
 
 class _Asset(Part):
     href: str
-    bands: list[Band] = Field([], validation_alias=AliasChoices("bands", "eo:bands"))  # the second in STAC 1.0
+    bands: list[Band] = Field(
+        default_factory=list, validation_alias=AliasChoices("bands", "eo:bands")
+    )  # the second in STAC 1.0
     data_type: str = ""
-    rasters: list[RasterBand] = Field([], alias="raster:bands")
+    rasters: list[RasterBand] = Field(default_factory=list, alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")
     checksum: Annotated[str, AfterValidator(_check_multihash)] | None = Field(None, alias="file:checksum")
 
@@ -267,7 +269,7 @@ class _Properties(Part):
     period: str = Field("", alias=PERIOD)
     # Only an image with a name has no recipe.
     recipe: str = Field("", alias=RECIPE, validate_default=True)
-    scenes: list[str] = Field([], alias=SCENES)
+    scenes: list[str] = Field(default_factory=list, alias=SCENES)
 
     @field_validator("recipe")
     @classmethod
@@ -288,7 +290,7 @@ class _Item(Part):
     id: str
     collection: str
     stac_version: str
-    stac_extensions: list[str] = Field([])
+    stac_extensions: list[str] = Field(default_factory=list)
     geometry: Polygon | MultiPolygon = Field(discriminator="type")
     bbox: Annotated[list[float], Field(min_length=4, max_length=6)]
     properties: _Properties

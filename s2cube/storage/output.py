@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from s2cube.config.stores import Stores
 from s2cube.errors import OutputError
@@ -23,8 +24,17 @@ log = logging.getLogger(__name__)
 _CHECKS = 3
 """Maximum number of times that an Item is compared with its files. A run may replace them meanwhile."""
 
-ITEMS_AT_ONCE = 512
+_ITEMS_AT_ONCE = 512
 """Number of Items that are read ahead of their use. An Item takes some 20 kB of memory."""
+
+_GROUP = 16
+"""Number of Items that a thread reads at a time. Handing over each of them takes longer than reading it."""
+
+_FIRST, _WAITING = 8, 2
+"""Reading mainly waits if the first Items take this multiple of their CPU time."""
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 SliceState = Literal["current", "outdated", "missing"]
 """State of a slice in an output: made by the same recipe, made by another recipe, or missing."""
@@ -116,10 +126,7 @@ class Output:
 
     def read_items(self, slices: Iterable[tuple[str, str]]) -> Iterator[ImageItem | None]:
         """Read the Items of slices, given by the ids of AOI and slice, see `item`; yield them in this order."""
-        remaining = iter(slices)
-        with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
-            while part := list(islice(remaining, ITEMS_AT_ONCE)):
-                yield from threads.map(self.item, *zip(*part, strict=True))
+        return read_each(lambda key: self.item(*key), slices)
 
     def present(self, aoi_id: str, slice_ids: Sequence[str], sizes: Mapping[str, int]) -> Collection[str]:
         """Return the slices of an AOI whose Items must be read, because something is there, whatever it is.
@@ -233,3 +240,24 @@ class Output:
             return False
         facts = [(each.recipe, each.bands, each.files, each.checksums) for each in (existing, other)]
         return facts[0] == facts[1] and existing.checksums.keys() == existing.files.keys()
+
+
+def read_each(read: Callable[[_Key], _Value], keys: Iterable[_Key]) -> Iterator[_Value]:
+    """Yield what a function reads for each key, in their order.
+
+    Threads read if reading mainly waits, as for a bucket or a network drive. Otherwise they hinder each other, because
+    only one of them runs Python code at a time: for 14,600 Items on a disk, 16 threads took twice the time of one.
+    """
+    remaining = iter(keys)
+    begun_s, cpu_s = time.perf_counter(), time.thread_time()
+    first = [read(key) for key in islice(remaining, _FIRST)]
+    is_waiting = time.perf_counter() - begun_s > _WAITING * (time.thread_time() - cpu_s)
+    yield from first
+    if not is_waiting:
+        yield from map(read, remaining)
+        return
+    with ThreadPoolExecutor(SMALL_FILE_THREADS) as threads:
+        while part := list(islice(remaining, _ITEMS_AT_ONCE)):
+            groups = (part[first : first + _GROUP] for first in range(0, len(part), _GROUP))
+            for values in threads.map(lambda group: [read(key) for key in group], groups):
+                yield from values

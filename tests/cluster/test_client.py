@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet
 import pytest
+from distributed import CancelledError
 from distributed.core import clean_exception, error_message
 from rasterio._err import CPLE_AppDefinedError
 
@@ -175,6 +176,20 @@ class TestHosts:
         assert "--tls-ca" in ran.err
 
 
+class LostFuture:
+    """A future whose result is lost with its worker after the first look at it. Then it answers no more."""
+
+    def __init__(self) -> None:
+        self.status, self.waits_s = "finished", list[float | None]()
+
+    def exception(self, timeout: float | None = None) -> None:
+        self.status = "lost"
+        self.waits_s.append(timeout)
+        if timeout is None:
+            pytest.fail("it would wait without end")
+        raise TimeoutError
+
+
 class TestFaults:
     @pytest.fixture
     def cluster(self, server_processes: None, tmp_path: Path) -> Iterator[DaskCluster]:
@@ -239,6 +254,12 @@ class TestFaults:
         assert status == 0, err
         assert "a worker does not answer" in err
         assert files(Path("out")) == expected
+
+    def test_a_result_that_is_lost_while_it_is_taken_is_not_waited_for(self) -> None:
+        future = LostFuture()
+        with pytest.raises(CancelledError):
+            stream._take_result(future)  # type: ignore[arg-type]
+        assert future.waits_s == [stream._FETCH_S]
 
     def test_the_last_worker_gone_with_what_it_has_made(
         self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
