@@ -104,11 +104,11 @@ def plan_composites(
         If the catalogue does not return its scenes.
     """
     config = _for_composites(config)
-    grouping, composer = Grouping(config), Composer.of(config)
+    grouping, composer, aois = Grouping(config), Composer.of(config), areas_of_job(config.job)
     catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
     search = config.search.model_copy(update={"datetime": within or config.search.datetime})
     reading = config.model_copy(update={"cube": composer.reading, "search": search})
-    daily = find_plans(reading, areas_of_job(config.job), catalogue)
+    daily = find_plans(reading, aois, catalogue)
     check_score(composer.method, daily)
     plans = [each for plan in daily for each in grouping.plans(plan)]
     job = decide(config, output, plans, catalogue, f"composites {config.composite.model_dump_json()}")

@@ -21,7 +21,7 @@ from s2cube.storage.layout import STATISTICS
 from s2cube.storage.lease import Lease
 from s2cube.updates._window import periods_around
 from s2cube.workers.results import SliceResult
-from s2cube.zonal.tabulate import planned_rows, write_rows
+from s2cube.zonal.tabulate import check_fields, planned_rows, write_rows
 
 
 @dataclass
@@ -75,6 +75,20 @@ def for_products(config: JobConfig) -> JobConfig:
     """Return settings with statistics exactly if a pass keeps them up to date."""
     statistics = config.table.chosen if "statistics" in config.sync.products else ()
     return config.model_copy(update={"table": config.table.model_copy(update={"statistics": statistics})})
+
+
+def check_areas(config: JobConfig) -> None:
+    """Read the areas of a job, and keep nothing.
+
+    Raises
+    ------
+    UsageError
+        If they are not valid.
+    """
+    if config.sync.products == ("statistics",):
+        check_fields(config)
+    else:
+        areas_of_job(config.job)
 
 
 @dataclass(frozen=True)

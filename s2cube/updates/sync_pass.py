@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import TimeRange, timestamp
+from s2cube.errors import SearchError
 from s2cube.fetch.session import reset
 from s2cube.jobs.pipeline import Watch
 from s2cube.report.page import write_report_if_wanted
@@ -23,7 +24,7 @@ from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
 from s2cube.updates._known_scenes import SECOND, Changes, KnownScene, KnownScenes, read_known_scenes, write_known_scenes
-from s2cube.updates._products import Made, daily_products, for_products, make_composites
+from s2cube.updates._products import Made, check_areas, daily_products, for_products, make_composites
 from s2cube.updates._window import after
 from s2cube.updates._withdrawal import remove_withdrawn
 from s2cube.updates.pass_record import Pass, append_pass
@@ -100,6 +101,7 @@ class _Work:
         """Do the work; return what was done, and what the next pass must know."""
         within = self._window()
         if within is None:
+            check_areas(self.config)
             log.warning("nothing is searched: --datetime ends before the days that --lookback reaches (see --full)")
             nothing = Pass(timestamp(self.started), "")
             return nothing, replace(self.known, started=timestamp(self.started))
@@ -129,12 +131,16 @@ class _Work:
         return made, known
 
     def _catalogue(self) -> Catalogue:
-        """Open the catalogue, and the second one if there is one."""
+        """Open the catalogue, or both of them. If this fails, a mistake in the areas is named first."""
         search, also = self.config.search, self.config.sync.also
-        if also is None:
-            return open_catalogue(search, self.config.read.timeout_s)
         kept = (each.id for each in self.known.scenes if each.catalogue)
-        return open_two_catalogues(search, also, kept, self.config.read.timeout_s)
+        try:
+            if also is None:
+                return open_catalogue(search, self.config.read.timeout_s)
+            return open_two_catalogues(search, also, kept, self.config.read.timeout_s)
+        except SearchError:
+            check_areas(self.config)
+            raise
 
     def _found(self, scenes: Iterable[SceneFacts], catalogue: Catalogue) -> list[KnownScene]:
         """Return what is kept of the scenes that a search has found."""

@@ -9,6 +9,7 @@ from functools import partial
 
 from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
+from s2cube.errors import SearchError
 from s2cube.fetch.traffic import Traffic
 from s2cube.fields.fields import Fields
 from s2cube.fields.spool import FieldSpool
@@ -96,7 +97,9 @@ class StatisticsPlans:
             If the catalogue does not return its scenes.
         """
         config = for_statistics(config)
-        catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
+        if catalogue is None:
+            with fields_checked(config):
+                catalogue = open_catalogue(config.search, config.read.timeout_s)
         within = (
             None if isinstance(catalogue, Api | TwoCatalogues) else [SceneFacts(each).footprint for each in catalogue]
         )
@@ -122,6 +125,36 @@ class StatisticsPlans:
             self.config, self.output, (), todo, tuple(plans.skipped),
             key=plans.key, failures=tuple(plans.failures), fields=tuple(fields), without_scenes=plans.without_scenes,
         )  # fmt: skip
+
+
+@contextmanager
+def fields_checked(config: JobConfig) -> Iterator[None]:
+    """Read the areas of a job if a block cannot open the catalogue: a mistake in them is named first.
+
+    Otherwise they are read later, because a catalogue in a file tells which of them have scenes.
+
+    Raises
+    ------
+    UsageError
+        If the block fails, and the areas are not valid.
+    """
+    try:
+        yield
+    except SearchError:
+        check_fields(config)
+        raise
+
+
+def check_fields(config: JobConfig) -> None:
+    """Read the areas of a job, and keep nothing.
+
+    Raises
+    ------
+    UsageError
+        If they are not valid.
+    """
+    with FieldSpool() as spool:
+        Source(spool).read(config, None)
 
 
 @contextmanager

@@ -181,3 +181,37 @@ def test_a_box_in_the_west_is_a_value(s2cube_command: CommandLine) -> None:
     """A value that begins with a negative number is not a flag."""
     words = ["search", "--aoi", "-98.2,41.1,-98.1,41.2", "--stac", "nowhere.json"]
     assert "nowhere.json" in s2cube_command(*words).err
+
+
+OF_ANY_JOB = ["--datetime", "2022-06", "--stac", "http://127.0.0.1:9/"]
+AREA_MISTAKES = {"nowhere.geojson": "there is no such file", "empty.geojson": "contains no features"}
+
+
+@pytest.mark.parametrize("area", AREA_MISTAKES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "search",
+        "run --out out",
+        "run --out out --statistics mean",
+        "plan --out out",
+        "plan --out out --products statistics",
+        "plan --out out --products composites",
+        "stats --out out",
+        "composite --out out --period month",
+        "sync --out out --lookback 9999d",
+        "sync --out out --lookback 9999d --products statistics",
+        "sync --out out --lookback 9999d --products composites",
+        "sync --out out --lookback 1d",  # no date is left to search
+        "sync --out out --lookback 1d --products statistics",
+        "sync --out out --lookback 9999d --also http://127.0.0.1:9/,other",
+    ],
+)
+def test_wrong_areas_are_named_also_if_the_catalogue_does_not_answer(
+    s2cube_command: CommandLine, command: str, area: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    made = s2cube_command(*command.split(), "--aoi", area, *OF_ANY_JOB)
+    assert made.status == 2, made.err
+    assert f"{area}: {AREA_MISTAKES[area]}" in made.err
