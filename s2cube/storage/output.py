@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -208,7 +209,7 @@ class Output:
         return self.path(aoi_id, slice_id)
 
     def remove(self, aoi_id: str, slice_id: str) -> None:
-        """Remove the files of a slice, the Item first.
+        """Remove the files of a slice, the Item first, and then its folder, if it is empty.
 
         Raises
         ------
@@ -222,6 +223,9 @@ class Output:
         files = self.sizes(slice_folder(aoi_id, slice_id))
         for name in sorted(files, key=lambda name: name != item):
             self.destination.remove(name)
+        if folder := self.destination.local(slice_folder(aoi_id, slice_id)):
+            with suppress(OSError):
+                folder.rmdir()
 
     def _replace(self, aoi_id: str, slice_id: str, folder: Path) -> None:
         if not self._has_files_of(aoi_id, slice_id, folder / f"{slice_id}.json"):

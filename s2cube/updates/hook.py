@@ -5,12 +5,22 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from s2cube.errors import S2CubeError
-from s2cube.storage.layout import SLICE_DEPTH
+from s2cube.storage.layout import (
+    AREAS,
+    CATALOG,
+    FAILURES,
+    ITEMS,
+    REJECTED,
+    REPORT,
+    SLICE_DEPTH,
+    STATISTICS_CSV,
+)
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
 from s2cube.updates.pass_record import Pass, replace_last_pass
@@ -22,6 +32,9 @@ NOT_ENDED = 124
 
 NOT_RUN = 126
 """Status of a command that could not be run, as in shells."""
+
+_OF_ALL = {CATALOG, ITEMS, AREAS, STATISTICS_CSV, REPORT, FAILURES, REJECTED}
+"""Files that a pass with changes may write anew."""
 
 _LIMIT_S = 3600
 """Maximum time (s) of a command. The next pass must not wait for it for ever."""
@@ -56,9 +69,10 @@ def after_pass(command: str, made: Pass, output: Output) -> Pass:
 
 
 def changed_files(made: Pass, output: Output) -> list[str]:
-    """Return all files of the slices and composites that a pass wrote, and other written files.
+    """Return all files of the slices and composites that a pass wrote, and other files that it may have written.
 
-    The names are relative to the output, sorted.
+    The names are relative to the output, sorted. Missing are the files that only s2cube reads, and ``sync.jsonl``,
+    because the line of the pass is not complete yet.
 
     Raises
     ------
@@ -68,8 +82,16 @@ def changed_files(made: Pass, output: Output) -> list[str]:
     names = {path.removeprefix(f"{output.destination.address}/") for path in made.files}
     # A pass names the image of a slice. The other files lie in the same folder.
     folders = {PurePosixPath(each).parent for each in names if len(PurePosixPath(each).parts) == SLICE_DEPTH}
-    listed = output.sizes() if folders else {}
-    return sorted(names | {each for each in listed if PurePosixPath(each).parent in folders})
+    names |= {each for each in output.sizes() if PurePosixPath(each).parent in folders}
+    of_areas = output.destination.sizes(SLICE_DEPTH - 1)
+    areas = {each.parts[0] for each in folders}
+    areas |= {area for area in {each.split("/")[0] for each in of_areas} if _has_any(area, made.removed)}
+    names |= {each for each in of_areas if each.split("/")[0] in areas}
+    return sorted(names | (_OF_ALL & output.destination.sizes(1).keys()))
+
+
+def _has_any(area: str, slice_ids: Iterable[str]) -> bool:
+    return any(each.startswith(f"{area}_") for each in slice_ids)
 
 
 def run_hook(command: str, facts: dict[str, Any], limit_s: float = _LIMIT_S) -> int:

@@ -14,6 +14,7 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, SearchError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
+from s2cube.updates.hook import changed_files
 
 MAY, JUNE, JULY, AUGUST = "20220520", "20220614", "20220709", "20220803"
 
@@ -190,3 +191,34 @@ def test_clouds_are_read_once(sync: Sync, every_item: Items, archive: Archive) -
     assert {*lines}.isdisjoint(first.written)
     second = sync("2022-10-02")
     assert (second.requests, second.failed, second.written) == (0, (), ())
+
+
+def contents() -> dict[str, bytes]:
+    """The files of the output that others than s2cube read."""
+    files = [path for path in Path("out").rglob("*") if path.is_file()]
+    found = {str(path.relative_to("out")): path.read_bytes() for path in files}
+    return {name: each for name, each in found.items() if not name.startswith(".s2cube/") and name != "sync.jsonl"}
+
+
+@pytest.mark.parametrize("products", ["images", "statistics", "images,statistics,composites"])
+def test_the_files_that_a_pass_changes_are_listed_for_the_hook(sync: Sync, every_item: Items, products: str) -> None:
+    sync.flags = {"products": products, "lookback": "90d", "datetime": "2022", "period": "month", "report": True}
+    sync.flags |= {"format": "csv"} if "statistics" in products else {}
+    before: dict[str, bytes] = {}
+    for day, items in (
+        ("2022-06-15", until(every_item, JUNE)),
+        ("2022-07-10", until(every_item, JULY)),
+        ("2022-07-11", [item for item in until(every_item, JULY) if f"_{JUNE}_" not in item["id"]]),
+    ):
+        sync.items = items
+        made = sync(day)
+        assert made.has_changes
+        after, listed = contents(), changed_files(made, Output.at("out"))
+        differing = {name for name in after if after[name] != before.get(name)}
+        is_table = {name for name in differing if name.startswith("statistics/")}
+        assert ("statistics" in listed) == bool(is_table)
+        assert differing - is_table - {*listed} == set()
+        assert {*listed} - {"statistics"} <= after.keys()
+        changed = {str(Path(name).parent) for name in differing}
+        assert {str(Path(name).parent) for name in listed if name.count("/") == 2} <= changed
+        before = after
