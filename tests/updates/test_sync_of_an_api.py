@@ -2,14 +2,20 @@
 
 import copy
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pytest
 import requests
+import shapely
 from updates.conftest import Items, Sync
 
+from s2cube.stac import catalogue_io
+from s2cube.stac.catalogue_io import Answer, Request
 from support import servers
+from support.runs import FARM
 
 MAY, JUNE, JULY, AUGUST = "20220520", "20220614", "20220709", "20220803"
 COLLECTION = {
@@ -33,6 +39,10 @@ class Content:
 
     def _sent(self, method: str, path: str = "", item: Any = None) -> None:
         requests.request(method, self._items + path, json=item, timeout=30).raise_for_status()
+
+    def all(self) -> Items:
+        found: Items = requests.get(self._items, {"limit": 1000}, timeout=30).json()["features"]
+        return found
 
     def add(self, items: Items) -> None:
         for item in items:
@@ -100,3 +110,37 @@ def test_a_catalogue_that_changes(api: str, files: str, sync: Sync, every_item: 
     assert sync("2022-08-04").new == ids(days[AUGUST])
     quiet = sync("2022-08-05")
     assert (quiet.written, quiet.new, quiet.requests) == ((), (), 0)
+
+
+def test_few_searches_for_200_areas_with_nothing_new(
+    api: str, files: str, sync: Sync, every_item: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    send = catalogue_io._send
+
+    def count(request: Request, timeout_s: float) -> Answer:
+        asked.append(f"{request.method} {request.address}")
+        return send(request, timeout_s)
+
+    monkeypatch.setattr(catalogue_io, "_send", count)
+    content = Content(api)
+    content.remove(content.all())
+    for asset in (asset for item in every_item for asset in item["assets"].values()):
+        asset["href"] = f"{files}/{Path(asset['href']).relative_to(tmp_path)}"
+    content.add(
+        [copy.deepcopy(item) | {"collection": "sentinel-2-l2a"} for item in every_item if f"_{JULY}_" in item["id"]]
+    )
+    sync.aoi = tmp_path / "fields.geojson"
+    left, bottom, _, _ = FARM
+    corners = product(range(20), range(10))
+    boxes = [shapely.box(left + 50 * x, bottom + 60 * y, left + 50 * x + 45, bottom + 60 * y + 50) for x, y in corners]
+    frame = geopandas.GeoDataFrame({"id": [f"f{at}" for at in range(200)]}, geometry=boxes, crs="EPSG:32614")
+    frame.to_crs("EPSG:4326").to_file(sync.aoi)
+    sync.flags = {"stac": api, "lookback": "30d"}
+    first = sync("2022-07-10")
+    assert len({each.rpartition("_")[0] for each in first.written}) == 200
+    asked.clear()
+    second = sync("2022-07-11")
+    assert (second.found, second.written, second.requests) == (first.found, (), 0)
+    assert 1 <= sum("/search" in each for each in asked) <= 2, asked
+    assert len(asked) <= 4, asked
