@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from s2cube.errors import OutputError
 from s2cube.inventory import verification
 from s2cube.inventory.verification import Findings, Flaw, Watch
-from s2cube.storage.layout import AREAS
-from s2cube.storage.lease import held
+from s2cube.storage.layout import AREAS, STATISTICS_CSV
+from s2cube.storage.lease import held, read_record
 from s2cube.storage.output import Output
 from s2cube.tables._files import keys_of, read_rows
 from s2cube.tables._merge import statistics_in
 from s2cube.tables.areas_file import open_areas, read_areas
+from s2cube.tables.csv_file import equals_csv, has_csv, write_csv
 from s2cube.tables.rows import ORDER, Key, schema
 from s2cube.tables.table import Table, square_and_month
 
@@ -31,7 +32,7 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
     """Do the same as `inventory.verification.verify`, and verify the table of statistics and its areas.
 
     Each page of their files has a checksum. The rows must be sorted, and each slice must be there once. Their recipes
-    must be those that a run can compare.
+    must be those that a run can compare. ``statistics.csv`` must have the same rows, unless a run writes them now.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def verify(output: Output, watch: Watch | None = None) -> Findings:
 def repair(output: Output, watch: Watch | None = None) -> Findings:
     """Do the same as `inventory.verification.repair`, and remove broken files of the table and of the areas.
 
-    The next run computes the rows again that it would write there.
+    The next run computes the rows again that it would write there. ``statistics.csv`` is written again.
 
     Raises
     ------
@@ -64,11 +65,15 @@ def repair(output: Output, watch: Watch | None = None) -> Findings:
         with held(output, ends_as=None) as lease:
             # A run may have replaced the files meanwhile.
             checked, flaws = _verify_table(lease.output)
-            for name in [flaw.name for flaw in flaws if flaw.kind == "broken"]:
+            broken = [flaw.name for flaw in flaws if flaw.kind == "broken"]
+            for name in (each for each in broken if each != STATISTICS_CSV):
                 lease.check()
                 lease.output.destination.remove(name)
                 again = "writes its areas" if name == AREAS else "computes its rows again"
                 log.warning("%s was deleted; the next run %s", name, again)
+            if has_csv(lease.output) and broken:
+                write_csv(Table(lease.output))
+                log.warning("%s was written again, from the table", STATISTICS_CSV)
     return _together(found, checked, flaws)
 
 
@@ -90,7 +95,19 @@ def _verify_table(output: Output) -> tuple[int, list[Flaw]]:
         flaws.append(Flaw("broken", AREAS, why))
     elif names and not has_areas:
         flaws.append(Flaw("missing", AREAS, "is missing"))
+    if (names or has_areas) and has_csv(output):
+        names = [*names, STATISTICS_CSV]
+        # It cannot be compared with a table that cannot be read.
+        flaws += [] if any(flaw.kind == "broken" for flaw in flaws) else _flaws_of_csv(table)
     return len(names) + bool(names or has_areas), flaws
+
+
+def _flaws_of_csv(table: Table) -> Iterator[Flaw]:
+    record = None if table.output.run else read_record(table.output)
+    if record and record.is_open and record.is_alive:
+        return  # a run writes it after the table
+    if not equals_csv(table):
+        yield Flaw("broken", STATISTICS_CSV, "has other content than the table")
 
 
 def _problems_of_rows(table: Table, name: str, columns: Sequence[str]) -> Iterator[str]:

@@ -167,3 +167,51 @@ def test_repair_waits_for_a_run(s2cube_command: CommandLine, out: Path) -> None:
         assert s2cube_command("verify", "out").status == 3
         assert s2cube_command("verify", "out", "--repair").status == 1
     assert first(out).exists()
+
+
+def no_row(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def other_number(path: Path) -> None:
+    text = path.read_text()
+    at = next(at for at in range(len(text) - 1, 0, -1) if text[at] in "12345678")
+    path.write_text(f"{text[:at]}{int(text[at]) + 1}{text[at + 1 :]}")
+
+
+def more(path: Path) -> None:
+    path.write_text(path.read_text() + "more\n")
+
+
+@pytest.mark.parametrize("change", [cut, empty, no_row, other_number, more])
+def test_a_csv_file_that_differs_from_the_table(
+    stats: Stats, s2cube_command: CommandLine, out: Path, change: Callable[[Path], None]
+) -> None:
+    assert stats("--format", "csv").status == 0
+    whole, path = files_of(out), out / "statistics.csv"
+    assert s2cube_command("verify", "out", "--json").json["checked"] == FILES + 1
+    change(path)
+    found = s2cube_command("verify", "out", "--json")
+    assert (found.status, found.json["broken"]) == (3, ["statistics.csv"])
+    assert "error: statistics.csv has other content than the table" in found.err
+    with held(Output.at(out)):
+        # The run that holds the lease writes it after the table.
+        assert verify(Output.at(out)).flaws == ()
+    repaired = s2cube_command("verify", "out", "--json", "--repair")
+    assert repaired.json == found.json
+    assert "statistics.csv was written again, from the table" in repaired.err
+    assert files_of(out) == whole
+    assert s2cube_command("verify", "out").status == 0
+
+
+def test_a_csv_file_of_a_damaged_table_is_written_from_the_rest(
+    stats: Stats, s2cube_command: CommandLine, out: Path
+) -> None:
+    assert stats("--format", "csv").status == 0
+    whole, path = files_of(out), out / "statistics.csv"
+    flip(first(out))
+    assert s2cube_command("verify", "out", "--repair").status == 3
+    assert len(path.read_text().splitlines()) == 1 + 45
+    assert s2cube_command("verify", "out").status == 0
+    assert stats().json["rows"] == 9
+    assert files_of(out) == whole
