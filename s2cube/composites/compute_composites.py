@@ -103,7 +103,7 @@ def plan_composites(
     SearchError
         If the catalogue does not return its scenes.
     """
-    config = _for_composites(config)
+    config = for_composites(config)
     grouping, composer, aois = Grouping(config), Composer.of(config), areas_of_job(config.job)
     catalogue = open_catalogue(config.search, config.read.timeout_s) if catalogue is None else catalogue
     search = config.search.model_copy(update={"datetime": within or config.search.datetime})
@@ -115,8 +115,14 @@ def plan_composites(
     return with_daily_images(job, composer)
 
 
-def _for_composites(config: JobConfig) -> JobConfig:
-    """Check the settings of composites, and leave out those that concern only daily images."""
+def for_composites(config: JobConfig) -> JobConfig:
+    """Check the settings of composites, and leave out those that concern only daily images.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not valid.
+    """
     canonical_bands(config.cube.bands)
     check_bands(config.cube, config.composite.chosen)
     # The longitude does not matter: it is known before the search whether the range has both ends.

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from s2cube.area.areas import areas_of_job
-from s2cube.composites.compute_composites import compose, plan_composites
+from s2cube.composites.compute_composites import compose, for_composites, plan_composites
 from s2cube.config.sections import JobConfig
 from s2cube.jobs.job import Job, decide, plan_scenes
 from s2cube.jobs.pipeline import Watch
@@ -72,7 +72,15 @@ class Made:
 
 
 def for_products(config: JobConfig) -> JobConfig:
-    """Return settings with statistics exactly if a pass keeps them up to date."""
+    """Check the settings of composites; return settings with statistics exactly if a pass keeps them up to date.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not valid.
+    """
+    if "composites" in config.sync.products:
+        for_composites(config)
     statistics = config.table.chosen if "statistics" in config.sync.products else ()
     return config.model_copy(update={"table": config.table.model_copy(update={"statistics": statistics})})
 

@@ -54,14 +54,13 @@ def make_pass(config: JobConfig, watch: Watch | None = None, clock: Callable[[],
         written, or another run writes there. A failed slice does not raise an error.
     """
     canonical_bands(config.cube.bands)
+    config = for_products(config)
     # A file may have changed under its address since the last pass of this process.
     reset()
     with held(Output.at(config.job.out)) as lease:
         started = clock()
         known = _with_possible_start(read_known_scenes(lease.output.destination), started)
-        made, known = _Work(
-            for_products(config), lease, known, started, Made(lease.output.destination.address, watch)
-        ).done()
+        made, known = _Work(config, lease, known, started, Made(lease.output.destination.address, watch)).done()
         made = replace(made, ended=timestamp(clock()))
         lease.check()
         # If the process is killed here, the next pass makes nothing, but names these scenes again.

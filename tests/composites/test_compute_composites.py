@@ -387,3 +387,19 @@ def test_first_reads_what_the_bands_lack(tmp_path: Path) -> None:
     assert (found["_date"][:, :, 0] - found["_date"][:, :, 50] == 1).all()
     # The count is the number of days that the masks call clear.
     assert (found["_count"] == 3).all()
+
+
+def test_an_item_names_the_items_of_its_scenes_if_they_have_an_address(
+    archive: Archive, edited: EditItems, tmp_path: Path, fresh: None
+) -> None:
+    def address(items: list[dict[str, Any]]) -> None:
+        for item in items:
+            is_known = "_14TNL_" in item["id"]
+            item["links"] = [{"rel": "self", "href": f"https://host/{item['id']}?sig=secret"}] if is_known else []
+
+    made = compute(archive, tmp_path / "out", stac=edited(address), period="year", datetime="2022")
+    (item,) = (json.loads(Path(path).with_suffix(".json").read_text()) for path in made.written)
+    linked = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    scenes = item["properties"]["s2cube:scenes"]
+    assert linked == [f"https://host/{scene}" for scene in scenes if "_14TNL_" in scene]
+    assert 0 < len(linked) < len(scenes)

@@ -91,6 +91,9 @@ def test_a_catalogue_that_fails(s2cube_command: CommandLine, job: Job) -> None:
         (["--products", "pictures"], "pictures"),
         (["--also", "https://example.org"], "URL,COLLECTION"),
         (["--lookback", "30"], "is not a duration"),
+        # Before the catalogue is asked, and before any image is made.
+        (["--products", "images,composites", "--period", "P10D", "--stac", "http://127.0.0.1:9/"], "P10D"),
+        (["--products", "composites", "--bands", "scl", "--method", "mean", "--stac", "http://127.0.0.1:9/"], "scl"),
     ],
 )
 def test_wrong_settings(s2cube_command: CommandLine, job: Job, words: list[str], said: str) -> None:
