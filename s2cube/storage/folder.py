@@ -124,8 +124,8 @@ class Folder:
         found: dict[str, int] = {}
         missing = FileNotFoundError, NotADirectoryError
         with self._named_errors(under, "read"), suppress(*missing), inside(self.root, under):
-            found.update(_sizes(self.root, under, len(Path(under).parts) + 1, depth))
-        return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
+            _add_sizes(found, str(self.root), under, depth - len(Path(under).parts))
+        return found
 
     def append(self, name: str, lines: bytes) -> None:  # noqa: D102
         remaining = memoryview(lines if self._ends_line(name) else b"\n" + lines)
@@ -236,21 +236,23 @@ def _write_to_disk(*paths: str) -> None:
             os.close(file)
 
 
-def _sizes(root: Path, folder: str, level: int, depth: int) -> Iterator[tuple[str, int]]:
+def _add_sizes(found: dict[str, int], root: str, folder: str, levels: int) -> None:
+    """Add the sizes of the files that are so many levels below a folder, in the order of the parts of their names."""
     try:
-        entries = list(os.scandir(f"{root}/{folder}"))
+        with os.scandir(f"{root}/{folder}") as opened:
+            entries = sorted(opened, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
+    start = f"{folder}/" if folder else ""
     for entry in entries:
-        name = f"{folder}/{entry.name}" if folder else entry.name
-        if level == depth:
+        if levels == 1:
             with suppress(FileNotFoundError):  # another process may just have removed it
                 if entry.is_file(follow_symlinks=False):
-                    yield name, entry.stat(follow_symlinks=False).st_size
-        elif level == 1 and entry.name.startswith("."):
+                    found[start + entry.name] = entry.stat(follow_symlinks=False).st_size
+        elif not folder and entry.name.startswith("."):
             continue
         elif entry.is_dir(follow_symlinks=False):
-            yield from _sizes(root, name, level + 1, depth)
+            _add_sizes(found, root, start + entry.name, levels - 1)
         elif entry.is_symlink() and entry.is_dir():
             _warn_of_link(entry.path)
 
