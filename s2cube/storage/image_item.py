@@ -246,9 +246,8 @@ def _check_multihash(text: str) -> str:
 
 class _Asset(Part):
     href: str
-    bands: list[Band] = Field(
-        default_factory=list, validation_alias=AliasChoices("bands", "eo:bands")
-    )  # the second in STAC 1.0
+    # The second name is that of STAC 1.0.
+    bands: list[Band] = Field(default_factory=list, validation_alias=AliasChoices("bands", "eo:bands"))
     data_type: str = ""
     rasters: list[RasterBand] = Field(default_factory=list, alias="raster:bands")
     size: Annotated[int, Field(ge=0)] | None = Field(None, alias="file:size")

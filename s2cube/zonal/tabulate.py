@@ -98,8 +98,13 @@ class StatisticsPlans:
         """
         config = for_statistics(config)
         if catalogue is None:
-            with fields_checked(config):
+            try:
                 catalogue = open_catalogue(config.search, config.read.timeout_s)
+            except SearchError:
+                # A mistake in the areas is named first. Otherwise they are read later, because a catalogue in a file
+                # tells which of them have scenes.
+                check_fields(config)
+                raise
         within = (
             None if isinstance(catalogue, Api | TwoCatalogues) else [SceneFacts(each).footprint for each in catalogue]
         )
@@ -125,24 +130,6 @@ class StatisticsPlans:
             self.config, self.output, (), todo, tuple(plans.skipped),
             key=plans.key, failures=tuple(plans.failures), fields=tuple(fields), without_scenes=plans.without_scenes,
         )  # fmt: skip
-
-
-@contextmanager
-def fields_checked(config: JobConfig) -> Iterator[None]:
-    """Read the areas of a job if a block cannot open the catalogue: a mistake in them is named first.
-
-    Otherwise they are read later, because a catalogue in a file tells which of them have scenes.
-
-    Raises
-    ------
-    UsageError
-        If the block fails, and the areas are not valid.
-    """
-    try:
-        yield
-    except SearchError:
-        check_fields(config)
-        raise
 
 
 def check_fields(config: JobConfig) -> None:
