@@ -35,7 +35,7 @@ _MOST_BLOCK_BYTES = 256 << 20
 """Maximum size of a block, if it has more than one day: a larger one is not faster."""
 
 MOST_STACK_BYTES = 128 << 20
-"""A larger stack of days is in a file. To write and read it takes little of the time that its tiles take."""
+"""A larger stack of days is in a file, and so are more masks. This takes little of the time that tiles take."""
 
 PROCESS_BYTES = 500 << 20
 """Memory of a process for libraries, the cache and the tiles that it decodes. The memory of slices is additional."""
