@@ -24,7 +24,7 @@ from s2cube.scenes.time_slice import Task, UnusableSlice
 from s2cube.storage.output import Output
 from s2cube.workers.batches import is_small
 from s2cube.workers.composite_task import CompositeTask, chunks_of
-from s2cube.workers.memory import MOST_STACK_BYTES, stack_limit
+from s2cube.workers.memory import stack_in_memory
 
 _PLANE_BYTES = 2
 """Size of a cell of the count, and of the date."""
@@ -178,7 +178,7 @@ class _Days:
 
     def _memory_bytes(self, task: CompositeTask) -> int:
         held = self.stack_bytes(task)
-        return self._layer_bytes(task) + (held if held <= min(stack_limit(), MOST_STACK_BYTES) else 0)
+        return self._layer_bytes(task) + (held if held <= stack_in_memory() else 0)
 
     def _layer_bytes(self, task: CompositeTask) -> int:
         cube, planes = self.composites.config.cube, 1 + (self.composer.method.name in DAY_METHODS)

@@ -24,8 +24,6 @@ _QA60_CLOUDS = 1 << 10 | 1 << 11
 _LARGER_THAN_QA = 99
 """Placeholder that is larger than any QA value, for minimum operations."""
 
-_LARGEST_UINT8 = 255
-
 _CLASSES_AT_ONCE = 1 << 16
 """Scene classes that are looked up at a time, so that they stay in the cache of a core."""
 
@@ -244,7 +242,7 @@ def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
 def _seen_share(fine: np.ndarray, reason: np.ndarray, steps: int) -> np.ndarray:
     # A view of bool needs no copy, but its sums are uint8.
     clear = (fine == QA.CLEAR).view("uint8")
-    clear = clear if steps**2 <= _LARGEST_UINT8 else clear.astype("uint16")
+    clear = clear if steps**2 <= np.iinfo("uint8").max else clear.astype("uint16")
     share = reduce_steps(np.add, clear, steps) / np.float32(steps**2)
     return np.where((reason == QA.CLEAR) | (reason == QA.NO_DATA), share, np.float32(0))
 

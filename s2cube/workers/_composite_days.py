@@ -28,7 +28,7 @@ from s2cube.scenes.assets import bands_read, layers_read
 from s2cube.scenes.time_slice import Task, TimeSlice
 from s2cube.workers._block import masks_of, packed_image
 from s2cube.workers.composite_task import CompositeTask, Unit
-from s2cube.workers.memory import BLOCK_READERS, MOST_STACK_BYTES, blocks, of_block, share, stack_limit
+from s2cube.workers.memory import BLOCK_READERS, blocks, of_block, share, stack_in_memory
 
 _THREADS = 2
 """Number of threads that compute the days of a block, and compose cells."""
@@ -257,6 +257,6 @@ def make_units(
     for task, geobox, area in parts:
         days = tuple(each for each in task.days if each.id not in without)
         shape = (len(days), len(composer.reading.image_bands), int(np.count_nonzero(area)))
-        stack = opened.enter_context(DayStack(shape, composer.cube.dtype, min(stack_limit(), MOST_STACK_BYTES)))
+        stack = opened.enter_context(DayStack(shape, composer.cube.dtype, stack_in_memory()))
         units.append(Unit(task, geobox, area, days, stack))
     return units

@@ -19,7 +19,7 @@ from s2cube.sentinel2 import QA
 from s2cube.workers._block import masks_of
 from s2cube.workers._composite_days import DayReading, read_stored
 from s2cube.workers.composite_task import Unit
-from s2cube.workers.memory import MOST_STACK_BYTES, stack_limit
+from s2cube.workers.memory import stack_in_memory
 
 _CELLS_AT_ONCE = 1 << 18
 
@@ -147,7 +147,7 @@ class _FirstReading(DayReading):
         """Keep mask layers of several days in memory, or in a file if they do not fit, so that they are read once."""
         if self._kept is None or self._kept[0] is not pixels:
             size = sum(each.nbytes for each in pixels.arrays.values())
-            if self.held_bytes + size <= min(stack_limit(), MOST_STACK_BYTES):
+            if self.held_bytes + size <= stack_in_memory():
                 self.held_bytes += size
                 self._kept = pixels, pixels
             else:

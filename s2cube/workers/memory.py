@@ -34,7 +34,7 @@ BLOCK_READERS = 16
 _MOST_BLOCK_BYTES = 256 << 20
 """Maximum size of a block, if it has more than one day: a larger one is not faster."""
 
-MOST_STACK_BYTES = 128 << 20
+_MOST_STACK_BYTES = 128 << 20
 """A larger stack of days is in a file, and so are more masks. This takes little of the time that tiles take."""
 
 PROCESS_BYTES = 500 << 20
@@ -156,6 +156,11 @@ def fits(block: Block, config: CubeSection) -> bool:
 def stack_limit() -> int:
     """Return the memory (bytes) that the days of composites that are read together may use."""
     return _slice_memory()[0] // 4
+
+
+def stack_in_memory() -> int:
+    """Return the size (bytes) of the largest stack of days, and of the masks of days, that is not in a file."""
+    return min(stack_limit(), _MOST_STACK_BYTES)
 
 
 def _fitting(block: Block, config: CubeSection) -> Iterator[Block]:

@@ -118,7 +118,7 @@ def test_a_large_area_has_the_bytes_of_a_small_one(
     monkeypatch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 32)
     monkeypatch.setattr("s2cube.workers._composite_days._STRIP_BYTES", 5000)
     # The days are in a file.
-    monkeypatch.setattr("s2cube.workers._composite_days.stack_limit", lambda: 1000)
+    monkeypatch.setattr("s2cube.workers._composite_days.stack_in_memory", lambda: 1000)
     large = compute(archive, tmp_path / "large", **given)
     same(small.written, large.written)
 
@@ -295,8 +295,9 @@ def test_first_reads_masks_of_a_large_area_once(
     given = {"period": "year", "method": "first"}
     in_memory = compute(archive, tmp_path / "memory", **given)
     session.reset()
-    for module in ("_composite_days", "_first_days", "_composites"):
-        monkeypatch.setattr(f"s2cube.workers.{module}.stack_limit", lambda: 0)
+    for module in ("_composite_days", "_first_days"):
+        monkeypatch.setattr(f"s2cube.workers.{module}.stack_in_memory", lambda: 0)
+    monkeypatch.setattr("s2cube.workers._composites.stack_limit", lambda: 0)
     in_files = compute(archive, tmp_path / "files", **given)
     assert in_files.bytes == in_memory.bytes
     same(in_memory.written, in_files.written)

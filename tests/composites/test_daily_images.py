@@ -95,7 +95,7 @@ def test_a_large_area(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = from_the_archive(job)
     monkeypatch.setattr("s2cube.workers._composites.is_small", lambda geobox: False)
     monkeypatch.setattr("s2cube.cube.chunks._CHUNK_CELLS", 32)
-    monkeypatch.setattr("s2cube.workers._composite_days.stack_limit", lambda: 1000)
+    monkeypatch.setattr("s2cube.workers._composite_days.stack_in_memory", lambda: 1000)
     job.compose()
     assert job.files_read == set()
     assert composites_of(job.out) == expected

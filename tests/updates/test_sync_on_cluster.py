@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from updates.conftest import Items, Sync
 
 from s2cube.demo.archive import Archive
 from s2cube.errors import ClusterError
-from support.clusters import DaskCluster, dask_cluster
+from support.clusters import DaskCluster, dask_cluster, until
 from support.servers import free_port
 
 MAY, JUNE = "20220520", "20220614"
@@ -49,13 +48,6 @@ def connected(client: Client) -> list[str]:
     return [each for each in found if each.startswith("Client-") and each != client.id]
 
 
-def wait_until(true: Callable[[], object], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("products", ["images", "statistics", "composites", "images,statistics,composites"])
 def test_a_pass(
     sync: Sync, every_item: Items, scheduler: str, observer: Client, products: str,
@@ -72,7 +64,7 @@ def test_a_pass(
     assert transitions(observer) > at_first
     assert (made.written, made.failed, made.requests) == (here.written, (), here.requests)
     assert digests(Path("out")) == digests(Path("here"))
-    wait_until(lambda: others >= {*connected(observer)})
+    until(lambda: others >= {*connected(observer)}, "the client of the pass to go")
     at_end = transitions(observer)
     assert sync("2022-06-16", scheduler=scheduler).written == ()
     assert transitions(observer) == at_end
@@ -113,18 +105,18 @@ def test_a_service_whose_cluster_goes_and_comes_back(cluster: DaskCluster, archi
         [sys.executable, "-c", SERVE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: len(lines()) == 2)
+        until(lambda: len(lines()) == 2, "two passes")
         assert process.poll() is None
         assert all(f"{cluster.address}: no Dask scheduler answers" in each["error"] for each in lines())
         cluster.start_scheduler()
         cluster.start_worker()
-        wait_until(lambda: not lines()[-1]["error"])
+        until(lambda: not lines()[-1]["error"], "a pass that works")
         first, after = lines()[-1], len(lines())
         assert (len(first["written"]), first["failed"]) == (1, [])
         with cluster.client() as client:
             assert transitions(client) > 0
-            wait_until(lambda: len(lines()) > after)
-            wait_until(lambda: not connected(client))
+            until(lambda: len(lines()) > after, "another pass")
+            until(lambda: not connected(client), "the client of the pass to go")
         assert (lines()[after]["error"], lines()[after]["written"]) == ("", [])
     finally:
         process.terminate()
