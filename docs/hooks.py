@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 import s2cube
+from s2cube.cli._mistakes import commands_of
 from s2cube.cli.commands import app
 from s2cube.config.sections import JobConfig
 
@@ -32,8 +33,7 @@ def settings() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Write, for each command, its description, its flags and examples."""
     setting_flags = [_flag(field.alias or name) for name, field in _fields()]
-    for name in (each for each in app if not each.startswith("-")):
-        command = app[name]
+    for name, command in commands_of(app).items():
         arguments = [each for each in command.assemble_argument_collection() if each.parameter.help]
         accepted = [each.name for each in arguments if each.name in setting_flags]
         yield f"\n## `s2cube {name}`\n\n{command.help}\n"

@@ -31,7 +31,9 @@ from urllib.parse import quote
 _USER = re.compile(r"(?<=\w)://([^/\s'\"]+|[^/\s'\":@]+:(?!\d{1,5}/)[^\s'\"@]{1,80}+)@")
 """User name and password of a URL. An S3 key may contain a slash. The text after a port is not a password."""
 
-_QUERY = re.compile(r"/[^\s'\"?#]*([?#][^\s'\"()]*)?")
+_QUERY = re.compile(r"/[^\s'\"?#]*([?#](?!…[:,.;]?(?:\s|$))[^\s'\"()]*)?")
+"""Query of a URL or a path. One that is removed already is left as it is, with the colon after it."""
+
 _BEARER = re.compile(r"(?i)\bbearer[ \t]++((?!…(?:\s|$))[^\n\"']+)")
 _ELEMENT = re.compile(
     r"<(?:\w{0,40}(?:AccessKeyId|SecretAccessKey|SessionToken|Signature|SignatureProvided)"

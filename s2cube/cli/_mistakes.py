@@ -1,7 +1,7 @@
 """Explain mistakes in a command line in the user's words. cyclopts finds them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from cyclopts import (
@@ -36,13 +36,15 @@ def join_negative_values(arguments: Sequence[str]) -> list[str]:
 
 def explain_mistake(error: CycloptsError, app: App, arguments: Sequence[str]) -> UsageError:
     """Convert an error of cyclopts into one that names what the user wrote, and what to write instead."""
-    commands = {name: _arguments(app, name) for name in app if not name.startswith("-")}
-    name = error.command_chain[0] if error.command_chain else ""
+    commands = {name: _arguments(each) for name, each in commands_of(app).items()}
+    name = " ".join(error.command_chain or ())
     match error:
         case UnknownCommandError(unused_tokens=[word, *_]):
-            return _unknown_command(word, list(commands))
+            return _unknown_command(word, [name for name in app if not name.startswith("-")])
         case UnknownOptionError():
             return _unknown_flag(error.token.keyword or error.token.value, name, commands)
+        case UnusedCliTokensError(unused_tokens=[word, *_]) if word == arguments[1] and _below(name, commands):
+            return _unknown_command(word, _below(name, commands), f"is not a command that {name} runs")
         case UnusedCliTokensError(unused_tokens=[*words]):
             return _unused(words, name, commands[name], arguments)
         case MissingArgumentError(argument=Argument() as argument):
@@ -58,33 +60,49 @@ def explain_mistake(error: CycloptsError, app: App, arguments: Sequence[str]) ->
     return UsageError("the command line", str(error).rstrip("."), f"See s2cube {name} --help".replace("  ", " "))
 
 
-def _arguments(app: App, name: str) -> dict[str, Argument]:
+def commands_of(app: App) -> dict[str, App]:
+    """Return the commands by name, and those of commands, such as ``submit sync``."""
+    found = {}
+    for name in (each for each in app if not each.startswith("-")):
+        found[name] = app[name]
+        found |= {f"{name} {below}": each for below, each in commands_of(app[name]).items()}
+    return found
+
+
+def _below(name: str, commands: Iterable[str]) -> list[str]:
+    """Return the names of the commands of a command."""
+    return [each.removeprefix(f"{name} ") for each in commands if each.startswith(f"{name} ")]
+
+
+def _arguments(command: App) -> dict[str, Argument]:
     """Return the arguments of a command by all of their flags."""
-    return {flag: each for each in app[name].assemble_argument_collection() for flag in each.names}
+    return {flag: each for each in command.assemble_argument_collection() for flag in each.names}
 
 
-def _unknown_command(word: str, commands: Sequence[str]) -> UsageError:
+def _unknown_command(word: str, commands: Sequence[str], problem: str = "is not a command") -> UsageError:
     if word.startswith("-"):
         return UsageError(word, "is before the command", f"Write the command first, such as s2cube run {word}")
     remedy = f"Commands: {', '.join(commands)}"
     if found := get_close_matches(word, commands, 1):
         remedy = f"Did you mean {found[0]}? {remedy}"
-    return UsageError(word, "is not a command", remedy)
+    return UsageError(word, problem, remedy)
 
 
 def _unknown_flag(word: str, name: str, commands: Mapping[str, Mapping[str, Argument]]) -> UsageError:
     flag = word.partition("=")[0]
     mine = list(commands[name])
     written = flag.lower().replace("_", "-")
-    others = [other for other, flags in commands.items() if flag in flags]
+    # What submit runs has the flags of a command that is named anyway.
+    named = {other: flags for other, flags in commands.items() if " " not in other}
+    others = [other for other, flags in named.items() if flag in flags]
     if others and flag not in mine:
         return UsageError(flag, f"is not a flag of {name}, but of {_listed(others)}", f"See s2cube {name} --help")
     if found := get_close_matches(written, mine, 1, 0.7):
         return UsageError(flag, f"is not a flag of {name}", f"Did you mean {found[0]}?")
-    every = {each: other for other, flags in commands.items() for each in flags}
+    every = {each: other for other, flags in named.items() for each in flags}
     remedy = f"See s2cube {name} --help"
     if found := get_close_matches(written, every, 1, 0.7):
-        remedy = f"There is {found[0]} of {_listed([other for other in commands if found[0] in commands[other]])}"
+        remedy = f"There is {found[0]} of {_listed([other for other in named if found[0] in named[other]])}"
     return UsageError(flag, f"is not a flag of {name}", remedy)
 
 

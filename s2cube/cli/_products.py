@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from s2cube.cli._console import print_notice
@@ -54,20 +55,16 @@ def sync(*, flags: SyncFlags = None, config: ConfigFile = None, console: Console
     settings = load_settings(flags, config)
     from s2cube.storage.output import Output
     from s2cube.updates.schedule import Schedule
-    from s2cube.updates.service import serve
+    from s2cube.updates.service import in_own_process, process_host, serve
 
-    output = Output.at(settings.job.out)
     if schedule := Schedule.of(settings.sync):
         words = ["sync", *command_line(flags, config), *console.words, "--once"]
-        return serve([sys.executable, "-m", "s2cube", *words], schedule, output)
-    from s2cube.updates.failed_passes import failures_noted
-    from s2cube.updates.hook import after_pass
-    from s2cube.updates.sync_pass import make_pass
+        make_pass = partial(in_own_process, [sys.executable, "-m", "s2cube", *words])
+        return serve(make_pass, schedule, Output.at(settings.job.out), process_host())
+    from s2cube.updates.sync import sync_once
 
-    with shown(console, settings) as bar, failures_noted(output):
-        made = make_pass(settings, bar)
-    if settings.sync.on_change:
-        made = after_pass(settings.sync.on_change, made, output)
+    with shown(console, settings) as bar:
+        made = sync_once(settings, bar)
     print_notice(pass_as_text(made))
     console.print_json(made.line())
     return SliceError.exit_status if made.failed or made.hook else 0

@@ -15,7 +15,7 @@ from s2cube.cli._console import print_failure, print_notice
 from s2cube.cli._flags import Console
 from s2cube.cli._indices import indices
 from s2cube.cli._inspection import report, status, verify
-from s2cube.cli._job import demo, run, submit
+from s2cube.cli._job import demo, run, submit, submit_composite, submit_stats, submit_sync
 from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
 from s2cube.cli._products import composite, stats, sync
@@ -66,8 +66,27 @@ EXAMPLES: dict[Callable[..., int], tuple[str, ...]] = {
 }
 """The commands, each with examples for its help."""
 
+
+SUBMITTED = {
+    submit_stats: ("s2cube submit stats --aoi a.parquet --scheduler tcp://host:8786",),
+    submit_composite: ("s2cube submit composite --aoi fields.gpkg --datetime 2024",),
+    submit_sync: (
+        "s2cube submit sync --aoi a.gpkg --every 1d --scheduler tcp://host:8786",
+        "s2cube submit sync --aoi fields.gpkg --at 06:00 --out out",
+    ),
+}
+"""The commands that submit runs in the background, each with examples for its help. Without one of them it runs run."""
+
+
+def _add(commands: App, command: Callable[..., int], examples: Sequence[str]) -> None:
+    epilogue = "\n".join(("Examples:" if examples[1:] else "Example:", *examples))
+    commands.command(command, name=command.__name__.removeprefix("submit_"), help_epilogue=epilogue)
+
+
 for _command, _lines in EXAMPLES.items():
-    app.command(_command, help_epilogue="\n".join(("Examples:" if _lines[1:] else "Example:", *_lines)))
+    _add(app, _command, _lines)
+for _command, _lines in SUBMITTED.items():
+    _add(app["submit"], _command, _lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

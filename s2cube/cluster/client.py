@@ -17,7 +17,7 @@ from distributed.protocol.pickle import dumps
 from s2cube.cluster._local import kill_workers, main_hidden, start_here
 from s2cube.cluster._versions import check_versions
 from s2cube.cluster.early import take_started
-from s2cube.cluster.this_process import is_worker
+from s2cube.cluster.this_process import is_worker, leave_pool
 from s2cube.config.sections import ClusterSection
 from s2cube.errors import ClusterError, ConfigError, install_remedy, redact
 
@@ -63,7 +63,7 @@ def open_client(config: ClusterSection, tasks: int) -> Iterator[Client]:
     """
     if is_worker():
         # This task waits for other tasks: it must not occupy a thread that they need.
-        distributed.secede()
+        leave_pool()
         yield distributed.get_client()
     elif config.scheduler is not None:
         log.info("connecting to %s", config.scheduler)

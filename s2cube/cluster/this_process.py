@@ -5,10 +5,13 @@ these functions do not import it where the answer is already known.
 """
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_this_thread = threading.local()
 
 
 def is_worker() -> bool:
@@ -21,6 +24,27 @@ def is_worker() -> bool:
     except ValueError:
         return False
     return True
+
+
+def leave_pool() -> None:
+    """Let another task use the thread of this task, which waits. This process must be a worker.
+
+    A second call by the same task does nothing. The thread ends with the task, so that no other task inherits this.
+    """
+    if not getattr(_this_thread, "has_left", False):
+        sys.modules["distributed"].secede()
+        _this_thread.has_left = True
+
+
+def task_key() -> str:
+    """Return the key of the task that this thread computes. This process must be a worker."""
+    return str(sys.modules["distributed"].get_worker().get_current_task())
+
+
+def is_cancelled(key: str) -> bool:
+    """Report whether the task of this key, which this worker computes, was cancelled."""
+    task = sys.modules["distributed"].get_worker().state.tasks.get(key)
+    return task is None or task.state == "cancelled"
 
 
 def worker_memory_bytes() -> int | None:

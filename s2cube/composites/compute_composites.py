@@ -69,6 +69,18 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
     return summary
 
 
+def check_composites(config: JobConfig) -> None:
+    """Check the settings and the areas, before composites are computed elsewhere.
+
+    Raises
+    ------
+    UsageError
+        If they are not valid.
+    """
+    for_composites(config)
+    areas_of_job(config.job)
+
+
 def compose(job: Job, lease: Lease, watch: Watch | None = None) -> CompositeSummary:
     """Compute planned composites, and write them. This process must have the lease of the output.
 

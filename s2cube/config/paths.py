@@ -9,3 +9,8 @@ def expand_user(value: Path) -> Path:
         return value.expanduser()
     except RuntimeError:
         return value
+
+
+def absolute(path_or_address: str) -> str:
+    """Return the absolute path of a file. Return an address, such as ``https://host/a``, unchanged."""
+    return path_or_address if "://" in path_or_address else str(Path(path_or_address).absolute())

@@ -1,4 +1,4 @@
 """Run jobs with all their products: in this process, in the background, or on a cluster.
 
-Other wings may use: `run`, `submit`.
+Other wings may use: `detached`, `run`, `submit`.
 """

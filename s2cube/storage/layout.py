@@ -8,7 +8,7 @@
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     report.html failures.jsonl rejected.jsonl sync.jsonl
-    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ run.log
+    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ areas-*.zip run.log
 """
 
 CATALOG = "catalog.json"
@@ -59,6 +59,9 @@ SYNC_SERVICE = f"{OWN}/sync"
 LOCK = f"{OWN}/lock"
 PARTS = f"{OWN}/parts"
 """Folder of files that are being written. It is on the disk of the output, so that a file can be moved in one step."""
+
+SENT_AREAS = f"{OWN}/areas-{{run}}.zip"
+"""The files of the areas of a command that was submitted to a cluster, until it ends. The name has the run's id."""
 
 RUN_LOG = f"{OWN}/run.log"
 """The log of a run in a separate process."""

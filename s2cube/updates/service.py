@@ -1,4 +1,4 @@
-"""Make a pass of `s2cube sync` again and again, each in a process of its own."""
+"""Make a pass of `s2cube sync` again and again."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -47,33 +47,56 @@ class Service:
         return (datetime.now(UTC) - datetime.fromisoformat(self.next)).total_seconds() > 2 * _NAP_S
 
 
-def serve(command: Sequence[str], schedule: Schedule, output: Output) -> int:
-    """Make passes until a signal ends this process.
-
-    Each pass is a process. So this one needs little memory while it waits, and no fault of a library ends it. A pass
-    that fails is reported, and the next one begins at its time. Two passes never run at the same time.
+@dataclass(frozen=True)
+class Host:
+    """The process or the task that is a service.
 
     Parameters
     ----------
-    command
-        Program and arguments of one pass. Its output is that of this process.
+    where
+        Its name for `status`. No other service of the output has this name.
+    is_cancelled
+        Returns whether the service must end. A process ends by signals instead.
+    """
+
+    where: str
+    is_cancelled: Callable[[], bool] = lambda: False
+
+
+def process_host(pid: int | None = None) -> Host:
+    """Return a service that is a process of this machine: of an id, or this one."""
+    return Host(f"{os.uname().nodename} process {pid or os.getpid()}")
+
+
+def serve(make_pass: Callable[[], int], schedule: Schedule, output: Output, host: Host) -> int:
+    """Make passes until a signal ends this process, or the service is cancelled.
+
+    A pass that fails is reported, and the next one begins at its time. Two passes never run at the same time.
+
+    Parameters
+    ----------
+    make_pass
+        Makes one pass, and returns its exit status: negative if a signal ended its process. See `in_own_process`.
 
     Returns
     -------
     int
-        Exit status, if the first pass ends because of wrong settings. Otherwise a signal ends the service.
+        Exit status, if the first pass ends because of wrong settings; 0 if the service is cancelled.
     """
     due = datetime.now(UTC)
     is_first = True
     if not schedule.begins_now:
         due = schedule.after(due, due)
+    _announce(due, output, host)
     try:
         while True:
-            due = _wait(due, schedule, output)
+            due = _wait(due, schedule, output, host)
+            if host.is_cancelled():
+                return 0
             # While the pass runs, `status` reports the pass after it.
-            _announce(schedule.after(due, datetime.now(UTC)), output)
+            _announce(schedule.after(due, datetime.now(UTC)), output, host)
             began = timestamp()
-            status = _make_pass(command)
+            status = make_pass()
             if is_first and status == UsageError.exit_status:
                 return status
             if status not in (0, SliceError.exit_status):
@@ -83,7 +106,7 @@ def serve(command: Sequence[str], schedule: Schedule, output: Output) -> int:
                 note_failure(output, began, f"the process of the pass was ended by {signal.Signals(-status).name}")
             is_first, due = False, schedule.after(due, datetime.now(UTC))
     finally:
-        _forget(output)
+        _forget(output, host)
 
 
 def read_service(output: Output) -> Service | None:
@@ -97,37 +120,41 @@ def read_service(output: Output) -> Service | None:
 _SERVICE = TypeAdapter(Service)
 
 
-def _wait(due: datetime, schedule: Schedule, output: Output) -> datetime:
+def _wait(due: datetime, schedule: Schedule, output: Output, host: Host) -> datetime:
     """Sleep until a time; return it. If someone sets the clock back meanwhile, the time is found anew."""
     last_look = datetime.now(UTC)
-    if last_look < due:
+    if last_look < due and not host.is_cancelled():
         log.info("the next pass begins at %s", due.astimezone().isoformat(" ", "seconds"))
-        _announce(due, output)
-    while (now := datetime.now(UTC)) < due:
+        _announce(due, output, host)
+    while (now := datetime.now(UTC)) < due and not host.is_cancelled():
         if now + CORRECTION < last_look and (sooner := schedule.after(now, now)) < due:
             due = sooner
             log.info("the clock was set back: the next pass begins at %s", due.astimezone().isoformat(" ", "seconds"))
-            _announce(due, output)
+            _announce(due, output, host)
         last_look = now
         time.sleep(min((due - now).total_seconds(), _NAP_S))
     return due
 
 
-def _announce(due: datetime, output: Output) -> None:
+def _announce(due: datetime, output: Output, host: Host) -> None:
     """Write to the output when the next pass is, for `status`. A pass does not depend on it."""
     try:
         output.destination.prepare()
-        output.destination.put(SYNC_SERVICE, json.dumps(asdict(Service(_this_process(), timestamp(due)))).encode())
+        output.destination.put(SYNC_SERVICE, json.dumps(asdict(Service(host.where, timestamp(due)))).encode())
     except S2CubeError as error:
         log.warning("%s", error)
 
 
-def _this_process() -> str:
-    return f"{os.uname().nodename} process {os.getpid()}"
+def in_own_process(command: Sequence[str]) -> int:
+    """Run the command of one pass; return its exit status. If this process is interrupted, the pass is, too.
 
+    So the process that waits needs little memory, and no fault of a library ends it.
 
-def _make_pass(command: Sequence[str]) -> int:
-    """Run one pass; return its exit status. If this process is interrupted, the pass is, too."""
+    Parameters
+    ----------
+    command
+        Program and arguments. Its output is that of this process.
+    """
     # In its own session, Ctrl-C of a terminal does not reach it. It must receive one signal, because the second one
     # ends it at once.
     process = subprocess.Popen(command, start_new_session=True)
@@ -140,10 +167,10 @@ def _make_pass(command: Sequence[str]) -> int:
         raise
 
 
-def _forget(output: Output) -> None:
-    """Remove what this process has announced. Another one may make passes for the same output."""
+def _forget(output: Output, host: Host) -> None:
+    """Remove what this service has announced. Another one may make passes for the same output."""
     try:
-        if (service := read_service(output)) and service.where == _this_process():
+        if (service := read_service(output)) and service.where == host.where:
             output.destination.remove(SYNC_SERVICE)
     except S2CubeError as error:
         log.warning("%s", error)

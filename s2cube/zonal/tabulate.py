@@ -132,6 +132,18 @@ class StatisticsPlans:
         )  # fmt: skip
 
 
+def check_job(config: JobConfig) -> None:
+    """Check the settings and the areas, before statistics are computed elsewhere.
+
+    Raises
+    ------
+    UsageError
+        If they are not valid.
+    """
+    for_statistics(config)
+    check_fields(config)
+
+
 def check_fields(config: JobConfig) -> None:
     """Read the areas of a job, and keep nothing.
 

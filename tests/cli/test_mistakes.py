@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from s2cube.cli.commands import EXAMPLES, app
+from s2cube.cli._mistakes import commands_of
+from s2cube.cli.commands import EXAMPLES, SUBMITTED, app
 from s2cube.config.loading import load_config, settings
 from s2cube.config.wording import placeholder
 from s2cube.errors import ConfigError
@@ -31,6 +32,7 @@ TAKEN = {
     "indices": set(),
     "demo": {"--out"},
 }
+TAKEN |= {f"submit {command}": TAKEN[command] for command in ("stats", "composite", "sync")}
 PLACEHOLDERS = {
     "ADDRESS", "CLASSES", "COMMAND", "DATES", "DIR", "DURATION", "EPSG:N", "FILE", "ID", "INDEX", "JSON",
     "LAYER", "LAYERS", "METRES", "N", "NAME", "NAMES", "PERCENT", "PERIOD", "PREFIX=ADDRESS",
@@ -38,14 +40,15 @@ PLACEHOLDERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [name for name in app if not name.startswith("-")])
+@pytest.mark.parametrize("command", commands_of(app))
 def test_help_lists_the_settings_of_the_command_only(
     s2cube_command: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
-    text = s2cube_command(command, "--help").out
+    text = s2cube_command(*command.split(), "--help").out
     assert {flag for flag in ALL if f" {flag} " in text} == TAKEN[command]
-    (lines,) = (lines for function, lines in EXAMPLES.items() if function.__name__ == command)
+    name = command.replace(" ", "_")
+    (lines,) = (lines for function, lines in (EXAMPLES | SUBMITTED).items() if function.__name__ == name)
     assert text.rstrip().endswith("\n".join(lines))
 
 
@@ -69,7 +72,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(
         assert shown in PLACEHOLDERS or "|" in shown or setting.annotation is bool, f"{key}: {shown}"
 
 
-@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+@pytest.mark.parametrize("line", [line for lines in (EXAMPLES | SUBMITTED).values() for line in lines])
 def test_examples_are_right(line: str) -> None:
     name, *words = shlex.split(line)
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
@@ -106,6 +109,10 @@ FLAGS = {
     "run --verbose=x": "--verbose: takes no value. Write --verbose or -v",
     "run --stac a --stac b": "--stac: is given more than once. Give it once",
     "run --bands red --bands nir": "--bands: is given more than once. Write --bands A,B",
+    "submit snc": "snc: is not a command that submit runs. Did you mean sync? Commands: stats, composite, sync",
+    "submit --lookback 3d": "--lookback: is not a flag of submit, but of sync. See s2cube submit --help",
+    "submit sync --lookbak 3d": "--lookbak: is not a flag of submit sync. Did you mean --lookback?",
+    "submit sync now": "now: is not the value of a flag",
     "runn": "runn: is not a command. Did you mean run? Commands: run, plan, stats, composite, sync, search",
     "--json run": "--json: is before the command. Write the command first, such as s2cube run --json",
 }

@@ -25,6 +25,7 @@ from markdown_it import MarkdownIt
 
 import s2cube
 from s2cube.cli._flags import load_settings
+from s2cube.cli._mistakes import commands_of
 from s2cube.cli.commands import app
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
@@ -147,7 +148,7 @@ def test_what_pages_install_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_flags_that_pages_name_are_there(page: Path) -> None:
-    commands = [app[name] for name in app if not name.startswith("-")]
+    commands = commands_of(app).values()
     known = {name for each in commands for flag in each.assemble_argument_collection() for name in flag.names}
     text = page.read_text(encoding="utf-8")
     spans = [span for span in re.findall(r"`([^`\n]+)`", text) if not span.startswith(("mkdocs", "pip", "git", "ruff"))]

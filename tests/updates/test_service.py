@@ -23,17 +23,20 @@ SERVE = """
 import logging
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from s2cube.cli.commands import _stopped_by_signals
 from s2cube.storage.output import Output
 from s2cube.updates.schedule import Schedule
 from s2cube.updates.pass_record import read_passes
-from s2cube.updates.service import serve
+from s2cube.updates.service import in_own_process, process_host, serve
 
 code, every_s = sys.argv[1], float(sys.argv[2])
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 with _stopped_by_signals():
-    sys.exit(serve([sys.executable, "-c", code], Schedule(every=timedelta(seconds=every_s)), Output.at(Path("out"))))
+    make_pass = partial(in_own_process, [sys.executable, "-c", code])
+    output, schedule = Output.at(Path("out")), Schedule(every=timedelta(seconds=every_s))
+    sys.exit(serve(make_pass, schedule, output, process_host()))
 """
 A_PASS = "import pathlib, time; p = pathlib.Path('passes'); p.touch(); p.open('a').write(f'{time.time()}\\n')"
 
