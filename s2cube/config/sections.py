@@ -39,7 +39,7 @@ from s2cube.config._parsers import (
 from s2cube.config._section import Section
 from s2cube.config.composites import CompositeSection
 from s2cube.config.literals import Compression, Dtype, GroupBy, JoinEngine, MaskLayer, Offset, Quality, TableFormat
-from s2cube.config.paths import absolute, expand_user
+from s2cube.config.paths import expand_user
 from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.sync import SyncSection
 from s2cube.config.times import TimeRange, parse_times
@@ -294,17 +294,3 @@ class JobConfig(Section):
     def without_cluster(self) -> Self:
         """Copy the settings for a worker, which uses the cluster that it belongs to."""
         return self.model_copy(update={"cluster": ClusterSection(worker_wait=self.cluster.worker_wait_s)})
-
-    def with_absolute_paths(self) -> Self:
-        """Copy the settings for a process with another working directory: paths of output and catalogues are absolute.
-
-        The path of the areas is not changed.
-        """
-        job, search, sync = self.job, self.search, self.sync
-        if isinstance(job.out, Path):
-            job = job.model_copy(update={"out": job.out.absolute()})
-        search = search.model_copy(update={"stac": absolute(search.stac)})
-        if sync.also:
-            address, collection = sync.also
-            sync = sync.model_copy(update={"also": (absolute(address), collection)})
-        return self.model_copy(update={"job": job, "search": search, "sync": sync})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s2cube.config.paths import absolute
 from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError, OutputError, S2CubeError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
@@ -88,7 +89,7 @@ def submit_command(config: JobConfig, name: str, call: Callable[[JobConfig], obj
     """
     from s2cube.cluster.client import submit_and_leave
 
-    config = config.with_absolute_paths()
+    config = _with_absolute_paths(config)
     with held(Output.at(config.job.out), ends_as="submitted") as lease:
         _check_reachable(config, lease.output)
         _check_catalogue(config)
@@ -96,6 +97,18 @@ def submit_command(config: JobConfig, name: str, call: Callable[[JobConfig], obj
         key = f"s2cube-{name}-{lease.id}"
         submit_and_leave(config.cluster, key, _run_command, command)
     return f"Submitted {name} to {config.cluster.scheduler} as task {key}"
+
+
+def _with_absolute_paths(config: JobConfig) -> JobConfig:
+    """Copy settings for a process with another working directory; the path of the areas is not changed."""
+    job, search, sync = config.job, config.search, config.sync
+    if isinstance(job.out, Path):
+        job = job.model_copy(update={"out": job.out.absolute()})
+    search = search.model_copy(update={"stac": absolute(search.stac)})
+    if sync.also:
+        address, collection = sync.also
+        sync = sync.model_copy(update={"also": (absolute(address), collection)})
+    return config.model_copy(update={"job": job, "search": search, "sync": sync})
 
 
 def _check_reachable(config: JobConfig, output: Output) -> None:

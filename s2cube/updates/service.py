@@ -17,7 +17,7 @@ from s2cube.errors import S2CubeError, SliceError, UsageError
 from s2cube.storage.layout import SYNC_SERVICE
 from s2cube.storage.output import Output
 from s2cube.storage.record import Instant
-from s2cube.updates.failed_passes import note_failure
+from s2cube.updates._failed_passes import note_failure
 from s2cube.updates.schedule import CORRECTION, Schedule
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from s2cube.errors import S2CubeError
 from s2cube.jobs.pipeline import Watch
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.output import Output
+from s2cube.updates._failed_passes import failures_noted
+from s2cube.updates._hook import after_pass
 from s2cube.updates._products import check_areas, for_products
-from s2cube.updates.failed_passes import failures_noted
-from s2cube.updates.hook import after_pass
+from s2cube.updates._sync_pass import make_pass
 from s2cube.updates.pass_record import Pass
 from s2cube.updates.schedule import Schedule
 from s2cube.updates.service import Host, process_host, read_service, serve
-from s2cube.updates.sync_pass import make_pass
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import pytest
 
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
+from s2cube.updates._sync_pass import make_pass
 from s2cube.updates.pass_record import Pass
-from s2cube.updates.sync_pass import make_pass
 
 Items = list[dict[str, Any]]
 

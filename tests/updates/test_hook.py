@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s2cube.updates.hook import NOT_ENDED, NOT_RUN, run_hook
+from s2cube.updates._hook import NOT_ENDED, NOT_RUN, run_hook
 
 FACTS = {"written": ["a_20240601"], "changed": ["a/a_20240601/a_20240601.tif", "b\u00e4\n"]}
 

@@ -128,7 +128,7 @@ import json, os, signal, sys
 from datetime import UTC, datetime
 from s2cube.config.loading import load_config
 from s2cube.storage.folder import Folder
-from s2cube.updates.sync_pass import make_pass
+from s2cube.updates._sync_pass import make_pass
 
 put = Folder.put_folder
 def killed(self, name, folder):

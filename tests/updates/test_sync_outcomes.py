@@ -14,9 +14,8 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, SearchError, WriteError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
-from s2cube.updates import sync_pass
-from s2cube.updates.failed_passes import failures_noted
-from s2cube.updates.hook import NOT_RUN
+from s2cube.updates._failed_passes import failures_noted
+from s2cube.updates._hook import NOT_RUN
 from s2cube.updates.pass_record import Pass, append_pass, read_passes
 from support.runs import CommandLine, Outcome
 
@@ -60,7 +59,7 @@ def sync(
                 append_pass(lease.output.destination, made)
             return made
 
-        monkeypatch.setattr(sync_pass, "make_pass", make_pass)
+        monkeypatch.setattr("s2cube.updates.sync.make_pass", make_pass)
         return s2cube_command("sync", "--aoi", small_aoi, "--stac", archive.items, "--json", *words)
 
     return call
@@ -162,7 +161,7 @@ class TestHook:
         def held_by_another(*_: object, **__: object) -> None:
             raise BusyError("out", "is being written", "Wait")
 
-        monkeypatch.setattr("s2cube.updates.hook.held", held_by_another)
+        monkeypatch.setattr("s2cube.updates._hook.held", held_by_another)
         made = sync(busy, "--on-change", "exit 5")
         assert (made.status, made.json["hook"]) == (3, 5)
         assert "its exit status is not in sync.jsonl: out: is being written" in made.err

@@ -14,7 +14,7 @@ from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, SearchError
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
-from s2cube.updates.hook import changed_files
+from s2cube.updates._hook import changed_files
 
 MAY, JUNE, JULY, AUGUST = "20220520", "20220614", "20220709", "20220803"
 
