@@ -13,6 +13,7 @@ from s2cube.jobs.job import Job, decide, find_plans
 from s2cube.jobs.pipeline import Watch, early_workers, run_job
 from s2cube.products.composer import Composer
 from s2cube.report.page import write_report_if_wanted
+from s2cube.report.request import asked_areas, keep_request
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.sentinel2 import canonical_bands
 from s2cube.storage.lease import Lease, held
@@ -64,7 +65,9 @@ def compute_composites(config: JobConfig, watch: Watch | None = None) -> Composi
         and ``failures.jsonl`` list it.
     """
     with held(Output.at(config.job.out)) as lease, early_workers(config, lease):
-        summary = compose(plan_composites(config, lease.output), lease, watch)
+        job = plan_composites(config, lease.output)
+        keep_request(lease.output, config, asked_areas(job.plans))
+        summary = compose(job, lease, watch)
     write_report_if_wanted(config, lease.output)
     return summary
 

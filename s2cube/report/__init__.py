@@ -1,4 +1,4 @@
 """Describe an output on one HTML page, which needs no network.
 
-Other wings may use: `page`.
+Other wings may use: `page`, `request`.
 """

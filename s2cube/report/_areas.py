@@ -84,6 +84,8 @@ class Area:
         GeoJSON or WKB, longitude and latitude; None if it is not known.
     values
         Series of statistics by the name of the column: days and values.
+    asked_slices
+        Number of slices for which the last job has found scenes; None if it is not known.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Area:
     days: list[Day] = field(default_factory=list)
     periods: list[Period] = field(default_factory=list)
     values: dict[str, tuple[list[date], list[float]]] = field(default_factory=dict)
+    asked_slices: int | None = None
 
 
 def day_of(item: ImageItem, has_picture: bool) -> Day:

@@ -14,13 +14,11 @@ from s2cube.report._gathering import Facts
 from s2cube.report._logs import text
 from s2cube.report._outlines import rings_of
 from s2cube.report._thumbnails import thumbnails
+from s2cube.report.request import MOST_AREAS
 from s2cube.storage.image_item import PICTURE, SUFFIXES
 from s2cube.storage.layout import slice_file
 from s2cube.storage.output import Output
 from s2cube.storage.record import Record
-
-MOST_AREAS = 20_000
-"""Number of areas that the page has."""
 
 _MOST_THUMBNAILS = 2000
 _MOST_DAYS_WITH_SCENES = 100_000
@@ -50,6 +48,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
             "id": area.id,
             "shape": ring,
             "days": _days(area, scenes, numbers),
+            **({"asked": area.asked_slices} if area.asked_slices is not None else {}),
             **({"periods": [_period(area, each, numbers) for each in area.periods]} if area.periods else {}),
             **({"values": {name: _series(*each) for name, each in area.values.items()}} if area.values else {}),
         }
@@ -60,6 +59,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
         "written": timestamp(timespec="seconds"),
         "version": __version__,
         "clear_percent": CLEAR_PERCENT,
+        "asked_dates": None if facts.request is None else text(facts.request.datetime),
         "all_areas": len(areas),
         "areas": listed,
         "scenes": scenes.ids,

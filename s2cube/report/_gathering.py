@@ -19,6 +19,7 @@ from s2cube.report._logs import (
     text,
     texts,
 )
+from s2cube.report.request import Request, read_request
 from s2cube.storage.image_item import (
     DATA_VERSION,
     DROPPED,
@@ -64,6 +65,7 @@ class Facts:
     failures: list[Failure] = field(default_factory=list)
     passes: list[Pass] = field(default_factory=list)
     record: Record | None = None
+    request: Request | None = None
     dropped: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     doubted: dict[str, list[str]] = field(default_factory=dict)
     settings: Counter[str] = field(default_factory=Counter)
@@ -115,6 +117,18 @@ def gather(output: Output) -> Facts:
                 facts.note(f"{item.slice}: its Item has a member that is not valid ({type(error).__name__}: {error}).")
     _add_logs(facts)
     return facts
+
+
+def add_areas_without_days(facts: Facts) -> None:
+    """Add the areas of the last job that have nothing in the output."""
+    try:
+        facts.request = read_request(facts.output)
+    except OutputError as error:
+        facts.note(str(error))
+    for aoi_id, asked in (facts.request.areas if facts.request else {}).items():
+        area = facts.area(aoi_id)
+        area.asked_slices = asked.slices
+        area.outline = area.outline or asked.outline
 
 
 def _add_item(facts: Facts, area: Area, item: ImageItem, sizes: Mapping[str, int]) -> None:

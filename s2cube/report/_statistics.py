@@ -10,6 +10,7 @@ import pyarrow as pa
 from s2cube.errors import OutputError
 from s2cube.report._areas import Day, number, state_of
 from s2cube.report._gathering import Facts
+from s2cube.report.request import MOST_AREAS
 from s2cube.sentinel2 import band_of, class_band_of
 from s2cube.tables.areas_file import read_outlines
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS
@@ -35,6 +36,7 @@ def add_statistics(facts: Facts) -> None:
         rows += part.num_rows
         parts.append(part)
     if not rows:
+        _add_outlines(facts)
         return
     shown = chosen_columns([name for part in parts for name in part.column_names])
     fitting = shown[: max(1, _MOST_VALUES // rows)] if rows <= _MOST_VALUES else []
@@ -81,9 +83,15 @@ def _add_rows(facts: Facts, part: pa.Table, names: list[str], has_images: Contai
 
 
 def _add_outlines(facts: Facts) -> None:
+    left_out = 0
     try:
         for aoi_id, outline in read_outlines(facts.output):
-            if aoi_id in facts.areas and facts.areas[aoi_id].outline is None:
-                facts.areas[aoi_id].outline = outline
+            # Fields that no scene meets have no row.
+            if aoi_id not in facts.areas and len(facts.areas) >= MOST_AREAS:
+                left_out += 1
+            elif (area := facts.area(aoi_id)).outline is None:
+                area.outline = outline
     except OutputError as error:
         facts.note(str(error))
+    if left_out:
+        facts.note(f"{left_out} fields without rows are not shown: the page has {MOST_AREAS} areas at most.")

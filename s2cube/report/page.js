@@ -33,12 +33,15 @@ function summary() {
     }
   }
   const days = sum.c + sum.p + sum.k + sum.e;
+  const empty = data.areas.filter((area) => !area.days.day.length && !(area.periods || []).length).length;
   const tiles = [
+    ...(data.asked_dates === null ? [] : [tile('Dates asked for', data.asked_dates.replace('/', ' to ') || 'all')]),
     tile(data.all_areas === 1 ? 'Area' : 'Areas', whole.format(data.all_areas)),
     tile('Days made', whole.format(days)), tile('Clear', whole.format(sum.c)),
     tile('Partly clear', whole.format(sum.p)), tile('Cloudy', whole.format(sum.k)),
     tile('No data', whole.format(sum.e)), tile('Rejected', whole.format(sum.r)), tile('Failed', whole.format(sum.f)),
   ];
+  if (empty) tiles.push(tile('Areas without a day', whole.format(empty)));
   if (periods) tiles.push(tile('Composites, computed images', whole.format(periods)));
   if (first <= last) tiles.push(tile('First day', date(first)), tile('Last day', date(last)));
   return section('Summary', h('dl', { class: 'tiles' }, tiles), h('p', { class: 'soft' },
@@ -186,6 +189,12 @@ function why(area) {
   return means.length ? h('p', {}, `What is not clear, as mean share of the area: ${means.join(', ')}.`) : null;
 }
 
+function whyEmpty(area) {
+  if (area.asked === undefined || (area.periods || []).length) return 'There is no day.';
+  return area.asked ? `There is no day. Scenes were found for ${count(area.asked, 'image')}, which are not made yet.`
+    : 'There is no day: no scene of the dates asked for meets this area.';
+}
+
 function areaView(area, isOnly) {
   const width = roomFor();
   const n = area.counts;
@@ -195,7 +204,7 @@ function areaView(area, isOnly) {
       + `${n.e} without data, ${n.r} rejected, ${n.f} failed.`), why(area),
     dayChart(area, width, (at) => enlarge(area, at)),
     legend([...SHARES.map(([name, title]) => [name, title]), ['unknown', 'Not known'], ['rejected', 'Rejected'], ['failed', 'Failed']]),
-    folded('Table of days', () => dayTable(area))] : [h('p', {}, 'There is no day.')];
+    folded('Table of days', () => dayTable(area))] : [h('p', {}, whyEmpty(area))];
   const values = Object.keys(area.values || {}).flatMap((name) => [
     h('h3', {}, name), valueChart(area, name, width),
     folded(`Table of ${name}`, () => table(`${name} of ${area.id}`, ['Day', `#${name}`],

@@ -66,11 +66,12 @@ def write_report(output: Output) -> Report:
     """
     # These modules load libraries that most commands do not need.
     from s2cube.report._data import page_data
-    from s2cube.report._gathering import gather
+    from s2cube.report._gathering import add_areas_without_days, gather
     from s2cube.report._statistics import add_statistics
 
     facts = gather(output)
     add_statistics(facts)
+    add_areas_without_days(facts)
     data = page_data(facts)
     content = page_of(data).encode(errors="replace")
     output.destination.put(REPORT, content)

@@ -10,6 +10,7 @@ from s2cube.jobs.job import Job, plan_job
 from s2cube.jobs.pipeline import Watch, early_workers, run_job
 from s2cube.jobs.results import Summary
 from s2cube.report.page import write_report_if_wanted
+from s2cube.report.request import asked_areas, keep_request
 from s2cube.scenes.search import Catalogue, open_catalogue
 from s2cube.storage.lease import Lease, held
 from s2cube.storage.output import Output
@@ -81,6 +82,7 @@ def run(
         early_workers(config, lease),
     ):
         job = plan_job(config, lease.output, aois)
+        keep_request(lease.output, config, asked_areas(job.plans))
         summary = run_planned(job, lease, watch or bar, has_file=aois is None, is_here=True)
     write_report_if_wanted(config, lease.output)
     return summary

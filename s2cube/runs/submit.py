@@ -11,6 +11,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.errors import ConfigError, OutputError, S2CubeError
 from s2cube.jobs.job import Job, plan_job, without_overwritten
 from s2cube.report.page import write_report_if_wanted
+from s2cube.report.request import asked_areas, keep_request
 from s2cube.runs._sent_areas import areas_received, send_areas
 from s2cube.runs.run import run_planned
 from s2cube.storage.lease import held, read_record
@@ -37,6 +38,7 @@ def submit_job(config: JobConfig) -> str:
 
     with held(Output.at(config.job.out), ends_as="submitted") as lease:
         job = plan_job(config, lease.output)
+        keep_request(lease.output, config, asked_areas(job.plans))
         lease.progress = Progress(total=len(job.todo), skipped=len(job.skipped))
         _check_reachable(config, lease.output)
         if config.table.statistics:

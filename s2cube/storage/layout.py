@@ -8,7 +8,7 @@
     <aoi>/<composite>/<composite>.tif _count.tif _date.tif .png .qml .json
     statistics/*.parquet areas.parquet
     report.html failures.jsonl rejected.jsonl sync.jsonl
-    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync lock parts/ areas-*.zip run.log
+    .s2cube/run scenes overwrite overwrite-rows statistics-columns sync request lock parts/ areas-*.zip run.log
 """
 
 CATALOG = "catalog.json"
@@ -55,6 +55,9 @@ STATISTICS_COLUMNS = f"{OWN}/statistics-columns"
 
 SYNC_SERVICE = f"{OWN}/sync"
 """The service that makes passes of `sync` on a schedule, and the time of its next pass."""
+
+REQUEST = f"{OWN}/request"
+"""The dates and areas that the last job asked for. Areas without scenes have no other file."""
 
 LOCK = f"{OWN}/lock"
 PARTS = f"{OWN}/parts"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from s2cube.area.aoi import AOI
 from s2cube.area.areas import areas_of_job
 from s2cube.composites.compute_composites import compose, for_composites, plan_composites
 from s2cube.config.sections import JobConfig
@@ -107,6 +108,8 @@ class DailyProducts:
     ----------
     scenes
         All scenes of the search.
+    aois
+        The areas; none if a pass makes only rows.
     plans
         The slices of each area. Rows without images have none.
     make
@@ -114,6 +117,7 @@ class DailyProducts:
     """
 
     scenes: Sequence[SceneFacts]
+    aois: Sequence[AOI]
     plans: Sequence[Plan]
     make: Callable[[], object]
 
@@ -147,7 +151,7 @@ def daily_products(config: JobConfig, lease: Lease, catalogue: Catalogue, made: 
     products = config.sync.products
     if "statistics" in products and "images" not in products:
         with planned_rows(config, lease.output, catalogue) as (rows, areas):
-            yield DailyProducts(rows.scenes, (), partial(write_rows, rows, areas, lease, made))
+            yield DailyProducts(rows.scenes, (), (), partial(write_rows, rows, areas, lease, made))
         return
     aois = areas_of_job(config.job)
     found = find_scenes(aois, config.search, catalogue, partial(drop_unused_assets, config=config.cube))
@@ -159,7 +163,7 @@ def daily_products(config: JobConfig, lease: Lease, catalogue: Catalogue, made: 
             job = decide(config, lease.output, plans, catalogue)
             run_planned(job, lease, made, has_file=True, is_here=True)
 
-    yield DailyProducts(scenes, plans, make)
+    yield DailyProducts(scenes, aois, plans, make)
 
 
 def make_composites(

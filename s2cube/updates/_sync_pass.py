@@ -11,6 +11,7 @@ from s2cube.errors import SearchError
 from s2cube.fetch.session import reset
 from s2cube.jobs.pipeline import Watch
 from s2cube.report.page import write_report_if_wanted
+from s2cube.report.request import areas_of_part, keep_request
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import (
     Catalogue,
@@ -108,6 +109,7 @@ class _Work:
         search = self.config.search.model_copy(update={"datetime": within})
         config = self.config.model_copy(update={"search": search})
         with daily_products(config, self.lease, catalogue, self.made) as daily:
+            keep_request(self.lease.output, self.config, areas_of_part(daily.aois))
             found = self._found(newest(daily.scenes), catalogue)
             changes = self.known.changes(found, within)
             withdrawn = self._withdrawn(changes, catalogue)

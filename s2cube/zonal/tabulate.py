@@ -19,6 +19,7 @@ from s2cube.jobs.recorder import Recorder
 from s2cube.jobs.results import TableSummary
 from s2cube.jobs.slice_policy import SlicePolicy
 from s2cube.report.page import write_report_if_wanted
+from s2cube.report.request import keep_request
 from s2cube.scenes.plan import Planner
 from s2cube.scenes.scene_facts import SceneFacts
 from s2cube.scenes.search import Catalogue, TwoCatalogues, open_catalogue
@@ -59,6 +60,7 @@ def tabulate(config: JobConfig, watch: Watch | None = None) -> TableSummary:
         early_workers(config, lease),
         planned_rows(config, lease.output) as (plans, areas),
     ):
+        keep_request(lease.output, config, {})
         summary = write_rows(plans, areas, lease, watch)
     write_report_if_wanted(config, lease.output)
     return summary

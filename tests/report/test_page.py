@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
 from s2cube.report.page import write_report
 from s2cube.storage.output import Output
-from support.browser import Tab, chromium
+from support.browser import Tab
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +26,6 @@ HOSTILE = (
     "<img src=x onerror=alert(1)>", "</script><script>document.title='run'</script>", "javascript:alert(1)",
     "\" onmouseover=\"alert(1)", "{{SCRIPT}}", "a&amp;<b>", "x]]><!--",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
