@@ -37,16 +37,25 @@ class DayStack:
         """Bytes of memory."""
         return self._array.nbytes
 
-    def put(self, day: int, values: np.ndarray) -> None:
-        """Keep one day, dims (band, cell)."""
+    def put(self, day: int, values: np.ndarray, first: int = 0) -> None:
+        """Keep some cells of one day.
+
+        Parameters
+        ----------
+        values
+            Dims (band, cell).
+        first
+            Position of the first of these cells.
+        """
         if self._file is None:
-            self._array[day] = values
+            self._array[day, :, first : first + values.shape[1]] = values
             return
-        content = np.ascontiguousarray(values, self._dtype).data.cast("B")
-        at = day * content.nbytes
-        while content:
-            written = os.pwrite(self._file.fileno(), content, at)
-            content, at = content[written:], at + written
+        _, bands, length = self._shape
+        for band, row in enumerate(np.ascontiguousarray(values, self._dtype)):
+            content, at = row.data.cast("B"), ((day * bands + band) * length + first) * self._dtype.itemsize
+            while content:
+                written = os.pwrite(self._file.fileno(), content, at)
+                content, at = content[written:], at + written
 
     def part(self, days: Sequence[int], cells: slice) -> np.ndarray:
         """Return some cells of some days, dims (day, band, cell)."""

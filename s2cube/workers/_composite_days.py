@@ -1,5 +1,6 @@
 """Read the days of composites, and compose them."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -76,7 +77,11 @@ def _read_image(access: Access, place: tuple[Unit, str]) -> None:
     except SliceError as error:
         unit.damaged[day] = f"{safe_text(image.href)} {error.problem}"
         return
-    unit.stack.put(unit.positions[day], unit.inside(values))
+    rows = 0
+    for strip in unit.strips:
+        part = values[:, rows : rows + len(strip.area)]
+        unit.stack.put(unit.positions[day], strip.inside(part), strip.first)
+        rows += len(strip.area)
     unit.read.add(day)
 
 
@@ -147,16 +152,22 @@ class DayReading:
         if error := layers.error(task, layers_read(cube)) or pixels.error(task, bands):
             unit.errors[task.id] = error
             return
-        offsets, masks = offsets_dn(task.scenes, cube), masks_of(task, layers, cube)
-        dn = pixels.of(task, bands) if bands else None
-        beyond = BeyondInt16()
-        values = packed_image(dn, masks, offsets, unit.area, cube, beyond)
-        unit.stack.put(unit.positions[task.id], unit.inside(values))
+        offsets, day = offsets_dn(task.scenes, cube), unit.positions[task.id]
+        beyond, dark = Counter[str](), list[np.ndarray]()
+        for strip in unit.strips:
+            part, beyond_here = replace(task, geobox=strip.geobox), BeyondInt16()
+            masks = masks_of(part, layers, cube, Pixels.cut)
+            dn = pixels.cut(part, bands) if bands else None
+            values = packed_image(dn, masks, offsets, strip.area, cube, beyond_here)
+            unit.stack.put(day, strip.inside(values), strip.first)
+            beyond.update(beyond_here.cells)
+            if dn is not None:
+                dark.append(count_dark(dn, masks, offsets))
         unit.read.add(task.id)
         if not self._composer.has_own_indices:
-            unit.beyond[task.id] = beyond.cells
-        if dn is not None:
-            unit.dark[task.id] = count_dark(dn, masks, offsets)
+            unit.beyond[task.id] = dict(beyond)
+        if dark:
+            unit.dark[task.id] = np.sum(dark, axis=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,8 +138,11 @@ class _FirstReading(DayReading):
         if error := pixels.error(task, layers_read(cube)):
             unit.errors[task.id] = error
             return
-        is_clear = explain(masks_of(task, pixels, cube)) == QA.CLEAR
-        self.clear[id(unit)].set(unit.positions[task.id], unit.inside(is_clear[np.newaxis])[0])
+        found = []
+        for strip in unit.strips:
+            is_clear = explain(masks_of(replace(task, geobox=strip.geobox), pixels, cube, Pixels.cut)) == QA.CLEAR
+            found.append(strip.inside(is_clear[np.newaxis])[0])
+        self.clear[id(unit)].set(unit.positions[task.id], np.concatenate(found))
         with self._lock:
             self.layers[task.id] = self._keep(pixels)
 

@@ -16,6 +16,9 @@ from s2cube.inventory.stored_image import StoredImage
 from s2cube.products.day_stack import DayStack
 from s2cube.scenes.time_slice import Task, TimeSlice, UnusableSlice
 
+_STRIP_CELLS = 1 << 18
+"""Number of cells of a strip. Its masks on steps fit into the processor's cache."""
+
 
 @dataclass(frozen=True)
 class CompositeTask(Task):
@@ -45,6 +48,29 @@ class CompositeTask(Task):
     def label(self, slice_id: str) -> str:
         """Return the last part of the id of a day: its date, YYYYMMDD."""
         return slice_id.removeprefix(f"{self.aoi.id}_")
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Some rows of a unit. Days are computed strip by strip, because masks on steps are many times as large as a day.
+
+    Parameters
+    ----------
+    area
+        Dims (y, x): True inside the area of interest.
+    first
+        Number of cells inside the area that are above the strip.
+    """
+
+    geobox: GeoBox
+    area: np.ndarray
+    first: int
+
+    def inside(self, values: np.ndarray) -> np.ndarray:
+        """Return the cells inside the area: dims (band, cell) of dims (band, y, x)."""
+        flat, cells = values.reshape(len(values), -1), np.flatnonzero(self.area)
+        # To take positions is faster than to test each cell again for each band.
+        return flat if len(cells) == flat.shape[1] else flat.take(cells, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +112,18 @@ class Unit:
         return (Task(self.task.aoi, self.geobox, each, self.task.search) for each in self.days)
 
     @cached_property
-    def _cells(self) -> np.ndarray:
-        """Positions of the cells inside the area, row by row. To take them is faster than to test each cell again."""
-        return np.flatnonzero(self.area)
-
-    def inside(self, values: np.ndarray) -> np.ndarray:
-        """Return the cells inside the area: dims (band, cell) of dims (band, y, x)."""
-        flat = values.reshape(len(values), -1)
-        return flat if len(self._cells) == flat.shape[1] else flat.take(self._cells, axis=1)
+    def strips(self) -> tuple[Strip, ...]:
+        """The unit, some rows at a time, from the top."""
+        height, width = self.area.shape
+        rows = max(1, _STRIP_CELLS // width)
+        found, first = [], 0
+        for top in range(0, height, rows):
+            # A slice of a grid may go beyond its end.
+            part = slice(top, min(top + rows, height))
+            area = self.area[part]
+            found.append(Strip(self.geobox[part, :], area, first))
+            first += int(np.count_nonzero(area))
+        return tuple(found)
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
