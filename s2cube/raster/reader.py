@@ -216,15 +216,22 @@ class AssetReader:
         """Pack the cells of each part. A value that is no digital number concerns only the parts that contain it."""
         if not self.parts:
             return pack(sums), []
-        cells, faults = np.zeros(sums.shape, CELLS), list[_Fault]()
+        cells: np.ndarray | None = None
+        faults = list[_Fault]()
         for part in parts:
+            own = sums[slices(part)]
             try:
-                cells[slices(part)] = pack(sums[slices(part)])
+                packed = pack(own)
             except ValueError as error:
                 if self.faults is None:
                     raise
                 faults.append((part, error))
-        return cells, faults
+                continue
+            if own.shape == sums.shape:
+                return packed, faults
+            cells = np.zeros(sums.shape, CELLS) if cells is None else cells
+            cells[slices(part)] = packed
+        return np.zeros(sums.shape, CELLS) if cells is None else cells, faults
 
     def runs(self, window: Window) -> list[list[Span]] | None:
         """Return the bytes that `read` needs. A run is fetched by one request. Return None if GDAL reads the file.
