@@ -103,7 +103,7 @@ def forecast(job: Job, headers: bool) -> Forecasts:
             else:
                 costs[slice_id] = cost
     found, cluster = Forecasts(costs, tuple(unusable)), job.config.cluster
-    if in_threads := _is_small(found, cluster):
+    if in_threads := _is_for_threads(found, cluster, len(divided)):
         processes: int | None = 1
     else:
         processes = None if cluster.scheduler else min(cluster.workers_on(os.cpu_count() or 1), len(divided))
@@ -111,13 +111,16 @@ def forecast(job: Job, headers: bool) -> Forecasts:
     return replace(found, processes=processes, at_most=at_most, in_threads=in_threads, tiles=predictor.tiles)
 
 
-def _is_small(forecasts: Forecasts, config: ClusterSection) -> bool:
+def _is_for_threads(forecasts: Forecasts, config: ClusterSection, batches: int) -> bool:
     """Return whether threads of this process complete a job sooner than workers, which must start first.
 
-    A cluster that the user has chosen is used. So is the cluster of a worker, for a job that was submitted to it.
+    Workers cannot share a job of one batch. A cluster that the user has chosen is used. So is the cluster of a worker,
+    for a job that was submitted to it.
     """
     if config.scheduler or config.cluster_class or config.workers or is_worker():
         return False
+    if batches == 1:
+        return True
     written_bytes = sum(cost.output_bytes for cost in forecasts.costs.values())
     cpu_s = len(forecasts.costs) * _SLICE_CPU_S + forecasts.total.bytes * _READ_CPU_S + written_bytes * _WRITTEN_CPU_S
     return cpu_s <= _small_cpu_s(os.cpu_count() or 1)

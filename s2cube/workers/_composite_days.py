@@ -102,8 +102,22 @@ class DayReading:
 
     def read(self, tasks: Sequence[Task]) -> None:
         """Read days. The units receive the images, and errors of files."""
+        self.read_files(tasks, self._files, self._take)
+
+    def read_files(
+        self, tasks: Sequence[Task], files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]
+    ) -> None:
+        """Read files of days, in blocks that fit into memory, and take each day.
+
+        Parameters
+        ----------
+        files
+            Returns the files of a block that are read.
+        take
+            Takes the pixels of a day. Threads call it.
+        """
         with ThreadPoolExecutor(_BLOCKS_AT_ONCE) as threads:
-            for _ in threads.map(lambda block: self.each(block, self._files, self._take), self.blocks(tasks)):
+            for _ in threads.map(lambda block: self._read_block(block, files, take), self.blocks(tasks)):
                 pass  # raises the error of a thread
 
     def blocks(self, tasks: Sequence[Task]) -> Iterator[Block]:
@@ -111,16 +125,10 @@ class DayReading:
         daily = sorted(tasks, key=lambda task: (task.id.removeprefix(f"{task.aoi.id}_"), task.id))
         return blocks(daily, self._composer.reading, _BLOCKS_AT_ONCE)
 
-    def each(self, block: Block, files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]) -> None:
-        """Read files of a block, and take each day; if it cannot be read as a whole, each day by itself.
-
-        Parameters
-        ----------
-        files
-            Returns the files that are read.
-        take
-            Takes the pixels of a day. Threads call it.
-        """
+    def _read_block(
+        self, block: Block, files: Callable[[Block], list[Read]], take: Callable[[Pixels, Task], None]
+    ) -> None:
+        """Read files of a block, and take each day; if it cannot be read as a whole, each day by itself."""
         cube = self._composer.reading
 
         def needed(readers: int) -> int:
@@ -138,7 +146,7 @@ class DayReading:
                 self.owners[block.tasks[0].id].errors[block.tasks[0].id] = error
                 return
             for task in block.tasks:
-                self.each(replace(block, tasks=(task,)), files, take)
+                self._read_block(replace(block, tasks=(task,)), files, take)
 
     def _files(self, block: Block) -> list[Read]:
         found = block.files(block.tasks, self._composer.reading)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from tempfile import TemporaryFile
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -121,14 +122,12 @@ class _FirstReading(DayReading):
         self._units, self._lock = units, threading.Lock()
         self.clear = {id(unit): ClearDays(len(unit.days), int(np.count_nonzero(unit.area))) for unit in units}
         self._tried = set[str]()
-        self._kept: tuple[Pixels, Pixels] | None = None
+        self._kept = WeakKeyDictionary[Pixels, Pixels]()
         self.held_bytes += sum(each.nbytes for each in self.clear.values())
 
     def read_masks(self) -> None:
         """Read the mask layers of all days."""
-        for block in self.blocks([task for unit in self._units for task in unit.tasks]):
-            self.each(block, self._layers_of, self._take_masks)
-            self._kept = None
+        self.read_files([task for unit in self._units for task in unit.tasks], self._layers_of, self._take_masks)
 
     def _layers_of(self, block: Block) -> list[Read]:
         return [each for each in block.files(block.tasks, self._composer.reading) if each.is_layer]
@@ -148,17 +147,15 @@ class _FirstReading(DayReading):
 
     def _keep(self, pixels: Pixels) -> Pixels:
         """Keep mask layers of several days in memory, or in a file if they do not fit, so that they are read once."""
-        if self._kept is None or self._kept[0] is not pixels:
+        if pixels not in self._kept:
             size = sum(each.nbytes for each in pixels.arrays.values())
             if self.held_bytes + size <= stack_in_memory():
                 self.held_bytes += size
-                self._kept = pixels, pixels
+                self._kept[pixels] = pixels
             else:
-                self._kept = (
-                    pixels,
-                    replace(pixels, arrays={key: _in_file(each) for key, each in pixels.arrays.items()}),
-                )
-        return self._kept[1]
+                in_files = {key: _in_file(each) for key, each in pixels.arrays.items()}
+                self._kept[pixels] = replace(pixels, arrays=in_files)
+        return self._kept[pixels]
 
     def needed(self) -> list[Task]:
         """Return the days that must be read next."""
