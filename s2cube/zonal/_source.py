@@ -22,8 +22,9 @@ from s2cube.tables.areas_file import GEOMETRY_COLUMNS, AreasSpool
 from s2cube.tables.rows import FIELD_COLUMNS, SOURCE_COLUMNS, value_columns
 from s2cube.tables.table import squares_of
 
-_FIELDS_AT_ONCE = 50_000
-"""Number of fields that are planned and computed together, so that the memory of plans is limited."""
+_FIELDS_AT_ONCE = 100_000
+"""Number of fields that are planned and computed together, so that the memory of plans is limited. The fields of a
+granule are together, because tiles at the edges between others are read twice."""
 
 
 @dataclass(eq=False)
