@@ -257,10 +257,6 @@ class ClusterSection(Section):
         """Return the number of slices that each worker process computes at the same time."""
         return self.threads or max(1, cores * _THREADS_PER_CORE // self.workers_on(cores))
 
-    def threads_here(self, cores: int) -> int:
-        """Return the number of slices that this process computes at the same time, if it starts no worker."""
-        return self.threads or cores * _THREADS_PER_CORE
-
 
 class JobConfig(Section):
     """All settings of one job.

@@ -48,8 +48,8 @@ class Job:
         Why existing slices are recomputed: descriptions of the changes, by slice id.
     older
         Ids of AOI and slice of the skipped slices whose Items have an older form. The run rewrites these Items.
-    in_threads
-        Whether threads of this process compute the slices, because the job is small; otherwise a cluster does.
+    threads
+        Number of threads of this process that compute batches, because the job is small; 0 if a cluster does.
     """
 
     config: JobConfig
@@ -62,7 +62,7 @@ class Job:
     rejected: tuple[SliceResult, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
-    in_threads: bool = False
+    threads: int = 0
     unit: ClassVar[Unit] = "slices"
 
     @property

@@ -5,7 +5,6 @@ Modules that load xarray or Dask are imported inside functions, so that planning
 
 import logging
 import math
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -61,7 +60,7 @@ def run_job(job: Job, lease: Lease, *observers: Watch | None) -> Summary:
         As `runs.run.run` does.
     """
     forecasts = forecast(job, headers=False)
-    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
+    job = replace(job.without(forecasts.unusable), threads=forecasts.threads)
     watches: list[Watch] = [SliceLog(), *filter(None, observers)]
     for each in watches:
         each.begin(job)
@@ -115,7 +114,7 @@ def _compute(job: Job, lease: Lease) -> Iterator[SliceResult]:
     function = partial(compute_batch, config=job.config.for_workers(), output=lease.output)
     policy = SlicePolicy(job.config.job.slice_retries)
     tasks = [(batch.id, batch) for batch in batches_of(job)]
-    with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
+    with computer(job.config.cluster, job.threads, function, tasks, policy) as computed:
         recorder.begin(job)
         for batch, results in computed:
             # Batches have about the same number of slices.
@@ -138,19 +137,18 @@ def early_workers(config: JobConfig, lease: Lease) -> AbstractContextManager[Non
 @contextmanager
 def computer(
     config: ClusterSection,
-    in_threads: bool,
+    threads: int,
     function: Callable[[_Task], _Result],
     tasks: Sequence[tuple[str, _Task]],
     policy: "Policy[_Task, _Result]",
 ) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
-    """Yield what computes the tasks of a job: threads of this process, for example if it is small, or a cluster."""
-    if in_threads:
+    """Yield what computes the tasks of a job: a number of threads of this process, or a cluster if it is 0."""
+    if threads:
         import dask.config
 
         from s2cube.cluster.threads import Threads
         from s2cube.workers.memory import gdal_cache_limited
 
-        threads = min(config.threads_here(os.cpu_count() or 1), len(tasks))
         log.info("computing in this process, %d at a time", threads)
         # Otherwise Dask loads distributed only to learn that there is no client.
         with gdal_cache_limited(), dask.config.set({"array.rechunk.method": "tasks"}):

@@ -237,7 +237,7 @@ def write_rows(plans: StatisticsPlans, areas: AreasSpool, lease: Lease, watch: W
 def write_part(job: StatisticsJob, lease: Lease, writer: TableWriter, total: Total, watch: Watch | None) -> None:
     """Compute the rows of a planned job, and add them to a writer. The caller flushes it."""
     forecasts = forecast(job, headers=False)
-    job = replace(job.without(forecasts.unusable), in_threads=forecasts.in_threads)
+    job = replace(job.without(forecasts.unusable), threads=forecasts.threads)
     if watch:
         watch.begin(job)
         if job.failures:
@@ -288,7 +288,7 @@ def _compute(job: StatisticsJob, lease: Lease) -> Iterator[SliceResult]:
     function = partial(compute_batch, config=job.config.for_workers(), output=None)
     tasks = [(batch.id, batch) for batch in batches_of(job)]
     policy = SlicePolicy(job.config.job.slice_retries)
-    with computer(job.config.cluster, job.in_threads, function, tasks, policy) as computed:
+    with computer(job.config.cluster, job.threads, function, tasks, policy) as computed:
         begin(lease)
         for batch, results in computed:
             running = math.ceil(computed.running * job.rows / len(tasks))

@@ -23,7 +23,7 @@ from s2cube.cluster.this_process import active_client, is_worker, worker_memory_
 from s2cube.cluster.threads import Threads
 from s2cube.config.loading import load_config
 from s2cube.demo.archive import Archive
-from s2cube.jobs.forecasts import forecast
+from s2cube.jobs.forecasts import batches_of, forecast
 from s2cube.jobs.job import Job, plan_job
 from s2cube.storage.lease import read_record
 from s2cube.storage.output import Output
@@ -199,7 +199,7 @@ def planned(archive: Archive, corner: Path) -> Callable[..., Job]:
 class TestWhichJobsAreSmall:
     def test_six_slices_are(self, planned: Callable[..., Job]) -> None:
         found = forecast(planned(), headers=False)
-        assert found.in_threads
+        assert found.threads
         assert found.processes == 1
         assert found.at_most == found.total
 
@@ -207,14 +207,33 @@ class TestWhichJobsAreSmall:
         "settings", [{"workers": 1}, {"scheduler": "tcp://x:1"}, {"class": "a.B", "workers": 1}], ids=str
     )
     def test_none_is_if_a_cluster_is_chosen(self, planned: Callable[..., Job], settings: dict[str, Any]) -> None:
-        assert not forecast(planned(**settings), headers=False).in_threads
+        assert not forecast(planned(**settings), headers=False).threads
+
+    def test_number_of_threads(self, planned: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Batches with many bytes need one thread per core. More threads than batches are not needed."""
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        job = planned(resolution=5)
+        assert len(batches_of(job)) == len(job.todo) == 6
+        bytes_ = forecast(job, headers=False).total.bytes // len(job.todo)
+        for limit, threads in ((bytes_ + 1, 4), (bytes_ - 1, 2)):
+            monkeypatch.setattr(s2cube.jobs.forecasts, "_BUSY_BATCH_BYTES", limit)
+            assert forecast(job, headers=False).threads == threads
+        assert forecast(planned(resolution=5, threads=3), headers=False).threads == 3
+        assert forecast(planned(resolution=5, threads=30), headers=False).threads == len(job.todo)
+
+    def test_a_batch_that_workers_cannot_share(
+        self, planned: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s2cube.jobs.forecasts, "_small_cpu_s", lambda _: 0)
+        assert forecast(planned(), headers=False).threads == len(batches_of(planned())) == 1
+        assert forecast(planned(resolution=5), headers=False).threads == 0
 
     @pytest.mark.parametrize("limited", ["_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"])
     def test_many_slices_and_many_bytes_are_not(
         self, planned: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, limited: str
     ) -> None:
         """Of three amounts, only one costs anything. The limit is a little above it, then a little below."""
-        job = planned()
+        job = planned(resolution=5)
         costs = forecast(job, headers=False).costs.values()
         amount = {
             "_SLICE_CPU_S": len(costs),
@@ -224,9 +243,9 @@ class TestWhichJobsAreSmall:
         for name in ("_SLICE_CPU_S", "_READ_CPU_S", "_WRITTEN_CPU_S"):
             monkeypatch.setattr(s2cube.jobs.forecasts, name, float(name == limited))
         monkeypatch.setattr(s2cube.jobs.forecasts, "_small_cpu_s", lambda _: amount + 0.5)
-        assert forecast(job, headers=False).in_threads
+        assert forecast(job, headers=False).threads
         monkeypatch.setattr(s2cube.jobs.forecasts, "_small_cpu_s", lambda _: amount - 0.5)
-        assert not forecast(job, headers=False).in_threads
+        assert not forecast(job, headers=False).threads
 
 
 def files(out: Path) -> dict[str, bytes]:
