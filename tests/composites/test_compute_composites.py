@@ -72,6 +72,28 @@ METHODS = [
 
 
 @pytest.mark.parametrize("settings", METHODS, ids=lambda each: "".join(map(str, each.values())))
+@pytest.mark.parametrize("in_file", [False, True], ids=["memory", "file"])
+def test_strips_of_a_day_are_the_day(
+    settings: dict[str, Any], in_file: bool, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strip has some rows. Masks reach beyond it, because they are dilated; daily images are read strip by strip."""
+    indices = {} if settings["method"] == "geomedian" else {"indices": "NDVI"}
+    more = {"dilation": 150, "period": "year"} | indices | settings
+    whole = compute(archive, tmp_path / "whole", **more).written
+    monkeypatch.setattr("s2cube.workers.composite_task._STRIP_CELLS", 1000)
+    if in_file:
+        monkeypatch.setattr("s2cube.workers.memory._MOST_STACK_BYTES", 1)
+    same(compute(archive, tmp_path / "strips", **more).written, whole)
+    if settings == METHODS[0]:
+        images = {key: value for key, value in more.items() if key not in ("method", "period")}
+        s2cube.run(config_of(archive, tmp_path / "daily", **images), progress=False)
+        of_images = compute(archive, tmp_path / "daily", **more)
+        # One request reads one daily image.
+        assert of_images.requests == 6
+        same(of_images.written, whole)
+
+
+@pytest.mark.parametrize("settings", METHODS, ids=lambda each: "".join(map(str, each.values())))
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_values_are_those_of_the_notebook(
     settings: dict[str, Any], dtype: Any, archive: Archive, tmp_path: Path
