@@ -1,7 +1,7 @@
 """Compare `s2cube stats` over very many fields with scripts that use odc-stac and exactextract.
 
     python benchmarks/field_statistics.py [--cases 1000x24 10000x24 100000x3] [--contenders NAME ...] [--rounds 1]
-                                          [--latency-ms 10] [--folder FOLDER]
+                                          [--latency-ms 10] [--folder FOLDER] [--rasteret PYTHON]
 
 The archive is that of archive.py. Its blue is read as red, and its swir16 (20 m) as nir, because NDVI needs these
 names. The fields are polygons of 5 to 12 corners, 300 to 900 m wide: up to 1,000 in a square of 30 km, more over the
@@ -16,9 +16,10 @@ The contenders are:
 - cube: the cube of the box around the fields, computed once with `open_cube`, a day at a time, without statistics.
 - each: odc-stac and exactextract for each field, of 50 fields. Its times, requests and bytes are multiplied.
 - once: odc-stac for all fields once, then exactextract on every day.
+- rasteret: rasteret, of 10 fields. Its times, requests and bytes are multiplied. It needs Python 3.12, so it runs only
+  if --rasteret names a Python that has it, see ``rasteret_statistics.py``.
 
-The two scripts read overviews, which have a quarter of the bytes or less. rasteret has no row,
-because it needs Python 3.12: ``rasteret_statistics.py`` is a script of its own.
+The scripts with odc-stac read overviews, which have a quarter of the bytes or less.
 
 The script prints one table, with medians. CPU is user and system time of all processes of a contender, imports and
 start of workers included. Memory is the maximum of the sum of the proportional set sizes of its processes. The least is
@@ -48,7 +49,9 @@ from statistics_case import CELL_M, Case, least_bytes
 
 HERE = Path(__file__).resolve().parent
 CONTENDERS = ("s2cube", "again", "fast", "cube", "each", "once")
-FEW = 50
+FEW = {"each": 50, "rasteret": 10}
+"""Number of fields of contenders that would take hours for all."""
+
 COLUMNS = ["red_mean", "nir_mean", "NDVI_mean", "red_median", "red_std"]
 
 
@@ -65,27 +68,29 @@ class Run(NamedTuple):
         return Run(*times, self.peak_mb, round(self.requests * factor), round(self.bytes * factor))
 
 
-def command_of(contender: str, url: str, fields: Path, out: Path) -> list[str]:
+def command_of(contender: str, url: str, fields: Path, out: Path, rasteret: str = "") -> list[str]:
     if contender in ("s2cube", "again", "fast"):
         flags = f"--quiet --bands red,nir --indices NDVI --mask scl --resolution {CELL_M} --crs EPSG:{EPSG}".split()
         places = ["--aoi", str(fields), "--aoi-id", "id", "--stac", url, "--out", str(out)]
         if contender == "fast":
             places = [*places[:-1], f"{out}-fast", "--quality", "fast"]
         return [sys.executable, "-m", "s2cube", "stats", *flags, *places]
+    if contender == "rasteret":
+        return [rasteret, str(HERE / "rasteret_statistics.py"), url, str(fields), f"{out}-rasteret.parquet"]
     script = str(HERE / "statistics_scripts.py")
     return [sys.executable, script, contender, url, str(fields), f"{out}-{contender}.parquet", str(EPSG)]
 
 
-def measure(contender: str, case: Case, served: Served, archive: Path, out: Path) -> Run:
+def measure(contender: str, case: Case, served: Served, archive: Path, out: Path, rasteret: str) -> Run:
     catalogue = case.write_catalogue(archive)
-    few = FEW if contender == "each" else case.fields
+    few = min(FEW.get(contender, case.fields), case.fields)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fields = folder / "fields.geojson"
         case.write_fields(fields, few)
         served.take_traffic()
         memory = PeakMemory()
-        command = command_of(contender, f"{served.url}/{catalogue.name}", fields, out)
+        command = command_of(contender, f"{served.url}/{catalogue.name}", fields, out, rasteret)
         times = time_processes(command, folder, memory.watch)
         memory.ended.set()
         traffic = served.take_traffic()
@@ -140,6 +145,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--latency-ms", type=float, default=10)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--rasteret", metavar="PYTHON", default="")
     arguments = parser.parse_args()
     adopt_orphans()
     runs: dict[Case, dict[str, list[Run]]] = {case: defaultdict(list) for case in arguments.cases}
@@ -151,10 +157,11 @@ def main() -> None:
             for number in range(arguments.rounds):
                 for case in arguments.cases:
                     out = Path(scratch) / f"out-{case.fields}-{case.scenes}-{number}"
-                    others = [each for each in arguments.contenders if each not in ("s2cube", "again")]
+                    chosen = [*arguments.contenders, *(["rasteret"] if arguments.rasteret else [])]
+                    others = [each for each in chosen if each not in ("s2cube", "again")]
                     ours = [each for each in ("s2cube", "again") if each in arguments.contenders]
                     for contender in [*ours, *others] if number % 2 == 0 else [*others[::-1], *ours]:
-                        run = measure(contender, case, served, archive, out)
+                        run = measure(contender, case, served, archive, out, arguments.rasteret)
                         runs[case][contender].append(run)
                         print(f"{case}, {contender}: {run}", file=sys.stderr, flush=True)
                     differences[case] = difference(out, case) if ours else float("nan")
