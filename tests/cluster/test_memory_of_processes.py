@@ -53,8 +53,10 @@ def test_a_command_has_few_arenas() -> None:
     assert arenas(limited, MALLOC_ARENA_MAX="4") == 4
 
 
-def test_workers_on_this_machine(server_processes: None) -> None:
+def test_workers_on_this_machine(server_processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask's own variable makes them slow. Other variables of Dask, and of the user, are kept."""
+    # Clusters of other tests have set it in this process.
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     theirs = {"distributed.nanny.pre-spawn-environ.S2CUBE_TEST": "kept"}
     with dask.config.set(theirs), open_client(load_config({"workers": "1"}, {}).cluster, 1) as client:
         (found,) = client.run(lambda: dict(os.environ)).values()
