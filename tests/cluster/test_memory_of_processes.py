@@ -55,11 +55,11 @@ def test_a_command_has_few_arenas() -> None:
 
 def test_workers_on_this_machine(server_processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask's own variable makes them slow. Other variables of Dask, and of the user, are kept."""
-    # Clusters of other tests have set it in this process.
+    # Clusters of other tests have set it in this process: Dask leaves variables of workers there.
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    theirs = {"distributed.nanny.pre-spawn-environ.S2CUBE_TEST": "kept"}
+    theirs = {"distributed.nanny.pre-spawn-environ.KEPT_BY_TEST": "kept"}
     with dask.config.set(theirs), open_client(load_config({"workers": "1"}, {}).cluster, 1) as client:
         (found,) = client.run(lambda: dict(os.environ)).values()
-    assert (found.get("MALLOC_ARENA_MAX"), found.get("S2CUBE_TEST"), found.get("OMP_NUM_THREADS")) == ("2", "kept", "1")
+    assert (found.get("MALLOC_ARENA_MAX"), found.get("KEPT_BY_TEST"), found.get("OMP_NUM_THREADS")) == ("2", "kept", "1")
     assert "MALLOC_TRIM_THRESHOLD_" not in found
     assert "MALLOC_TRIM_THRESHOLD_" in dask.config.get(_local._ENVIRONMENT)
