@@ -44,7 +44,8 @@ from s2cube.config.stores import Stores, parse_stores
 from s2cube.config.sync import SyncSection
 from s2cube.config.times import TimeRange, parse_times
 
-_THREADS_PER_CORE = 2
+THREADS_PER_CORE = 2
+"""Number of slices that a core computes at the same time, because slices wait for servers."""
 
 _Path = Annotated[Path, AfterValidator(expand_user)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(parse_none), BeforeValidator(split_names)]
@@ -230,7 +231,7 @@ class ClusterSection(Section):
         description="Number of worker processes; default on this machine: one per core, none for a small job.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Slices per process at the same time, on this machine; default: 2 per core."
+        None, ge=1, description="Slices per process at the same time, on this machine; default: 1 or 2 per core."
     )
     worker_wait_s: float = Field(
         3600, alias="worker_wait", ge=0, description="End a run after this time without workers, SECONDS."
@@ -255,7 +256,7 @@ class ClusterSection(Section):
 
     def threads_on(self, cores: int) -> int:
         """Return the number of slices that each worker process computes at the same time."""
-        return self.threads or max(1, cores * _THREADS_PER_CORE // self.workers_on(cores))
+        return self.threads or max(1, cores * THREADS_PER_CORE // self.workers_on(cores))
 
 
 class JobConfig(Section):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from s2cube.cluster.this_process import is_worker
-from s2cube.config.sections import ClusterSection
+from s2cube.config.sections import THREADS_PER_CORE, ClusterSection
 from s2cube.errors import SliceError
 from s2cube.fetch.traffic import Traffic
 from s2cube.jobs.job import Job
@@ -122,7 +122,7 @@ def _threads(forecasts: Forecasts, config: ClusterSection, batches: int) -> int:
         return 0
     cores = os.cpu_count() or 1
     is_busy = forecasts.total.bytes > _BUSY_BATCH_BYTES * batches
-    return min(config.threads or cores * (1 if is_busy else 2), batches)
+    return min(config.threads or cores * (1 if is_busy else THREADS_PER_CORE), batches)
 
 
 def _is_for_threads(forecasts: Forecasts, config: ClusterSection, batches: int) -> bool:

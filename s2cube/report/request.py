@@ -1,7 +1,8 @@
 """What the last job of an output asked for: dates and areas. Items do not have the areas without scenes."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
@@ -62,14 +63,13 @@ class Request:
     areas: Mapping[str, AskedArea] = field(default_factory=dict)
 
 
-def asked_areas(plans: Iterable[Plan]) -> dict[str, AskedArea]:
-    """Return the areas of planned slices or composites."""
-    found: dict[str, AskedArea] = {}
+def asked_areas(plans: Sequence[Plan]) -> dict[str, AskedArea]:
+    """Return the areas of planned slices or composites. An area has one plan for each composite."""
+    slices = Counter[str]()
     for plan in plans:
-        before = found.get(plan.aoi.id)
-        slices = len(plan.slices) + len(plan.unusable) + ((before and before.slices) or 0)
-        found[plan.aoi.id] = _asked(plan.aoi, slices)
-    return found
+        slices[plan.aoi.id] += len(plan.slices) + len(plan.unusable)
+    aois = {plan.aoi.id: plan.aoi for plan in plans}
+    return {aoi_id: _asked(aoi, slices[aoi_id]) for aoi_id, aoi in aois.items()}
 
 
 def areas_of_part(aois: Iterable[AOI]) -> dict[str, AskedArea]:

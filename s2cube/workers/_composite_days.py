@@ -77,11 +77,8 @@ def _read_image(access: Access, place: tuple[Unit, str]) -> None:
     except SliceError as error:
         unit.damaged[day] = f"{safe_text(image.href)} {error.problem}"
         return
-    rows = 0
     for strip in unit.strips:
-        part = values[:, rows : rows + len(strip.area)]
-        unit.stack.put(unit.positions[day], strip.inside(part), strip.first)
-        rows += len(strip.area)
+        unit.stack.put(unit.positions[day], strip.inside(values[:, strip.rows]), strip.first)
     unit.read.add(day)
 
 

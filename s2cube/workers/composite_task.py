@@ -56,12 +56,15 @@ class Strip:
 
     Parameters
     ----------
+    rows
+        Rows of the unit.
     area
         Dims (y, x): True inside the area of interest.
     first
         Number of cells inside the area that are above the strip.
     """
 
+    rows: slice
     geobox: GeoBox
     area: np.ndarray
     first: int
@@ -121,7 +124,7 @@ class Unit:
             # A slice of a grid may go beyond its end.
             part = slice(top, min(top + rows, height))
             area = self.area[part]
-            found.append(Strip(self.geobox[part, :], area, first))
+            found.append(Strip(part, self.geobox[part, :], area, first))
             first += int(np.count_nonzero(area))
         return tuple(found)
 

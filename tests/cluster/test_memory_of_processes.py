@@ -60,6 +60,10 @@ def test_workers_on_this_machine(server_processes: None, monkeypatch: pytest.Mon
     theirs = {"distributed.nanny.pre-spawn-environ.KEPT_BY_TEST": "kept"}
     with dask.config.set(theirs), open_client(load_config({"workers": "1"}, {}).cluster, 1) as client:
         (found,) = client.run(lambda: dict(os.environ)).values()
-    assert (found.get("MALLOC_ARENA_MAX"), found.get("KEPT_BY_TEST"), found.get("OMP_NUM_THREADS")) == ("2", "kept", "1")
+    assert (found.get("MALLOC_ARENA_MAX"), found.get("KEPT_BY_TEST"), found.get("OMP_NUM_THREADS")) == (
+        "2",
+        "kept",
+        "1",
+    )
     assert "MALLOC_TRIM_THRESHOLD_" not in found
     assert "MALLOC_TRIM_THRESHOLD_" in dask.config.get(_local._ENVIRONMENT)
