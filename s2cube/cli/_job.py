@@ -22,6 +22,7 @@ from s2cube.cli._flags import (
     set_up_console,
 )
 from s2cube.cli._reports import report_summary, shown
+from s2cube.cluster.this_process import importing
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
 
@@ -132,7 +133,8 @@ def demo(
 
 
 def _run(config: JobConfig, console: Console) -> int:
-    from s2cube.runs.run import run as run_job
+    with importing():
+        from s2cube.runs.run import run as run_job
 
     with shown(console, config) as bar:
         summary = run_job(config, bar)

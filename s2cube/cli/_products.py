@@ -17,6 +17,7 @@ from s2cube.cli._flags import (
     set_up_console,
 )
 from s2cube.cli._reports import report_composites, report_table, shown
+from s2cube.cluster.this_process import importing
 from s2cube.errors import SliceError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def stats(*, flags: StatisticsFlags = None, config: ConfigFile = None, console: 
     """Compute statistics of every area and day, and write them as one table; continue an interrupted run."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.zonal.tabulate import tabulate
+    with importing():
+        from s2cube.zonal.tabulate import tabulate
 
     with shown(console, settings, "rows") as bar:
         summary = tabulate(settings, bar)
@@ -40,7 +42,8 @@ def composite(*, flags: CompositeFlags = None, config: ConfigFile = None, consol
     """Compute one image of all images of each period, such as a month; continue an interrupted run."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.composites.compute_composites import compute_composites
+    with importing():
+        from s2cube.composites.compute_composites import compute_composites
 
     with shown(console, settings) as bar:
         summary = compute_composites(settings, bar)
@@ -61,7 +64,8 @@ def sync(*, flags: SyncFlags = None, config: ConfigFile = None, console: Console
         words = ["sync", *command_line(flags, config), *console.words, "--once"]
         make_pass = partial(in_own_process, [sys.executable, "-m", "s2cube", *words])
         return serve(make_pass, schedule, Output.at(settings.job.out), process_host())
-    from s2cube.updates.sync import sync_once
+    with importing():
+        from s2cube.updates.sync import sync_once
 
     with shown(console, settings) as bar:
         made = sync_once(settings, bar)

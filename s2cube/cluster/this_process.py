@@ -4,10 +4,12 @@ A process is a worker or a client only if something has imported distributed. Th
 these functions do not import it where the answer is already known.
 """
 
+import gc
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ctypes import CDLL
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,23 @@ def limit_arenas() -> None:
     if sys.platform == "linux" and ARENAS not in os.environ:
         with suppress(OSError, AttributeError):
             CDLL(None).mallopt(_M_ARENA_MAX, MOST_ARENAS)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import modules in a block. The process must be one that s2cube has started.
+
+    Python looks for garbage again and again while modules define objects, which takes a sixth of the time of imports.
+    There is none, and these objects stay until the process ends, so later collections ignore them, too.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def is_worker() -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LEAST_SHARE = 1e-6
 """Cells of which a polygon covers less do not count. Rounding errors of coordinates in metres are smaller than this."""
 
-_STEPS = 2.0**36
+SHARE_STEPS = 2.0**36
 """Steps in a cell to which covers and areas are rounded. Sums of such numbers have no rounding errors, so the shares of
 a field do not depend on other fields. Positions are exact up to 2¹⁷ cells."""
 
@@ -187,7 +187,7 @@ def _cut(
 
 
 def _rounded(numbers: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    return np.rint(numbers * _STEPS) / _STEPS
+    return np.rint(numbers * SHARE_STEPS) / SHARE_STEPS
 
 
 def _fill(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from s2cube.products.coverage import Coverage
+from s2cube.products.coverage import SHARE_STEPS, Coverage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,14 +51,13 @@ def field_statistics(
     >>> round(found["mean"].item(), 3), found["count"].tolist()
     (0.3, [[1.5]])
     """
-    pixels = values.reshape(len(values), -1)
-    dims = (len(values), len(coverage))
-    found = {name: np.full(dims, 0 if name == "count" else np.nan, np.float32) for name in statistics}
-    for group in _groups(coverage):
-        for band, of_band in enumerate(pixels):
-            cells = _Cells.of(of_band, group)
-            for name, numbers in _of_cells(cells, statistics).items():
-                found[name][band, group.fields] = numbers
+    bands = len(values)
+    found = {name: np.full((bands, len(coverage)), 0 if name == "count" else np.nan, np.float32) for name in statistics}
+    # The last pixel is that of entries after the last cell of a field.
+    pixels = np.pad(values.reshape(bands, -1), ((0, 0), (0, 1)), constant_values=np.nan)
+    for group in _groups(coverage, _ENTRIES_AT_ONCE // max(1, bands)):
+        for name, numbers in _of_cells(_Cells.of(pixels, group), statistics).items():
+            found[name][:, group.fields] = numbers.reshape(bands, -1)
     return found
 
 
@@ -87,9 +86,9 @@ class _Group:
     fields
         Dims (row): positions of the fields.
     cells
-        Dims (row, entry): positions of the cells on the grid.
+        Dims (row, entry): positions of the cells on the grid; -1 after the last cell of a field.
     shares
-        Dims (row, entry): 0 after the last cell of a field.
+        Dims (row, entry): shares of the cells.
     """
 
     fields: "NDArray[np.intp]"
@@ -97,31 +96,31 @@ class _Group:
     shares: "NDArray[np.float64]"
 
 
-def _groups(coverage: Coverage) -> Iterator[_Group]:
-    """Divide fields into groups of about `_ENTRIES_AT_ONCE` cells. Fields without cells are in no group."""
+def _groups(coverage: Coverage, entries_at_once: int) -> Iterator[_Group]:
+    """Divide fields into groups of about this number of cells. Fields without cells are in no group."""
     counts = np.diff(coverage.starts)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     done = 0
     while done < len(order):
         width = int(counts[order[done]])
-        fields = order[done : done + max(1, _ENTRIES_AT_ONCE // width)]
+        fields = order[done : done + max(1, entries_at_once // width)]
         rank = np.arange(width)
-        is_entry = rank < counts[fields, None]
-        entries = np.where(is_entry, coverage.starts[fields, None] + rank, 0)
-        yield _Group(fields, coverage.cells[entries], np.where(is_entry, coverage.shares[entries], 0))
+        entries = np.minimum(coverage.starts[fields, None] + rank, len(coverage.cells) - 1)
+        cells = np.where(rank < counts[fields, None], coverage.cells.take(entries), -1)
+        yield _Group(fields, cells, coverage.shares.take(entries))
         done += len(fields)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """The values and the weights of the cells of a group, dims (row, entry).
+    """The values and the weights of the cells of a group, in all bands. A row is a field in a band.
 
     Parameters
     ----------
     values
-        NaN where it is not valid.
+        Dims (row, entry), NaN where it is not valid.
     weights
-        0 where the value is not valid.
+        Dims (row, entry), 0 where the value is not valid.
     total
         Dims (row): sum of the weights.
     """
@@ -132,9 +131,11 @@ class _Cells:
 
     @classmethod
     def of(cls, pixels: "NDArray[np.float32]", group: _Group) -> "_Cells":
-        values = np.where(group.shares > 0, pixels[group.cells], np.float32(np.nan))
+        """Collect the cells of a group, dims of pixels: (band, cell)."""
+        values = pixels.take(group.cells, axis=1)
         weights = np.where(np.isnan(values), 0, group.shares)
-        return cls(values, weights, weights.sum(axis=1))
+        width = values.shape[2]
+        return cls(values.reshape(-1, width), weights.reshape(-1, width), weights.sum(axis=2).reshape(-1))
 
 
 def _of_cells(cells: _Cells, statistics: Sequence[str]) -> "dict[str, NDArray[np.float64]]":
@@ -168,12 +169,12 @@ def _mean_and_deviation(cells: _Cells) -> "tuple[NDArray[np.float64], NDArray[np
 
 def _quantiles(cells: _Cells, probabilities: Sequence[float]) -> "NDArray[np.float64]":
     """Compute quantiles of each row, dims (quantile, row)."""
-    width = cells.values.shape[1]
-    # One number is faster to sort than two: the value, and the number of the entry, which finds its weight.
+    # One number is faster to sort than two: the value, and the position of the entry, which finds its weight.
     keys = _keys(cells.values).astype(np.int64) << 32
-    keys |= np.arange(width)
+    keys |= np.arange(keys.size).reshape(keys.shape)
     keys.sort(axis=1)
-    sums = np.cumsum(np.take_along_axis(cells.weights, keys & 0xFFFFFFFF, axis=1), axis=1)
+    # Sums of integers are exact, and ten times as fast.
+    sums = np.cumsum((cells.weights.take(keys & 0xFFFFFFFF) * SHARE_STEPS).astype(np.int64), axis=1)
     keys >>= 32
     # Keep the last of equal values: the sum of weights up to it includes all of them.
     is_last = keys != _INVALID
@@ -197,7 +198,7 @@ class _Steps(NamedTuple):
     """
 
     keys: "NDArray[np.int64]"  # see `_keys`
-    sums: "NDArray[np.float64]"  # of the weights up to each entry of a row
+    sums: "NDArray[np.int64]"  # of the weights up to each entry of a row, in steps
     last: "NDArray[np.intp]"  # positions of the distinct values in keys and sums
     first: "NDArray[np.intp]"  # row i has the distinct values first[i] to end[i] - 1 of `last`
     end: "NDArray[np.intp]"
@@ -221,9 +222,10 @@ class _Steps(NamedTuple):
         return left, np.minimum(left + 1, self.end - 1)
 
     def position(self, step: "NDArray[np.intp]") -> "NDArray[np.float64]":
-        after = self.sums[self.last[step]]
         rank = step - self.first
-        before = np.where(rank > 0, self.sums[self.last[step - 1]], 0)
+        # Products of integers would be too large.
+        after = self.sums[self.last[step]].astype(np.float64)
+        before = np.where(rank > 0, self.sums[self.last[step - 1]], 0.0)
         return rank * (after - before) + (self.end - self.first - 1) * before
 
 

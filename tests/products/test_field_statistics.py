@@ -5,6 +5,7 @@ import pytest
 import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 
 import s2cube.products.field_statistics
 from s2cube.products.coverage import areas_in_cells, coverage
@@ -112,7 +113,7 @@ def test_order_and_company_of_areas_change_nothing(monkeypatch: pytest.MonkeyPat
     expected = field_statistics(values, coverage(shapes, GRID), STATISTICS)
     permuted = field_statistics(values, coverage(shapes[order], GRID), STATISTICS)
     monkeypatch.setattr(s2cube.products.field_statistics, "_ENTRIES_AT_ONCE", 50)
-    assert len(list(s2cube.products.field_statistics._groups(coverage(shapes, GRID)))) > 10
+    assert len(list(s2cube.products.field_statistics._groups(coverage(shapes, GRID), 50))) > 10
     grouped = field_statistics(values, coverage(shapes, GRID), STATISTICS)
     for name in STATISTICS:
         np.testing.assert_array_equal(permuted[name], expected[name][:, order])
@@ -128,6 +129,16 @@ def test_two_halves_weigh_as_the_whole() -> None:
     (count,), (mean,) = found["count"], found["mean"]
     assert count[0] + count[1] == pytest.approx(count[2], rel=1e-6)
     assert np.dot(count[:2], mean[:2]) == pytest.approx(count[2] * mean[2], rel=1e-6)
+
+
+def test_percentiles_of_millions_of_cells() -> None:
+    """Sums of weights times their number are beyond 64 bits."""
+    side = 2200
+    values = RANDOM.permutation(side**2).astype(np.float32).reshape(1, side, side)
+    grid = GeoBox.from_bbox((0, 0, side, side), "EPSG:32633", resolution=1)
+    found = field_statistics(values, coverage(np.array([shapely.box(0, 0, side, side)]), grid), ["p1", "median", "p99"])
+    expected = np.percentile(values, [1, 50, 99])
+    np.testing.assert_allclose([each.item() for each in found.values()], expected, rtol=1e-6)
 
 
 def test_only_the_statistics_asked_for() -> None:
