@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -49,6 +50,11 @@ class Fields:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def outlines_wkb(self) -> tuple[bytes, ...]:
+        """The outlines as well-known binary, in the CRS of the fields."""
+        return tuple(shapely.to_wkb(self.shapes))
 
     @classmethod
     def of_aois(cls, aois: Sequence[AOI]) -> Self:

@@ -53,11 +53,13 @@ def field_statistics(
     """
     bands = len(values)
     found = {name: np.full((bands, len(coverage)), 0 if name == "count" else np.nan, np.float32) for name in statistics}
-    # The last pixel is that of entries after the last cell of a field.
-    pixels = np.pad(values.reshape(bands, -1), ((0, 0), (0, 1)), constant_values=np.nan)
+    pixels = values.reshape(bands, -1)
     for group in _groups(coverage, _ENTRIES_AT_ONCE // max(1, bands)):
-        for name, numbers in _of_cells(_Cells.of(pixels, group), statistics).items():
-            found[name][:, group.fields] = numbers.reshape(bands, -1)
+        at_once = max(1, _ENTRIES_AT_ONCE // group.cells.size)
+        for of_bands in (slice(first, first + at_once) for first in range(0, bands, at_once)):
+            cells = _Cells.of(pixels[of_bands], group)
+            for name, numbers in _of_cells(cells, statistics).items():
+                found[name][of_bands, group.fields] = numbers.reshape(-1, len(group.fields))
     return found
 
 
@@ -133,6 +135,7 @@ class _Cells:
     def of(cls, pixels: "NDArray[np.float32]", group: _Group) -> "_Cells":
         """Collect the cells of a group, dims of pixels: (band, cell)."""
         values = pixels.take(group.cells, axis=1)
+        np.copyto(values, np.float32(np.nan), where=group.cells < 0)
         weights = np.where(np.isnan(values), 0, group.shares)
         width = values.shape[2]
         return cls(values.reshape(-1, width), weights.reshape(-1, width), weights.sum(axis=2).reshape(-1))
@@ -205,7 +208,8 @@ class _Steps(NamedTuple):
 
     def quantiles(self, probabilities: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """Return quantiles, dims (probability, row). Probabilities have the dims (probability, 1)."""
-        target = probabilities * (self.end - self.first - 1) * self.sums[self.last[self.end - 1]]
+        totals = self.sums[self.last[self.end - 1]].astype(np.float64)
+        target = probabilities * (self.end - self.first - 1) * totals
         left, right = self._neighbours(target)
         low, high = self.position(left), self.position(right)
         share = np.divide(target - low, high - low, out=np.zeros(target.shape), where=high > low)

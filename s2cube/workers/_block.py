@@ -34,7 +34,8 @@ from s2cube.workers.delivery import deliver
 from s2cube.workers.results import SliceResult, Written, attempt, failures_of
 
 _WRITERS = 2
-"""Number of threads that write the slices of a block. They mainly wait until files are on the disk."""
+"""Number of threads that write the images of a block. They mainly wait until files are on the disk. Rows of statistics
+are in memory: a second thread would only take a core from the threads of another block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ class BlockComputation:
             tasks = [task for task, each in zip(tasks, judged, strict=True) if not each.failure and not each.rejected]
             files = [each for each in block.files(tasks, cube) if not each.is_layer]
         pixels = read_block(block, tasks, files, cube.quality, access, readers)
-        with ThreadPoolExecutor(_WRITERS) as threads:
+        has_images = any(not isinstance(task, FieldTask) or task.image for task in tasks)
+        with ThreadPoolExecutor(_WRITERS if has_images else 1) as threads:
             yield from threads.map(partial(self._written, layers or pixels, pixels), tasks)
 
     def _written(self, layers: Pixels, pixels: Pixels, task: Task) -> SliceResult:

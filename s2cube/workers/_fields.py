@@ -83,7 +83,7 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
 
 def _weights(task: FieldTask) -> tuple[Coverage, NDArray[np.float64]]:
     """Return the weights of the fields, and their areas in cells."""
-    return _weights_of(task.geobox, tuple(shapely.to_wkb(task.fields.shapes)))
+    return _weights_of(task.geobox, task.fields.outlines_wkb)
 
 
 @lru_cache(_KEPT)

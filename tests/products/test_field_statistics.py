@@ -108,16 +108,18 @@ def test_statistics_are_ordered(drawn: list[shapely.Geometry], values: np.ndarra
 
 def test_order_and_company_of_areas_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = placed(SHAPES | OUTSIDE, GRID)
-    values = LAYERS["gaps"][None]
+    values = np.stack([LAYERS["gaps"], LAYERS["zeros-with-signs"], -LAYERS["gaps"]])
     order = RANDOM.permutation(len(shapes))
     expected = field_statistics(values, coverage(shapes, GRID), STATISTICS)
     permuted = field_statistics(values, coverage(shapes[order], GRID), STATISTICS)
     monkeypatch.setattr(s2cube.products.field_statistics, "_ENTRIES_AT_ONCE", 50)
     assert len(list(s2cube.products.field_statistics._groups(coverage(shapes, GRID), 50))) > 10
     grouped = field_statistics(values, coverage(shapes, GRID), STATISTICS)
+    bands = [field_statistics(band[None], coverage(shapes, GRID), STATISTICS) for band in values]
     for name in STATISTICS:
         np.testing.assert_array_equal(permuted[name], expected[name][:, order])
         np.testing.assert_array_equal(grouped[name], expected[name])
+        np.testing.assert_array_equal(np.concatenate([each[name] for each in bands]), expected[name])
 
 
 def test_two_halves_weigh_as_the_whole() -> None:
