@@ -22,7 +22,7 @@ from s2cube.cli._flags import (
     set_up_console,
 )
 from s2cube.cli._reports import report_summary, shown
-from s2cube.cluster.this_process import importing
+from s2cube.cluster.own_process import importing
 from s2cube.config.sections import JobConfig, JobSection, SearchSection
 from s2cube.errors import SliceError
 

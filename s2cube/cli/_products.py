@@ -17,7 +17,7 @@ from s2cube.cli._flags import (
     set_up_console,
 )
 from s2cube.cli._reports import report_composites, report_table, shown
-from s2cube.cluster.this_process import importing
+from s2cube.cluster.own_process import importing
 from s2cube.errors import SliceError
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ def sync(*, flags: SyncFlags = None, config: ConfigFile = None, console: Console
     """Compute what is new, late, reprocessed or withdrawn since the last pass; once, or on a schedule."""
     console = set_up_console(console)
     settings = load_settings(flags, config)
-    from s2cube.storage.output import Output
-    from s2cube.updates.schedule import Schedule
-    from s2cube.updates.service import in_own_process, process_host, serve
+    with importing():
+        from s2cube.storage.output import Output
+        from s2cube.updates.schedule import Schedule
+        from s2cube.updates.service import in_own_process, process_host, serve
 
     if schedule := Schedule.of(settings.sync):
         words = ["sync", *command_line(flags, config), *console.words, "--once"]

@@ -20,7 +20,7 @@ from s2cube.cli._mistakes import explain_mistake, join_negative_values
 from s2cube.cli._plan import plan
 from s2cube.cli._products import composite, stats, sync
 from s2cube.cli._search import search
-from s2cube.cluster.this_process import limit_arenas
+from s2cube.cluster import own_process
 from s2cube.errors import S2CubeError, SliceError, UsageError
 
 _SIGNALLED = 128
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
-        limit_arenas()
+        own_process.set_up()
     for stream in (sys.stdout, sys.stderr):
         # An id may contain characters that the terminal's encoding lacks. Printing them must not raise an error.
         if isinstance(stream, TextIOWrapper):

@@ -14,7 +14,7 @@ import dask.config
 from dask.system import CPU_COUNT
 from distributed import LocalCluster, Nanny
 
-from s2cube.cluster.this_process import ARENAS, MOST_ARENAS
+from s2cube.cluster.own_process import ARENAS, MOST_ARENAS
 from s2cube.config.sections import ClusterSection
 
 _PROFILE = "distributed.worker.profile.enabled"

@@ -1,59 +1,17 @@
-"""What this process is for Dask: a worker, a client, or neither; and its memory. No function loads distributed.
+"""What this process is for Dask: a worker, a client, or neither. No function loads distributed.
 
 A process is a worker or a client only if something has imported distributed. The import takes a tenth of a second, so
 these functions do not import it where the answer is already known.
 """
 
-import gc
-import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from ctypes import CDLL
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distributed import Client
 
-ARENAS = "MALLOC_ARENA_MAX"
-"""Environment variable: maximum number of glibc's arenas."""
-
-MOST_ARENAS = 2
-"""Threads allocate memory in arenas, and each arena keeps what they free. By default glibc has 8 arenas per core. With
-two, the median of 24 days of a county needs 0.73 of the memory, and no more time (``benchmarks/composites.py``)."""
-
-_M_ARENA_MAX = -8
-"""From glibc's malloc.h."""
-
 _this_thread = threading.local()
-
-
-def limit_arenas() -> None:
-    """Limit the arenas of this process, as `ARENAS` does if it is set when a process starts. The user's value is kept.
-
-    It has no effect on arenas that threads have already, and on systems without glibc.
-    """
-    if sys.platform == "linux" and ARENAS not in os.environ:
-        with suppress(OSError, AttributeError):
-            CDLL(None).mallopt(_M_ARENA_MAX, MOST_ARENAS)
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Import modules in a block. The process must be one that s2cube has started.
-
-    Python looks for garbage again and again while modules define objects, which takes a sixth of the time of imports.
-    There is none, and these objects stay until the process ends, so later collections ignore them, too.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 def is_worker() -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s2cube.cluster.early import workers_starting
+from s2cube.cluster.own_process import importing
 from s2cube.cluster.this_process import is_worker
 from s2cube.config.sections import ClusterSection, JobConfig
 from s2cube.fetch.traffic import Traffic
@@ -144,11 +145,14 @@ def computer(
 ) -> Iterator["Stream[_Task, _Result] | Threads[_Task, _Result]"]:
     """Yield what computes the tasks of a job: a number of threads of this process, or a cluster if it is 0."""
     if threads:
-        import dask.config
+        with importing():
+            import dask.config
 
-        from s2cube.cluster.threads import Threads
-        from s2cube.workers.memory import gdal_cache_limited
+            from s2cube.cluster.threads import Threads
+            from s2cube.workers.memory import gdal_cache_limited
+            from s2cube.workers.worker import load_modules
 
+            load_modules()
         log.info("computing in this process, %d at a time", threads)
         # Otherwise Dask loads distributed only to learn that there is no client.
         with gdal_cache_limited(), dask.config.set({"array.rechunk.method": "tasks"}):

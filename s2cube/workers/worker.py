@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from s2cube.workers._composites import CompositeComputation
 
 
+def load_modules() -> None:
+    """Import the modules that compute. Otherwise the threads that compute import them."""
+    import s2cube.workers._block  # noqa: F401
+
+
 def compute_batch(batch: Batch, config: JobConfig, output: Output | None) -> list[SliceResult]:
     """Compute the slices of a batch and write their images. A slice that fails has a result with the reason.
 
