@@ -87,7 +87,6 @@ def serve(make_pass: Callable[[], int], schedule: Schedule, output: Output, host
     is_first = True
     if not schedule.begins_now:
         due = schedule.after(due, due)
-    _announce(due, output, host)
     try:
         while True:
             due = _wait(due, schedule, output, host)
