@@ -1,4 +1,4 @@
-"""Read usual GeoJSON files without GDAL: importing geopandas takes half a second."""
+"""Read usual GeoJSON files without GDAL: importing geopandas takes as long as a small file."""
 
 import json
 import math
@@ -26,6 +26,10 @@ _LIKE_A_DATE = re.compile(r"\d[-/:]\d")
 
 _INTEGER = 1 << 31
 
+_MOST_BYTES = 4 << 20
+"""Largest file (10,000 fields). GDAL reads a larger one faster: 100,000 fields in 1.1 s instead of 4.2 s, imports
+included."""
+
 
 def plain_features(path: Path, options: Options) -> Features | None:
     """Read a GeoJSON file of polygons in degrees, if it is certain that GDAL reads the same from it.
@@ -33,12 +37,14 @@ def plain_features(path: Path, options: Options) -> Features | None:
     Returns
     -------
     Features or None
-        The features, with the ids of `vector_file.read_file`. None if GDAL must read the file: if it has members
-        that GDAL interprets, heights, another CRS, unusual ids, or an error.
+        The features, with the ids of `vector_file.read_file`. None if GDAL must read the file: if it is large, or has
+        members that GDAL interprets, heights, another CRS, unusual ids, or an error.
     """
     if path.suffix not in _SUFFIXES or options.layer is not None or options.crs is not None:
         return None
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
         content = json.loads(path.read_bytes().decode(), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError):
         return None

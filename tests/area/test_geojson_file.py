@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s2cube
-from s2cube.area import vector_file
+from s2cube.area import _geojson_file, vector_file
 from s2cube.area._geojson_file import plain_features
 from s2cube.area.features import Features, Options
 
@@ -148,6 +148,15 @@ def test_options_of_gdal_are_left_to_it(tmp_path: Path) -> None:
     assert plain_features(path, Options("nothing")) is None
     assert plain_features(written(tmp_path, collection(feature()), "area.gpkg"), Options()) is None
     assert plain_features(tmp_path / "nothing.geojson", Options()) is None
+
+
+def test_gdal_reads_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, collection(feature()))
+    size = path.stat().st_size
+    monkeypatch.setattr(_geojson_file, "_MOST_BYTES", size)
+    assert plain_features(path, Options()) is not None
+    monkeypatch.setattr(_geojson_file, "_MOST_BYTES", size - 1)
+    assert plain_features(path, Options()) is None
 
 
 def test_areas_are_equal(tmp_path: Path) -> None:
