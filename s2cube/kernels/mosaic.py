@@ -121,7 +121,7 @@ def _combine(
 
 
 def _combine_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    mean = np.zeros(dn.shape[1:], "float32")
+    mean = np.full(dn.shape[1:], np.nan, "float32")
     missing = np.ones(dn.shape[1:], bool)
     for of_scene, share, offset in zip(dn, seen, offsets, strict=True):
         means, whole = whole_means(of_scene)
@@ -132,9 +132,7 @@ def _combine_rows(dn: np.ndarray, seen: np.ndarray, covered: np.ndarray, offsets
     if on_seam.any():
         shares = np.broadcast_to(seen, dn.shape)[:, on_seam]
         sums = _sum_parts(unpack(dn[:, on_seam]), shares, offsets)
-        missing[on_seam] = sums.imag == 0
-        mean[on_seam] = sums.real / np.where(sums.imag == 0, np.float32(1), sums.imag)
-    np.copyto(mean, np.float32(np.nan), where=missing)
+        mean[on_seam] = np.divide(sums.real, sums.imag, out=np.full_like(sums.real, np.nan), where=sums.imag != 0)
     return mean
 
 
