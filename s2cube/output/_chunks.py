@@ -14,7 +14,7 @@ from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import Packing
 from s2cube.output._raster import Layout, Spool
 from s2cube.output._statistics import Tally
-from s2cube.sentinel2 import QA, class_band_of, count_classes
+from s2cube.sentinel2 import QA, QA_CLASSES, class_band_of, count_classes
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _write_lazily(image: xr.DataArray, rule: Rule, spools: tuple[Spool, Spool], 
         _put_values, values, qa[np.newaxis], spool=pixels, tally=tally, rule=rule,
         chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
-    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
+    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA_CLASSES),)
     counts: da.Array = da.map_blocks(
         _put_qa, holes.any(axis=0), qa, spool=reasons, new_axis=2, chunks=count_chunks, dtype="int64", meta=meta
     )
