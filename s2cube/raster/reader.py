@@ -216,22 +216,15 @@ class AssetReader:
         """Pack the cells of each part. A value that is no digital number concerns only the parts that contain it."""
         if not self.parts:
             return pack(sums), []
-        cells: np.ndarray | None = None
-        faults = list[_Fault]()
+        cells, faults = np.zeros(sums.shape, CELLS), list[_Fault]()
         for part in parts:
-            own = sums[slices(part)]
             try:
-                packed = pack(own)
+                cells[slices(part)] = pack(sums[slices(part)])
             except ValueError as error:
                 if self.faults is None:
                     raise
                 faults.append((part, error))
-                continue
-            if own.shape == sums.shape:
-                return packed, faults
-            cells = np.zeros(sums.shape, CELLS) if cells is None else cells
-            cells[slices(part)] = packed
-        return np.zeros(sums.shape, CELLS) if cells is None else cells, faults
+        return cells, faults
 
     def runs(self, window: Window) -> list[list[Span]] | None:
         """Return the bytes that `read` needs. A run is fetched by one request. Return None if GDAL reads the file.
