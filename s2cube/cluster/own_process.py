@@ -38,7 +38,8 @@ def importing() -> Iterator[None]:
     """Import modules in a block. If `set_up` was called, Python does not look for garbage meanwhile.
 
     It would look again and again while modules define objects: a sixth of the time of imports. There is no garbage, and
-    these objects stay until the process ends. So later collections ignore them, too.
+    these objects stay until the process ends. So later collections ignore them, too, also the last one at the end. A
+    command that computes six images takes 0.77 of the time (``benchmarks/fields.py``).
     """
     if not (_is_own and gc.isenabled()):
         yield
