@@ -48,8 +48,8 @@ _MEAN_BYTES = 4
 """Bytes of a cell of a harmonised band."""
 
 _REASON_BYTES, _STATISTICS_BYTES = 1, 90
-"""Bytes of a cell: why it is not valid, and for the weights and the statistics of an area. Statistics of a
-large area are computed band by band. Measured."""
+"""Bytes of a cell: why it is not valid, and for the weights and the statistics of an area. Statistics of a large area
+are computed band by band. Measured."""
 
 _MOST_STEPS = 3
 """Number of steps per side of a 30 m cell on the grid of masks, if it is the finest one."""
