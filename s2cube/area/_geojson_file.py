@@ -1,4 +1,4 @@
-"""Read usual GeoJSON files without GDAL: importing geopandas takes as long as a small file."""
+"""Read usual GeoJSON files without GDAL: importing geopandas takes longer than reading a small file."""
 
 import json
 import math

@@ -90,7 +90,7 @@ class _Group:
     cells
         Dims (row, entry): positions of the cells on the grid; -1 after the last cell of a field.
     shares
-        Dims (row, entry): shares of the cells.
+        Dims (row, entry): shares of the cells; not specified after the last cell of a field.
     """
 
     fields: "NDArray[np.intp]"
@@ -176,7 +176,7 @@ def _quantiles(cells: _Cells, probabilities: Sequence[float]) -> "NDArray[np.flo
     keys = _keys(cells.values).astype(np.int64) << 32
     keys |= np.arange(keys.size).reshape(keys.shape)
     keys.sort(axis=1)
-    # Sums of integers are exact, and ten times as fast.
+    # Shares are whole steps. Sums of integers are exact, and ten times as fast.
     sums = np.cumsum((cells.weights.take(keys & 0xFFFFFFFF) * SHARE_STEPS).astype(np.int64), axis=1)
     keys >>= 32
     # Keep the last of equal values: the sum of weights up to it includes all of them.
@@ -227,7 +227,7 @@ class _Steps(NamedTuple):
 
     def position(self, step: "NDArray[np.intp]") -> "NDArray[np.float64]":
         rank = step - self.first
-        # Products of integers would be too large.
+        # Products of such integers could exceed 64 bits.
         after = self.sums[self.last[step]].astype(np.float64)
         before = np.where(rank > 0, self.sums[self.last[step - 1]], 0.0)
         return rank * (after - before) + (self.end - self.first - 1) * before
