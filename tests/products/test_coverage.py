@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 import s2cube.products.coverage
-from s2cube.products.coverage import Coverage, areas_in_cells, coverage
+from s2cube.products.coverage import SHARE_STEPS, Coverage, areas_in_cells, coverage
 from support.zonal import HEIGHT, LEFT, OUTSIDE, SHAPES, TOP, WIDTH, areas, on_grid, placed, polygonal, small_grid
 
 GRIDS = {
@@ -89,6 +89,12 @@ def test_shares_add_up_to_the_area(drawn: list[shapely.Geometry]) -> None:
     found = coverage(inside, grid)
     sums = [found.shares[first:end].sum() for first, end in zip(found.starts[:-1], found.starts[1:], strict=True)]
     assert sums == pytest.approx(areas_in_cells(inside, grid), rel=1e-6, abs=HEIGHT * WIDTH * 1e-6)
+
+
+@given(st.lists(areas(), min_size=1, max_size=4))
+def test_shares_are_whole_steps(drawn: list[shapely.Geometry]) -> None:
+    steps = coverage(np.array(drawn, object), small_grid()).shares * SHARE_STEPS
+    np.testing.assert_array_equal(steps, np.rint(steps))
 
 
 @given(areas(), st.floats(0, WIDTH))
