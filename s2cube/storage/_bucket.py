@@ -98,10 +98,20 @@ class Bucket:
         before = self.read(name) or b""
         self.put(name, before + (b"\n" if before and not before.endswith(b"\n") else b"") + lines)
 
-    def sizes(self, depth: int, under: str = "") -> dict[str, int]:
-        found = self._list(under)
-        names = (name for name in found if name.count("/") == depth - 1 and name[0] != ".")
+    def sizes(self, depth: int, under: str = "", least: int | None = None) -> dict[str, int]:
+        above = under.count("/") + 1 if under else 0
+        found = self._list_directly(under) if depth == above + 1 else self._list(under)
+        depths = range(depth if least is None else least, depth + 1)
+        names = (name for name in found if name.count("/") + 1 in depths and name[0] != ".")
         return {name: found[name] for name in sorted(names, key=lambda name: name.split("/"))}
+
+    def _list_directly(self, under: str) -> dict[str, int]:
+        """Return the sizes of the files in a folder, by name. Files in its folders are not listed."""
+        import obstore
+
+        with self._named_errors(under, "listed"):
+            listed = interruptible(lambda: obstore.list_with_delimiter(self._store, under or None))
+        return {each["path"]: each["size"] for each in listed["objects"]}
 
     def _list(self, under: str, most: int | None = None) -> dict[str, int]:
         """Return the sizes of files by name. If `most` is given, stop as soon as that many files are found."""

@@ -86,7 +86,7 @@ class Destination(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""
 
-    def sizes(self, depth: int, under: str = "") -> dict[str, int]:
+    def sizes(self, depth: int, under: str = "", least: int | None = None) -> dict[str, int]:
         """Return the sizes of files, bytes, by name, sorted; from one listing.
 
         Folders at the top whose name begins with a dot are left out.
@@ -97,6 +97,8 @@ class Destination(Protocol):
             Number of names in the path of a file. Other files are left out.
         under
             Folder to list; the complete destination by default.
+        least
+            Least number of names; `depth` by default.
         """
 
 

@@ -120,11 +120,13 @@ class Folder:
             check_no_folder(leaf, folder)
             os.unlink(leaf, dir_fd=folder)
 
-    def sizes(self, depth: int, under: str = "") -> dict[str, int]:  # noqa: D102
+    def sizes(self, depth: int, under: str = "", least: int | None = None) -> dict[str, int]:  # noqa: D102
         found: dict[str, int] = {}
         missing = FileNotFoundError, NotADirectoryError
         with self._named_errors(under, "read"), suppress(*missing), inside(self.root, under):
-            _add_sizes(found, str(self.root), under, depth - len(Path(under).parts))
+            above = len(Path(under).parts)
+            levels = range((depth if least is None else least) - above, depth + 1 - above)
+            _add_sizes(found, str(self.root), under, levels)
         return found
 
     def append(self, name: str, lines: bytes) -> None:  # noqa: D102
@@ -236,23 +238,22 @@ def _write_to_disk(*paths: str) -> None:
             os.close(file)
 
 
-def _add_sizes(found: dict[str, int], root: str, folder: str, levels: int) -> None:
+def _add_sizes(found: dict[str, int], root: str, folder: str, levels: range) -> None:
     """Add the sizes of the files that are so many levels below a folder, in the order of the parts of their names."""
     try:
         with os.scandir(f"{root}/{folder}") as opened:
             entries = sorted(opened, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
-    start = f"{folder}/" if folder else ""
+    start, below = f"{folder}/" if folder else "", range(levels.start - 1, levels.stop - 1)
     for entry in entries:
-        if levels == 1:
+        if 1 in levels and entry.is_file(follow_symlinks=False):
             with suppress(FileNotFoundError):  # another process may just have removed it
-                if entry.is_file(follow_symlinks=False):
-                    found[start + entry.name] = entry.stat(follow_symlinks=False).st_size
-        elif not folder and entry.name.startswith("."):
+                found[start + entry.name] = entry.stat(follow_symlinks=False).st_size
+        elif below.stop <= 1 or (not folder and entry.name.startswith(".")):
             continue
         elif entry.is_dir(follow_symlinks=False):
-            _add_sizes(found, root, start + entry.name, levels - 1)
+            _add_sizes(found, root, start + entry.name, below)
         elif entry.is_symlink() and entry.is_dir():
             _warn_of_link(entry.path)
 

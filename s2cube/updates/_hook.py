@@ -82,8 +82,9 @@ def changed_files(made: Pass, output: Output) -> list[str]:
     names = {path.removeprefix(f"{output.destination.address}/") for path in made.files}
     # A pass names the image of a slice. The other files lie in the same folder.
     folders = {PurePosixPath(each).parent for each in names if len(PurePosixPath(each).parts) == SLICE_DEPTH}
-    names |= {each for each in output.sizes() if PurePosixPath(each).parent in folders}
-    of_areas = output.destination.sizes(SLICE_DEPTH - 1)
+    listed = output.destination.sizes(SLICE_DEPTH, least=SLICE_DEPTH - 1)
+    names |= {each for each in listed if PurePosixPath(each).parent in folders}
+    of_areas = {each for each in listed if len(PurePosixPath(each).parts) < SLICE_DEPTH}
     areas = {each.parts[0] for each in folders}
     areas |= {area for area in {each.split("/")[0] for each in of_areas} if _has_any(area, made.removed)}
     names |= {each for each in of_areas if each.split("/")[0] in areas}

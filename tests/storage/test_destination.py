@@ -64,6 +64,25 @@ class TestPlaces:
         somewhere.remove("farm/day/day.json")
         assert list(somewhere.sizes(SLICE_DEPTH)) == ["farm/day/day.tif"]
 
+    def test_listed_by_the_number_of_names(self, somewhere: Folder | Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        somewhere.prepare()
+        files = ["catalog.json", "farm/collection.json", "farm/day/day.json", "farm/day/day.tif", "farm/day/x/y.txt"]
+        for name in [".s2cube/record.json", *files, "field/day/day.tif"]:
+            somewhere.put(name, b"{}")
+        whole = Counter[str]()
+        complete = Bucket._list
+        monkeypatch.setattr(Bucket, "_list", lambda self, under: whole.update([under]) or complete(self, under))
+        assert somewhere.sizes(1) == {"catalog.json": 2}
+        assert list(somewhere.sizes(2, "farm")) == ["farm/collection.json"]
+        assert list(somewhere.sizes(3, "farm/day")) == ["farm/day/day.json", "farm/day/day.tif"]
+        assert somewhere.sizes(1, least=1) == somewhere.sizes(1)
+        assert list(somewhere.sizes(2, "nowhere")) == []
+        # The files directly in a folder are listed without those below it: a bucket may have millions.
+        assert not whole
+        assert list(somewhere.sizes(3, least=2)) == [*files[1:4], "field/day/day.tif"]
+        assert list(somewhere.sizes(3, "farm", least=2)) == files[1:4]
+        assert whole == (Counter(["", "farm"]) if isinstance(somewhere, Bucket) else Counter())
+
     def test_a_folder_is_moved_whole_or_not_at_all(self, somewhere: Folder | Bucket) -> None:
         somewhere.prepare()
         with somewhere.staging() as folder:

@@ -12,6 +12,7 @@ from s2cube.config.sections import JobConfig
 from s2cube.config.times import timestamp
 from s2cube.demo.archive import Archive
 from s2cube.errors import BusyError, SearchError, WriteError
+from s2cube.storage.folder import Folder
 from s2cube.storage.lease import held
 from s2cube.storage.output import Output
 from s2cube.updates._failed_passes import failures_noted
@@ -40,7 +41,7 @@ def busy(output: Output) -> Pass:
 
 
 def failing(error: Exception) -> PassOf:
-    def fail(_: Output) -> Pass:
+    def fail(_: Output, *_others: object, **_named: object) -> Pass:
         raise error
 
     return fail
@@ -151,7 +152,7 @@ class TestHook:
         assert s2cube_command("status").status == 3
 
     def test_an_output_that_cannot_be_listed(self, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Output, "sizes", failing(WriteError("out", "cannot be listed", "Check it")))
+        monkeypatch.setattr(Folder, "sizes", failing(WriteError("out", "cannot be listed", "Check it")))
         made = sync(busy, "--on-change", "touch seen")
         assert "the command did not run: out: cannot be listed" in made.err
         assert (made.status, made.json["hook"]) == (3, NOT_RUN)
