@@ -44,9 +44,11 @@ def importing() -> Iterator[None]:
     if not (_is_own and gc.isenabled()):
         yield
         return
+    modules = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > modules:
+            gc.freeze()
         gc.enable()

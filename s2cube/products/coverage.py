@@ -46,6 +46,11 @@ class Coverage:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the entries, bytes."""
+        return self.starts.nbytes + self.cells.nbytes + self.shares.nbytes
+
     def take(self, positions: "NDArray[np.intp] | NDArray[np.bool_]") -> Self:
         """Return some of the fields: their positions, or True for each of them."""
         counts = np.diff(self.starts)[positions]

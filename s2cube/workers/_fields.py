@@ -1,17 +1,21 @@
 """Compute the rows of the table of statistics for one patch of fields and one time slice."""
 
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import shapely
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cube.config.sections import JobConfig
 from s2cube.errors import SliceError
+from s2cube.fetch.session import per_session
 from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import index_values
 from s2cube.kernels.mask import final_qa
@@ -20,9 +24,12 @@ from s2cube.products.field_statistics import field_statistics, weighted_share
 from s2cube.scenes.assets import bands_read
 from s2cube.sentinel2 import QA, masks_cloud
 from s2cube.tables.rows import DayRows, Recipe, scene_ids, table_of, value_columns
+from s2cube.workers.memory import weights_limit
 
-_KEPT = 1024
-"""Number of patches whose weights a process keeps, because they are the same for all days."""
+_Weights = tuple[Coverage, NDArray[np.float64]]
+"""Weights of fields, and the areas of these in cells."""
+
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +88,27 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
     return table_of([day], value_columns(config))
 
 
-def _weights(task: FieldTask) -> tuple[Coverage, NDArray[np.float64]]:
+def _weights(task: FieldTask) -> _Weights:
     """Return the weights of the fields, and their areas in cells."""
-    return _weights_of(task.geobox, task.fields.outlines_wkb)
+    key, kept = (task.geobox, task.fields.outlines_wkb), _kept_weights()
+    with _lock:
+        found: _Weights | None = kept.get(key)
+    if found is None:
+        found = _weights_of(*key)
+        with _lock, suppress(ValueError):  # they are larger than the limit
+            kept[key] = found
+    return found
 
 
-@lru_cache(_KEPT)
-def _weights_of(geobox: GeoBox, outlines_wkb: tuple[bytes, ...]) -> tuple[Coverage, NDArray[np.float64]]:
+def _weights_of(geobox: GeoBox, outlines_wkb: tuple[bytes, ...]) -> _Weights:
     shapes = shapely.from_wkb(np.array(outlines_wkb, object))
     return coverage(shapes, geobox), areas_in_cells(shapes, geobox)
+
+
+@per_session()
+def _kept_weights() -> LRUCache[Any, _Weights]:
+    """Return the weights that this process keeps, because they are the same for all days. Threads share them.
+
+    If a day has more fields, weights of all fields are computed again for each day.
+    """
+    return LRUCache(weights_limit(), lambda weights: weights[0].nbytes + weights[1].nbytes)

@@ -51,6 +51,9 @@ _REASON_BYTES, _STATISTICS_BYTES = 1, 90
 """Bytes of a cell: why it is not valid, and for the weights and the statistics of an area. Statistics of a large area
 are computed band by band. Measured."""
 
+_MOST_WEIGHTS_BYTES = 512 << 20
+"""Maximum size of the weights of fields that a process keeps: of 110,000 fields of 25 ha on cells of 30 m."""
+
 _MOST_STEPS = 3
 """Number of steps per side of a 30 m cell on the grid of masks, if it is the finest one."""
 
@@ -156,6 +159,11 @@ def fits(block: Block, config: CubeSection) -> bool:
 def stack_limit() -> int:
     """Return the memory (bytes) that the days of composites that are read together may use."""
     return _slice_memory()[0] // 4
+
+
+def weights_limit() -> int:
+    """Return the memory (bytes) that weights of fields may use, while no slice needs them."""
+    return min(_slice_memory()[0] // 16, _MOST_WEIGHTS_BYTES)
 
 
 def stack_in_memory() -> int:
