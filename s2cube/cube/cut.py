@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -19,10 +18,11 @@ from odc.geo.xr import xr_coords
 from shapely.geometry.base import BaseGeometry
 
 from s2cube.area.outline import in_crs
+from s2cube.fetch.session import kept_within
 from s2cube.kernels.packing import Packing
 
-_KEPT_AREAS = 1000
-"""Number of areas whose cells a process keeps, because they are the same for all days. A field has 1 KB of them."""
+_KEPT_BYTES = 64 << 20
+"""Maximum size of the cells of areas that a process keeps, because they are the same for all days. A field has 1 KB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def inside(geobox: GeoBox, geometry: Geometry) -> np.ndarray:
     return _cells(geobox, geometry.geom.wkb, str(geometry.crs))
 
 
-@lru_cache(_KEPT_AREAS)
+@kept_within(lambda: _KEPT_BYTES, lambda cells: cells.nbytes)
 def _cells(geobox: GeoBox, outline_wkb: bytes, crs: str) -> np.ndarray:
     assert geobox.crs is not None
     outline, (height, width) = in_crs(Geometry(shapely.from_wkb(outline_wkb), crs), geobox.crs).geom, geobox.shape

@@ -1,8 +1,9 @@
 """State and limits that all threads of this process share.
 
-`per_session` keeps the result of a function in the current session. A session contains: the cache of files, the budgets
-of memory and cores, tokens, connections, clients of object stores, the servers that have answered, and the warnings
-that were logged. A process has one session. A pass of `sync` starts a new one (`reset`), and so do tests.
+`per_session` and `kept_within` keep results of functions in the current session. A session contains: the cache of
+files, the budgets of memory and cores, tokens, connections, clients of object stores, the servers that have answered,
+the warnings that were logged, and what all days need of areas. A process has one session. A pass of `sync` starts a new
+one (`reset`), and so do tests.
 
 Three things are not in the session. The time limit of a request belongs to its thread (`connections.time_limit`).
 Functions with `functools.lru_cache` depend only on their arguments. GDAL and warnings have their own settings. The
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from cachetools import LRUCache, cached
 
 from s2cube.errors import redact
 
@@ -44,12 +46,14 @@ class Session:
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_REDACTION)
 
-    def kept(self, function: Callable[_Parameters, _Result], maxsize: int) -> Callable[_Parameters, _Result]:
+    def kept(
+        self, function: Callable[_Parameters, _Result], keeping: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> Callable[_Parameters, _Result]:
         """Return a function that computes its result once per set of arguments, and keeps it."""
         if (known := self._kept.get(function)) is not None:
             return known
         with self._lock:
-            return self._kept.setdefault(function, _cached_with_lock(function, maxsize))
+            return self._kept.setdefault(function, keeping(function))
 
 
 def _cached_with_lock(function: Callable[..., Any], maxsize: int) -> Callable[..., Any]:
@@ -77,7 +81,38 @@ def per_session(
     def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
         @functools.wraps(function)
         def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
-            return current().kept(function, maxsize)(*arguments, **options)
+            keeping = functools.partial(_cached_with_lock, maxsize=maxsize)
+            return current().kept(function, keeping)(*arguments, **options)
+
+        return call_in_session
+
+    return decorate
+
+
+def kept_within(
+    limit_bytes: Callable[[], int], size_of: Callable[[Any], int]
+) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
+    """Keep the results of a function in the current session, up to a number of bytes.
+
+    Two threads may compute the same result at the same time. The least recently used results are dropped.
+
+    Parameters
+    ----------
+    limit_bytes
+        Returns the number of bytes, once per session.
+    size_of
+        Returns the size of a result, bytes.
+    """
+
+    def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+        cache: LRUCache[Any, Any] = LRUCache(limit_bytes(), size_of)
+        kept: Callable[..., Any] = cached(cache, lock=threading.Lock())(function)
+        return kept
+
+    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+        @functools.wraps(function)
+        def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+            return current().kept(function, keeping)(*arguments, **options)
 
         return call_in_session
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from s2cube.area.antimeridian import bounds_lonlat, split, unwrap
 from s2cube.area.outline import compact
 from s2cube.config.times import timestamp
 from s2cube.cube.facts import Provenance, SliceFacts
+from s2cube.fetch.session import kept_within
 from s2cube.output._raster import Layout
 from s2cube.output._statistics import BandStatistics
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
@@ -49,8 +49,9 @@ AssetForm: TypeAlias = tuple[str, str, dict[str, Any], list[str]]
 QGIS = "text/xml"
 """Media type of a style."""
 
-_MOST_AREAS = 1024
-"""Number of outlines that a process keeps. The images of an area have the same."""
+_KEPT_BYTES, _BYTES_PER_CHARACTER = 16 << 20, 6
+"""Maximum size of the outlines that a process keeps, because the images of an area have the same. Size of an outline,
+divided by that of its text."""
 
 _DEGREE_M = 111_000
 """Length of a degree of latitude, metres."""
@@ -243,7 +244,7 @@ def outline_of(area: BaseGeometry, layout: Layout) -> Outline:
     return _outline(area, layout.cell_m or _DEGREE_M * layout.geobox.affine.a)
 
 
-@lru_cache(_MOST_AREAS)
+@kept_within(lambda: _KEPT_BYTES, lambda outline: _BYTES_PER_CHARACTER * len(outline.text))
 def _outline(area: BaseGeometry, cell_m: float) -> Outline:
     """Simplify an outline by at most a tenth of a cell, for RFC 7946."""
     compacted, tolerance_m = compact(unwrap(area), cell_m / 10)

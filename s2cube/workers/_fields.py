@@ -1,21 +1,17 @@
 """Compute the rows of the table of statistics for one patch of fields and one time slice."""
 
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import shapely
-from cachetools import LRUCache
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cube.config.sections import JobConfig
 from s2cube.errors import SliceError
-from s2cube.fetch.session import per_session
+from s2cube.fetch.session import kept_within
 from s2cube.fields.patches import FieldTask
 from s2cube.kernels.indices import index_values
 from s2cube.kernels.mask import final_qa
@@ -28,8 +24,6 @@ from s2cube.workers.memory import weights_limit
 
 _Weights = tuple[Coverage, NDArray[np.float64]]
 """Weights of fields, and the areas of these in cells."""
-
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,25 +84,11 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
 
 def _weights(task: FieldTask) -> _Weights:
     """Return the weights of the fields, and their areas in cells."""
-    key, kept = (task.geobox, task.fields.outlines_wkb), _kept_weights()
-    with _lock:
-        found: _Weights | None = kept.get(key)
-    if found is None:
-        found = _weights_of(*key)
-        with _lock, suppress(ValueError):  # they are larger than the limit
-            kept[key] = found
-    return found
+    return _weights_of(task.geobox, task.fields.outlines_wkb)
 
 
+@kept_within(weights_limit, lambda weights: weights[0].nbytes + weights[1].nbytes)
 def _weights_of(geobox: GeoBox, outlines_wkb: tuple[bytes, ...]) -> _Weights:
+    # Weights are the same for all days. If a day needs more than are kept, all of them are computed again for each day.
     shapes = shapely.from_wkb(np.array(outlines_wkb, object))
     return coverage(shapes, geobox), areas_in_cells(shapes, geobox)
-
-
-@per_session()
-def _kept_weights() -> LRUCache[Any, _Weights]:
-    """Return the weights that this process keeps, because they are the same for all days. Threads share them.
-
-    If a day has more fields, weights of all fields are computed again for each day.
-    """
-    return LRUCache(weights_limit(), lambda weights: weights[0].nbytes + weights[1].nbytes)

@@ -32,6 +32,24 @@ class TestSession:
             assert len(set(threads.map(get, range(4)))) == 1
         assert len(calls) == 1
 
+    def test_kept_within_a_limit(self) -> None:
+        calls: list[int] = []
+
+        @session.kept_within(lambda: 100, len)
+        def text(length: int) -> str:
+            calls.append(length)
+            return "x" * length
+
+        assert [text(length) for length in (40, 50, 40, 50)] == ["x" * 40, "x" * 50, "x" * 40, "x" * 50]
+        assert calls == [40, 50]
+        # The least recently used one is dropped. A result that is larger than the limit is not kept.
+        for length in (20, 50, 20, 40, 200, 200):
+            assert text(length) == "x" * length
+        assert calls == [40, 50, 20, 40, 200, 200]
+        session.reset()
+        text(50)
+        assert calls[-1] == 50
+
     def test_an_error_is_not_kept(self) -> None:
         calls: list[int] = []
 

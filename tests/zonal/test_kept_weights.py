@@ -1,5 +1,6 @@
 """The weights of fields are kept for all days, within a limit of memory."""
 
+import gc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 import s2cube
 from s2cube.fetch import session
-from s2cube.workers import _fields
+from s2cube.products.coverage import Coverage
+from s2cube.workers import _fields, memory
 from s2cube.zonal.tabulate import tabulate
 from support.field_scenes import CRS_OF_SCENES, FIELDS, write_areas_file, write_items
 from support.tables import rows_of
@@ -18,11 +20,13 @@ from support.tables import rows_of
 
 @pytest.fixture
 def computed(items: list[pystac.Item], monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
-    """How often the weights of each patch are computed, and files of areas and scenes."""
+    """How often the weights of each patch are computed; and files of areas and scenes."""
     write_areas_file(Path("areas.parquet"), FIELDS)
     write_items(Path("items.json"), items)
-    counts, compute = Counter[Any](), _fields._weights_of
-    monkeypatch.setattr(_fields, "_weights_of", lambda *key: counts.update([key]) or compute(*key))
+    counts, compute = Counter[Any](), _fields.coverage
+    monkeypatch.setattr(
+        _fields, "coverage", lambda shapes, geobox: counts.update([shapes[0]]) or compute(shapes, geobox)
+    )
     return counts
 
 
@@ -32,20 +36,27 @@ def table(out: str) -> pd.DataFrame:
     return rows_of(out)
 
 
+def kept_bytes() -> int:
+    """Return the size of all weights that are kept."""
+    arrays = [each for each in gc.get_objects() if isinstance(each, Coverage)]
+    return sum(each.nbytes for each in arrays)
+
+
 def test_computed_once_for_all_days(computed: Counter[Any]) -> None:
     assert table("out")["date"].nunique() > 1
     assert len(computed) > 1
     assert set(computed.values()) == {1}
-    assert 0 < _fields._kept_weights().currsize < 1_000_000
+    assert 0 < kept_bytes() < 1_000_000
 
 
 @pytest.mark.parametrize("limit_bytes", [0, 2000])
 def test_within_a_limit(computed: Counter[Any], monkeypatch: pytest.MonkeyPatch, limit_bytes: int) -> None:
-    monkeypatch.setattr(_fields, "weights_limit", lambda: limit_bytes)
+    expected = table("out")
+    computed.clear()
+    monkeypatch.setattr(memory, "_MOST_WEIGHTS_BYTES", limit_bytes)
+    session.reset()
+    gc.collect()
     found = table("limited")
     assert max(computed.values()) > 1
-    assert (_fields._kept_weights().currsize > 0) == (limit_bytes > 0)
-    assert _fields._kept_weights().currsize <= limit_bytes
-    monkeypatch.setattr(_fields, "weights_limit", lambda: 1_000_000)
-    session.reset()
-    pd.testing.assert_frame_equal(found, table("out"))
+    assert kept_bytes() <= limit_bytes
+    pd.testing.assert_frame_equal(found, expected)
