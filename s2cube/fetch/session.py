@@ -42,7 +42,8 @@ class Session:
 
     def __init__(self) -> None:
         self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._lock = threading.Lock()
+        # A limit of `kept_within` may come from a function whose result is kept, too.
+        self._lock = threading.RLock()
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_REDACTION)
 

@@ -50,6 +50,21 @@ class TestSession:
         text(50)
         assert calls[-1] == 50
 
+    def test_a_limit_may_be_kept_itself(self) -> None:
+        @session.per_session()
+        def memory_bytes() -> int:
+            return 100
+
+        @session.kept_within(memory_bytes, len)
+        def text(length: int) -> str:
+            return "x" * length
+
+        found: list[str] = []
+        thread = threading.Thread(target=lambda: found.append(text(3)), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert found == ["xxx"]
+
     def test_an_error_is_not_kept(self) -> None:
         calls: list[int] = []
 
