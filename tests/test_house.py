@@ -184,3 +184,11 @@ def test_names_of_test_files_are_unique() -> None:
     """pytest imports them by their names, without their folders."""
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_arrays_are_compared_with_plain_numbers() -> None:
+    """numpy takes 12 times as long to compare an array with a member of an enumeration."""
+    slow = re.compile(r"[=!]= QA\.[A-Z_]+\b(?!\.value)")
+    assert slow.findall("(qa == QA.CLEAR) | (qa != QA.CLEAR.value)") == ["== QA.CLEAR"]
+    found = [path.name for path in PACKAGE.rglob("*.py") if slow.search(path.read_text())]
+    assert found == []

@@ -130,7 +130,7 @@ def _masked(layers: Mapping[str, np.ndarray], scl: np.ndarray | None, steps: Ste
         covered = _seen_together(seen, on_steps, steps.per_cell)
     else:
         # Without SCL, "not masked" can also mean "no data". So a cell is not clear if any scene masks it.
-        covered = (reason == QA.CLEAR).all(axis=0)
+        covered = (reason == QA.CLEAR.value).all(axis=0)
     ground = np.zeros_like(reason) if scl is None or "scl" not in config.mask else _single_class(scl, steps.per_cell)
     return Screened(reason, seen, ground, covered)
 
@@ -152,13 +152,14 @@ def _step_reasons(layers: Mapping[str, np.ndarray], config: CubeSection) -> np.n
         reason = _looked_up(_scl_reasons(config.mask_classes), layers["scl"])
     else:
         reason = np.zeros(next(iter(layers.values())).shape, "uint8")
-    seen = reason != QA.NO_DATA
+    seen = reason != QA.NO_DATA.value
     if "snow" in layers:
-        reason = np.where((reason == QA.CLEAR) & (layers["snow"] > config.max_snow_probability), QA.OTHER, reason)
+        is_snow = layers["snow"] > config.max_snow_probability
+        reason = np.where((reason == QA.CLEAR.value) & is_snow, np.uint8(QA.OTHER), reason)
     if "cloud" in layers:
-        reason = np.where(seen & (layers["cloud"] > config.max_cloud_probability), QA.CLOUD, reason)
+        reason = np.where(seen & (layers["cloud"] > config.max_cloud_probability), np.uint8(QA.CLOUD), reason)
     if "qa60" in layers:
-        reason = np.where(seen & (layers["qa60"] & _QA60_CLOUDS != 0), QA.CLOUD, reason)
+        reason = np.where(seen & (layers["qa60"] & _QA60_CLOUDS != 0), np.uint8(QA.CLOUD), reason)
     return np.asarray(reason, "uint8")
 
 
@@ -193,9 +194,9 @@ def _fill_from_others(step_reasons: np.ndarray) -> np.ndarray:
     """Fill steps without data with cloud and shadow of the other scenes, so that dilation crosses seams of scenes."""
     if len(step_reasons) == 1:
         return step_reasons
-    is_seed = (step_reasons == QA.CLOUD) | (step_reasons == QA.SHADOW)
+    is_seed = (step_reasons == QA.CLOUD.value) | (step_reasons == QA.SHADOW.value)
     others = np.where(is_seed, step_reasons, np.uint8(_LARGER_THAN_QA)).min(axis=0)
-    return np.where((step_reasons == QA.NO_DATA) & (others != _LARGER_THAN_QA), others, step_reasons)
+    return np.where((step_reasons == QA.NO_DATA.value) & (others != _LARGER_THAN_QA), others, step_reasons)
 
 
 def _dilate(step_reasons: np.ndarray, seeds: np.ndarray, reach: float, widen: bool) -> np.ndarray:
@@ -204,11 +205,11 @@ def _dilate(step_reasons: np.ndarray, seeds: np.ndarray, reach: float, widen: bo
 
     out = step_reasons.copy()
     # Write the most important reason last. Steps without data keep their reason.
-    for reason in (QA.OTHER, QA.SHADOW, QA.CLOUD):
+    for reason in (QA.OTHER.value, QA.SHADOW.value, QA.CLOUD.value):
         near = seeds == reason
-        near = within(near, reach) if reason != QA.OTHER else near
+        near = within(near, reach) if reason != QA.OTHER.value else near
         near = ndimage.maximum_filter(near, size=3, mode="constant") if widen else near
-        out[near & (step_reasons != QA.NO_DATA)] = reason
+        out[near & (step_reasons != QA.NO_DATA.value)] = reason
     return out
 
 
@@ -241,10 +242,10 @@ def _lowest_reason(fine: np.ndarray, steps: int) -> np.ndarray:
 
 def _seen_share(fine: np.ndarray, reason: np.ndarray, steps: int) -> np.ndarray:
     # A view of bool needs no copy, but its sums are uint8.
-    clear = (fine == QA.CLEAR).view("uint8")
+    clear = (fine == QA.CLEAR.value).view("uint8")
     clear = clear if steps**2 <= np.iinfo("uint8").max else clear.astype("uint16")
     share = reduce_steps(np.add, clear, steps) / np.float32(steps**2)
-    return np.where((reason == QA.CLEAR) | (reason == QA.NO_DATA), share, np.float32(0))
+    return np.where((reason == QA.CLEAR.value) | (reason == QA.NO_DATA.value), share, np.float32(0))
 
 
 def _single_class(fine: np.ndarray, steps: int) -> np.ndarray:
@@ -257,7 +258,7 @@ def _seen_together(seen: np.ndarray, on_steps: np.ndarray, steps: int) -> np.nda
     if len(seen) == 1:
         return np.asarray(seen[0] == 1)
     usable = (seen > 0).repeat(steps, axis=1).repeat(steps, axis=2)
-    clear = ((on_steps == QA.CLEAR) & usable).any(axis=0)
+    clear = ((on_steps == QA.CLEAR.value) & usable).any(axis=0)
     return reduce_steps(np.logical_and, clear, steps)
 
 
@@ -270,7 +271,7 @@ def explain(screened: Screened) -> np.ndarray:
         Dims (y, x), uint8: values of `QA`. CLEAR if the scenes together cover the whole cell with clear data.
         Otherwise the lowest value of the scenes that is not CLEAR.
     """
-    lowest = np.where(screened.reason == QA.CLEAR, np.uint8(_LARGER_THAN_QA), screened.reason).min(axis=0)
+    lowest = np.where(screened.reason == QA.CLEAR.value, np.uint8(_LARGER_THAN_QA), screened.reason).min(axis=0)
     return np.asarray(np.where(screened.covered, np.uint8(QA.CLEAR), lowest))
 
 
@@ -289,5 +290,5 @@ def final_qa(hole: np.ndarray, reasons: np.ndarray) -> np.ndarray:
     numpy.ndarray
         uint8: values of `QA`.
     """
-    invalid = np.where(reasons == QA.CLEAR, np.uint8(QA.NO_DATA), reasons)
-    return np.where(hole | (reasons == QA.OUTSIDE), invalid, np.uint8(QA.CLEAR))
+    invalid = np.where(reasons == QA.CLEAR.value, np.uint8(QA.NO_DATA), reasons)
+    return np.where(hole | (reasons == QA.OUTSIDE.value), invalid, np.uint8(QA.CLEAR))

@@ -56,7 +56,7 @@ def count_dark(dn: np.ndarray, screened: Screened, offsets: np.ndarray) -> np.nd
     tallies = np.empty((*dn.shape[:2], len(GROUNDS), 2), "int64")
     for scene, (cells, offset) in enumerate(zip(dn, offsets.tolist(), strict=True)):
         means, whole = whole_means(cells)
-        clear = (screened.reason[scene] == QA.CLEAR) & whole
+        clear = (screened.reason[scene] == QA.CLEAR.value) & whole
         for at, ground in enumerate(GROUNDS):
             seen = clear if ground is None else clear & (screened.ground[scene] == ground)
             limit_dn = _TOO_DARK_DN - offset if ground is None else _DARK_DN

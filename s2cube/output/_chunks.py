@@ -14,7 +14,7 @@ from s2cube.kernels.mask import final_qa
 from s2cube.kernels.packing import Packing
 from s2cube.output._raster import Layout, Spool
 from s2cube.output._statistics import Tally
-from s2cube.sentinel2 import QA, QA_CLASSES, class_band_of, count_classes
+from s2cube.sentinel2 import QA, class_band_of, count_classes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Rule:
             If there is a value outside the area.
         """
         is_nodata = np.asarray(self.packing.holes(values))
-        if self.aoi_id and (~is_nodata & (qa == QA.OUTSIDE)).any():
+        if self.aoi_id and (~is_nodata & (qa == QA.OUTSIDE.value)).any():
             raise OutputError(
                 f"the cube of {self.aoi_id}",
                 "has values outside its area of interest, so it was changed after open_cube",
@@ -73,7 +73,7 @@ class Rule:
             Position of the first of these bands.
         """
         if all(self.is_class):
-            return np.asarray(qa != QA.CLEAR)
+            return np.asarray(qa != QA.CLEAR.value)
         is_class = np.array(self.is_class[first : first + len(is_nodata)])
         return np.asarray(is_nodata[~is_class].any(axis=0))
 
@@ -147,7 +147,7 @@ def _write_lazily(image: xr.DataArray, rule: Rule, spools: tuple[Spool, Spool], 
         _put_values, values, qa[np.newaxis], spool=pixels, tally=tally, rule=rule,
         chunks=((1,) * values.numblocks[0], *values.chunks[1:]), dtype=bool, meta=meta,
     )  # fmt: skip
-    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA_CLASSES),)
+    count_chunks = (1,) * qa.numblocks[0], (1,) * qa.numblocks[1], (len(QA),)
     counts: da.Array = da.map_blocks(
         _put_qa, holes.any(axis=0), qa, spool=reasons, new_axis=2, chunks=count_chunks, dtype="int64", meta=meta
     )

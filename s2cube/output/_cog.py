@@ -171,7 +171,7 @@ def _qa_fields() -> dict[Tag, Field]:
         # A colour has 16 bits: as GDAL does, repeat its 8 bits.
         Tag.COLOUR_MAP: shorts(*(palette << 8 | palette).ravel().tolist()),
         Tag.GDAL_METADATA: _xml(items),
-        Tag.GDAL_NODATA: text(str(QA.OUTSIDE)),
+        Tag.GDAL_NODATA: text(str(int(QA.OUTSIDE))),
     }
 
 

@@ -139,7 +139,7 @@ def qa_style() -> bytes:
         entry.set("value", f"{value:d}")
         entry.set("label", each.name)
         entry.set("color", "#{:02x}{:02x}{:02x}".format(*each.colour))
-        entry.set("alpha", "0" if value == QA.OUTSIDE else "255")
+        entry.set("alpha", "0" if value == QA.OUTSIDE.value else "255")
     return _content(root)
 
 

@@ -28,7 +28,7 @@ from s2cube.output._statistics import BandStatistics, Tally
 from s2cube.sentinel2 import QA, aoi_cells, count_classes
 from s2cube.storage.image_item import DATA, PICTURE, QA_IMAGE, QA_STYLE, SHA2_256, STYLE, SUFFIXES, checksum
 
-_QA_PROFILE = {"count": 1, "dtype": "uint8", "nodata": QA.OUTSIDE}
+_QA_PROFILE = {"count": 1, "dtype": "uint8", "nodata": int(QA.OUTSIDE)}
 
 
 def write_files(

@@ -112,17 +112,17 @@ def qa_members(counts: Sequence[int] = ()) -> dict[str, Any]:
     Parameters
     ----------
     counts
-        Number of pixels of each class, in the order of `QA_CLASSES`; empty if they are not known.
+        Number of pixels of each class, in the order of `QA`; empty if they are not known.
     """
-    count_of = dict(zip(QA_CLASSES, counts, strict=True)) if len(counts) else {}
+    count_of = dict(zip(QA, counts, strict=True)) if len(counts) else {}
     classes = [
         _class(value, each)
-        | {"nodata": value == QA.OUTSIDE}
+        | {"nodata": value == QA.OUTSIDE.value}
         | ({"count": count_of[value]} if value in count_of else {})
         for value, each in QA_CLASSES.items()
     ]
     # The only band of an asset has no own list of bands.
-    return {"data_type": "uint8", "nodata": QA.OUTSIDE, _CLASSES: classes}
+    return {"data_type": "uint8", "nodata": int(QA.OUTSIDE), _CLASSES: classes}
 
 
 def extensions(properties: Mapping[str, Any], assets: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -87,6 +87,8 @@ def serve(make_pass: Callable[[], int], schedule: Schedule, output: Output, host
     is_first = True
     if not schedule.begins_now:
         due = schedule.after(due, due)
+    # At once: a service ends if the output names another one, such as one that has died.
+    _announce(due, output, host)
     try:
         while True:
             due = _wait(due, schedule, output, host)

@@ -63,8 +63,8 @@ def rows_of(task: FieldTask, image: PatchImage, config: JobConfig, errors: Mappi
     clear = weighted_share(is_valid, weights)
     cloud = np.full(len(task.fields), np.nan)
     if masks_cloud(cube.mask, cube.mask_classes):
-        observed = weighted_share(qa != QA.NO_DATA, weights)
-        np.divide(100 * weighted_share(qa == QA.CLOUD, weights), observed, out=cloud, where=observed > 0)
+        observed = weighted_share(qa != QA.NO_DATA.value, weights)
+        np.divide(100 * weighted_share(qa == QA.CLOUD.value, weights), observed, out=cloud, where=observed > 0)
     statistics = field_statistics(values, weights, config.table.chosen)
     names = cube.image_bands
     day = DayRows(

@@ -139,7 +139,7 @@ class _FirstReading(DayReading):
             return
         found = []
         for strip in unit.strips:
-            is_clear = explain(masks_of(replace(task, geobox=strip.geobox), pixels, cube, Pixels.cut)) == QA.CLEAR
+            is_clear = explain(masks_of(replace(task, geobox=strip.geobox), pixels, cube, Pixels.cut)) == QA.CLEAR.value
             found.append(strip.inside(is_clear[np.newaxis])[0])
         self.clear[id(unit)].set(unit.positions[task.id], np.concatenate(found))
         with self._lock:

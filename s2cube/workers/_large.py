@@ -25,7 +25,7 @@ from s2cube.kernels.indices import BeyondInt16
 from s2cube.output.files import write_files
 from s2cube.scenes.assets import bands_read
 from s2cube.scenes.time_slice import Task
-from s2cube.sentinel2 import QA_CLASSES, cloud_percent
+from s2cube.sentinel2 import QA, cloud_percent
 from s2cube.storage.output import Output
 from s2cube.workers._fields import PatchImage, rows_of
 from s2cube.workers.delivery import deliver
@@ -99,7 +99,7 @@ class LargeSlice:
 
     def _judged(self, masks: da.Array, limit_percent: float) -> SliceResult:
         found = reasons(masks, self._inside)
-        counts = da.stack([(found == value).sum() for value in QA_CLASSES])
+        counts = da.stack([(found == each.value).sum() for each in QA])
         return judge(self.task.id, counts.compute(scheduler=threaded.get, num_workers=self.readers), limit_percent)
 
     def _write(self, files: list[Read], masks: da.Array, tap: Tap | None, folder: Path) -> Written:

@@ -391,7 +391,7 @@ class TestQA:
             assert tags[f"CLASS_{each['value']}"] == each["name"]
         assert [each["value"] for each in classes if each["nodata"]] == [QA.OUTSIDE]
         assert {each["value"]: each["count"] for each in classes} == {
-            value: np.count_nonzero(values == value) for value in QA_CLASSES
+            value: np.count_nonzero(values == value) for value in QA
         }
 
 

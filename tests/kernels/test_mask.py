@@ -251,7 +251,7 @@ class TestLayers:
             (100, {"mask": "snow", "max_snow_probability": 100}, QA.CLEAR),
         ],
     )
-    def test_probabilities(self, tmp_path: Path, aoi: AOI, percent: int, settings: dict[str, Any], reason: int) -> None:
+    def test_probabilities(self, tmp_path: Path, aoi: AOI, percent: int, settings: dict[str, Any], reason: QA) -> None:
         probability = np.zeros((300, 300), "uint8")
         probability[0, 2] = percent
         item = scene(tmp_path, blue=ramp(600, 10), scl=CLEAR, cloud=probability, snow=probability)

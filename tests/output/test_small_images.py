@@ -39,7 +39,7 @@ from s2cube.output._statistics import Tally
 from s2cube.output.files import write_computed, write_files
 from s2cube.output.item_form import Raster, data_bands, extensions, qa_members, raster_properties
 from s2cube.scenes.time_slice import Dropped
-from s2cube.sentinel2 import QA, QA_CLASSES, count_classes
+from s2cube.sentinel2 import QA, count_classes
 from support.images import image_by_gdal, image_to_cog, spooled
 
 UTM = Affine(30, 0, 600000, 0, -30, 4500000)
@@ -168,7 +168,7 @@ def test_compressed_in_any_way(name: str, way: dict[str, Any], tmp_path: Path) -
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
 def test_qa_images(way: dict[str, Any], tmp_path: Path) -> None:
     layout, settings = layout_of(IMAGES["oblong"]), OutputSection.of(way)
-    reasons = np.random.default_rng(1).choice(np.array([*QA_CLASSES], "uint8"), layout.shape[1:])
+    reasons = np.random.default_rng(1).choice(np.array(QA, "uint8"), layout.shape[1:])
     (tmp_path / "ours.tif").write_bytes(small_qa(reasons, layout, settings))
     profile = layout.profile | {"count": 1, "dtype": "uint8", "nodata": 255}
     with open_spool(tmp_path, **profile) as spool:
