@@ -50,6 +50,7 @@ def arenas(before: str, **environment: str) -> int:
 COLLECTIONS = """
 import gc, sys
 gc.{before}()
+gc.set_threshold(700, 10, 10)  # those of Python before 3.13
 full = []
 gc.callbacks.append(lambda phase, info: phase == "start" and info["generation"] == 2 and full.append(info))
 from s2cube.cluster import own_process
@@ -89,7 +90,7 @@ def test_collections_stay_disabled() -> None:
 @pytest.mark.parametrize("command", ["run", "stats", "composite", "sync"])
 def test_commands_that_compute_import_without_it(archive: Archive, tmp_path: Path, command: str) -> None:
     count = (
-        "import atexit, gc, sys; from s2cube.cli.commands import main; full = [];"
+        "import atexit, gc, sys; from s2cube.cli.commands import main; full = []; gc.set_threshold(700, 10, 10);"
         "gc.callbacks.append(lambda phase, info: phase == 'start' and info['generation'] == 2 and full.append(info));"
         "atexit.register(lambda: print(len(full), gc.get_freeze_count(), gc.isenabled(), file=sys.stderr)); main()"
     )
@@ -102,8 +103,10 @@ def test_commands_that_compute_import_without_it(archive: Archive, tmp_path: Pat
         check=True,
     )
     full, frozen, is_enabled = done.stderr.split()[-3:]
-    assert (full, is_enabled) == ("0", "True")
+    # Imports alone would be two or more. What a command computes may be one.
+    assert int(full) < 2
     assert int(frozen) > 100_000
+    assert is_enabled == "True"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
