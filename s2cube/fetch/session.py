@@ -47,9 +47,7 @@ class Session:
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_REDACTION)
 
-    def kept(
-        self, function: Callable[_Parameters, _Result], keeping: Callable[[Callable[..., Any]], Callable[..., Any]]
-    ) -> Callable[_Parameters, _Result]:
+    def kept(self, function: Callable[_Parameters, _Result], keeping: "_Keeping") -> Callable[_Parameters, _Result]:
         """Return a function that computes its result once per set of arguments, and keeps it."""
         if (known := self._kept.get(function)) is not None:
             return known
@@ -68,6 +66,21 @@ def _cached_with_lock(function: Callable[..., Any], maxsize: int) -> Callable[..
     return call_with_lock
 
 
+_Keeping = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Makes a function that keeps the results of another one."""
+
+
+def _in_session(keeping: _Keeping) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
+    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+        @functools.wraps(function)
+        def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+            return current().kept(function, keeping)(*arguments, **options)
+
+        return call_in_session
+
+    return decorate
+
+
 def per_session(
     maxsize: int = 1,
 ) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
@@ -78,16 +91,7 @@ def per_session(
     maxsize
         Maximum number of results. The least recently used ones are dropped.
     """
-
-    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-        @functools.wraps(function)
-        def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
-            keeping = functools.partial(_cached_with_lock, maxsize=maxsize)
-            return current().kept(function, keeping)(*arguments, **options)
-
-        return call_in_session
-
-    return decorate
+    return _in_session(functools.partial(_cached_with_lock, maxsize=maxsize))
 
 
 def kept_within(
@@ -110,14 +114,7 @@ def kept_within(
         kept: Callable[..., Any] = cached(cache, lock=threading.Lock())(function)
         return kept
 
-    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-        @functools.wraps(function)
-        def call_in_session(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
-            return current().kept(function, keeping)(*arguments, **options)
-
-        return call_in_session
-
-    return decorate
+    return _in_session(keeping)
 
 
 class _Redaction(logging.Filter):

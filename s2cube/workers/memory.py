@@ -162,7 +162,7 @@ def stack_limit() -> int:
 
 
 def weights_limit() -> int:
-    """Return the memory (bytes) that weights of fields may use, while no slice needs them."""
+    """Return the memory (bytes) of the weights of fields that a process keeps from one day to the next."""
     return min(_slice_memory()[0] // 16, _MOST_WEIGHTS_BYTES)
 
 
